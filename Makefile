@@ -1,0 +1,41 @@
+# make demo    explain examples/coffee.png with the bundled model; pictures in demo/
+# make test    run the tests              (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+# make lint    ruff, its format, mypy
+# Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
+# Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
+
+PYTHON ?= python3
+PIP_ARGS ?=
+PYTEST_ARGS ?=
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+demo: .venv/.installed
+	$(BIN)/naflow-fx explain examples/coffee.png --out demo/
+	@echo "Pictures: $(CURDIR)/demo/"
+
+test: .venv/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+clean:
+	rm -rf demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.installed: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv, once; PyTorch is a large download"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e .
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv, once; PyTorch is a large download"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[dev]"
+	@touch .venv/.installed $@

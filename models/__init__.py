@@ -1,0 +1,115 @@
+"""Models by name: the bundled one, and torchvision's convolutional classifiers.
+
+A model file has two functions: `card(name, weights)`, its facts, and
+`build(name, weights, **options)`, the network in eval mode, random or with its public
+weights. It may have a third, `readable_key(key)`, the network's name of a published file's key.
+To add a model, write such a file and name it in FILES. Model files are imported when asked for:
+torchvision takes time.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from os import PathLike, fspath
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from torch import nn
+
+from naflow_fx.errors import ModelError
+from naflow_fx.models.card import ModelCard
+from naflow_fx.models.checkpoint import load_checkpoint
+from naflow_fx.models.preprocess import Preprocessing
+
+__all__ = ["ModelCard", "Preprocessing", "build", "card", "load_checkpoint", "names"]
+
+# Model name -> the file of this package that builds it; every other name is torchvision's.
+FILES = {"efficientnet_lite0": "efficientnet_lite0"}
+
+
+class ModelFile(Protocol):
+    """What a file that builds models offers."""
+
+    def card(self, name: str, weights: str | None = None) -> ModelCard:
+        """The facts of the model `name`, of these weights where it has several."""
+
+    def build(self, name: str, weights: str | None = None, **options: Any) -> nn.Module:
+        """The network in eval mode, random or with its public weights `weights`."""
+
+
+def names() -> list[str]:
+    """Every name that `build` takes: this package's models, then torchvision's, each sorted."""
+    from naflow_fx.models import torchvision_zoo
+
+    return sorted(FILES) + [name for name in torchvision_zoo.names() if name not in FILES]
+
+
+def card(name: str, weights: str | PathLike[str] | None = None) -> ModelCard:
+    """The facts of the model `name`; ModelError, with the nearest names, if there is none.
+
+    Public weights of one network can differ in preprocessing: the card has that of `weights`, or
+    of the best weights if `weights` names none.
+    """
+    return _file(name).card(name, None if weights is None else fspath(weights))
+
+
+def build(
+    name: str,
+    *,
+    pretrained: bool = False,
+    weights: str | PathLike[str] | None = None,
+    **options: Any,
+) -> nn.Module:
+    """The network `name` in eval mode, on the CPU, float32.
+
+    Random without `pretrained` and `weights`. `pretrained=True`: the best public weights.
+    `weights`: the name of public weights (`card(name).weights`), "DEFAULT" for the best, or the
+    path of a checkpoint file. `options` go to the network's constructor, such as `num_classes`.
+    Raises ModelError: no such model, weights, file or option; a checkpoint of another network;
+    a download that failed.
+    """
+    file = _file(name)
+    public = file.card(name).weights
+    chosen = "DEFAULT" if weights is None and pretrained else weights
+    try:
+        if chosen is None:
+            return file.build(name, **options)
+        if chosen in public or chosen == "DEFAULT":
+            return file.build(name, _public(name, fspath(chosen), public), **options)
+        _check_file(name, chosen, public)
+        model = file.build(name, **options)
+    except (TypeError, ValueError) as error:  # what constructors raise on options
+        raise ModelError(f"{name}: cannot be built with {_shown(options)}: {error}") from error
+    load_checkpoint(model, chosen, rename=getattr(file, "readable_key", str))
+    return model
+
+
+def _file(name: str) -> ModelFile:
+    """The module that builds `name`."""
+    if name not in FILES and name not in (known := names()):
+        near = difflib.get_close_matches(name, known, n=5)
+        hint = f"near: {', '.join(near)}" if near else "naflow_fx.models.names() lists them"
+        raise ModelError(f"no model {name!r}; {hint}")
+    module = importlib.import_module(f"naflow_fx.models.{FILES.get(name, 'torchvision_zoo')}")
+    return cast(ModelFile, module)
+
+
+def _public(name: str, weights: str, public: tuple[str, ...]) -> str:
+    """The weights' own name: the first of `public` for "DEFAULT"."""
+    if not public:
+        raise ModelError(f"{name}: no public weights; give the path of a checkpoint")
+    return public[0] if weights == "DEFAULT" else weights
+
+
+def _check_file(name: str, weights: str | PathLike[str], public: tuple[str, ...]) -> None:
+    """Nothing if `weights` is a file; else a ModelError that says what there is instead."""
+    if not Path(weights).is_file():
+        raise ModelError(
+            f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public weights "
+            f"(those are: {', '.join(public) or 'none'})"
+        )
+
+
+def _shown(options: dict[str, Any]) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"

@@ -1,0 +1,181 @@
+"""From a photo file to a model's input tensor and back to the picture that the model saw."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import warnings
+from dataclasses import dataclass
+from functools import cache
+from os import PathLike
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from naflow_fx.errors import PhotoError, TargetError
+
+Triple = tuple[float, float, float]
+FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+MAX_PIXELS = 100_000_000  # of a photo after resizing: only a strip of a picture comes near
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """tensor = (scale * pixel - mean) / std on the centre crop of the resized photo.
+
+    `resize`: pixels of the short side, or (height, width) to stretch to; `crop`: pixels of the
+    square that is cut from the centre; `mean`, `std`: per channel R, G, B, in units of
+    scale * pixel with pixel in 0..255 (1/255: the common 0..1); `interpolation`: of the resize.
+    Pixel for pixel what `torchvision.transforms` gives for a PIL image.
+    """
+
+    resize: int | tuple[int, int] = 256
+    crop: int = 224
+    mean: Triple = (0.485, 0.456, 0.406)
+    std: Triple = (0.229, 0.224, 0.225)
+    scale: float = 1 / 255
+    interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
+
+    def __post_init__(self) -> None:
+        short = self.resize if isinstance(self.resize, int) else min(self.resize)
+        if not 1 <= self.crop <= short:
+            raise PhotoError(f"crop must be 1 to resize ({short}) pixels, got {self.crop}")
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """The model's input [3, crop, crop], float32, of a photo of any mode and size."""
+        pixels = torch.from_numpy(np.array(self.picture(photo))).permute(2, 0, 1)
+        mean, std = self._statistics(torch.device("cpu"))
+        return (pixels.float() * self.scale - mean) / std
+
+    def picture(self, photo: Image.Image) -> Image.Image:
+        """The part of the photo that the model sees: RGB, crop x crop pixels."""
+        width, height = self._resized(photo.size)
+        if width * height > MAX_PIXELS:
+            raise PhotoError(
+                f"the photo is a strip of {photo.width} x {photo.height} pixels; cut it to the "
+                "part of interest first"
+            )
+        resized = to_rgb(photo).resize((width, height), FILTERS[self.interpolation])
+        left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
+        return resized.crop((left, top, left + self.crop, top + self.crop))
+
+    def denormalise(self, tensor: Tensor) -> NDArray[np.uint8]:
+        """The picture [H, W, 3], uint8 RGB, that became `tensor` [3, H, W] (or [1, 3, H, W])."""
+        if tensor.dim() == 4 and tensor.shape[0] == 1:
+            tensor = tensor[0]
+        if tensor.dim() != 3 or tensor.shape[0] != 3:
+            raise PhotoError(f"wanted one image [3, H, W], got {list(tensor.shape)}")
+        mean, std = self._statistics(tensor.device)
+        pixels = (tensor.detach().float() * std + mean) / self.scale
+        rounded = pixels.round().clamp(0, 255).to(torch.uint8)
+        array: NDArray[np.uint8] = rounded.permute(1, 2, 0).contiguous().cpu().numpy()
+        return array
+
+    def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation, each [3, 1, 1]."""
+        mean, std = torch.tensor([self.mean, self.std], device=device)[..., None, None]
+        return mean, std
+
+    def _resized(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) after the resize; the long side is rounded down, as torchvision does."""
+        if not isinstance(self.resize, int):
+            return self.resize[1], self.resize[0]
+        width, height = size
+        if width <= height:
+            return self.resize, int(self.resize * height / width)
+        return int(self.resize * width / height), self.resize
+
+
+def open_photo(path: str | PathLike[str]) -> Image.Image:
+    """The photo in a file, upright (EXIF orientation applied), 8-bit RGB, first frame.
+
+    Raises PhotoError, in one line, if the file is missing, unreadable, not a picture, cut short,
+    or so large that decoding it is not safe.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # oddities of metadata; an unsafe size still raises
+            with Image.open(path) as image:
+                image.load()
+                return to_rgb(ImageOps.exif_transpose(image))
+    except FileNotFoundError as error:
+        raise PhotoError(f"no photo at {path}; check the path") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"{path}: not a picture; give a PNG, JPEG, WebP or TIFF file") from error
+    except Image.DecompressionBombError as error:
+        raise PhotoError(
+            f"{path}: too many pixels to open safely; make it smaller first"
+        ) from error
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        if isinstance(error, OSError) and error.strerror:
+            raise PhotoError(f"{path}: cannot be read ({error.strerror})") from error
+        raise PhotoError(
+            f"{path}: damaged or cut short ({error}); copy or download it again"
+        ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """The picture as 8-bit RGB: transparent parts white, 16-bit and float grey scaled to 0..255."""
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _to_8_bit(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Grey values [H, W] of any type as 0..255.
+
+    White is 65535 in 16-bit types and where a value is above 255, 1 where all values are
+    fractions up to 1, else 255.
+    """
+    values = np.nan_to_num(grey.astype(np.float64))
+    wide = grey.dtype.itemsize == 2 or values.max(initial=0) > 255
+    full = 65535 if wide else 1 if grey.dtype.kind == "f" and values.max(initial=0) <= 1 else 255
+    grey_8_bit: NDArray[np.uint8] = np.clip(values * (255 / full), 0, 255).round().astype(np.uint8)
+    return grey_8_bit
+
+
+@cache
+def class_names() -> tuple[str, ...]:
+    """The 1000 ImageNet class names in the order of the classes, as torchvision spells them."""
+    from torchvision.models import ResNet18_Weights
+
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def class_index(name_or_number: str | int) -> int:
+    """The ImageNet class, 0..999, of a number (967, "967") or a name ("espresso").
+
+    Upper case and underscores do not matter, except between the two classes "cardigan" (clothes)
+    and "Cardigan" (a dog). Raises TargetError, with the nearest names, if there is no such class.
+    """
+    names, text = class_names(), str(name_or_number).strip()
+    if re.fullmatch(r"[+-]?\d+", text):
+        if 0 <= int(text) < len(names):
+            return int(text)
+        raise TargetError(f"class {text}: ImageNet has the classes 0 to {len(names) - 1}")
+    if text in names:
+        return names.index(text)
+    folded, wanted = [_fold(name) for name in names], _fold(text)
+    if wanted in folded:
+        return folded.index(wanted)
+    near = difflib.get_close_matches(wanted, folded, n=5)
+    near += [name for name in folded if wanted and wanted in name and name not in near][:5]
+    listed = ", ".join(f"{names[i]} ({i})" for i in map(folded.index, near))
+    raise TargetError(f"no ImageNet class {text!r}; near: {listed or 'none'}")
+
+
+def _fold(name: str) -> str:
+    return name.casefold().replace("_", " ")

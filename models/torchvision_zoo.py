@@ -1,0 +1,96 @@
+"""torchvision's convolutional classifiers, by torchvision's own names."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from http.client import HTTPException
+from typing import Any
+
+import torchvision
+from torch import nn
+from torchvision.models import WeightsEnum
+
+from naflow_fx.errors import ModelError
+from naflow_fx.models.card import ModelCard
+from naflow_fx.models.preprocess import Preprocessing
+
+TRANSFORMERS = ("maxvit", "swin", "vit")
+# What torchvision sets on these two when it loads its weights, so that a file of the same weights
+# sees the same input; and how to draw random ones, about which their constructors else warn.
+INCEPTIONS = ("googlenet", "inception_v3")
+INCEPTION_OPTIONS = {"transform_input": True, "init_weights": True}
+
+
+@cache
+def names() -> list[str]:
+    """Names of the classification networks of torchvision, sorted, without the transformers."""
+    listed = torchvision.models.list_models(module=torchvision.models)
+    return sorted(name for name in listed if not name.startswith(TRANSFORMERS))
+
+
+def card(name: str, weights: str | None = None) -> ModelCard:
+    """The facts of the network `name`, read from torchvision's own weight records."""
+    records = _classifiers(name)
+    chosen = next((w for w in records if w.name == weights), records[0])
+    millions = chosen.meta["num_params"] / 1e6
+    return ModelCard(
+        name=name,
+        description=f"torchvision's {name}, {millions:.1f} million parameters",
+        weights=tuple(w.name for w in records),
+        weights_source="torchvision, downloaded at the first use",
+        preprocessing=_preprocessing(chosen),
+        num_classes=len(chosen.meta["categories"]),
+        licence="BSD-3-Clause (code); the weights were trained on ImageNet",
+    )
+
+
+def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
+    """The network `name` in eval mode, random or with torchvision's weights of the name `weights`.
+
+    Raises ModelError if the weights cannot be had; TypeError and ValueError, as torchvision does,
+    for options that the network does not take.
+    """
+    if weights is None:
+        if name in INCEPTIONS:
+            options = INCEPTION_OPTIONS | options
+        model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
+        return model.eval()
+    record = torchvision.models.get_model_weights(name)[weights]
+    try:
+        model = torchvision.models.get_model(name, weights=record, progress=False, **options)
+    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash, shape
+        raise ModelError(
+            f"{name}: could not load {weights}, published at {record.url} ({_reason(error)}); "
+            "if the download failed, fetch it elsewhere and give its path as the weights"
+        ) from error
+    return model.eval()
+
+
+def readable_key(key: str) -> str:
+    """Today's name of a key of torchvision's published files: DenseNet's `norm.1` is `norm1`."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
+
+
+def _classifiers(name: str) -> list[WeightsEnum]:
+    """The records of whole classifiers' weights, at least one, torchvision's default first."""
+    records: type[WeightsEnum] = torchvision.models.get_model_weights(name)
+    complete = [w for w in records if w.meta["categories"]]  # vgg16 has features alone, too
+    return sorted(complete, key=lambda w: w is not records.DEFAULT)
+
+
+def _preprocessing(weights: WeightsEnum) -> Preprocessing:
+    """What torchvision does to a photo for these weights."""
+    use = weights.transforms()
+    return Preprocessing(
+        resize=use.resize_size[0],
+        crop=use.crop_size[0],
+        mean=tuple(use.mean),
+        std=tuple(use.std),
+        interpolation=use.interpolation.value,
+    )
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's text."""
+    return (str(error) or type(error).__name__).splitlines()[0]

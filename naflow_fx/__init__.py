@@ -1,0 +1,55 @@
+"""naflow_fx: attention flow through all layers of a trained CNN, compiled into one graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from naflow_fx import models
+    from naflow_fx.compiler import compile
+    from naflow_fx.errors import NaflowError
+    from naflow_fx.explainer import Explainer
+    from naflow_fx.flow import AttentionFlow
+    from naflow_fx.options import Inverse
+    from naflow_fx.render import show_on_image
+    from naflow_fx.rule import Rule
+
+_PUBLIC = {
+    "AttentionFlow": "naflow_fx.flow",
+    "Explainer": "naflow_fx.explainer",
+    "Inverse": "naflow_fx.options",
+    "NaflowError": "naflow_fx.errors",
+    "Rule": "naflow_fx.rule",
+    "compile": "naflow_fx.compiler",
+    "show_on_image": "naflow_fx.render",
+}
+
+__all__ = [
+    "AttentionFlow",
+    "Explainer",
+    "Inverse",
+    "NaflowError",
+    "Rule",
+    "__version__",
+    "compile",
+    "models",
+    "show_on_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names, imported when they are first used: `import naflow_fx` stays light."""
+    import importlib
+
+    if name == "models":
+        return importlib.import_module("naflow_fx.models")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'naflow_fx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

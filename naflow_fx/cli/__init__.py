@@ -1,0 +1,52 @@
+"""The command line `naflow-fx`: explain photos, inspect the generated graph, list models."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from naflow_fx.cli.parser import make_parser
+from naflow_fx.errors import NaflowError
+
+__all__ = ["main"]
+
+FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+STOPPED = "interrupted; photos that were finished are kept, nothing is half-written"
+NO_MEMORY = ("out of memory", "can't allocate memory")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and give its exit code.
+
+    0: done. 2: a user's error, told in one line on stderr. 130: Ctrl-C. 141: the reader of our
+    output went away. Anything else that is raised is a bug, and its traceback is shown.
+    """
+    args = make_parser().parse_args(argv)
+    try:
+        args.command(args)
+        sys.stdout.flush()
+    except NaflowError as error:
+        return _complain(str(error))
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # quiet at exit
+        return BROKEN_PIPE
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{place}{error.strerror or error}; check the path, the rights and space")
+    except KeyboardInterrupt:
+        print(f"naflow-fx: {STOPPED}", file=sys.stderr)
+        return INTERRUPTED
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not any(w in str(error) for w in NO_MEMORY):
+            raise
+        return _complain("out of memory; choose fewer --layers, or another --device")
+    return 0
+
+
+def _complain(message: str) -> int:
+    """Print a message of any number of lines as one on stderr; gives the exit code."""
+    lines = [" ".join(line.split()) for line in message.splitlines()]
+    joined = "; ".join(line.rstrip(";") for line in lines if line).replace(":;", ":")
+    print(f"naflow-fx: error: {joined}", file=sys.stderr)
+    return FAILED

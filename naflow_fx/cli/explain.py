@@ -1,0 +1,136 @@
+"""`naflow-fx explain`: check everything, compile once, then explain and save photo by photo."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+
+from naflow_fx import models
+from naflow_fx.cli.setup import choose, compile_model, open_device
+from naflow_fx.cli.tables import print_flow
+from naflow_fx.explainer import Explainer
+from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow_save import staging
+from naflow_fx.models.preprocess import Preprocessing, class_index, class_names, open_photo
+
+SHARPER = 2.0  # pictures have at most this many times the network's resolution
+
+
+def explain(args: argparse.Namespace) -> None:
+    """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    photos = [Path(photo) for photo in args.photos]
+    places = _places(photos, Path(args.out))
+    for photo in photos:
+        open_photo(photo)
+    preprocessing = models.card(args.model, args.weights).preprocessing
+    target = None if args.target is None else class_index(args.target)
+    device = open_device(args.device)
+    choose(args)
+    for place in places:
+        _check_writable(place)
+    with _progress() as bar:
+        bar.add_task(f"compiling {args.model}", total=None)
+        model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
+        example = preprocessing(open_photo(photos[0]))[None].to(device)
+        explainer = compile_model(model.to(device), example, args)
+    for photo, place in zip(photos, places, strict=True):
+        flow = _explain_one(photo, place, explainer, preprocessing, target, args)
+        print_flow(flow, _shown(photo), place, class_names())
+
+
+def _explain_one(
+    photo: Path,
+    place: Path,
+    explainer: Explainer,
+    preprocessing: Preprocessing,
+    target: int | None,
+    args: argparse.Namespace,
+) -> AttentionFlow:
+    """Explain one photo and save its pictures; gives the flow, in main memory."""
+    with _progress() as bar:
+        task = bar.add_task(_shown(photo), total=len(explainer.layers) + 1)
+        image = open_photo(photo)
+        tensor = preprocessing(image)[None].to(open_device(args.device))
+        flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
+        bar.advance(task)
+        flow.save(
+            place,
+            [seen(preprocessing, image)],
+            alpha=args.alpha,
+            colormap=args.colormap,
+            title=_shown(photo),
+            class_names=class_names(),
+            info=_facts(photo, image, args),
+            on_picture=lambda name: bar.advance(task),
+        )
+    return flow
+
+
+def seen(preprocessing: Preprocessing, image: Image.Image) -> Image.Image:
+    """The part of the photo that the network sees, as sharp as the photo has it (within limits)."""
+    size = preprocessing.resize
+    if not isinstance(size, int):
+        return preprocessing.picture(image)
+    factor = min(max(1.0, min(image.size) / size), SHARPER)
+    larger = replace(
+        preprocessing, resize=round(size * factor), crop=round(preprocessing.crop * factor)
+    )
+    return larger.picture(image)
+
+
+def _shown(photo: Path) -> str:
+    """The file's name as text that can be printed and stored, whatever its bytes are."""
+    return os.fsencode(photo.name).decode("utf-8", "replace")
+
+
+def _facts(photo: Path, image: Image.Image, args: argparse.Namespace) -> dict[str, Any]:
+    """What flow.json says of the photo and the model."""
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    return {
+        "photo": {"file": _shown(photo), "sha256": digest, "size": [image.height, image.width]},
+        "model": args.model,
+        "weights": args.weights or next(iter(models.card(args.model).weights), None),
+        "device": args.device,
+    }
+
+
+def _places(photos: Sequence[Path], out: Path) -> list[Path]:
+    """A folder for each photo: its name without the ending, numbered where that is taken."""
+    taken: set[str] = set()
+    places: list[Path] = []
+    for photo in photos:
+        name, number = photo.stem, 1
+        while name.casefold() in taken:
+            number += 1
+            name = f"{photo.stem}-{number}"
+        taken.add(name.casefold())
+        places.append(out / name)
+    return places
+
+
+def _check_writable(place: Path) -> None:
+    """Nothing if files can be made at `place`; else the FlowError or OSError that tells why not."""
+    with staging(place) as stage:
+        stage.mkdir()
+
+
+def _progress() -> Progress:
+    """A progress bar on stderr, gone when done; nothing at all unless stderr is a terminal."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
+    terminal = sys.stderr.isatty()
+    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal)

@@ -1,0 +1,52 @@
+"""`naflow-fx inspect` and `naflow-fx models`: what there is, without explaining a photo."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from rich.text import Text
+
+from naflow_fx import models as zoo
+from naflow_fx.cli.setup import compile_model
+from naflow_fx.cli.tables import console, plain_table
+from naflow_fx.models.preprocess import Preprocessing
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Print the report of the explainer; without --weights on random ones, nothing is fetched."""
+    preprocessing = zoo.card(args.model, args.weights).preprocessing
+    model = zoo.build(args.model, weights=args.weights)
+    example = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
+    print(compile_model(model, example, args).inspect())
+
+
+def models() -> None:
+    """Print every model's name, public weights (best first) and input, by origin of the weights."""
+    out = console()
+    cards = [zoo.card(name) for name in zoo.names()]
+    for source in dict.fromkeys(card.weights_source for card in cards):
+        table = plain_table("name", "public weights", "input")
+        for card in cards:
+            if card.weights_source == source:
+                weights = ", ".join(card.weights) or "none"
+                table.add_row(card.name, weights, input_text(card.preprocessing))
+        out.print(Text(f"weights: {source}", style="bold"))
+        out.print(table)
+
+
+def input_text(preprocessing: Preprocessing) -> str:
+    """A preprocessing in a few words: "256 > 224 bilinear, mean and std of ImageNet"."""
+    size = preprocessing.resize
+    resize = f"{size}" if isinstance(size, int) else " x ".join(map(str, size))
+    if (preprocessing.mean, preprocessing.std) == (Preprocessing.mean, Preprocessing.std):
+        scaling = "mean and std of ImageNet"
+    else:
+        mean, std = (_common(values) for values in (preprocessing.mean, preprocessing.std))
+        scaling = f"(x - {mean}) / {std} of x in 0..{255 * preprocessing.scale:g}"
+    return f"{resize} > {preprocessing.crop} {preprocessing.interpolation}, {scaling}"
+
+
+def _common(values: tuple[float, float, float]) -> str:
+    """Three channels' values, as one where they are the same."""
+    return "/".join(f"{v:g}" for v in (values[:1] if len(set(values)) == 1 else values))

@@ -1,0 +1,47 @@
+"""From command-line options to a device and a compiled explainer."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import naflow_fx
+from naflow_fx.errors import OptionError
+from naflow_fx.explainer import Explainer
+from naflow_fx.options import PRESETS, Inverse
+
+SOLVER = ("damping", "steps", "rows", "prior", "weight")
+CHOICES = ("layers", "method", "preset", "reduction", "residual")
+
+
+def open_device(name: str) -> torch.device:
+    """The device `name`, tried with one number; OptionError if it is not to be had."""
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        there = "cuda" if torch.cuda.is_available() else "cpu"
+        raise OptionError(f"--device {name}: not to be had on this machine; try {there}") from error
+    return device
+
+
+def choose(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `naflow_fx.compile`: those that were given; the preset decides the others.
+
+    Solver options that are given change the preset's inverse. OptionError for bad values.
+    """
+    options = {key: getattr(args, key) for key in CHOICES if getattr(args, key) is not None}
+    solver = {key: getattr(args, key) for key in SOLVER if getattr(args, key) is not None}
+    if solver:
+        base = PRESETS[args.preset].inverse if args.preset else Inverse()
+        options["inverse"] = dataclasses.replace(base, **solver)
+    return options
+
+
+def compile_model(model: nn.Module, example: Tensor, args: argparse.Namespace) -> Explainer:
+    """The explainer of a model for images like `example`, with the options that were given."""
+    return naflow_fx.compile(model, example, **choose(args))

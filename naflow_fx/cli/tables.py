@@ -1,0 +1,82 @@
+"""What the commands print: the result of one photo, and tables that a pipe can carry."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from naflow_fx.errors import FlowError
+from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow_record import shape_text
+
+
+def console() -> Console:
+    """The console on stdout: as wide as the terminal, or as wide as needed in a pipe or file."""
+    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+
+
+def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+    """A table with a rule under its head; the columns named in `right` hold numbers."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def print_flow(flow: AttentionFlow, photo: str, place: Path, names: Sequence[str]) -> None:
+    """Print prediction, what was explained, the layers and where the pictures are."""
+    out = console()
+    out.print(Text(f"{photo}: {prediction(flow, names)}", style="bold"))
+    out.print(Text(f"explained: {explained(flow, names)}"))
+    out.print(layer_table(flow))
+    out.print(Text(f"written: {place / 'grid.png'}, flow.json, {len(flow.maps)} maps"))
+
+
+def prediction(flow: AttentionFlow, names: Sequence[str]) -> str:
+    """The likeliest classes of the first image with their probabilities."""
+    try:
+        best = flow.top5()[0]
+    except FlowError:
+        return "the output is not a row of class scores"
+    first, *others = [f"{_class(c, names)} {p:.1%}" for c, p in best]
+    return first + (f" (then {', '.join(others[:2])})" if others else "")
+
+
+def explained(flow: AttentionFlow, names: Sequence[str]) -> str:
+    """The class that the maps of the first image explain, and its score."""
+    score = f"score {float(flow.score[0]):.4g}"
+    if flow.target is None or int(flow.target[0]) < 0:
+        return score
+    target = int(flow.target[0])
+    return f"class {target}, {_class(target, names)}, {score}"
+
+
+def layer_table(flow: AttentionFlow) -> Table:
+    """One row a call site: number, name, map size, residual and norm ratio of the first image."""
+    numbers = ("#", "map", "residual", "norm ratio")
+    table = plain_table("#", "layer", "map", "residual", "norm ratio", right=numbers)
+    for order, (name, maps) in enumerate(flow.maps.items(), start=1):
+        table.add_row(
+            str(order),
+            Text(name),
+            shape_text(maps),
+            _short(flow.residual.get(name)),
+            _short(flow.norm_ratio.get(name)),
+        )
+    return table
+
+
+def _class(index: int, names: Sequence[str]) -> str:
+    return names[index] if index < len(names) else f"class {index}"
+
+
+def _short(values: Tensor | None) -> str:
+    """The first of [N] with three digits, "-" where there is none."""
+    return "-" if values is None else f"{float(values[0]):.3g}"

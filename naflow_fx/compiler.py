@@ -1,0 +1,142 @@
+"""START HERE: `compile` runs the PIPELINE, a tuple read top to bottom.
+
+    model --trace--> fx graph --canonicalise--> one small vocabulary --captures, importance,
+    inverse, maps--> ONE GraphModule that computes the attention flow of every call site
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from naflow_fx import options as opts
+from naflow_fx.checks import (
+    check_canonical,
+    check_captured,
+    check_example,
+    check_forward_kept,
+    check_importance,
+    check_inverse,
+    check_labels,
+    check_outputs,
+    check_score,
+    check_values,
+)
+from naflow_fx.explainer import Explainer
+from naflow_fx.passes.add_score import add_score
+from naflow_fx.passes.annotate_values import annotate_values
+from naflow_fx.passes.build_importance import build_importance
+from naflow_fx.passes.build_inverse import build_inverse
+from naflow_fx.passes.build_maps import build_maps
+from naflow_fx.passes.canonicalise import canonicalise
+from naflow_fx.passes.fold_constants import fold_constants
+from naflow_fx.passes.insert_captures import insert_captures
+from naflow_fx.passes.join_features import join_features
+from naflow_fx.passes.label_dimensions import label_dimensions
+from naflow_fx.passes.prune import prune
+from naflow_fx.passes.remove_in_place import remove_in_place
+from naflow_fx.passes.trace import evaluated, trace
+from naflow_fx.targets import as_callable
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one compilation works with: the model, an example, a target and the options."""
+
+    model: Any
+    example: Tensor
+    target: Callable[..., Tensor] | None
+    options: opts.Options
+
+
+Pass = Callable[[Any, Job], fx.GraphModule]
+Check = Callable[[fx.GraphModule, Job], None]
+
+PIPELINE: tuple[tuple[Pass, Check], ...] = (
+    (lambda model, job: trace(model), lambda gm, job: None),
+    (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
+    (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
+    (lambda gm, job: annotate_values(gm, job.example), lambda gm, job: check_values(gm)),
+    (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
+    (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
+    (lambda gm, job: join_features(gm), lambda gm, job: check_forward_kept(gm, job)),
+    (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
+    (lambda gm, job: fold_constants(gm), lambda gm, job: check_captured(gm)),
+    (lambda gm, job: build_importance(gm), lambda gm, job: check_importance(gm)),
+    (lambda gm, job: _inverse(gm, job.options), lambda gm, job: check_inverse(gm, job.options)),
+    (lambda gm, job: build_maps(gm, job.options), lambda gm, job: None),
+    (lambda gm, job: prune(gm), lambda gm, job: None),
+    (lambda gm, job: fold_constants(gm), lambda gm, job: None),
+    (lambda gm, job: prune(gm), lambda gm, job: check_outputs(gm)),
+)
+
+
+def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
+    """`build_inverse`, where the method looks at feature maps that were brought back."""
+    needed = options.method == "naflow" or "bpfm" in options.keep
+    return build_inverse(gm, options) if needed else gm
+
+
+def compile(
+    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram,
+    example_inputs: Tensor | Sequence[Tensor],
+    *,
+    target: Any = None,
+    layers: str | Sequence[str] | None = None,
+    keep: str | Sequence[str] = (),
+    preset: str = "paper",
+    inverse: opts.Inverse | None = None,
+    residual: str | None = None,
+    reduction: str | None = None,
+    method: str | None = None,
+) -> Explainer:
+    """A trained CNN -> an explainer that computes the attention map of every call site.
+
+    Args:
+        model: any mode and device; never changed.  It is explained as in eval mode.
+        example_inputs: [N, C, H, W] (or one space axis fewer or more), real or random: the
+            size, dtype and device that the explainer takes; the batch size stays free.
+        target: what is explained; None: a class index given with each call.  A callable of the
+            model's output that returns [N] is compiled into the program.
+        layers: call-site names and globs; the others are not computed.  None: all.
+        keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W].
+        preset: "paper", or another of `naflow_fx.options.PRESETS`; explicit options win.
+        inverse: how convolutions and regions are inverted.
+        residual: "joint" (Z at a fork solves its whole region) or "capture" (cheaper).
+        reduction: "sum" (Eq. 2) or "channelwise" (max(., 0) before the sum).
+        method: "naflow", or a gradient method at every call site: "gradcam", "hirescam",
+            "layercam", "gradcam++", "xgradcam".
+
+    Raises:
+        TraceError, UnsupportedOperator, GraphError: the model can't be compiled, and why.
+        OptionError, TargetError, InputError: an argument is not what it should be.
+    """
+    chosen = opts.resolve(
+        preset, layers=layers, keep=keep, inverse=inverse, residual=residual,
+        reduction=reduction, method=method,
+    )  # fmt: skip
+    example = check_example(example_inputs)
+
+    def build(function: Callable[..., Tensor] | None) -> fx.GraphModule:
+        return run_pipeline(Job(model, example, function, chosen))
+
+    function = as_callable(target)
+    return Explainer(build(function), build, chosen, example, target=function)
+
+
+def run_pipeline(job: Job) -> fx.GraphModule:
+    """The generated GraphModule of one job."""
+    state: Any = job.model
+    with torch.no_grad():
+        for run, check in PIPELINE:
+            state = run(state, job)
+            check(state, job)
+    result: fx.GraphModule = state
+    return result
+
+
+__all__ = ["PIPELINE", "Job", "compile", "evaluated", "run_pipeline"]

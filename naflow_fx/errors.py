@@ -1,0 +1,56 @@
+"""Every error this package raises on purpose: what, where, got and wanted, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class NaflowError(Exception):
+    """Base of all errors that a user can act on."""
+
+
+class TraceError(NaflowError):
+    """The model could not be turned into a graph."""
+
+
+class UnsupportedOperator(NaflowError):
+    """Nodes of the graph have no rule; lists every one of them."""
+
+
+class GraphError(NaflowError):
+    """The traced graph, or a user's request about it (layers, sites), does not fit."""
+
+
+class OptionError(NaflowError):
+    """An option of `compile` or `Inverse` has a value that it cannot have."""
+
+
+class TargetError(NaflowError):
+    """A target (class index, list, callable) does not fit the model's output."""
+
+
+class InputError(NaflowError):
+    """An input tensor's shape, size or dtype is not what was compiled."""
+
+
+class RuleError(NaflowError):
+    """A rule is malformed, or claims an operator that another rule has."""
+
+
+class FlowError(NaflowError):
+    """An argument of a result's method (overlay, save, upsampled) does not fit."""
+
+
+class ModelError(NaflowError):
+    """A model name or a checkpoint is not what it should be."""
+
+
+class PhotoError(NaflowError):
+    """A photo is missing, truncated, or not a picture."""
+
+
+def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Rows of text as left-aligned columns, one row a line."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(indent + line.rstrip() for line in lines)

@@ -1,0 +1,17 @@
+"""Keys of `node.meta` that passes leave for each other.  Values name other nodes, never hold them."""
+
+SITE = "naflow_site"  # str: name of the call site, as torchvision's feature extraction names it
+VALUE = "naflow_value"  # what a traced node yields: TensorValue, a tuple of them, or a constant
+SHAPE = "naflow_shape"  # tuple[int, ...]: static shape, -1 in the batch dimension
+DTYPE = "naflow_dtype"  # torch.dtype
+RULE = "naflow_rule"  # str: name of the rule of a canonical node
+ACTIVE = "naflow_active"  # bool: a differentiable function of the input
+LABELS = "naflow_labels"  # tuple[str, ...]: one letter per dimension
+CAPTURES = "naflow_captures"  # dict[str, str]: capture -> node that holds it
+IMPORTANCE = "naflow_importance"  # str: node that holds Lambda of this node
+BPFM = "naflow_bpfm"  # str: node that holds Z of this node
+STEP = "naflow_step"  # Step: how Z of this node is made
+RESIDUAL = "naflow_residual"  # str: node that holds the residual of the step that made Z
+PART = "naflow_part"  # str: the part of the program that a generated node belongs to
+SOURCE = "naflow_source"  # str: the forward node that a generated node serves
+WHERE = "naflow_where"  # str: file:line of the model's code

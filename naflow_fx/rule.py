@@ -1,0 +1,138 @@
+"""The contract of an operator: one `Rule` holds everything the compiler knows about it.
+
+An operator is ``y = f(x, ...)``.  All nonlinearity sits in the *capture* of the forward pass;
+given the captured state the operator is affine, ``y = A x + c``, exact at the captured point.
+A rule is a handful of plain tensor functions; passes insert them as ``call_function`` nodes.
+
+Functions ask for what they need **by parameter name**.  The names on offer are
+
+* the parameters of ``forward`` (constants, and operands: ``input`` is the forward tensor),
+* what ``capture`` returned, under the names in ``captures``,
+* ``output`` (the forward result), ``damping``, and the static shapes ``input_shape`` and
+  ``output_shape`` with -1 in the batch dimension (``input_shapes``, a list, if variadic),
+* in variadic rules ``active``: which entries of ``inputs`` are activations (indices); the
+  vectors of ``linear`` and ``transpose`` are lists with one entry per active input.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from naflow_fx.errors import RuleError
+
+Function = Callable[..., Any]
+Labels = tuple[str, ...]
+Arguments = dict[str, Any]
+
+# One letter per dimension of an activation.  Split and merged dimensions are tracked so that a
+# channel shuffle finds its channels again; only N, C and S make a call site.
+BATCH, CHANNEL, SPACE = "N", "C", "S"
+CHANNEL_PART, SPACE_PART, COLLAPSED, MIXED = "c", "s", "1", "?"
+
+EXTRA_NAMES = {
+    "output",
+    "input_shape",
+    "output_shape",
+    "input_shapes",
+    "active",
+    "damping",
+}
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One operator: its affine form, its inverse and its derivative.
+
+    Attributes:
+        name: torch's name of the operator.
+        forward: the canonical form; its signature names operands and parameters.
+        linear: ``linear(v, ...) = A v``.
+        transpose: ``transpose(w, ...) = A^T w``.
+        inverse: the NA-BP step, ``inverse(z, ...)``: z at the output to z at the input.  None:
+            least squares on ``linear`` and ``transpose`` (METHOD section 3).  In variadic rules
+            ``inverse(z, values, index, ...)``: what remains of z for input ``index`` when the
+            other active inputs are worth ``values``.
+        capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.
+        captures: the names of what ``capture`` returns.
+        shift: ``c``, broadcastable to the output; None: c = 0.
+        vjp: the true vector-Jacobian product where A is not the derivative; it returns a tuple
+            with one entry per operand when there are several.  None: ``transpose``.
+        diagonal: d, broadcastable, where ``A v = d * v``.  Such an operator joins a preceding
+            convolution's least squares; standing alone it is inverted damped, and its own
+            ``inverse`` serves for the map inside the chain only.
+        dense: the operator as a matrix over channels, [groups, out / groups, in / groups], or
+            None when it also mixes space; allows a closed form made at compile time.
+        operands: names of the parameters that may be activations.
+        control: the operands that are captured, not inverted (the gate of a product).
+        variadic: the one operand is a list.
+        labels: ``labels(labels, ...)``: the dimension letters of the output; None: unchanged.
+        equation: where the inverse comes from, shown by ``inspect``.
+        targets: traced function, or method name -> adapter to the arguments of ``forward``.
+        modules: module class -> adapter ``module -> arguments of forward``.
+    """
+
+    name: str
+    forward: Function
+    linear: Function
+    transpose: Function
+    inverse: Function | None = None
+    capture: Function | None = None
+    captures: tuple[str, ...] = ()
+    shift: Function | None = None
+    vjp: Function | None = None
+    diagonal: Function | None = None
+    dense: Function | None = None
+    operands: tuple[str, ...] = ("input",)
+    control: tuple[str, ...] = ()
+    variadic: bool = False
+    labels: Function | None = None
+    equation: str = ""
+    targets: Mapping[Any, Function] = field(default_factory=dict)
+    modules: Mapping[type, Function] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        known = set(parameters(self.forward)) | set(self.captures) | EXTRA_NAMES
+        problems = [f"operand {name!r} is no parameter of forward"
+                    for name in self.operands if name not in parameters(self.forward)]
+        for role, skip in _LEADING.items():
+            function = getattr(self, role)
+            if function is None:
+                continue
+            skip = skip + (2 if role == "inverse" and self.variadic else 0)
+            unknown = [name for name in parameters(function)[skip:] if name not in known]
+            problems += [f"{role} asks for {name!r}, which nobody provides" for name in unknown]
+        if problems:
+            raise RuleError(f"rule {self.name!r}: " + "; ".join(problems))
+
+    @property
+    def invertible_operands(self) -> tuple[str, ...]:
+        """The operands that the inverse runs back through."""
+        return tuple(name for name in self.operands if name not in self.control)
+
+
+_LEADING = {"linear": 1, "transpose": 1, "inverse": 1, "vjp": 1, "capture": 0, "shift": 0,
+            "diagonal": 0, "dense": 0, "labels": 1}
+
+
+def parameters(function: Function) -> list[str]:
+    """The parameter names of a rule's function, in order."""
+    return list(inspect.signature(function).parameters)
+
+
+def bind(forward: Function, *args: Any, **kwargs: Any) -> Arguments:
+    """Arguments of a call in torch's own order and names -> arguments of ``forward`` by name."""
+    bound = inspect.signature(forward).bind(*args, **kwargs)
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def same(forward: Function, *ignored: str) -> Function:
+    """The adapter for a target that has ``forward``'s own signature, less ignored keywords."""
+
+    def adapt(*args: Any, **kwargs: Any) -> Arguments:
+        return bind(forward, *args, **{k: v for k, v in kwargs.items() if k not in ignored})
+
+    return adapt

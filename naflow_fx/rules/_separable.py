@@ -1,0 +1,38 @@
+"""Linear maps that act on each space axis alone: y = (P_1 x P_2 x ...) x, as small matrices.
+
+Average pools (any size, padding, ceil mode, adaptive), paddings and interpolations are such
+maps; their pseudo-inverse is the product of the pseudo-inverses of the axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+Matrices = tuple[Tensor, ...]
+
+
+def axis_matrix(operator: Callable[[Tensor], Tensor], size: int) -> Tensor:
+    """The matrix [out, in] (float64) of a linear operator on [1, C, size], column by column."""
+    identity = torch.eye(size, dtype=torch.float64).unsqueeze(0)
+    return operator(identity).squeeze(0).T.contiguous()
+
+
+def apply(v: Tensor, matrices: Matrices) -> Tensor:
+    """(P_1 x ... x P_d) v over the last d dimensions of v [N, C, ...]."""
+    for axis, matrix in zip(range(-len(matrices), 0), matrices, strict=True):
+        moved = v.movedim(axis, -1) @ matrix.to(v).T
+        v = moved.movedim(-1, axis)
+    return v
+
+
+def apply_transpose(w: Tensor, matrices: Matrices) -> Tensor:
+    """(P_1 x ... x P_d)^T w."""
+    return apply(w, tuple(matrix.T for matrix in matrices))
+
+
+def pseudo_inverses(matrices: Sequence[Tensor]) -> Matrices:
+    """P_k^+ of every axis, float64."""
+    return tuple(torch.linalg.pinv(matrix) for matrix in matrices)

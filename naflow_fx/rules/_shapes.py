@@ -1,0 +1,33 @@
+"""Small helpers on shapes, shared by the rules; -1 stands for the batch dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+
+def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """An int or a sequence, as torch's operators take it, -> one int per space axis."""
+    if isinstance(value, int):
+        return (value,) * rank
+    values = tuple(int(v) for v in value)
+    return values * rank if len(values) == 1 else values
+
+
+def full_shape(shape: Sequence[int], like: Tensor) -> tuple[int, ...]:
+    """The static shape with its batch dimension (-1) taken from `like`, whose batch leads."""
+    return tuple(like.shape[0] if size == -1 else size for size in shape)
+
+
+def sum_to(w: Tensor, shape: Sequence[int]) -> Tensor:
+    """The transpose of broadcasting: sums w over what was broadcast from `shape` (-1: batch)."""
+    while w.dim() > len(shape):
+        w = w.sum(0)
+    dims = [d for d, size in enumerate(shape) if size == 1 and w.shape[d] != 1]
+    return w.sum(dims, keepdim=True) if dims else w
+
+
+def per_channel(vector: Tensor, rank: int) -> Tensor:
+    """[C] -> [1, C, 1, ...] for an activation of `rank` dimensions."""
+    return vector.reshape(1, -1, *(1,) * (rank - 2))

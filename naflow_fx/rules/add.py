@@ -1,0 +1,130 @@
+"""Sum: y = sum_i a_i x_i with numbers a_i, operands broadcast; constants may take part."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Labels, Rule
+from naflow_fx.rules._shapes import full_shape, sum_to
+
+Operand = Tensor | float
+
+
+def forward(inputs: Sequence[Operand], scales: tuple[float, ...]) -> Tensor:
+    """sum_i a_i x_i."""
+    total: Any = None
+    for x, a in zip(inputs, scales, strict=True):
+        term = x if a == 1 else x * a
+        total = term if total is None else total + term
+    result: Tensor = total
+    return result
+
+
+def linear(
+    v: Sequence[Tensor | None],
+    scales: tuple[float, ...],
+    active: tuple[int, ...],
+    output_shape: tuple[int, ...],
+) -> Tensor:
+    """sum_i a_i v_i over the active inputs; None counts as zero."""
+    terms = [x if scales[i] == 1 else x * scales[i]
+             for x, i in zip(v, active, strict=True) if x is not None]  # fmt: skip
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total.expand(full_shape(output_shape, total))
+
+
+def transpose(
+    w: Tensor,
+    scales: tuple[float, ...],
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> tuple[Tensor, ...]:
+    """a_i w for every active input, summed over what was broadcast."""
+    return tuple(
+        sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active
+    )
+
+
+def inverse(
+    z: Tensor,
+    values: Sequence[Tensor],
+    index: int,
+    inputs: Sequence[Operand],
+    scales: tuple[float, ...],
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """(z - the other terms) / a, the mean where the input was broadcast (A^+)."""
+    constants = shift(inputs, scales, active)
+    rest = z if constants is None else z - constants
+    for value, i in zip(values, active, strict=True):
+        if i != index:
+            rest = rest - value * scales[i]
+    total = sum_to(rest / scales[index], input_shapes[index])
+    return total / (rest[0].numel() / total[0].numel())
+
+
+def shift(
+    inputs: Sequence[Operand], scales: tuple[float, ...], active: tuple[int, ...]
+) -> Tensor | float | None:
+    """c: the constant terms."""
+    total: Any = None
+    for i, (x, a) in enumerate(zip(inputs, scales, strict=True)):
+        if i not in active:
+            total = x * a if total is None else total + x * a
+    result: Tensor | float | None = total
+    return result
+
+
+def labels(labels: Labels, output_shape: tuple[int, ...]) -> Labels:
+    """The operands' own, aligned at the last dimension by the caller."""
+    return labels
+
+
+def adapt(input: Any, other: Any, *, alpha: float = 1, out: Any = None) -> Arguments:
+    """torch.add's arguments."""
+    return {"inputs": (input, other), "scales": (1, alpha)}
+
+
+def adapt_sub(input: Any, other: Any, *, alpha: float = 1) -> Arguments:
+    """torch.sub's arguments."""
+    return {"inputs": (input, other), "scales": (1, -alpha)}
+
+
+def adapt_rsub(input: Any, other: Any, alpha: float = 1) -> Arguments:
+    """torch.rsub's arguments: other - alpha * input."""
+    return {"inputs": (other, input), "scales": (1, -alpha)}
+
+
+def adapt_sum(tensors: Any, start: Any = 0) -> Arguments:
+    """Python's sum of a list of activations."""
+    return {"inputs": tuple(tensors), "scales": (1,) * len(tensors)}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "add",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    shift=shift,
+    operands=("inputs",),
+    variadic=True,
+    labels=labels,
+    equation="region, Eq. 7",
+    targets={
+        operator.add: adapt, operator.iadd: adapt, torch.add: adapt, "add": adapt, "add_": adapt,
+        _aten.add.Tensor: adapt, _aten.add_.Tensor: adapt, operator.sub: adapt_sub,
+        operator.isub: adapt_sub, torch.sub: adapt_sub, "sub": adapt_sub, "sub_": adapt_sub,
+        _aten.sub.Tensor: adapt_sub, _aten.sub_.Tensor: adapt_sub, torch.rsub: adapt_rsub,
+        _aten.rsub.Scalar: adapt_rsub, _aten.rsub.Tensor: adapt_rsub, sum: adapt_sum,
+    },
+)  # fmt: skip

@@ -1,0 +1,129 @@
+"""Batch norm with running statistics: y = s x + c, s = gamma / sqrt(var + eps)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rules._shapes import per_channel
+
+DEAD = 1e-6  # a channel whose |s| is below this share of the largest carries nothing
+
+
+def forward(
+    input: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * gamma + beta, per channel of [N, C, ...]."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, False, 0.0, eps)
+
+
+def capture(
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    input_shape: tuple[int, ...],
+) -> tuple[Tensor, Tensor]:
+    """Scale s and offset c, each [1, C, 1, ...]; constants, so made once at compile time."""
+    scale = torch.rsqrt(running_var.double() + eps)
+    if weight is not None:
+        scale = scale * weight
+    offset = -running_mean.double() * scale
+    if bias is not None:
+        offset = offset + bias
+    rank, dtype = len(input_shape), running_var.dtype
+    return per_channel(scale.to(dtype), rank), per_channel(offset.to(dtype), rank)
+
+
+def linear(v: Tensor, scale: Tensor) -> Tensor:
+    """A v = s v."""
+    return v * scale
+
+
+def transpose(w: Tensor, scale: Tensor) -> Tensor:
+    """A^T w = s w."""
+    return w * scale
+
+
+def inverse(z: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
+    """(z - c) / s (Eq. 11, with eps); 0 in a dead channel, |s| < 1e-6 of the largest."""
+    alive = scale.abs() > DEAD * scale.abs().amax()
+    return torch.where(alive, (z - offset) / torch.where(alive, scale, 1.0), 0.0)
+
+
+def shift(offset: Tensor) -> Tensor:
+    """c = beta - mean s."""
+    return offset
+
+
+def diagonal(scale: Tensor) -> Tensor:
+    """d = s."""
+    return scale
+
+
+def adapt(*args: Any, **kwargs: Any) -> Arguments:
+    """F.batch_norm's arguments; the mode is read as eval."""
+    found = bind(_functional, *args, **kwargs)
+    if found["running_mean"] is None:
+        raise ValueError("batch statistics (no running mean): a map would depend on the batch")
+    return {name: found[name] for name in _NAMES}
+
+
+def adapt_aten(
+    input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *rest: Any
+) -> Arguments:
+    """aten.batch_norm's arguments (another order, eps last but one)."""
+    return adapt(input, running_mean, running_var, weight, bias, eps=rest[2])
+
+
+def adapt_decomposed(
+    input: Any, weight: Any, bias: Any, running_mean: Any, running_var: Any, *rest: Any,
+    piece: int = 0,
+) -> Arguments:  # fmt: skip
+    """The arguments of aten's batch norm for inference, whose first result is y."""
+    return adapt(input, running_mean, running_var, weight, bias, eps=rest[1])
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.BatchNormNd."""
+    return adapt(None, module.running_mean, module.running_var, module.weight, module.bias,
+                 eps=module.eps)  # fmt: skip
+
+
+def _functional(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> None:  # fmt: skip
+    """F.batch_norm's signature."""
+
+
+_NAMES = ("input", "running_mean", "running_var", "weight", "bias", "eps")
+_MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+RULE = Rule(
+    "batch_norm",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("scale", "offset"),
+    shift=shift,
+    diagonal=diagonal,
+    equation="Eq. 11",
+    targets={
+        F.batch_norm: adapt,
+        torch.ops.aten.batch_norm.default: adapt_aten,
+        torch.ops.aten._native_batch_norm_legit_no_training.default: adapt_decomposed,
+    },
+    modules=dict.fromkeys(_MODULES, from_module),
+)

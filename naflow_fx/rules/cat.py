@@ -1,0 +1,84 @@
+"""Concatenation: y = [x_1, x_2, ...] along one dimension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._shapes import full_shape
+
+
+def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch.cat of inputs that agree in all other dimensions."""
+    return torch.cat(list(inputs), dim)
+
+
+def linear(
+    v: Sequence[Tensor | None],
+    dim: int,
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """[v_1, v_2, ...]; None and constants count as zero."""
+    given = dict(zip(active, v, strict=True))
+    like = next(x for x in v if x is not None)
+    parts = []
+    for i, shape in enumerate(input_shapes):
+        x = given.get(i)
+        parts.append(like.new_zeros(full_shape(shape, like)) if x is None else x)
+    return torch.cat(parts, dim)
+
+
+def transpose(
+    w: Tensor, dim: int, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
+) -> tuple[Tensor, ...]:
+    """The slice of w of every active input."""
+    parts = w.split([shape[dim] for shape in input_shapes], dim)
+    return tuple(parts[i] for i in active)
+
+
+def inverse(
+    z: Tensor,
+    values: Sequence[Tensor],
+    index: int,
+    dim: int,
+    input_shapes: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """The slice of z."""
+    return z.split([shape[dim] for shape in input_shapes], dim)[index]
+
+
+def shift(
+    inputs: Sequence[Tensor],
+    dim: int,
+    active: tuple[int, ...],
+) -> Tensor | None:
+    """c: the constant inputs, zeros elsewhere."""
+    if len(active) == len(inputs):
+        return None
+    return torch.cat([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
+
+
+def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
+    """torch.cat's arguments."""
+    return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "cat",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    shift=shift,
+    operands=("inputs",),
+    variadic=True,
+    equation="split",
+    targets={torch.cat: adapt, torch.concat: adapt, torch.concatenate: adapt,
+             _aten.cat.default: adapt},
+)  # fmt: skip

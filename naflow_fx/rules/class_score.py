@@ -1,0 +1,62 @@
+"""Class score: y[n] = x[n, index[n]], the logit that is explained; -1 asks for the largest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Labels, Rule
+
+
+def forward(input: Tensor, target: Tensor) -> Tensor:
+    """The score [N] of class `target` [N] (int64, -1: the predicted class), logits [N, K]."""
+    return linear(input, capture(input, target))
+
+
+def capture(input: Tensor, target: Tensor) -> Tensor:
+    """index, int64 [N]: the class, with -1 replaced by the predicted one."""
+    return torch.where(target < 0, input.argmax(1), target)
+
+
+def linear(v: Tensor, index: Tensor) -> Tensor:
+    """A v: v at the class."""
+    return v.gather(1, index.unsqueeze(1)).squeeze(1)
+
+
+def transpose(w: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """A^T w: w at the class, 0 elsewhere."""
+    classes = torch.arange(input_shape[1], device=w.device)
+    return torch.where(classes == index.unsqueeze(1), w.unsqueeze(1), 0.0)
+
+
+def inverse(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """z at the class, 0 elsewhere."""
+    return transpose(z, index, input_shape)
+
+
+def labels(labels: Labels) -> Labels:
+    """[N]."""
+    return labels[:1]
+
+
+def adapt(input: Any, target: Any) -> Arguments:
+    """forward's own arguments."""
+    return {"input": input, "target": target}
+
+
+RULE = Rule(
+    "class_score",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("index",),
+    operands=("input", "target"),
+    control=("target",),
+    labels=labels,
+    equation="Eq. 15",
+    targets={forward: adapt},
+)

@@ -1,0 +1,157 @@
+"""Convolution in 1, 2 or 3 space dimensions: y = W * x + b, any stride, padding and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules.pad import transpose_pad
+
+CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
+
+
+def forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, ...] = (1,),
+    padding: str | tuple[int, ...] = (0,),
+    dilation: tuple[int, ...] = (1,),
+    groups: int = 1,
+    padding_mode: str = "constant",
+) -> Tensor:
+    """torch's convNd of [N, C, ...] with `weight` [out, in / groups, ...]; all padding modes."""
+    symmetric = native_padding(weight, padding, dilation, padding_mode)
+    if symmetric is None:
+        input = F.pad(input, pads(weight, padding, dilation), mode=padding_mode)
+        symmetric = (0,) * len(stride)
+    return CONV[len(stride)](input, weight, bias, stride, symmetric, dilation, groups)
+
+
+def linear(
+    v: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    padding_mode: str,
+) -> Tensor:
+    """A v: the convolution without its bias."""
+    return forward(v, weight, None, stride, padding, dilation, groups, padding_mode)
+
+
+def transpose(
+    w: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    padding_mode: str,
+    input_shape: tuple[int, ...],
+) -> Tensor:
+    """A^T w: the transposed convolution, to the size of the input."""
+    rank = len(stride)
+    symmetric = native_padding(weight, padding, dilation, padding_mode)
+    widths = pads(weight, padding, dilation)
+    size = list(input_shape[-rank:])
+    if symmetric is None:
+        size = [s + widths[-2 * i - 2] + widths[-2 * i - 1] for i, s in enumerate(size)]
+    inner = symmetric or (0,) * rank
+    rest = [
+        size[i] - ((w.shape[i - rank] - 1) * stride[i] - 2 * inner[i]
+                   + dilation[i] * (weight.shape[i + 2] - 1) + 1)
+        for i in range(rank)
+    ]  # fmt: skip
+    v = CONV_TRANSPOSE[rank](w, weight, None, stride, inner, rest, groups, dilation)
+    return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
+
+
+def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
+    """c = b, [1, C, 1, ...]."""
+    return None if bias is None else per_channel(bias, len(output_shape))
+
+
+def dense(
+    weight: Tensor, stride: tuple[int, ...], padding: str | tuple[int, ...], groups: int
+) -> Tensor | None:
+    """The matrix over channels of a 1 x 1, stride 1 convolution, [groups, out/g, in/g]."""
+    pointwise = all(k == 1 for k in weight.shape[2:]) and all(s == 1 for s in stride)
+    if not pointwise or (not isinstance(padding, str) and any(padding)):
+        return None
+    return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1])
+
+
+def pads(
+    weight: Tensor, padding: str | tuple[int, ...], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """Widths to pad, in F.pad's order: last axis first, (before, after)."""
+    widths: list[int] = []
+    for axis in reversed(range(len(dilation))):
+        if isinstance(padding, str):
+            total = dilation[axis] * (weight.shape[axis + 2] - 1) if padding == "same" else 0
+            widths += [total // 2, total - total // 2]
+        else:
+            widths += [padding[axis], padding[axis]]
+    return tuple(widths)
+
+
+def native_padding(
+    weight: Tensor, padding: str | tuple[int, ...], dilation: Sequence[int], mode: str
+) -> tuple[int, ...] | None:
+    """The padding as the convolution itself takes it; None if a pad must come before."""
+    widths = pads(weight, padding, dilation)
+    if any(widths) and (mode != "constant" or widths[0::2] != widths[1::2]):
+        return None
+    return tuple(reversed(widths[0::2]))
+
+
+def adapt(rank: int) -> Callable[..., Arguments]:
+    """The adapter for torch's convNd of that rank."""
+
+    def arguments(*args: Any, **kwargs: Any) -> Arguments:
+        found = bind(forward, *args, **kwargs)
+        for name in ("stride", "padding", "dilation"):
+            if not isinstance(found[name], str):
+                found[name] = tuple_of(found[name], rank)
+        return found
+
+    return arguments
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.ConvNd."""
+    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
+    padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
+    return {
+        "weight": module.weight, "bias": module.bias, "stride": tuple(module.stride),
+        "padding": padding, "dilation": tuple(module.dilation), "groups": module.groups,
+        "padding_mode": mode,
+    }  # fmt: skip
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "conv",
+    forward,
+    linear,
+    transpose,
+    shift=shift,
+    dense=dense,
+    equation="Eqs. 6-10, damped least squares",
+    targets={
+        F.conv1d: adapt(1), F.conv2d: adapt(2), F.conv3d: adapt(3),
+        _aten.conv1d.default: adapt(1), _aten.conv2d.default: adapt(2),
+        _aten.conv3d.default: adapt(3), _aten.conv1d.padding: adapt(1),
+        _aten.conv2d.padding: adapt(2), _aten.conv3d.padding: adapt(3),
+    },
+    modules={nn.Conv1d: from_module, nn.Conv2d: from_module, nn.Conv3d: from_module},
+)  # fmt: skip

@@ -1,0 +1,64 @@
+"""Virtual concatenation of feature nodes: y = [flat(x_1), flat(x_2), ...], [N, total].
+
+No network has it: the compiler joins several feature nodes with it, so that a fork which they
+share is the entry of a region (METHOD section 1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Labels, Rule
+from naflow_fx.rules._shapes import full_shape
+
+
+def forward(inputs: Sequence[Tensor]) -> Tensor:
+    """All inputs [N, ...] flattened and concatenated, [N, total]."""
+    return torch.cat([x.flatten(1) for x in inputs], 1)
+
+
+def linear(v: Sequence[Tensor | None], input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
+    """[flat(v_1), ...]; None counts as zero."""
+    like = next(x for x in v if x is not None)
+    parts = [
+        like.new_zeros(full_shape(shape, like)) if x is None else x
+        for x, shape in zip(v, input_shapes, strict=True)
+    ]
+    return forward(parts)
+
+
+def transpose(w: Tensor, input_shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+    """Each input's part of w, in its shape."""
+    parts = w.split([math.prod(shape[1:]) for shape in input_shapes], 1)
+    return tuple(
+        part.reshape(full_shape(shape, w)) for part, shape in zip(parts, input_shapes, strict=True)
+    )
+
+
+def inverse(
+    z: Tensor, values: Sequence[Tensor], index: int, input_shapes: Sequence[tuple[int, ...]]
+) -> Tensor:
+    """The part of z of input `index`."""
+    return transpose(z, input_shapes)[index]
+
+
+def labels(labels: Labels) -> Labels:
+    """[N, mixed]."""
+    return ("N", "?")
+
+
+RULE = Rule(
+    "flat_cat",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    operands=("inputs",),
+    variadic=True,
+    labels=labels,
+    equation="split",
+)

@@ -1,0 +1,83 @@
+"""Indexing: y = x[index], with numbers, slices and None; also narrow and select."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Labels, Rule
+
+
+def forward(input: Tensor, index: Any) -> Tensor:
+    """x[index]."""
+    return input[index]
+
+
+def linear(v: Tensor, index: Any) -> Tensor:
+    """A v = v[index]."""
+    return v[index]
+
+
+def transpose(w: Tensor, input: Tensor, index: Any) -> Tensor:
+    """A^T w: w at the index, 0 elsewhere."""
+    v = torch.zeros_like(input, dtype=w.dtype)
+    v[index] = w
+    return v
+
+
+def inverse(z: Tensor, input: Tensor, index: Any) -> Tensor:
+    """z at the index, 0 elsewhere: what was not read is abandoned."""
+    return transpose(z, input, index)
+
+
+def labels(labels: Labels, index: Any) -> Labels:
+    """The letters of the dimensions that are left."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    used = sum(item is not None and item is not Ellipsis for item in items)
+    if Ellipsis not in items:
+        items.append(Ellipsis)
+    at = items.index(Ellipsis)
+    items[at : at + 1] = [slice(None)] * (len(labels) - used)
+    found, letters = [], iter(labels)
+    for item in items:
+        letter = "1" if item is None else next(letters)
+        if not isinstance(item, int):
+            found.append(letter)
+    return tuple(found)
+
+
+def adapt_select(input: Any, dim: int, index: int) -> Arguments:
+    """select's arguments."""
+    return {"input": input, "index": (slice(None),) * dim + (index,)}
+
+
+def adapt_narrow(input: Any, dim: int, start: int, length: int) -> Arguments:
+    """narrow's arguments."""
+    return {"input": input, "index": (slice(None),) * dim + (slice(start, start + length),)}
+
+
+def adapt_slice(
+    input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
+) -> Arguments:
+    """aten.slice's arguments."""
+    return {"input": input, "index": (slice(None),) * dim + (slice(start, end, step),)}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "getitem",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    labels=labels,
+    equation="exact",
+    targets={
+        operator.getitem: lambda input, index: {"input": input, "index": index},
+        torch.select: adapt_select, "select": adapt_select, _aten.select.int: adapt_select,
+        torch.narrow: adapt_narrow, "narrow": adapt_narrow, _aten.slice.Tensor: adapt_slice,
+    },
+)  # fmt: skip

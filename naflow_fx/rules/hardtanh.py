@@ -1,0 +1,92 @@
+"""Hard tanh on [0, b] (ReLU6): y = g x with the secant gate g = y / x where x > 0, else 0."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule, bind
+
+
+def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """min(max(x, min_val), max_val), elementwise."""
+    return F.hardtanh(input, min_val, max_val)
+
+
+def capture(input: Tensor, output: Tensor) -> Tensor:
+    """g = y / x where x > 0, else 0, so that y = g x holds for saturated neurons too."""
+    alive = input > 0
+    return torch.where(alive, output / torch.where(alive, input, 1.0), 0.0)
+
+
+def linear(v: Tensor, gate: Tensor) -> Tensor:
+    """A v = g v."""
+    return v * gate
+
+
+def transpose(w: Tensor, gate: Tensor) -> Tensor:
+    """A^T w = g w."""
+    return w * gate
+
+
+def inverse(z: Tensor, gate: Tensor) -> Tensor:
+    """z / g where x > 0, 0 elsewhere (Eq. 12 with the secant gate)."""
+    alive = gate > 0
+    return torch.where(alive, z / torch.where(alive, gate, 1.0), 0.0)
+
+
+def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
+    """w where 0 < x < b: the true derivative."""
+    return torch.where((input > 0) & (input < max_val), w, 0.0)
+
+
+def adapt(*args: Any, **kwargs: Any) -> Arguments:
+    """hardtanh's or clamp's arguments."""
+    kwargs.pop("inplace", None)
+    return _checked(bind(forward, *args, **kwargs))
+
+
+def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Arguments:
+    """torch.clamp's arguments."""
+    return _checked({"input": input, "min_val": min, "max_val": max})
+
+
+def adapt_relu6(input: Any, inplace: bool = False) -> Arguments:
+    """relu6's arguments."""
+    return {"input": input, "min_val": 0.0, "max_val": 6.0}
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.Hardtanh or nn.ReLU6."""
+    return _checked({"min_val": module.min_val, "max_val": module.max_val})
+
+
+def _checked(found: Arguments) -> Arguments:
+    if found["min_val"] != 0 or found["max_val"] is None or not found["max_val"] > 0:
+        raise ValueError(f"hardtanh on [{found['min_val']}, {found['max_val']}]: "
+                         "only [0, b] with b > 0 has a rule")  # fmt: skip
+    return found
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "hardtanh",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("gate",),
+    vjp=vjp,
+    equation="Eq. 12, secant gate",
+    targets={
+        F.hardtanh: adapt, F.relu6: adapt_relu6, torch.clamp: adapt_clamp, "clamp": adapt_clamp,
+        _aten.hardtanh.default: adapt, _aten.hardtanh_.default: adapt,
+        _aten.relu6.default: adapt_relu6, _aten.relu6_.default: adapt_relu6,
+        _aten.clamp.default: adapt_clamp,
+    },
+    modules={nn.Hardtanh: from_module, nn.ReLU6: from_module},
+)  # fmt: skip

@@ -1,0 +1,67 @@
+"""Identity: y = x; dropout and stochastic depth in eval mode, and copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule
+
+
+def forward(input: Tensor) -> Tensor:
+    """x."""
+    return input
+
+
+def linear(v: Tensor) -> Tensor:
+    """A v = v."""
+    return v
+
+
+def transpose(w: Tensor) -> Tensor:
+    """A^T w = w."""
+    return w
+
+
+def inverse(z: Tensor) -> Tensor:
+    """z."""
+    return z
+
+
+def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
+    """The first argument; probabilities and modes have no say in eval mode."""
+    return {"input": input}
+
+
+def _stochastic_depth() -> dict[type, Any]:
+    from torchvision.ops import StochasticDepth
+
+    return {StochasticDepth: lambda module: {}}
+
+
+_aten = torch.ops.aten
+_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout,
+             F.feature_alpha_dropout)  # fmt: skip
+RULE = Rule(
+    "identity",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    equation="identity",
+    targets=dict.fromkeys(
+        (*_DROPOUTS, _aten.dropout.default, _aten.clone.default, _aten.alias.default,
+         _aten.contiguous.default, _aten.detach.default, torch.clone, "clone", "contiguous",
+         "detach"),
+        adapt,
+    ),
+    modules=dict.fromkeys(
+        (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+         nn.FeatureAlphaDropout),
+        lambda module: {},
+    )
+    | _stochastic_depth(),
+)  # fmt: skip

@@ -1,0 +1,54 @@
+"""Fully connected layer on the last dimension: y = W x + b."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Labels, Rule, same
+
+
+def forward(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x [..., in] times `weight` [out, in], plus `bias` [out]."""
+    return F.linear(input, weight, bias)
+
+
+def linear(v: Tensor, weight: Tensor) -> Tensor:
+    """A v = W v."""
+    return F.linear(v, weight)
+
+
+def transpose(w: Tensor, weight: Tensor) -> Tensor:
+    """A^T w = W^T w."""
+    return F.linear(w, weight.T)
+
+
+def shift(bias: Tensor | None) -> Tensor | None:
+    """c = b, [out]."""
+    return bias
+
+
+def dense(weight: Tensor) -> Tensor:
+    """W, [1, out, in]."""
+    return weight.unsqueeze(0)
+
+
+def labels(labels: Labels) -> Labels:
+    """The last dimension is a channel again when what was mixed into it was flattened."""
+    return (*labels[:-1], "C" if labels[-1] == "?" else labels[-1])
+
+
+_adapt = same(forward)
+RULE = Rule(
+    "linear",
+    forward,
+    linear,
+    transpose,
+    shift=shift,
+    dense=dense,
+    labels=labels,
+    equation="Eqs. 6-10, damped least squares",
+    targets={F.linear: _adapt, torch.ops.aten.linear.default: _adapt},
+    modules={nn.Linear: lambda module: {"weight": module.weight, "bias": module.bias}},
+)

@@ -1,0 +1,82 @@
+"""Product: y = g x.  The gate g is captured, its branch is not inverted; or it is a constant."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._shapes import full_shape, sum_to
+
+
+def forward(input: Tensor, gate: Tensor | float) -> Tensor:
+    """x * g, broadcast."""
+    return input * gate
+
+
+def linear(v: Tensor, gate: Tensor | float, output_shape: tuple[int, ...]) -> Tensor:
+    """A v = g v."""
+    y = v * gate
+    return y.expand(full_shape(output_shape, y))
+
+
+def transpose(w: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> Tensor:
+    """A^T w = g w."""
+    return sum_to(w * gate, input_shape)
+
+
+def inverse(z: Tensor, gate: Tensor | float, damping: float, input_shape: tuple[int, ...]) -> Tensor:
+    """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number."""
+    if not isinstance(gate, Tensor):
+        return z / gate if gate else torch.zeros_like(z)
+    square = gate * gate
+    largest = square.amax(tuple(range(1, gate.dim())), keepdim=True) if gate.dim() else square
+    bottom = square + damping * largest
+    scale = torch.where(bottom > 0, gate / torch.where(bottom > 0, bottom, 1.0), 0.0)
+    return sum_to(z * scale, input_shape)
+
+
+def vjp(
+    w: Tensor,
+    input: Tensor,
+    gate: Tensor | float,
+    input_shape: tuple[int, ...],
+) -> tuple[Tensor, Tensor | None]:
+    """(g w, x w), each summed over what was broadcast."""
+    if not isinstance(gate, Tensor):
+        return w * gate, None
+    shape = (-1 if gate.dim() == input.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
+    return sum_to(w * gate, input_shape), sum_to(w * input, shape)
+
+
+def diagonal(gate: Tensor | float) -> Tensor | float:
+    """d = g."""
+    return gate
+
+
+def adapt(input: Any, other: Any) -> Arguments:
+    """torch.mul's arguments; which operand is the gate is found from the graph."""
+    return {"input": input, "gate": other}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "mul",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    vjp=vjp,
+    diagonal=diagonal,
+    operands=("input", "gate"),
+    control=("gate",),
+    equation="gate, damped",
+    targets=dict.fromkeys(
+        (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", _aten.mul.Tensor,
+         _aten.mul_.Tensor),
+        adapt,
+    ),
+)  # fmt: skip

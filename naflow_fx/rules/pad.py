@@ -1,0 +1,95 @@
+"""Padding: y = x with a border; constant, reflect, replicate or circular; negative crops."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rules._separable import apply, apply_transpose, axis_matrix, pseudo_inverses
+
+
+def forward(
+    input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
+) -> Tensor:
+    """F.pad of the last len(pad) / 2 dimensions, widths last axis first."""
+    return F.pad(input, pad, mode=mode, value=value)
+
+
+def linear(v: Tensor, pad: tuple[int, ...], mode: str) -> Tensor:
+    """A v: padding with zero, or with copies of v."""
+    return F.pad(v, pad, mode=mode)
+
+
+def transpose(w: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, ...]) -> Tensor:
+    """A^T w: crop, each copy added to its source."""
+    return transpose_pad(w, pad, mode, input_shape)
+
+
+def inverse(z: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, ...]) -> Tensor:
+    """A^+ z: crop; where a pixel was copied, the mean of its copies (exact least squares)."""
+    if mode == "constant":
+        return F.pad(z, [-width for width in pad])
+    return apply(z, pseudo_inverses(_matrices(pad, mode, input_shape)))
+
+
+def shift(
+    pad: tuple[int, ...], mode: str, value: float | None, input_shape: tuple[int, ...]
+) -> Tensor | None:
+    """c: the constant border."""
+    if mode != "constant" or not value:
+        return None
+    return F.pad(torch.zeros([max(size, 1) for size in input_shape]), pad, value=value)
+
+
+def transpose_pad(
+    w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]
+) -> Tensor:
+    """The transpose of F.pad, also for a convolution's own padding."""
+    if mode == "constant":
+        return F.pad(w, [-width for width in pad])
+    return apply_transpose(w, _matrices(pad, mode, input_shape))
+
+
+def _matrices(pad: Sequence[int], mode: str, input_shape: Sequence[int]) -> tuple[Tensor, ...]:
+    """One matrix per padded axis, in the order of the dimensions."""
+    rank = len(pad) // 2
+    return tuple(
+        axis_matrix(lambda x, a=axis: F.pad(x, tuple(pad[2 * a : 2 * a + 2]), mode=mode), size)
+        for axis, size in zip(reversed(range(rank)), input_shape[-rank:], strict=True)
+    )
+
+
+def adapt(*args: Any, **kwargs: Any) -> Arguments:
+    """F.pad's arguments, the widths as a tuple."""
+    found = bind(forward, *args, **kwargs)
+    return found | {"pad": tuple(found["pad"])}
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.ZeroPadNd, ConstantPadNd, ReflectionPadNd, ..."""
+    kind = type(module).__name__
+    mode = {"Ref": "reflect", "Rep": "replicate", "Cir": "circular"}.get(kind[:3], "constant")
+    return {"pad": tuple(module.padding), "mode": mode, "value": getattr(module, "value", None)}
+
+
+_MODULES = [
+    getattr(nn, f"{kind}Pad{rank}d")
+    for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+    for rank in (1, 2, 3)
+]
+RULE = Rule(
+    "pad",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    shift=shift,
+    equation="crop",
+    targets={F.pad: adapt, torch.ops.aten.pad.default: adapt},
+    modules=dict.fromkeys(_MODULES, from_module),
+)

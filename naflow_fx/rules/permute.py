@@ -1,0 +1,75 @@
+"""Permutation of dimensions: y = x with its dimensions in another order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Labels, Rule
+
+
+def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """x permuted; two dimensions: these two swapped."""
+    return input.permute(_order(input.dim(), dims))
+
+
+def linear(v: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """A v: v permuted."""
+    return forward(v, dims)
+
+
+def transpose(w: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """A^T w: w permuted back."""
+    order = _order(w.dim(), dims)
+    return w.permute([order.index(d) for d in range(w.dim())])
+
+
+def inverse(z: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """z permuted back."""
+    return transpose(z, dims)
+
+
+def labels(labels: Labels, dims: tuple[int, ...]) -> Labels:
+    """The letters, permuted."""
+    return tuple(labels[d] for d in _order(len(labels), dims))
+
+
+def _order(rank: int, dims: tuple[int, ...]) -> list[int]:
+    dims = tuple(d % rank for d in dims)
+    if len(dims) == rank and len(set(dims)) == rank and rank > 2:
+        return list(dims)
+    order = list(range(rank))
+    order[dims[0]], order[dims[1]] = order[dims[1]], order[dims[0]]
+    return order
+
+
+def adapt_permute(input: Any, *dims: Any) -> Arguments:
+    """permute's arguments."""
+    order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else tuple(dims)
+    if len(order) == 2:  # of a matrix: (0, 1) changes nothing, (1, 0) swaps
+        order = (0, 0) if order[0] % 2 == 0 else (0, 1)
+    return {"input": input, "dims": order}
+
+
+def adapt_transpose(input: Any, dim0: int, dim1: int) -> Arguments:
+    """transpose's arguments."""
+    return {"input": input, "dims": (dim0, dim1)}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "permute",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    labels=labels,
+    equation="exact",
+    targets=dict.fromkeys((torch.permute, "permute", _aten.permute.default), adapt_permute)
+    | dict.fromkeys(
+        (torch.transpose, torch.swapaxes, "transpose", "swapaxes", _aten.transpose.int),
+        adapt_transpose,
+    ),
+)

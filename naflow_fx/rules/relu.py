@@ -1,0 +1,53 @@
+"""ReLU: y = m x, with the mask m = (x > 0) captured in the forward pass."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Rule, same
+
+
+def forward(input: Tensor) -> Tensor:
+    """max(x, 0), elementwise."""
+    return torch.relu(input)
+
+
+def capture(input: Tensor) -> Tensor:
+    """m, bool; x = 0 counts as off."""
+    return input > 0
+
+
+def linear(v: Tensor, mask: Tensor) -> Tensor:
+    """A v = m v."""
+    return torch.where(mask, v, 0.0)
+
+
+def transpose(w: Tensor, mask: Tensor) -> Tensor:
+    """A^T w = m w."""
+    return torch.where(mask, w, 0.0)
+
+
+def inverse(z: Tensor, mask: Tensor) -> Tensor:
+    """z on the mask, 0 elsewhere: negative neurons are abandoned (Eq. 12)."""
+    return torch.where(mask, z, 0.0)
+
+
+_adapt = same(forward, "inplace")
+RULE = Rule(
+    "relu",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("mask",),
+    equation="Eq. 12",
+    targets={
+        torch.relu: _adapt, torch.relu_: _adapt, F.relu_: _adapt, "relu": _adapt,
+        "relu_": _adapt, torch.ops.aten.relu.default: _adapt, torch.ops.aten.relu_.default: _adapt,
+        F.relu: lambda input, inplace=False: {"input": input},
+    },
+    modules={nn.ReLU: lambda module: {}},
+)  # fmt: skip

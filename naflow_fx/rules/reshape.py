@@ -1,0 +1,113 @@
+"""Reshape: the same numbers in another shape; flatten, view, squeeze, unsqueeze."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Labels, Rule
+
+
+def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
+    """x in `output_shape`, -1 at the batch dimension."""
+    return input.reshape(output_shape)
+
+
+def linear(v: Tensor, output_shape: tuple[int, ...]) -> Tensor:
+    """A v: v in the output's shape."""
+    return v.reshape(output_shape)
+
+
+def transpose(w: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """A^T w: w in the input's shape."""
+    return w.reshape(input_shape)
+
+
+def inverse(z: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """z in the input's shape."""
+    return z.reshape(input_shape)
+
+
+def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
+    """Dimensions that stay keep their letter; split and merged ones are tracked."""
+    found: list[str] = []
+    for before, after in groups(input_shape, output_shape):
+        letters = [labels[d] for d in before if input_shape[d] != 1 or len(before) == 1]
+        found += _relabel(letters, [output_shape[d] for d in after])
+    return _rejoin(tuple(found), labels)
+
+
+def groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Runs of dimensions of both shapes that hold the same numbers; -1 matches -1."""
+    found = []
+    i = j = 0
+    while i < len(before) or j < len(after):
+        left, right = [i] if i < len(before) else [], [j] if j < len(after) else []
+        while _size(before, left) != _size(after, right):
+            if _size(before, left) < _size(after, right) and left and left[-1] + 1 < len(before):
+                left.append(left[-1] + 1)
+            elif right and right[-1] + 1 < len(after):
+                right.append(right[-1] + 1)
+            else:
+                left, right = list(range(i, len(before))), list(range(j, len(after)))
+                break
+        found.append((left, right))
+        i, j = i + len(left), j + len(right)
+    return found
+
+
+def _size(shape: tuple[int, ...], dims: list[int]) -> int:
+    big = 1 << 40  # the batch: larger than any product of the others
+    return math.prod(big if shape[d] == -1 else shape[d] for d in dims)
+
+
+def _relabel(letters: list[str], sizes: list[int]) -> list[str]:
+    """The letters of the output dimensions that one run of input dimensions became."""
+    if not letters:
+        return ["1"] * len(sizes)
+    if len(sizes) == 1:
+        kinds = set(letters) - {"1"} or {"1"}
+        merged = kinds.pop() if len(letters) == 1 or len(kinds) == 1 else "?"
+        return [merged if len(letters) == 1 or merged in "cs1" else "s" if merged == "S" else "?"]
+    real = [d for d, size in enumerate(sizes) if size != 1]
+    if len(letters) == 1 and len(real) <= 1:
+        keep = real[0] if real else 0
+        return [letters[0] if d == keep else "1" for d in range(len(sizes))]
+    part = {"C": "c", "c": "c", "S": "s", "s": "s"}.get(letters[0]) if len(set(letters)) == 1 else "?"
+    return [(part or "?") if size != 1 else "1" for size in sizes]
+
+
+def _rejoin(found: Labels, before: Labels) -> Labels:
+    """Channel parts that were all merged back are the channels again."""
+    if found.count("c") == 1 and before.count("c") > 1:
+        return tuple("C" if label == "c" else label for label in found)
+    return found
+
+
+def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
+    """The first argument; the shape itself is known from the example."""
+    return {"input": input}
+
+
+_aten = torch.ops.aten
+_TARGETS = (
+    torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten,
+    "flatten", "reshape", "view", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
+    _aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten._unsafe_view.default,
+    _aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims, _aten.unsqueeze.default,
+    _aten.unflatten.int,
+)  # fmt: skip
+RULE = Rule(
+    "reshape",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    labels=labels,
+    equation="exact",
+    targets=dict.fromkeys(_TARGETS, adapt),
+    modules=dict.fromkeys((nn.Flatten, nn.Unflatten), lambda module: {}),
+)

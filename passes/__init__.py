@@ -1,0 +1,1 @@
+"""The passes, one a file; `naflow_fx.compiler.PIPELINE` lists them in order."""

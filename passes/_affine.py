@@ -1,0 +1,162 @@
+"""The captured affine map of a part of the graph, written out in the rules' functions.
+
+With everything captured, a layer, a chain or a whole region is ``y = A x + c``.  Here A, A^T and
+c become graphs of `linear`, `transpose` and `shift` calls.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import fx
+from torch.fx.node import map_aggregate
+
+from naflow_fx import keys
+from naflow_fx.passes import _graph
+from naflow_fx.rule import Rule, parameters
+
+Lookup = Callable[[fx.Node], Any]
+Names = Mapping[str, fx.Node]
+
+
+class AffineMap:
+    """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
+
+    `linear(v, *needs)`, `transpose(w, *needs)`, `offset(*needs)`; `needs` are the captures and
+    constants of the outer graph.  `offset` is None where c = 0.
+    """
+
+    def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, names: Names) -> None:
+        self.nodes, self.entry, self.exit = list(nodes), entry, nodes[-1]
+        self.names = names
+        self.needs = self._needs()
+        self.linear = self._linear()
+        self.transpose = self._transpose()
+        self.offset = self._offset()
+
+    def _needs(self) -> list[fx.Node]:
+        found: dict[fx.Node, None] = {}
+        for node in self.nodes:
+            rule = _rule(node)
+            offered = _graph.state(node, self.names)
+            for function, skip in ((rule.linear, 1), (rule.transpose, 1), (rule.shift, 0)):
+                if function is not None:
+                    wanted = [offered[k] for k in parameters(function)[skip:] if k in offered]
+                    found |= dict.fromkeys(_graph.uses(wanted))
+        return list(found)
+
+    def _start(self, vector: str | None) -> tuple[fx.Graph, fx.Node | None, Lookup]:
+        graph = fx.Graph()
+        v = graph.placeholder(vector) if vector else None
+        places = {node: graph.placeholder(node.name) for node in self.needs}
+        return graph, v, places.__getitem__
+
+    def _linear(self) -> fx.GraphModule:
+        graph, v, lookup = self._start("v")
+        values = {self.entry: v}
+        emit_affine(graph, self.nodes, values, self.names, lookup, shifts=False)
+        graph.output(values[self.exit])
+        return _finish(graph, "Linear")
+
+    def _offset(self) -> fx.GraphModule | None:
+        graph, _, lookup = self._start(None)
+        values: dict[fx.Node, Any] = {self.entry: None}
+        emit_affine(graph, self.nodes, values, self.names, lookup, shifts=True)
+        if values[self.exit] is None:
+            return None
+        graph.output(values[self.exit])
+        return _finish(graph, "Offset")
+
+    def _transpose(self) -> fx.GraphModule:
+        graph, w, lookup = self._start("w")
+        parts: dict[fx.Node, Any] = {self.exit: w}
+        for node in reversed(self.nodes):
+            if node not in parts:
+                continue
+            rule = _rule(node)
+            called = _emit(graph, rule.transpose, (parts.pop(node),), node, self.names, lookup)
+            for i, operand in enumerate(_graph.operands(node, invertible=True)):
+                part = _item(graph, called, i) if rule.variadic else called
+                parts[operand] = part if operand not in parts else _add(graph, parts[operand], part)
+        graph.output(parts[self.entry])
+        return _finish(graph, "Transpose")
+
+
+def emit_affine(
+    graph: fx.Graph,
+    nodes: Sequence[fx.Node],
+    values: dict[fx.Node, Any],
+    names: Names,
+    lookup: Lookup,
+    shifts: bool,
+    suffix: str = "",
+) -> None:
+    """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
+
+    None stands for zero, so that nothing is computed from it.  With `shifts`, c is added.
+    """
+    for node in nodes:
+        if node in values:
+            continue
+        rule = _rule(node)
+        inputs = [values.get(operand) for operand in _graph.operands(node, invertible=True)]
+        value = None
+        if any(v is not None for v in inputs):
+            leading = (inputs,) if rule.variadic else (inputs[0],)
+            value = _emit(graph, rule.linear, leading, node, names, lookup, suffix)
+        if shifts and rule.shift is not None and _has_shift(rule, node):
+            shift = _emit(graph, rule.shift, (), node, names, lookup, suffix)
+            value = shift if value is None else _add(graph, value, shift)
+        values[node] = value
+
+
+def _has_shift(rule: Rule, node: fx.Node) -> bool:
+    """Whether c can be other than None here: a missing bias makes no node."""
+    if rule.variadic:
+        inputs: Any = node.kwargs[rule.operands[0]]
+        return not all(_graph.is_active(x) for x in inputs)
+    return "bias" not in parameters(rule.shift) or node.kwargs.get("bias") is not None  # type: ignore[arg-type]
+
+
+def _emit(
+    graph: fx.Graph,
+    function: Any,
+    leading: Sequence[Any],
+    node: fx.Node,
+    names: Names,
+    lookup: Lookup,
+    suffix: str = "",
+) -> fx.Node:
+    offered = _graph.state(node, names)
+    wanted = parameters(function)[len(leading) :]
+    mapped = {
+        key: map_aggregate(
+            offered[key], lambda a: lookup(a) if isinstance(a, fx.Node) else a
+        )
+        for key in wanted
+        if key in offered
+    }
+    name = f"{node.name}_{suffix or function.__name__}"
+    made = _graph.call(graph, function, leading, mapped, name)
+    made.meta[keys.SOURCE] = node.name
+    return made
+
+
+def _rule(node: fx.Node) -> Rule:
+    rule = _graph.rule_of(node)
+    assert rule is not None, f"{node.name} has no rule"
+    return rule
+
+
+def _item(graph: fx.Graph, node: fx.Node, index: int) -> fx.Node:
+    return graph.call_function(operator.getitem, (node, index))
+
+
+def _add(graph: fx.Graph, a: fx.Node, b: fx.Node) -> fx.Node:
+    return graph.call_function(operator.add, (a, b))
+
+
+def _finish(graph: fx.Graph, name: str) -> fx.GraphModule:
+    return fx.GraphModule({}, graph, class_name=name)

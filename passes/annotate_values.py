@@ -1,0 +1,89 @@
+"""annotate_values: what every traced node yields, static shapes with the batch left open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from naflow_fx import keys
+from naflow_fx.errors import TraceError
+from naflow_fx.passes import _graph
+from naflow_fx.passes.trace import example_batch
+
+
+@dataclass(frozen=True)
+class TensorValue:
+    """A tensor: static shape (-1 where it depends on the batch size) and dtype."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+
+class BatchDependent:
+    """A number that depends on the batch size; only a shape may use it."""
+
+
+def annotate_values(gm: fx.GraphModule, example: Tensor) -> fx.GraphModule:
+    """Every node gets `keys.VALUE`.
+
+    Before: a traced graph.  After: the same graph; a node's value is a `TensorValue`, a tuple,
+    a plain constant, or `BatchDependent`.  Nothing is computed: fake tensors run it with
+    batches of two and of three, and what differs depends on the batch.
+
+    Raises:
+        TraceError: the model doesn't run on inputs of the example's size, or for every batch.
+    """
+    new = _graph.copy(gm)
+    two, three = (_run(new, example_batch(example, size)) for size in (2, 3))
+    for node in new.graph.nodes:
+        if node in two:
+            node.meta[keys.VALUE] = _merge(two[node], three[node])
+    return new
+
+
+class _Recorder(fx.Interpreter):
+    def __init__(self, gm: fx.GraphModule) -> None:
+        super().__init__(gm, garbage_collect_values=False)
+        self.at: fx.Node | None = None
+
+    def run_node(self, n: fx.Node) -> Any:
+        self.at = n
+        return super().run_node(n)
+
+
+def _run(gm: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+    recorder = _Recorder(gm)
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        try:
+            recorder.run(*_inputs(gm, mode.from_tensor(x)))
+        except Exception as error:
+            node = recorder.at
+            place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
+            raise TraceError(
+                f"the model doesn't run on inputs of shape [N, {', '.join(map(str, x.shape[1:]))}]"
+                f": at {place}: {error}\n  Give an example of the size that the model takes."
+            ) from error
+    return recorder.env
+
+
+def _inputs(gm: fx.GraphModule, x: Tensor) -> list[Tensor]:
+    """The image, and class indices where the graph takes them."""
+    count = sum(node.op == "placeholder" for node in gm.graph.nodes)
+    return [x, *(torch.zeros(len(x), dtype=torch.int64, device=x.device) for _ in range(count - 1))]
+
+
+def _merge(a: Any, b: Any) -> Any:
+    if isinstance(a, Tensor):
+        shape = tuple(int(i) if i == j else -1 for i, j in zip(a.shape, b.shape, strict=True))
+        return TensorValue(shape, a.dtype)
+    if isinstance(a, (list, tuple)):
+        return tuple(_merge(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, dict):
+        return {key: _merge(a[key], b[key]) for key in a}
+    if isinstance(a, torch.SymInt):
+        a, b = int(a), int(b)
+    return a if a == b else BatchDependent()

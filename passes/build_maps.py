@@ -1,0 +1,105 @@
+"""build_maps: Eq. 2 at every wanted call site, and the program's result."""
+
+from __future__ import annotations
+
+import difflib
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import fx
+
+from naflow_fx import keys, maps, solve
+from naflow_fx.errors import GraphError
+from naflow_fx.options import Options
+from naflow_fx.passes import _graph
+from naflow_fx.passes.find_flow import find_flow, score_of
+
+
+def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
+    """The output becomes a dictionary with the maps of every wanted call site.
+
+    Before: a graph with importance, and Z where the method needs it.  After: ``{"output",
+    "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio": {site: [N]}, "bpfm",
+    "importance"}``; what nobody asked for is dead code.
+
+    Raises:
+        GraphError: a wanted layer does not exist.
+    """
+    new = _graph.copy(gm)
+    names = _graph.names(new.graph)
+    flow = find_flow(new.graph)
+    sites = {names[name].meta[keys.SITE]: names[name] for name in flow.sites}
+    wanted = select(list(sites), options.layers)
+    end = _graph.output_node(new.graph)
+    result: dict[str, Any] = dict(end.args[0])  # type: ignore[arg-type]
+    result["target"] = _target(score_of(new.graph), names)
+    with new.graph.inserting_before(end):
+        builder = _Maps(new.graph, names, options)
+        for part in ("maps", "residual", "norm_ratio", "bpfm", "importance"):
+            result[part] = {}
+        for site in wanted:
+            for part, node in builder.site(sites[site]).items():
+                result[part][site] = node
+        new.graph.output(result)
+    new.graph.erase_node(end)
+    return _graph.rebuild(new, new.graph)
+
+
+def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
+    """Call sites that a name or glob asks for, in forward order; all if `layers` is None.
+
+    Raises:
+        GraphError: an entry that matches nothing.
+    """
+    if layers is None:
+        return sites
+    missing = [p for p in layers if p not in sites and not any(fnmatchcase(s, p) for s in sites)]
+    if missing:
+        close = [name for p in missing for name in difflib.get_close_matches(p, sites, 3, 0.4)]
+        hint = f"  Did you mean: {', '.join(close)}?" if close else f"  First ones: {sites[:8]}"
+        raise GraphError(f"no call site is named {', '.join(missing)} (of {len(sites)}).\n{hint}")
+    return [s for s in sites if s in layers or any(fnmatchcase(s, p) for p in layers)]
+
+
+def _target(score: fx.Node, names: dict[str, fx.Node]) -> fx.Node | None:
+    index = score.meta.get(keys.CAPTURES, {}).get("index")
+    return names[index] if index else None
+
+
+class _Maps:
+    def __init__(self, graph: fx.Graph, names: dict[str, fx.Node], options: Options) -> None:
+        self.graph, self.names, self.options = graph, names, options
+        self.needs_z = options.method == "naflow" or "bpfm" in options.keep
+        reduce = maps.REDUCTIONS[options.reduction]
+        self.reduce = maps.METHODS.get(options.method, reduce)
+
+    def site(self, node: fx.Node) -> dict[str, fx.Node]:
+        """The nodes of one call site's results."""
+        importance = self.names[node.meta[keys.IMPORTANCE]]
+        z = self.names[node.meta[keys.BPFM]] if self.needs_z else node
+        labels = node.meta[keys.LABELS]
+        space = tuple(d for d, label in enumerate(labels) if label == "S")
+        x = z if self.options.method == "naflow" else node
+        found = {"maps": self._call(node, self.reduce, importance, x, labels.index("C"), space)}
+        if self.needs_z:
+            found |= self._trust(node, z)
+        if "bpfm" in self.options.keep:
+            found["bpfm"] = z
+        if "importance" in self.options.keep:
+            found["importance"] = importance
+        return found
+
+    def _trust(self, node: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
+        """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""
+        if z is node:
+            return {"residual": self._call(node, maps.zero_like, node),
+                    "norm_ratio": self._call(node, maps.one_like, node)}  # fmt: skip
+        residual = node.meta[keys.RESIDUAL]
+        known = self.names[residual] if residual else self._call(node, maps.zero_like, node)
+        return {"residual": known, "norm_ratio": self._call(node, solve.ratio, z, node)}
+
+    def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
+        name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"
+        made = self.graph.create_node("call_function", function, args, {}, name=name)
+        made.meta |= {keys.PART: "map", keys.SOURCE: node.name}
+        return made

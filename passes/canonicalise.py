@@ -1,0 +1,257 @@
+"""canonicalise: traced calls -> one small vocabulary, so that a node's target picks its rule."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.fx.node import map_aggregate
+
+from naflow_fx import keys
+from naflow_fx.errors import UnsupportedOperator, table
+from naflow_fx.passes import _graph
+from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
+from naflow_fx.rule import Arguments, Rule, bind, parameters
+from naflow_fx.rules import TABLE
+
+
+def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
+    """Modules, methods and functions become ``rule.forward(name=value, ...)`` nodes.
+
+    Before: a graph with values (`annotate_values`), in-place operators resolved.
+    After: inputs, constants (get_attr of detached tensors, folded where only parameters take
+    part) and canonical nodes with `keys.RULE, SHAPE, DTYPE, ACTIVE`; eval mode baked in.  Shape
+    arithmetic is gone: the image's size is a constant, the batch stays open.
+
+    Raises:
+        UnsupportedOperator: lists every node without a rule.
+    """
+    return _Canonicaliser(gm).run()
+
+
+@dataclass
+class _Pieces:
+    """A call with several results; each piece is made when it is asked for."""
+
+    node: fx.Node
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    made: dict[int, fx.Node] = field(default_factory=dict)
+
+
+class _Canonicaliser:
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self.gm = gm
+        self.graph = fx.Graph()
+        self.env: dict[fx.Node, Any] = {}
+        self.constants: dict[str, Tensor] = {}
+        self.known: dict[int, fx.Node] = {}
+        self.kept: list[Tensor] = []  # an id is a key only while its tensor lives
+        self.offenders: list[tuple[str, str, str, str]] = []
+
+    def run(self) -> fx.GraphModule:
+        for node in self.gm.graph.nodes:
+            self.env[node] = self._visit(node)
+        if self.offenders:
+            raise UnsupportedOperator(_report(self.offenders))
+        return _graph.rebuild(self.constants, self.graph)
+
+    def _visit(self, node: fx.Node) -> Any:
+        if node.op == "placeholder":
+            return self._input(node)
+        if node.op == "get_attr":
+            return _graph.attribute(self.gm, str(node.target))
+        if node.op == "output":
+            self.graph.output(map_aggregate(node.args[0], self._node_argument))
+            return None
+        value = node.meta.get(keys.VALUE)
+        if not _has_tensor(value):
+            return value
+        args, kwargs = self._map(node.args), self._map(node.kwargs)
+        if not any(_from_input(a) for a in (args, kwargs)):
+            return self._fold(node, args, kwargs)
+        return self._convert(node, args, kwargs)
+
+    def _input(self, node: fx.Node) -> fx.Node:
+        new = self.graph.placeholder(node.name)
+        self._annotate(new, node, node.meta[keys.VALUE])
+        new.meta[keys.ACTIVE] = True
+        return new
+
+    def _map(self, argument: Any) -> Any:
+        """An argument with nodes replaced by what they became."""
+        return map_aggregate(argument, lambda a: self.env[a] if isinstance(a, fx.Node) else a)
+
+    def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        """A node that depends on parameters alone, computed now."""
+        with torch.no_grad():
+            if node.op == "call_module":
+                return _graph.attribute(self.gm, str(node.target))(*args, **kwargs)
+            if node.op == "call_method":
+                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            assert callable(node.target)
+            return node.target(*args, **kwargs)
+
+    def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        source = args[0] if args else None
+        if isinstance(source, _Pieces) and _is_getitem(node):
+            return self._piece(source, args[1])
+        args, kwargs = (map_aggregate(a, self._whole) for a in (args, kwargs))
+        if node.op == "call_module":
+            return self._module(node, args, kwargs)
+        if isinstance(node.meta[keys.VALUE], tuple):
+            return _Pieces(node, node.target, args, kwargs)
+        return self._function(node, node.target, args, kwargs, node.meta[keys.VALUE])
+
+    def _whole(self, value: Any) -> Any:
+        """All pieces of a call with several results, where it is used as one list."""
+        if not isinstance(value, _Pieces):
+            return value
+        return tuple(self._piece(value, i) for i in range(len(value.node.meta[keys.VALUE])))
+
+    def _piece(self, pieces: _Pieces, index: int) -> Any:
+        values = pieces.node.meta[keys.VALUE]
+        index = index % len(values)
+        if index not in pieces.made:
+            kwargs = pieces.kwargs | {"piece": index}
+            pieces.made[index] = self._function(
+                pieces.node, pieces.target, pieces.args, kwargs, values[index]
+            )
+        return pieces.made[index]
+
+    def _function(self, node: fx.Node, target: Any, args: Any, kwargs: Any, value: Any) -> Any:
+        found = TABLE.targets.get(target)
+        if found is None:
+            return self._offend(node, _name(target))
+        rule, adapter = found
+        try:
+            arguments = adapter(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            return self._offend(node, f"{_name(target)}: {error}")
+        return self._create(node, rule, arguments, value)
+
+    def _module(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+        module = _graph.attribute(self.gm, str(node.target))
+        found = next((TABLE.modules[k] for k in type(module).__mro__ if k in TABLE.modules), None)
+        if found is None:
+            return self._offend(node, f"{type(module).__module__}.{type(module).__qualname__}")
+        rule, adapter = found
+        inputs = list(args) + list(kwargs.values())
+        try:
+            arguments = adapter(module) | dict(zip(rule.operands, inputs, strict=False))
+        except (TypeError, ValueError) as error:
+            return self._offend(node, f"{type(module).__qualname__}: {error}")
+        return self._create(node, rule, arguments, node.meta[keys.VALUE], str(node.target))
+
+    def _create(
+        self, node: fx.Node, rule: Rule, arguments: Arguments, value: Any, prefix: str = ""
+    ) -> Any:
+        arguments = dict(arguments) | (
+            {"output_shape": value.shape} if "output_shape" in parameters(rule.forward) else {}
+        )
+        frozen = [k for k, v in arguments.items() if k not in rule.operands and _from_input(v)]
+        if frozen:
+            return self._offend(node, f"{rule.name}: {', '.join(frozen)} computed from the input")
+        if _contains(arguments, BatchDependent):
+            return self._offend(node, f"{rule.name}: arithmetic with the batch size")
+        kwargs = {
+            key: map_aggregate(v, lambda a, key=key: self._node_argument(a, f"{prefix}.{key}"))
+            for key, v in bind(rule.forward, **arguments).items()
+        }
+        kwargs = _first_active(rule, kwargs)
+        name = str(node.meta.get(keys.SITE, node.name)).replace(".", "_")
+        new = self.graph.create_node("call_function", rule.forward, (), kwargs, name=name)
+        self._annotate(new, node, value)
+        new.meta[keys.RULE] = rule.name
+        new.meta[keys.ACTIVE] = value.dtype.is_floating_point
+        return new
+
+    def _node_argument(self, value: Any, name: str = "") -> Any:
+        """Tensors become constants of the graph; batch-dependent numbers have no place in it."""
+        if isinstance(value, fx.Node) and value.graph is self.gm.graph:
+            return self._node_argument(self.env[value])
+        if isinstance(value, _Pieces):
+            return map_aggregate(self._whole(value), self._node_argument)
+        if isinstance(value, Tensor):
+            return self._constant(value, name.strip("."))
+        return value
+
+    def _constant(self, tensor: Tensor, name: str) -> fx.Node:
+        if id(tensor) not in self.known:
+            name = name if name and name not in self.constants else f"constant_{len(self.known)}"
+            self.constants[name] = tensor.detach()
+            with self.graph.inserting_before(_first(self.graph)):
+                node = self.graph.get_attr(name)
+            node.meta[keys.SHAPE], node.meta[keys.DTYPE] = tuple(tensor.shape), tensor.dtype
+            self.known[id(tensor)] = node
+            self.kept.append(tensor)
+        return self.known[id(tensor)]
+
+    def _annotate(self, new: fx.Node, node: fx.Node, value: Any) -> None:
+        for key in (keys.SITE, keys.WHERE):
+            if key in node.meta:
+                new.meta[key] = node.meta[key]
+        if isinstance(value, TensorValue):
+            new.meta[keys.SHAPE], new.meta[keys.DTYPE] = value.shape, value.dtype
+
+    def _offend(self, node: fx.Node, what: str) -> fx.Node:
+        value = node.meta[keys.VALUE]
+        shape = str(list(value.shape)) if isinstance(value, TensorValue) else ""
+        row = (str(node.meta.get(keys.SITE)), what, shape, str(node.meta.get(keys.WHERE)))
+        self.offenders.append(row)
+        stand_in = self.graph.placeholder(f"unsupported_{len(self.offenders)}")
+        self._annotate(stand_in, node, value)
+        stand_in.meta[keys.ACTIVE] = True
+        return stand_in
+
+
+def _contains(argument: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether any leaf of a nested argument is of that kind."""
+    found: list[bool] = []
+    map_aggregate(argument, lambda a: found.append(isinstance(a, kinds)))
+    return any(found)
+
+
+def _from_input(argument: Any) -> bool:
+    """Whether an argument was computed from the model's input."""
+    return _contains(argument, (fx.Node, _Pieces))
+
+
+def _has_tensor(value: Any) -> bool:
+    return _contains(value, TensorValue)
+
+
+def _is_getitem(node: fx.Node) -> bool:
+    return node.target is operator.getitem
+
+
+def _first(graph: fx.Graph) -> fx.Node:
+    return next(iter(graph.nodes))
+
+
+def _first_active(rule: Rule, kwargs: Arguments) -> Arguments:
+    """A product's activation is its input, the constant its gate, in whichever order written."""
+    if not rule.control or _graph.is_active(kwargs[rule.operands[0]]):
+        return kwargs
+    first, second = rule.operands
+    return kwargs | {first: kwargs[second], second: kwargs[first]}
+
+
+def _name(target: Any) -> str:
+    if isinstance(target, str):
+        return f"Tensor.{target}"
+    module = getattr(target, "__module__", "") or ""
+    return f"{module}.{getattr(target, '__name__', target)}".lstrip(".")
+
+
+def _report(offenders: list[tuple[str, str, str, str]]) -> str:
+    nodes = "1 node has" if len(offenders) == 1 else f"{len(offenders)} nodes have"
+    known = ", ".join(sorted(rule.name for rule in TABLE))
+    return (
+        f"{nodes} no rule\n{table(offenders)}\n"
+        f'Rules exist for: {known}.  To add one: README, "Add an operator".'
+    )

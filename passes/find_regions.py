@@ -1,0 +1,86 @@
+"""find_regions: the single-entry single-exit parts of the cascade, by dominators."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import networkx as nx
+from torch import fx
+
+from naflow_fx.passes import _graph
+
+SOURCE = "<inputs>"
+
+
+@dataclass(frozen=True)
+class Region:
+    """From a fork to the merge that all its paths reach; nodes by name.
+
+    Attributes:
+        entry, exit: the fork and the merge.
+        nodes: what lies between, and the exit, in forward order.
+        kind: "residual", "concatenation", ...: the operator of the merge, in words.
+        series_parallel: whether every node inside belongs to one branch of the merge.
+    """
+
+    entry: str
+    exit: str
+    nodes: tuple[str, ...]
+    kind: str
+    series_parallel: bool
+
+
+@dataclass(frozen=True)
+class Regions:
+    """The dominator tree of the cascade, and the region that ends at each merge."""
+
+    dominator: dict[str, str]
+    by_exit: dict[str, Region]
+
+
+KINDS = {"add": "residual", "cat": "concatenation", "flat_cat": "features"}
+
+
+def find_regions(graph: fx.Graph, cascade: frozenset[str], end: str) -> Regions:
+    """The regions of the cascade, for any graph: a merge and its immediate dominator.
+
+    A node with several invertible operands is a merge.  Its immediate dominator is where all
+    ways to it fork.  Whether the region is single-exit is the caller's business: it meets merges
+    on the way back from the end, and inside a branch of a series-parallel region only.
+    """
+    members = [n for n in graph.nodes if n.name in cascade or n.name == end]
+    flow = nx.DiGraph()
+    flow.add_node(SOURCE)
+    for node in members:
+        parents = _graph.operands(node, invertible=True)
+        flow.add_edges_from((parent.name, node.name) for parent in parents)
+        if not parents:
+            flow.add_edge(SOURCE, node.name)
+    dominator = dict(nx.immediate_dominators(flow, SOURCE))
+    merges = [n for n in members if len(_graph.operands(n, invertible=True)) > 1]
+    order = [n.name for n in members]
+    regions = {n.name: _region(flow, n, dominator[n.name], order) for n in merges}
+    return Regions(dominator, regions)
+
+
+def _region(flow: nx.DiGraph, merge: fx.Node, entry: str, order: list[str]) -> Region:
+    inside = _between(flow, entry, merge.name)
+    parents = [p.name for p in _graph.operands(merge, invertible=True)]
+    branches = [_between(flow, entry, p) | ({p} - {entry}) for p in parents]
+    repeated = sum(map(len, branches)) > len(set().union(*branches))
+    kind = KINDS.get(_rule_name(merge), _rule_name(merge))
+    nodes = tuple(name for name in order if name in inside or name == merge.name)
+    return Region(entry, merge.name, nodes, kind, not repeated)
+
+
+def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
+    """Nodes on a path from entry to exit, without these two."""
+    if entry == exit:
+        return set()
+    after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
+    return (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
+
+
+def _rule_name(node: fx.Node) -> str:
+    rule = _graph.rule_of(node)
+    return rule.name if rule else node.name

@@ -1,0 +1,59 @@
+"""remove_in_place: what an in-place operator overwrote is read as its result from then on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx, nn
+
+from naflow_fx.passes import _graph
+
+
+def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
+    """Later readers of an overwritten tensor read the in-place operator's node.
+
+    Before: a traced graph, where `relu_(x)`, `ReLU(inplace=True)(x)` and `x += y` leave x
+    changed for those who read it afterwards.  After: the same results with no node depending on
+    being overwritten.  Left alone: views of an overwritten tensor (the check that compares the
+    compiled output with the model's own finds those).
+    """
+    new = _graph.copy(gm)
+    order = {node: i for i, node in enumerate(new.graph.nodes)}
+    for node in list(new.graph.nodes):
+        overwritten = _overwritten(new, node)
+        if overwritten is None:
+            continue
+        for source in _aliases(new, overwritten):
+            source.replace_all_uses_with(
+                node, delete_user_cb=lambda user, at=order[node]: order[user] > at
+            )
+    return new
+
+
+def _overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+    """The node whose tensor this node writes over."""
+    if not node.args or not isinstance(node.args[0], fx.Node):
+        return None
+    if node.op == "call_module":
+        in_place = getattr(_graph.attribute(gm, str(node.target)), "inplace", False) is True
+    else:
+        in_place = _is_in_place(node.target) or node.kwargs.get("inplace") is True
+    return node.args[0] if in_place else None
+
+
+def _is_in_place(target: Any) -> bool:
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    name = name.split(".")[0]
+    return (name.endswith("_") and not name.endswith("__")) or name in ("iadd", "imul", "isub")
+
+
+def _aliases(gm: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
+    """The node, and what it is another name of: identities return their input itself."""
+    found = [node]
+    while node.op == "call_module" and isinstance(node.args[0], fx.Node):
+        module = _graph.attribute(gm, str(node.target))
+        if not isinstance(module, (nn.Identity, nn.Dropout)):
+            break
+        node = node.args[0]
+        found.append(node)
+    return found

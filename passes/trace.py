@@ -1,0 +1,173 @@
+"""trace: a trained CNN -> torch.fx graph with call-site names."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import operator
+import re
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from naflow_fx import keys
+from naflow_fx.errors import TraceError
+from naflow_fx.rules import TABLE
+
+_SKIP = ("/torch/", "/naflow_fx/", "/passes/")
+
+
+def trace(model: Any) -> fx.GraphModule:
+    """The model's forward pass in eval mode, one node per call, named as torchvision names them.
+
+    Before: an nn.Module (any mode), a GraphModule or an ExportedProgram; left untouched.
+    After: a GraphModule whose nodes carry `keys.SITE` and `keys.WHERE`; it shares the tensors.
+
+    Raises:
+        TraceError: symbolic tracing failed; says where in the model's code, and why.
+    """
+    if isinstance(model, torch.export.ExportedProgram):
+        return _exported(model)
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
+                         "GraphModule or an ExportedProgram")  # fmt: skip
+    frozen = evaluated(model)
+    tracer = PathTracer()
+    try:
+        graph = tracer.trace(frozen, _defaults(frozen))
+    except Exception as error:
+        raise TraceError(
+            f"torch.fx could not trace {type(model).__name__}: {error}\n"
+            f"  at {_where_in_model(error)}\n"
+            "  Replace control flow on tensors, or pass torch.export.export(model, (example,))."
+        ) from error
+    _drop_defaults(graph)
+    return fx.GraphModule(frozen, graph)
+
+
+def _defaults(model: nn.Module) -> dict[str, Any]:
+    """Parameters of forward beyond the first that have a default keep it."""
+    rest = list(inspect.signature(model.forward).parameters.values())[1:]
+    return {p.name: p.default for p in rest if p.default is not p.empty}
+
+
+def _drop_defaults(graph: fx.Graph) -> None:
+    """Removes the inputs that were fixed, and the assertions that guard them."""
+    for node in reversed(list(graph.nodes)):
+        fixed = node.target is torch._assert or (node.op == "placeholder" and not node.users)
+        if (fixed or node.target is operator.eq) and not node.users:
+            graph.erase_node(node)
+    graph.set_codegen(fx.graph.CodeGen())
+
+
+def evaluated(model: nn.Module) -> nn.Module:
+    """A copy of the module tree in eval mode that shares every parameter and buffer."""
+    tensors = [*model.parameters(), *model.buffers()]
+    try:
+        twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+    except Exception as error:
+        raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
+    for module in twin.modules():
+        module.training = False  # not .eval(): some models override it
+    return twin
+
+
+class PathTracer(fx.Tracer):
+    """Symbolic tracer that names nodes by module path, `layer1.0.relu_1` for a second call.
+
+    The naming is torchvision's (`feature_extraction.get_graph_node_names`), so that users find
+    the names that they know.  Leaves: torch.nn's modules and those that a rule claims.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record_stack_traces = True
+        self._path = ""
+        self._last: dict[str, int] = {}
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Whether a call of `m` is one node."""
+        return type(m) in TABLE.modules or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
+    ) -> Any:
+        """Keeps the caller's path while a module is traced."""
+        caller, self._path = self._path, self.path_of_module(m)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        finally:
+            self._path = caller
+
+    def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
+        """Names every node, and notes the line of the model's code."""
+        node = super().create_node(kind, target, *args, **kwargs)
+        path = self._path
+        if kind != "call_module":
+            path = f"{path}.{node}" if path else str(node)
+        node.meta[keys.SITE] = self._unique(path)
+        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        return node
+
+    def _unique(self, path: str) -> str:
+        base = re.sub(r"_[0-9]+$", "", path)
+        count = self._last.get(base)
+        self._last[base] = 0 if count is None else count + 1
+        return base if count is None else f"{base}_{count + 1}"
+
+
+def _exported(program: Any) -> fx.GraphModule:
+    """The module of an ExportedProgram, without its shape guards."""
+    try:
+        gm = program.module(check_guards=False)
+    except TypeError:  # torch 2.11 has no guards to leave out
+        gm = program.module()
+    counts: dict[str, int] = {}
+    for node in gm.graph.nodes:
+        path = _exported_path(node)
+        count = counts.get(path, -1) + 1
+        counts[path] = count
+        node.meta[keys.SITE] = path if count == 0 else f"{path}_{count}"
+        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+    result: fx.GraphModule = gm
+    return result
+
+
+def _exported_path(node: fx.Node) -> str:
+    """`layer1.0.conv1` for an operator of a torch.nn module, `layer1.0.add` for a function."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    plain = re.sub(r"_(\d+)$", "", node.name)
+    if not stack:
+        return plain
+    path, kind = stack[-1]
+    path = re.sub(r"@\d+$", "", path).removeprefix("L['self'].")
+    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
+    leaf = kind.startswith("torch.nn.modules.") and "container" not in kind
+    if leaf and path:
+        return str(path)
+    return f"{path}.{plain}" if path else plain
+
+
+def _last_frame(stack: str) -> str:
+    """file:line of the innermost line of the model's own code."""
+    frames = re.findall(r'File "(.+?)", line (\d+)', stack)
+    own = [frame for frame in frames if not any(part in frame[0] for part in _SKIP)]
+    return ":".join(own[-1]).rsplit("/", 1)[-1] if own else ""
+
+
+def _where_in_model(error: BaseException) -> str:
+    """file:line of the model's code where tracing stopped."""
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
+        trace = trace.tb_next
+    own = [frame for frame in frames if not any(part in frame[0] for part in _SKIP)]
+    file, line = (own or frames)[-1]
+    return f"{file}:{line}"
+
+
+def example_batch(example: Tensor, size: int) -> Tensor:
+    """The example's first image, `size` times."""
+    return example[:1].expand(size, *example.shape[1:])

@@ -1,0 +1,157 @@
+"""The command line: what it writes and prints, and what it asks of the compiler."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+import naflow_fx
+from naflow_fx.cli import main
+from naflow_fx.flow import AttentionFlow
+from naflow_fx.models.preprocess import Preprocessing
+
+ROOT = Path(__file__).resolve().parents[1]
+COFFEE = ROOT / "examples" / "coffee.png"
+LAYERS = ["stem_conv", "blocks.0.act", "head_act"]
+
+
+class FakeExplainer:
+    """Answers as a compiled explainer does, with class 967 and a map for each of LAYERS."""
+
+    def __init__(self, model: Any, example: Tensor, **options: Any) -> None:
+        self.model, self.options = model, options
+        self.layers = LAYERS[: 1 if options.get("layers") else None]
+        self.images: list[Tensor] = []
+        self.targets: list[Any] = []
+        assert example.shape == (1, 3, 224, 224)
+
+    def inspect(self) -> str:
+        return f"a table of {len(self.layers)} layers"
+
+    def __call__(self, images: Tensor, target: int | None = None) -> AttentionFlow:
+        self.images.append(images)
+        self.targets.append(target)
+        output = torch.zeros(1, 1000)
+        output[0, 967] = 9.0
+        shown = 967 if target is None else target
+        return AttentionFlow(
+            maps=OrderedDict((n, torch.rand(1, 28 >> i, 28 >> i)) for i, n in enumerate(LAYERS)),
+            output=output,
+            score=output[:, shown],
+            target=torch.tensor([shown]),
+            residual={name: torch.tensor([0.125]) for name in LAYERS},
+            norm_ratio={LAYERS[0]: torch.tensor([float("nan")])},
+            input_size=(224, 224),
+            options={"method": "naflow", "inverse": {"damping": 0.01}, "layers": None},
+        )
+
+
+@pytest.fixture
+def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeExplainer]:
+    """Explainers that commands made, instead of compiled ones."""
+    explainers: list[FakeExplainer] = []
+
+    def compile(model: Any, example: Tensor, **options: Any) -> FakeExplainer:
+        explainers.append(FakeExplainer(model, example, **options))
+        return explainers[-1]
+
+    monkeypatch.setattr(naflow_fx, "compile", compile, raising=False)
+    return explainers
+
+
+@pytest.fixture
+def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is not there yet, in an empty current directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "out"
+
+
+def names_in(folder: Path) -> set[str]:
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_explain_writes_and_prints(
+    made: list[FakeExplainer], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explain", str(COFFEE), "--out", str(out)]) == 0
+    maps = {f"maps/{i:03d}_{name}.png" for i, name in enumerate(LAYERS, start=1)}
+    assert names_in(out) == {f"coffee/{f}" for f in maps | {"grid.png", "flow.json"}}
+    record = json.loads((out / "coffee" / "flow.json").read_text())
+    assert record["photo"]["file"] == "coffee.png" and record["photo"]["size"] == [400, 600]
+    assert re.fullmatch("[0-9a-f]{64}", record["photo"]["sha256"])
+    assert record["model"] == "efficientnet_lite0" and record["weights"] == "IMAGENET1K"
+    assert record["target"] == 967 and record["target_name"] == "espresso"
+    assert record["top5"][0]["name"] == "espresso" and len(record["top5"]) == 5
+    assert [layer["name"] for layer in record["layers"]] == LAYERS
+    assert record["layers"][0]["norm_ratio"] is None and record["versions"]["torch"]
+    printed = capsys.readouterr()
+    assert printed.err == ""  # no progress bar outside of a terminal
+    assert "coffee.png: espresso 89.0%" in printed.out and "explained: class 967" in printed.out
+    rows = [line.split() for line in printed.out.splitlines()]
+    assert ["1", "stem_conv", "28", "x", "28", "0.125", "nan"] in rows
+    assert ["3", "head_act", "7", "x", "7", "0.125", "-"] in rows
+    assert f"written: {out / 'coffee' / 'grid.png'}" in printed.out
+
+
+def test_pictures_show_what_the_network_saw(made: list[FakeExplainer], out: Path) -> None:
+    assert main(["explain", str(COFFEE), "--out", str(out), "--alpha", "0"]) == 0
+    with Image.open(out / "coffee" / "maps" / "001_stem_conv.png") as image:
+        assert image.size == (350, 350)  # the photo's own resolution, 400 / 256 of the network's
+        shown = np.asarray(image.resize((224, 224), Image.Resampling.BICUBIC)).astype(float)
+    bundled = Preprocessing(256, 224, (127.0,) * 3, (128.0,) * 3, 1.0, "bicubic")
+    assert np.abs(shown - bundled.denormalise(made[0].images[0])).mean() < 3
+
+
+def test_several_photos_of_one_name_with_a_target(made: list[FakeExplainer], out: Path) -> None:
+    other = out.parent / "sub" / "coffee.jpg"
+    other.parent.mkdir()
+    with Image.open(COFFEE) as image:
+        image.save(other)
+    argv = ["explain", str(COFFEE), str(other), str(COFFEE), "--target", "Tabby"]
+    assert main(argv) == 0
+    assert {p.name for p in (out.parent / "naflow_out").iterdir()} == {
+        "coffee", "coffee-2", "coffee-3"
+    }  # fmt: skip
+    assert len(made) == 1 and made[0].targets == [281] * 3
+
+
+def test_options_reach_compile(made: list[FakeExplainer], out: Path) -> None:
+    argv = "--layers stem* head* --method layercam --preset paper --reduction channelwise"
+    assert main(["explain", str(COFFEE), *argv.split(), "--residual", "capture"]) == 0
+    assert made[0].options == {
+        "layers": ["stem*", "head*"], "method": "layercam", "preset": "paper",
+        "reduction": "channelwise", "residual": "capture",
+    }  # fmt: skip
+    argv = "--damping 0.5 --steps 3 --weight importance --rows leading --prior activation"
+    assert main(["inspect", *argv.split()]) == 0
+    wanted = naflow_fx.Inverse(
+        damping=0.5, steps=3, weight="importance", rows="leading", prior="activation"
+    )
+    assert made[1].options == {"inverse": wanted}
+    assert main(["inspect"]) == 0 and made[2].options == {}
+
+
+def test_explaining_again_replaces(made: list[FakeExplainer], out: Path) -> None:
+    for _ in range(2):
+        assert main(["explain", str(COFFEE), "--out", str(out), "--colormap", "viridis"]) == 0
+    assert len(names_in(out)) == len(LAYERS) + 2
+
+
+def test_inspect_and_models(made: list[FakeExplainer], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", "--layers", "stem*"]) == 0
+    assert capsys.readouterr().out == "a table of 1 layers\n"
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(
+        r"efficientnet_lite0 +IMAGENET1K +256 > 224 bicubic, \(x - 127\) / 128", printed
+    )
+    assert re.search(r"resnet50 +IMAGENET1K_V2, IMAGENET1K_V1 +232 > 224 bilinear", printed)
