@@ -102,12 +102,14 @@ def headline(record: Mapping[str, Any]) -> str:
 
 
 def details(record: Mapping[str, Any]) -> str:
-    """Model, what is explained and the options, separated by " · "."""
+    """Model, what is explained and the options that matter, separated by " · "."""
     target, name, score = record["target"], record["target_name"], record["score"]
     what = "a function of the output" if target is None else f"class {target} {name or ''}".strip()
     explained = f"explained: {what}" + (f", score {score:.4g}" if score is not None else "")
     model = [str(record["model"])] if record.get("model") else []
     pairs = sorted(_flat(record["options"]), key=lambda pair: pair[0] != "method")
+    if ("method", "naflow") not in pairs:  # the other methods have no inverse to tell about
+        pairs = [pair for pair in pairs if pair[0] == "method"]
     return " · ".join([*model, explained, *(f"{key} {value}" for key, value in pairs)])
 
 

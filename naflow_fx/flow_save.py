@@ -114,7 +114,8 @@ def _write_sample(flow: AttentionFlow, photo: Bytes | None, folder: Path, style:
     small: list[Image.Image] = []
     for name, picture in _pictures(flow, photo, style):
         Image.fromarray(picture).save(folder / files[name])
-        labels.append((name, shape_text(flow.maps[name])))
+        empty = "" if flow.maps[name].any() else ", all zero"
+        labels.append((name, shape_text(flow.maps[name]) + empty))
         small.append(_thumbnail(picture))
         if style.on_picture is not None:
             style.on_picture(name)

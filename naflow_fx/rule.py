@@ -10,8 +10,8 @@ Functions ask for what they need **by parameter name**.  The names on offer are
 * what ``capture`` returned, under the names in ``captures``,
 * ``output`` (the forward result), ``damping``, and the static shapes ``input_shape`` and
   ``output_shape`` with -1 in the batch dimension (``input_shapes``, a list, if variadic),
-* in variadic rules ``active``: which entries of ``inputs`` are activations (indices); the
-  vectors of ``linear`` and ``transpose`` are lists with one entry per active input.
+* ``active``: which operands, or in variadic rules which entries of ``inputs``, are activations
+  (indices); there the vectors of ``linear`` and ``transpose`` are lists, one entry each.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Rule:
         capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.
         captures: the names of what ``capture`` returns.
         shift: ``c``, broadcastable to the output; None: c = 0.
+        has_shift: whether c is not 0, told from the constants alone (a bias may be missing);
+            None: always.
         vjp: the true vector-Jacobian product where A is not the derivative; it returns a tuple
             with one entry per operand when there are several.  None: ``transpose``.
         diagonal: d, broadcastable, where ``A v = d * v``.  Such an operator joins a preceding
@@ -67,7 +69,12 @@ class Rule:
             None when it also mixes space; allows a closed form made at compile time.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
+        swap: of a product: the arguments with operand and gate in each other's place.
+        gating: "squashes" where the values are bounded, so that a product with them is a gate;
+            "carries" where a gate stays one (views, broadcasting, arithmetic with constants).
         variadic: the one operand is a list.
+        function_inverse: `inverse` undoes ``forward`` itself, whatever was captured, not the
+            captured A: ``forward(inverse(z)) = clip(z)`` (checked instead of Moore-Penrose).
         labels: ``labels(labels, ...)``: the dimension letters of the output; None: unchanged.
         equation: where the inverse comes from, shown by ``inspect``.
         targets: traced function, or method name -> adapter to the arguments of ``forward``.
@@ -82,12 +89,16 @@ class Rule:
     capture: Function | None = None
     captures: tuple[str, ...] = ()
     shift: Function | None = None
+    has_shift: Function | None = None
     vjp: Function | None = None
     diagonal: Function | None = None
     dense: Function | None = None
     operands: tuple[str, ...] = ("input",)
     control: tuple[str, ...] = ()
+    swap: Callable[[Arguments], Arguments] | None = None
+    gating: str = ""
     variadic: bool = False
+    function_inverse: bool = False
     labels: Function | None = None
     equation: str = ""
     targets: Mapping[Any, Function] = field(default_factory=dict)
@@ -113,7 +124,7 @@ class Rule:
         return tuple(name for name in self.operands if name not in self.control)
 
 
-_LEADING = {"linear": 1, "transpose": 1, "inverse": 1, "vjp": 1, "capture": 0, "shift": 0,
+_LEADING = {"linear": 1, "transpose": 1, "inverse": 1, "vjp": 1, "capture": 0, "shift": 0, "has_shift": 0,
             "diagonal": 0, "dense": 0, "labels": 1}
 
 

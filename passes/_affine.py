@@ -106,18 +106,19 @@ def emit_affine(
         if any(v is not None for v in inputs):
             leading = (inputs,) if rule.variadic else (inputs[0],)
             value = _emit(graph, rule.linear, leading, node, names, lookup, suffix)
-        if shifts and rule.shift is not None and _has_shift(rule, node):
+        if shifts and has_shift(node):
             shift = _emit(graph, rule.shift, (), node, names, lookup, suffix)
             value = shift if value is None else _add(graph, value, shift)
         values[node] = value
 
 
-def _has_shift(rule: Rule, node: fx.Node) -> bool:
-    """Whether c can be other than None here: a missing bias makes no node."""
-    if rule.variadic:
-        inputs: Any = node.kwargs[rule.operands[0]]
-        return not all(_graph.is_active(x) for x in inputs)
-    return "bias" not in parameters(rule.shift) or node.kwargs.get("bias") is not None  # type: ignore[arg-type]
+def has_shift(node: fx.Node) -> bool:
+    """Whether c of a node's affine form is not 0."""
+    rule = _rule(node)
+    if rule.shift is None or rule.has_shift is None:
+        return rule.shift is not None
+    offered = _graph.state(node, {})
+    return bool(rule.has_shift(**{name: offered[name] for name in parameters(rule.has_shift)}))
 
 
 def _emit(

@@ -96,7 +96,9 @@ def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
         found["active"] = tuple(i for i, x in enumerate(inputs) if is_active(x))
         found["input_shapes"] = [_shape(x) for x in inputs]
     else:
-        found["input_shape"] = _shape(node.kwargs[rule.operands[0]])
+        values = [node.kwargs.get(name) for name in rule.operands]
+        found["active"] = tuple(i for i, value in enumerate(values) if is_active(value))
+        found["input_shape"] = _shape(values[0])
     return dict(node.kwargs) | found
 
 

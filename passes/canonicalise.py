@@ -72,6 +72,8 @@ class _Canonicaliser:
         if not _has_tensor(value):
             return value
         args, kwargs = self._map(node.args), self._map(node.kwargs)
+        if _is_getitem(node) and isinstance(args[0], (tuple, list, dict)):
+            return args[0][args[1]]
         if not any(_from_input(a) for a in (args, kwargs)):
             return self._fold(node, args, kwargs)
         return self._convert(node, args, kwargs)
@@ -235,10 +237,9 @@ def _first(graph: fx.Graph) -> fx.Node:
 
 def _first_active(rule: Rule, kwargs: Arguments) -> Arguments:
     """A product's activation is its input, the constant its gate, in whichever order written."""
-    if not rule.control or _graph.is_active(kwargs[rule.operands[0]]):
+    if rule.swap is None or _graph.is_active(kwargs[rule.operands[0]]):
         return kwargs
-    first, second = rule.operands
-    return kwargs | {first: kwargs[second], second: kwargs[first]}
+    return rule.swap(kwargs)
 
 
 def _name(target: Any) -> str:

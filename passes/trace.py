@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import os
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +18,9 @@ from naflow_fx import keys
 from naflow_fx.errors import TraceError
 from naflow_fx.rules import TABLE
 
-_SKIP = ("/torch/", "/naflow_fx/", "/passes/")
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
+_MODELS = _PACKAGE + "models" + os.sep
 
 
 def trace(model: Any) -> fx.GraphModule:
@@ -56,7 +60,8 @@ def _defaults(model: nn.Module) -> dict[str, Any]:
 def _drop_defaults(graph: fx.Graph) -> None:
     """Removes the inputs that were fixed, and the assertions that guard them."""
     for node in reversed(list(graph.nodes)):
-        fixed = node.target is torch._assert or (node.op == "placeholder" and not node.users)
+        guard = getattr(node.target, "__name__", "") in ("_assert", "_assert_is_none")
+        fixed = guard or (node.op == "placeholder" and not node.users)
         if (fixed or node.target is operator.eq) and not node.users:
             graph.erase_node(node)
     graph.set_codegen(fx.graph.CodeGen())
@@ -153,8 +158,13 @@ def _exported_path(node: fx.Node) -> str:
 def _last_frame(stack: str) -> str:
     """file:line of the innermost line of the model's own code."""
     frames = re.findall(r'File "(.+?)", line (\d+)', stack)
-    own = [frame for frame in frames if not any(part in frame[0] for part in _SKIP)]
+    own = [frame for frame in frames if _is_model_code(frame[0])]
     return ":".join(own[-1]).rsplit("/", 1)[-1] if own else ""
+
+
+def _is_model_code(file: str) -> bool:
+    """Whether a file is neither torch's nor the compiler's."""
+    return file.startswith(_MODELS) or not file.startswith((_TORCH, _PACKAGE))
 
 
 def _where_in_model(error: BaseException) -> str:
@@ -163,7 +173,7 @@ def _where_in_model(error: BaseException) -> str:
     while trace is not None:
         frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
-    own = [frame for frame in frames if not any(part in frame[0] for part in _SKIP)]
+    own = [frame for frame in frames if _is_model_code(frame[0])]
     file, line = (own or frames)[-1]
     return f"{file}:{line}"
 

@@ -155,3 +155,16 @@ def test_inspect_and_models(made: list[FakeExplainer], capsys: pytest.CaptureFix
         r"efficientnet_lite0 +IMAGENET1K +256 > 224 bicubic, \(x - 127\) / 128", printed
     )
     assert re.search(r"resnet50 +IMAGENET1K_V2, IMAGENET1K_V1 +232 > 224 bilinear", printed)
+
+
+@pytest.mark.slow
+def test_the_bundled_model_and_photo_for_real(out: Path) -> None:
+    assert main(["explain", str(COFFEE), "--out", str(out), "--layers", "head_*"]) == 0
+    record = json.loads((out / "coffee" / "flow.json").read_text())
+    assert [layer["name"] for layer in record["layers"]] == ["head_conv", "head_bn", "head_act"]
+    assert all(layer["shape"] == [7, 7] and layer["max"] > 0 for layer in record["layers"])
+    assert record["target_name"] == "espresso" and record["top5"][0]["probability"] > 0.9
+    assert record["options"]["layers"] == ["head_*"] and record["options"]["method"] == "naflow"
+    with Image.open(out / "coffee" / "maps" / "003_head_act.png") as image:
+        shown = np.asarray(image, dtype=float).mean(2)
+    assert shown[100:200, 100:250].mean() > 1.2 * shown[250:].mean()  # the cup, not the saucer

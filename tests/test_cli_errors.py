@@ -80,7 +80,7 @@ def test_errors_are_one_line_and_write_nothing(
 @pytest.mark.parametrize(
     "error",
     [
-        GraphError("no layer fits 'layer9.*'"),
+        GraphError("no layer fits 'layer9.*'.\n  Take one of a, b"),
         UnsupportedOperator("2 nodes have no rule:\n  a   glu\n  b   logsumexp\n"),
         torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"),
         MemoryError(),
@@ -99,13 +99,22 @@ def test_failures_of_the_work_are_one_line_too(
     monkeypatch.setattr(naflow_fx, "compile", fail, raising=False)
     line = error_of(capsys, "explain", str(COFFEE), "--out", str(out))
     wanted = {
-        GraphError: "no layer fits 'layer9.*'",
+        GraphError: "no layer fits 'layer9.*'. Take one of a, b\n",
         UnsupportedOperator: "2 nodes have no rule: a glu; b logsumexp",
         torch.OutOfMemoryError: "out of memory; choose fewer --layers",
         MemoryError: "out of memory",
         OSError: "out/coffee: No space left on device; check",
     }
     assert wanted[type(error)] in line and not out.exists()
+
+
+def test_a_download_that_fails(
+    out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(out.parent / "cache"))
+    monkeypatch.setattr("torch.hub.urlopen", lambda *a, **k: (_ for _ in ()).throw(OSError("cut")))
+    line = error_of(capsys, "explain", str(COFFEE), "--model", "squeezenet1_1")
+    assert "squeezenet1_1: could not load IMAGENET1K_V1" in line
 
 
 def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch, out: Path) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from naflow_fx import flow_save
 from naflow_fx.errors import FlowError
+from naflow_fx.flow_record import details, headline, make_record
 
 
 def read(folder: Path) -> Any:
@@ -119,3 +120,17 @@ def test_flow_needs_no_gradient(tmp_path: Path) -> None:
     maps: OrderedDict[str, Tensor] = OrderedDict(a=torch.rand(1, 4, 4, requires_grad=True))
     make_flow(1, maps=maps, score=torch.ones(1, requires_grad=True)).save(tmp_path)
     assert (tmp_path / "grid.png").exists()
+
+
+def test_headings_say_what_matters() -> None:
+    flow = make_flow(1)
+    record = make_record(flow, {3: "tiger"}, {"model": "net"})
+    assert details(record) == (
+        "net · explained: class 3 tiger, score 0.5 · method naflow · damping 0.1 · steps 5"
+    )
+    flow.options["method"], flow.target = "layercam", None
+    assert details(make_record(flow, None, {})) == (
+        "explained: a function of the output, score 0.5 · method layercam"
+    )
+    share = record["top5"][0]["probability"]
+    assert headline(record) == f"class {record['top5'][0]['class']} {share:.1%}"

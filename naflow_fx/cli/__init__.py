@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _complain(message: str) -> int:
     """Print a message of any number of lines as one on stderr; gives the exit code."""
-    lines = [" ".join(line.split()) for line in message.splitlines()]
-    joined = "; ".join(line.rstrip(";") for line in lines if line).replace(":;", ":")
+    lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
+    joined = "".join(line + (" " if line[-1] in ".:;," else "; ") for line in lines).rstrip("; ")
     print(f"naflow-fx: error: {joined}", file=sys.stderr)
     return FAILED

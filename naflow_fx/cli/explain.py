@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from naflow_fx import models
 from naflow_fx.cli.setup import choose, compile_model, open_device
@@ -38,9 +48,10 @@ def explain(args: argparse.Namespace) -> None:
     choose(args)
     for place in places:
         _check_writable(place)
-    with _progress() as bar:
+    with _progress(count=False) as bar:
         bar.add_task(f"compiling {args.model}", total=None)
-        model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
+        with _news_aside():
+            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
         example = preprocessing(open_photo(photos[0]))[None].to(device)
         explainer = compile_model(model.to(device), example, args)
     for photo, place in zip(photos, places, strict=True):
@@ -124,13 +135,17 @@ def _check_writable(place: Path) -> None:
         stage.mkdir()
 
 
-def _progress() -> Progress:
+@contextmanager
+def _news_aside() -> Iterator[None]:
+    """Send what downloads print to stderr where that is a terminal, else nowhere."""
+    with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield
+
+
+def _progress(count: bool = True) -> Progress:
     """A progress bar on stderr, gone when done; nothing at all unless stderr is a terminal."""
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-    )
+    columns: list[ProgressColumn]
+    columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn()]
+    columns += [MofNCompleteColumn()] if count else [TimeElapsedColumn()]
     terminal = sys.stderr.isatty()
     return Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal)

@@ -59,17 +59,16 @@ def explained(flow: AttentionFlow, names: Sequence[str]) -> str:
 
 
 def layer_table(flow: AttentionFlow) -> Table:
-    """One row a call site: number, name, map size, residual and norm ratio of the first image."""
-    numbers = ("#", "map", "residual", "norm ratio")
-    table = plain_table("#", "layer", "map", "residual", "norm ratio", right=numbers)
+    """One row a call site: number, name, map size, and of the first image residual and norm ratio.
+
+    Columns for which there is no number at all (methods without an inverse) are left out.
+    """
+    measures = {"residual": flow.residual, "norm ratio": flow.norm_ratio}
+    measures = {name: values for name, values in measures.items() if values}
+    table = plain_table("#", "layer", "map", *measures, right=("#", "map", *measures))
     for order, (name, maps) in enumerate(flow.maps.items(), start=1):
-        table.add_row(
-            str(order),
-            Text(name),
-            shape_text(maps),
-            _short(flow.residual.get(name)),
-            _short(flow.norm_ratio.get(name)),
-        )
+        numbers = [_short(values.get(name)) for values in measures.values()]
+        table.add_row(str(order), Text(name), shape_text(maps), *numbers)
     return table
 
 

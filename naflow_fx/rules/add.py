@@ -83,6 +83,11 @@ def shift(
     return result
 
 
+def has_shift(inputs: Sequence[Operand], active: tuple[int, ...]) -> bool:
+    """Whether a term is constant."""
+    return len(active) < len(inputs)
+
+
 def labels(labels: Labels, output_shape: tuple[int, ...]) -> Labels:
     """The operands' own, aligned at the last dimension by the caller."""
     return labels
@@ -116,6 +121,7 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
+    has_shift=has_shift,
     operands=("inputs",),
     variadic=True,
     labels=labels,

@@ -63,6 +63,11 @@ def shift(
     return torch.cat([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
 
 
+def has_shift(inputs: Sequence[Tensor], active: tuple[int, ...]) -> bool:
+    """Whether an input is constant."""
+    return len(active) < len(inputs)
+
+
 def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
     """torch.cat's arguments."""
     return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
@@ -76,6 +81,7 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
+    has_shift=has_shift,
     operands=("inputs",),
     variadic=True,
     equation="split",

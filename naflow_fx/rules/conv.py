@@ -80,6 +80,11 @@ def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
     return None if bias is None else per_channel(bias, len(output_shape))
 
 
+def has_shift(bias: Tensor | None) -> bool:
+    """Whether there is a bias."""
+    return bias is not None
+
+
 def dense(
     weight: Tensor, stride: tuple[int, ...], padding: str | tuple[int, ...], groups: int
 ) -> Tensor | None:
@@ -145,6 +150,7 @@ RULE = Rule(
     linear,
     transpose,
     shift=shift,
+    has_shift=has_shift,
     dense=dense,
     equation="Eqs. 6-10, damped least squares",
     targets={

@@ -73,6 +73,7 @@ RULE = Rule(
     capture=capture,
     captures=("slope",),
     diagonal=diagonal,
+    function_inverse=True,
     equation="Eq. 13",
     targets={
         F.leaky_relu: adapt, F.leaky_relu_: adapt, _aten.leaky_relu.default: adapt,

@@ -29,6 +29,11 @@ def shift(bias: Tensor | None) -> Tensor | None:
     return bias
 
 
+def has_shift(bias: Tensor | None) -> bool:
+    """Whether there is a bias."""
+    return bias is not None
+
+
 def dense(weight: Tensor) -> Tensor:
     """W, [1, out, in]."""
     return weight.unsqueeze(0)
@@ -46,6 +51,7 @@ RULE = Rule(
     linear,
     transpose,
     shift=shift,
+    has_shift=has_shift,
     dense=dense,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",

@@ -46,6 +46,11 @@ def shift(
     return F.pad(torch.zeros([max(size, 1) for size in input_shape]), pad, value=value)
 
 
+def has_shift(mode: str, value: float | None) -> bool:
+    """Whether the border is a constant other than 0."""
+    return mode == "constant" and bool(value)
+
+
 def transpose_pad(
     w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]
 ) -> Tensor:
@@ -89,6 +94,7 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
+    has_shift=has_shift,
     equation="crop",
     targets={F.pad: adapt, torch.ops.aten.pad.default: adapt},
     modules=dict.fromkeys(_MODULES, from_module),

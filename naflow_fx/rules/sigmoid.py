@@ -52,6 +52,7 @@ RULE = Rule(
     capture=capture,
     captures=("tangent",),
     shift=shift,
+    function_inverse=True,
     equation="inverse function",
     targets=dict.fromkeys(
         (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", torch.ops.aten.sigmoid.default), _adapt

@@ -1,0 +1,30 @@
+"""What gates share: captured, y = g x."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def linear(v: Tensor, gate: Tensor) -> Tensor:
+    """A v = g v."""
+    return v * gate
+
+
+def transpose(w: Tensor, gate: Tensor) -> Tensor:
+    """A^T w = g w."""
+    return w * gate
+
+
+def inverse(z: Tensor, gate: Tensor, damping: float) -> Tensor:
+    """g z / (g^2 + damping max g^2), the maximum per sample [N, ...]; 0 where all gates are 0."""
+    square = gate * gate
+    dims = tuple(range(1 if gate.dim() == z.dim() else 0, gate.dim()))
+    largest = square.amax(dims, keepdim=True) if dims else square
+    bottom = square + damping * largest
+    return z * torch.where(bottom > 0, gate / torch.where(bottom > 0, bottom, 1.0), 0.0)
+
+
+def diagonal(gate: Tensor) -> Tensor:
+    """d = g."""
+    return gate

@@ -1,0 +1,49 @@
+"""F.normalize: y = g x with the scale g = 1 / max(||x||_p, eps) captured."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from naflow_fx.rule import Rule, same
+from naflow_fx.rules._gate import diagonal, linear, transpose
+
+Dims = int | tuple[int, ...]
+
+
+def forward(input: Tensor, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12) -> Tensor:
+    """x / max(||x||_p, eps), the norm along `dim`."""
+    return F.normalize(input, p, dim, eps)
+
+
+def capture(input: Tensor, p: float, dim: Dims, eps: float) -> Tensor:
+    """g, of size 1 along `dim`."""
+    return 1 / torch.linalg.vector_norm(input, p, dim, keepdim=True).clamp(min=eps)
+
+
+def inverse(z: Tensor, gate: Tensor) -> Tensor:
+    """z / g: g is positive."""
+    return z / gate
+
+
+def vjp(w: Tensor, input: Tensor, gate: Tensor, p: float, dim: Dims, eps: float) -> Tensor:
+    """A^T w through the norm, too."""
+    slope = torch.sign(input) * (input.abs() * gate).pow(p - 1)  # of the norm
+    slope = torch.where(gate < 1 / eps, slope, 0.0)
+    return w * gate - slope * (w * input).sum(dim, keepdim=True) * gate * gate
+
+
+RULE = Rule(
+    "normalize",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("gate",),
+    vjp=vjp,
+    diagonal=diagonal,
+    equation="exact, the sample's scale",
+    targets={F.normalize: same(forward, "out")},
+)

@@ -1,0 +1,73 @@
+"""Power with a constant exponent: y = f x^p; square root, square, reciprocal.  The tangent."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._tangent import clip, linear, shift, transpose
+
+
+def forward(input: Tensor, exponent: float | Tensor, factor: float | Tensor = 1.0) -> Tensor:
+    """factor x^p, elementwise."""
+    power = torch.pow(input, exponent)
+    return power if isinstance(factor, float) and factor == 1 else factor * power
+
+
+def capture(input: Tensor, exponent: float | Tensor, factor: float | Tensor) -> Tensor:
+    """f'(x) = factor p x^(p - 1)."""
+    return factor * exponent * torch.pow(input, exponent - 1)
+
+
+def inverse(
+    z: Tensor,
+    input: Tensor,
+    output: Tensor,
+    exponent: float | Tensor,
+    factor: float | Tensor,
+) -> Tensor:
+    """(z / factor)^(1 / p) with the sign of the captured x; z clipped into the output's span."""
+    size = torch.pow((clip(z, output) / factor).abs(), 1 / exponent)
+    if not isinstance(exponent, Tensor) and exponent % 2 == 1:  # odd: z tells the sign
+        size = size.nan_to_num(posinf=0.0) * torch.sign(clip(z, output) / factor)
+        return size
+    return torch.where(input < 0, -size, size)
+
+
+def adapt(input: Any, exponent: Any) -> Arguments:
+    """pow's arguments."""
+    return {"input": input, "exponent": exponent}
+
+
+def power(exponent: float) -> Callable[..., Arguments]:
+    """The adapter for a function that is a power."""
+    return lambda input: {"input": input, "exponent": exponent}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "pow",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("tangent",),
+    shift=shift,
+    function_inverse=True,
+    equation="inverse function",
+    targets={
+        **dict.fromkeys(
+            (torch.pow, operator.pow, "pow", "pow_", _aten.pow.Tensor_Scalar,
+             _aten.pow.Tensor_Tensor), adapt),
+        **dict.fromkeys((torch.sqrt, "sqrt", "sqrt_", _aten.sqrt.default), power(0.5)),
+        **dict.fromkeys((torch.rsqrt, "rsqrt", _aten.rsqrt.default), power(-0.5)),
+        **dict.fromkeys((torch.square, "square", _aten.square.default), power(2)),
+        **dict.fromkeys((torch.reciprocal, "reciprocal", _aten.reciprocal.default), power(-1)),
+    },
+)  # fmt: skip

@@ -1,0 +1,101 @@
+"""Softmax and log-softmax: captured, the tangent at x; as a gate, captured whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule
+
+
+def forward(input: Tensor, dim: int) -> Tensor:
+    """exp(x) / sum exp(x) along `dim`."""
+    return torch.softmax(input, dim)
+
+
+def linear(v: Tensor, output: Tensor, dim: int) -> Tensor:
+    """A v = p v - p sum(p v), p the output."""
+    return output * (v - (output * v).sum(dim, keepdim=True))
+
+
+def transpose(w: Tensor, output: Tensor, dim: int) -> Tensor:
+    """A^T w: A is symmetric."""
+    return linear(w, output, dim)
+
+
+def shift(input: Tensor, output: Tensor, dim: int) -> Tensor:
+    """c = p - A x."""
+    return output - linear(input, output, dim)
+
+
+def log_forward(input: Tensor, dim: int) -> Tensor:
+    """x - log sum exp(x) along `dim`."""
+    return torch.log_softmax(input, dim)
+
+
+def log_linear(v: Tensor, output: Tensor, dim: int) -> Tensor:
+    """A v = v - sum(p v), p = exp(y)."""
+    return v - (output.exp() * v).sum(dim, keepdim=True)
+
+
+def log_transpose(w: Tensor, output: Tensor, dim: int) -> Tensor:
+    """A^T w = w - p sum(w)."""
+    return w - output.exp() * w.sum(dim, keepdim=True)
+
+
+def log_shift(input: Tensor, output: Tensor, dim: int) -> Tensor:
+    """c = y - A x."""
+    return output - log_linear(input, output, dim)
+
+
+def adapt(input: Any, dim: int | None = None, *rest: Any, **options: Any) -> Arguments:
+    """softmax's arguments; `dtype` and `_stacklevel` have no say here."""
+    if dim is None:
+        raise ValueError("softmax without dim")
+    if options.get("dtype") is not None or any(isinstance(x, torch.dtype) for x in rest):
+        raise ValueError("softmax with a dtype")
+    return {"input": input, "dim": dim}
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.Softmax or nn.LogSoftmax."""
+    return adapt(None, module.dim)
+
+
+def from_module_2d(module: Any) -> Arguments:
+    """The arguments of an nn.Softmax2d: over the channels."""
+    return {"dim": -3}
+
+
+def _from(build: Callable[[Any], Arguments]) -> Callable[[Any], Arguments]:
+    return lambda module: {k: v for k, v in build(module).items() if k != "input"}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "softmax",
+    forward,
+    linear,
+    transpose,
+    shift=shift,
+    gating="squashes",
+    equation="tangent, damped least squares",
+    targets=dict.fromkeys((F.softmax, torch.softmax, "softmax", _aten.softmax.int), adapt),
+    modules={nn.Softmax: _from(from_module), nn.Softmax2d: from_module_2d},
+)
+LOG = Rule(
+    "log_softmax",
+    log_forward,
+    log_linear,
+    log_transpose,
+    shift=log_shift,
+    equation="tangent, damped least squares",
+    targets=dict.fromkeys(
+        (F.log_softmax, torch.log_softmax, "log_softmax", _aten.log_softmax.int), adapt
+    ),
+    modules={nn.LogSoftmax: _from(from_module)},
+)

@@ -1,0 +1,55 @@
+"""Softplus: y = log(1 + exp(b x)) / b; log-sigmoid is -softplus(-x).  Captured, the tangent."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Rule, bind, same
+from naflow_fx.rules._tangent import clip, linear, shift, transpose
+
+
+def forward(
+    input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: float = 1.0
+) -> Tensor:
+    """s softplus(s x), elementwise, with a sign s of 1 or -1; linear where s b x > `threshold`."""
+    return sign * F.softplus(sign * input, beta, threshold)
+
+
+def capture(input: Tensor, beta: float, threshold: float, sign: float) -> Tensor:
+    """f'(x) = sigmoid(s b x), 1 beyond the threshold."""
+    x = sign * beta * input
+    return torch.where(x > threshold, 1.0, torch.sigmoid(x))
+
+
+def inverse(z: Tensor, output: Tensor, beta: float, threshold: float, sign: float) -> Tensor:
+    """The inverse function, with z clipped into what the sample's captured output spans."""
+    y = (sign * beta * clip(z, output)).clamp(min=torch.finfo(z.dtype).tiny)
+    x = torch.where(y > threshold, y, y + torch.log(-torch.expm1(-y)))
+    return sign * x / beta
+
+
+_adapt = same(forward)
+_aten = torch.ops.aten
+RULE = Rule(
+    "softplus",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("tangent",),
+    shift=shift,
+    function_inverse=True,
+    equation="inverse function",
+    targets=dict.fromkeys((F.softplus, _aten.softplus.default), _adapt)
+    | dict.fromkeys(
+        (F.logsigmoid, _aten.log_sigmoid.default),
+        lambda input: bind(forward, input, threshold=100.0, sign=-1.0),
+    ),
+    modules={
+        nn.Softplus: lambda module: {"beta": module.beta, "threshold": module.threshold},
+        nn.LogSigmoid: lambda module: {"threshold": 100.0, "sign": -1.0},
+    },
+)

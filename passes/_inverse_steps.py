@@ -1,0 +1,237 @@
+"""One inverse step: the nodes that bring Z from an operator's output to its input.
+
+Four ways: the rule's own inverse, a damped diagonal, a closed form made at compile time, and
+damped least squares; each returns what `build_inverse` notes on the call site.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import fx
+
+from naflow_fx import keys, solve
+from naflow_fx.options import Options
+from naflow_fx.passes import _graph
+from naflow_fx.passes._affine import AffineMap, emit_affine, has_shift
+from naflow_fx.rule import Rule, parameters
+
+START, CONTROL = "start", "control"
+EXACT, DAMPED, CLOSED = "exact", "damped diagonal", "closed form"
+LEAST_SQUARES, REPROPAGATED, REMAINDER = "least squares", "re-propagated", "remainder"
+
+MAX_CHANNELS = 4096  # a closed form beyond this takes minutes to make
+
+
+@dataclass(frozen=True)
+class Step:
+    """How Z of a node was made: shown by `inspect`.
+
+    Attributes:
+        kind: one of the words above.
+        equation: of the paper, or what stands for it.
+        operators: the forward nodes that were inverted as one.
+        node: the generated node of the inverse.
+        region: "kind entry -> exit" of the innermost region, or "".
+    """
+
+    kind: str
+    equation: str
+    operators: tuple[str, ...]
+    node: str
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class Made:
+    """Z at an operator's input, the residual [N] of the step (None: 0), and how it was made."""
+
+    z: fx.Node
+    residual: fx.Node | None
+    step: Step
+
+
+class StepWriter:
+    """Writes inverse steps into a graph at its insertion point."""
+
+    def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
+        self.gm, self.graph, self.names = gm, gm.graph, names
+        self.inverse = options.inverse
+
+    def exact(self, node: fx.Node, target: fx.Node) -> Made:
+        """The rule's own inverse."""
+        rule = _rule(node)
+        assert rule.inverse is not None
+        state = _graph.state(node, self.names) | {"damping": self.inverse.damping}
+        leading: tuple[Any, ...] = (target,)
+        if rule.variadic:  # one activation and constants, as in x - 0.5
+            leading = (target, [None], state["active"][0])
+        z = _graph.call(self.graph, rule.inverse, leading, state, f"{node.name}_inverse")
+        mark(node, z)
+        return self._made([node], z, target, EXACT, rule.equation)
+
+    def damped_diagonal(self, node: fx.Node, target: fx.Node) -> Made:
+        """d (z - c) / (d^2 + damping max d^2), of a diagonal operator that stands alone."""
+        rule = _rule(node)
+        assert rule.diagonal is not None
+        state = _graph.state(node, self.names)
+        diagonal = _graph.call(self.graph, rule.diagonal, (), state, f"{node.name}_diagonal")
+        shift = self._offset([node])
+        prior = _source(node) if self.inverse.prior == "activation" else None
+        arguments = (target, diagonal, shift, prior, self.inverse.damping)
+        z = self._call(solve.damped_diagonal, arguments, f"{node.name}_inverse")
+        mark(node, diagonal, z)
+        return self._made([node], z, target, DAMPED, f"damped {rule.equation}")
+
+    def closed_form(self, chain: list[fx.Node], target: fx.Node) -> Made | None:
+        """A pointwise layer of constants, with constant scales: one matrix, made once.
+
+        None where it isn't one, or where options ask for something that depends on the sample.
+        """
+        inverse, first = self.inverse, chain[0]
+        plain = (inverse.weight, inverse.rows, inverse.prior) == ("none", "all", "zero")
+        if not plain or not self._pointwise(first) or not all(map(self._is_constant, chain[1:])):
+            return None
+        rule, state = _rule(first), _graph.state(first, self.names)
+        weight: Any = first.kwargs["weight"]
+        dense = _graph.call(self.graph, _given(rule.dense), (), state, f"{first.name}_dense")
+        scales = [self._diagonal(node) for node in chain[1:]]
+        matrix = self._call(
+            solve.channel_inverse,
+            (dense, scales, inverse.damping, weight.meta[keys.SHAPE]),
+            f"{first.name}_inverse_weight",
+        )
+        wanted = self._wanted(chain, target)
+        state = state | {"weight": matrix}
+        z = _graph.call(self.graph, rule.linear, (wanted,), state, f"{first.name}_inverse")
+        mark(first, dense, *scales, matrix, z)
+        return self._made(chain, z, target, CLOSED, rule.equation, wanted)
+
+    def least_squares(
+        self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
+    ) -> Made:
+        """One `solve.LeastSquares` for the affine map from `entry` to the last of `nodes`."""
+        inverse, exit = self.inverse, nodes[-1]
+        affine = AffineMap(nodes, entry, self.names)
+        module = solve.LeastSquares(
+            affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
+            inverse.damping, inverse.steps, self._leading(entry, exit),
+        )  # fmt: skip
+        path = f"inverse.{exit.name}"
+        self.gm.add_submodule(path, module)
+        weight = self._weight(exit)
+        sigma = None
+        if weight is None and inverse.damping and all(map(_graph.is_constant, affine.needs)):
+            sigma = self._call(f"{path}.sigma_max", tuple(affine.needs), f"{exit.name}_sigma_max")
+        prior = entry if inverse.prior == "activation" else None
+        arguments = (target, sigma, weight, prior, *affine.needs)
+        solved = self._call(path, arguments, f"{exit.name}_solved")
+        z, residual = (
+            self._call(operator.getitem, (solved, i), f"{exit.name}_{part}")
+            for i, part in enumerate(("least_squares", "residual"))
+        )
+        mark(exit, weight, sigma, solved, z, residual)
+        step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
+        return Made(z, residual, step)
+
+    def _made(
+        self,
+        chain: list[fx.Node],
+        z: fx.Node,
+        target: fx.Node,
+        kind: str,
+        equation: str,
+        wanted: fx.Node | None = None,
+    ) -> Made:
+        """With the residual ||A z_x - (z_y - c)|| / ||z_y - c||."""
+        first, last = chain[0], chain[-1]
+        values: dict[fx.Node, Any] = {_source(first): z}
+        emit_affine(self.graph, chain, values, self.names, _itself, shifts=False, suffix="again")
+        wanted = wanted or self._wanted(chain, target)
+        arguments = (values[last], wanted)
+        residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
+        mark(first, *(values[node] for node in chain), residual)
+        return Made(z, residual, Step(kind, equation, tuple(n.name for n in chain), z.name))
+
+    def _wanted(self, chain: list[fx.Node], target: fx.Node) -> fx.Node:
+        """z - c."""
+        offset = self._offset(chain)
+        if offset is None:
+            return target
+        wanted = self._call(operator.sub, (target, offset), f"{chain[0].name}_wanted")
+        mark(chain[0], wanted)
+        return wanted
+
+    def _offset(self, chain: list[fx.Node]) -> fx.Node | None:
+        """c of a chain; None where it is 0."""
+        if not any(map(has_shift, chain)):
+            return None
+        values: dict[fx.Node, Any] = {_source(chain[0]): None}
+        emit_affine(self.graph, chain, values, self.names, _itself, shifts=True, suffix="shift")
+        mark(chain[0], *(values[node] for node in chain))
+        offset: fx.Node = values[chain[-1]]
+        return offset
+
+    def _pointwise(self, node: fx.Node) -> bool:
+        rule = _rule(node)
+        weight: Any = node.kwargs.get("weight")
+        if rule.dense is None or max(weight.meta[keys.SHAPE][:2]) > MAX_CHANNELS:
+            return False
+        known = _graph.resolve(dict(node.kwargs), self.gm)
+        return rule.dense(**{name: known[name] for name in parameters(rule.dense)}) is not None
+
+    def _is_constant(self, node: fx.Node) -> bool:
+        captured = [self.names[n] for n in node.meta.get(keys.CAPTURES, {}).values()]
+        return bool(captured) and all(map(_graph.is_constant, captured))
+
+    def _diagonal(self, node: fx.Node) -> fx.Node:
+        state = _graph.state(node, self.names)
+        name = f"{node.name}_diagonal"
+        return _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
+
+    def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
+        """The number of output neurons that Eq. 6 keeps; None: all."""
+        p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
+        return p if self.inverse.rows == "leading" and p < q else None
+
+    def _weight(self, exit: fx.Node) -> fx.Node | None:
+        importance = exit.meta.get(keys.IMPORTANCE)
+        if self.inverse.weight == "none" or importance is None:
+            return None
+        arguments = (self.names[importance], self.inverse.clip)
+        return self._call(solve.importance_weight, arguments, f"{exit.name}_weight")
+
+    def _call(self, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
+        kind = "call_module" if isinstance(target, str) else "call_function"
+        return self.graph.create_node(kind, target, args, {}, name=name)
+
+
+def mark(source: fx.Node, *nodes: fx.Node | None) -> None:
+    """Notes which forward node generated nodes of the inverse serve."""
+    for node in nodes:
+        if node is not None:
+            node.meta.setdefault(keys.PART, "inverse")
+            node.meta.setdefault(keys.SOURCE, source.name)
+
+
+def _rule(node: fx.Node) -> Rule:
+    rule = _graph.rule_of(node)
+    assert rule is not None
+    return rule
+
+
+def _given(function: Any) -> Any:
+    assert function is not None
+    return function
+
+
+def _source(node: fx.Node) -> fx.Node:
+    return _graph.operands(node, invertible=True)[0]
+
+
+def _itself(node: fx.Node) -> fx.Node:
+    return node
