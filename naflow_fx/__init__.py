@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from naflow_fx import models
+    from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
     from naflow_fx.errors import NaflowError
     from naflow_fx.explainer import Explainer
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from naflow_fx.options import Inverse
     from naflow_fx.render import show_on_image
     from naflow_fx.rule import Rule
+    from naflow_fx.rules import register
 
 _PUBLIC = {
     "AttentionFlow": "naflow_fx.flow",
@@ -22,7 +24,9 @@ _PUBLIC = {
     "Inverse": "naflow_fx.options",
     "NaflowError": "naflow_fx.errors",
     "Rule": "naflow_fx.rule",
+    "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
+    "register": "naflow_fx.rules",
     "show_on_image": "naflow_fx.render",
 }
 
@@ -33,8 +37,10 @@ __all__ = [
     "NaflowError",
     "Rule",
     "__version__",
+    "check_rule",
     "compile",
     "models",
+    "register",
     "show_on_image",
 ]
 

@@ -253,7 +253,9 @@ def damped(p: Point) -> Findings:
     a, z = p.matrix(), p.random(p.output, 5)
     found = p.inverse(z, DAMPING)
     largest = torch.linalg.matrix_norm(a, 2) ** 2
-    eye = torch.eye(a.shape[2], dtype=a.dtype) * (DAMPING * largest).clamp(min=1e-300)[:, None, None]
+    eye = (
+        torch.eye(a.shape[2], dtype=a.dtype) * (DAMPING * largest).clamp(min=1e-300)[:, None, None]
+    )
     ridge = torch.linalg.solve(a.mT @ a + eye, a.mT @ z.flatten(1).unsqueeze(2))
     exact = torch.linalg.pinv(a) @ z.flatten(1).unsqueeze(2)
     if any(_differ("", found, "", wanted.reshape(found.shape)) for wanted in (exact,)):
@@ -378,9 +380,7 @@ LAWS: dict[str, Law] = {
         moore_penrose,
         lambda r: r.inverse is not None and not r.variadic and not r.function_inverse,
     ),
-    "damped": Law(
-        damped, lambda r: r.inverse is not None and "damping" in parameters(r.inverse)
-    ),
+    "damped": Law(damped, lambda r: r.inverse is not None and "damping" in parameters(r.inverse)),
     "remainder": Law(remainder, lambda r: r.inverse is not None and r.variadic),
     "function inverse": Law(function_inverse, lambda rule: rule.function_inverse),
     "diagonal": Law(diagonal, lambda rule: rule.diagonal is not None),

@@ -17,14 +17,17 @@ from naflow_fx.passes.find_flow import find_flow, score_of
 from naflow_fx.passes.trace import evaluated
 
 
-def check_example(example: Any) -> Tensor:
-    """The one example input, [N, C, ...space].
+def check_examples(examples: Any) -> tuple[Tensor, ...]:
+    """The example inputs, one [N, C, ...space] per image input of the model.
 
     Raises:
-        InputError: not one floating point tensor of 3 to 5 dimensions.
+        InputError: not floating point tensors of 3 to 5 dimensions.
     """
-    if isinstance(example, (list, tuple)) and len(example) == 1:
-        example = example[0]
+    given = examples if isinstance(examples, (list, tuple)) and examples else (examples,)
+    return tuple(_check_example(example) for example in given)
+
+
+def _check_example(example: Any) -> Tensor:
     if not isinstance(example, Tensor):
         raise InputError(f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, "
                          "H, W], as the model takes it")  # fmt: skip
@@ -92,9 +95,10 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
         model = model.module()
     elif isinstance(model, nn.Module):
         model = evaluated(model)
-    x = job.example[:2].clone()
-    inputs = [x] if job.target is not None else [x, torch.full((len(x),), -1, device=x.device)]
-    wanted, found = model(x.clone()), gm(*inputs)["output"]
+    images = [x[:2].clone() for x in job.examples]
+    classes = torch.full((len(images[0]),), -1, device=images[0].device)
+    inputs = images if job.target is not None else [*images, classes]
+    wanted, found = model(*(x.clone() for x in images)), gm(*inputs)["output"]
     for a, b in zip(tree_leaves(wanted), tree_leaves(found), strict=True):
         if not isinstance(a, Tensor) or not a.is_floating_point():
             continue

@@ -1,13 +1,12 @@
 """START HERE: `compile` runs the PIPELINE, a tuple read top to bottom.
 
-    model --trace--> fx graph --canonicalise--> one small vocabulary --captures, importance,
-    inverse, maps--> ONE GraphModule that computes the attention flow of every call site
+model --trace--> fx graph --canonicalise--> one small vocabulary --captures, importance,
+inverse, maps--> ONE GraphModule that computes the attention flow of every call site
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,7 +16,7 @@ from naflow_fx import options as opts
 from naflow_fx.checks import (
     check_canonical,
     check_captured,
-    check_example,
+    check_examples,
     check_forward_kept,
     check_importance,
     check_inverse,
@@ -27,6 +26,7 @@ from naflow_fx.checks import (
     check_values,
 )
 from naflow_fx.explainer import Explainer
+from naflow_fx.job import Job
 from naflow_fx.passes.add_score import add_score
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.build_importance import build_importance
@@ -37,31 +37,23 @@ from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.insert_captures import insert_captures
 from naflow_fx.passes.join_features import join_features
 from naflow_fx.passes.label_dimensions import label_dimensions
+from naflow_fx.passes.orient_gates import orient_gates
 from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
-from naflow_fx.passes.trace import evaluated, trace
+from naflow_fx.passes.trace import trace
 from naflow_fx.targets import as_callable
-
-
-@dataclass(frozen=True)
-class Job:
-    """What one compilation works with: the model, an example, a target and the options."""
-
-    model: Any
-    example: Tensor
-    target: Callable[..., Tensor] | None
-    options: opts.Options
 
 
 Pass = Callable[[Any, Job], fx.GraphModule]
 Check = Callable[[fx.GraphModule, Job], None]
 
 PIPELINE: tuple[tuple[Pass, Check], ...] = (
-    (lambda model, job: trace(model), lambda gm, job: None),
+    (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
-    (lambda gm, job: annotate_values(gm, job.example), lambda gm, job: check_values(gm)),
+    (lambda gm, job: annotate_values(gm, job.examples), lambda gm, job: check_values(gm)),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
+    (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
     (lambda gm, job: join_features(gm), lambda gm, job: check_forward_kept(gm, job)),
     (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
@@ -99,7 +91,8 @@ def compile(
     Args:
         model: any mode and device; never changed.  It is explained as in eval mode.
         example_inputs: [N, C, H, W] (or one space axis fewer or more), real or random: the
-            size, dtype and device that the explainer takes; the batch size stays free.
+            size, dtype and device that the explainer takes; the batch size stays free.  A
+            tuple of them for a model of several image inputs.
         target: what is explained; None: a class index given with each call.  A callable of the
             model's output that returns [N] is compiled into the program.
         layers: call-site names and globs; the others are not computed.  None: all.
@@ -119,13 +112,14 @@ def compile(
         preset, layers=layers, keep=keep, inverse=inverse, residual=residual,
         reduction=reduction, method=method,
     )  # fmt: skip
-    example = check_example(example_inputs)
+    examples = check_examples(example_inputs)
 
-    def build(function: Callable[..., Tensor] | None) -> fx.GraphModule:
-        return run_pipeline(Job(model, example, function, chosen))
+    return explain_job(Job(model, examples, as_callable(target), chosen))
 
-    function = as_callable(target)
-    return Explainer(build(function), build, chosen, example, target=function)
+
+def explain_job(job: Job) -> Explainer:
+    """The explainer of one job."""
+    return Explainer(run_pipeline(job), job, run_pipeline)
 
 
 def run_pipeline(job: Job) -> fx.GraphModule:
@@ -139,4 +133,4 @@ def run_pipeline(job: Job) -> fx.GraphModule:
     return result
 
 
-__all__ = ["PIPELINE", "Job", "compile", "evaluated", "run_pipeline"]
+__all__ = ["PIPELINE", "compile", "run_pipeline"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,10 +15,12 @@ from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.inspection import Inspection, inspect_graph
+from naflow_fx.job import Job
 from naflow_fx.options import Options
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 
-Build = Callable[[Score | None], fx.GraphModule]
+Build = Callable[[Job], fx.GraphModule]
+Images = Tensor | Sequence[Tensor]
 
 
 class Explainer(nn.Module):
@@ -33,32 +37,29 @@ class Explainer(nn.Module):
         options: how it was compiled.
     """
 
-    def __init__(
-        self,
-        graph_module: fx.GraphModule,
-        build: Build,
-        options: Options,
-        example: Tensor,
-        target: Score | None = None,
-    ) -> None:
+    def __init__(self, graph_module: fx.GraphModule, job: Job, build: Build) -> None:
         super().__init__()
         self.graph_module = graph_module
-        self.options = options
-        self._build = build
-        self._compiled_target = target
-        self._shape, self._dtype = tuple(example.shape[1:]), example.dtype
-        self._of_callables: dict[Any, fx.GraphModule] = {}
+        self._job, self._build = job, build
+        self._shapes = [tuple(x.shape[1:]) for x in job.examples]
+        self._of_targets: dict[Score | None, fx.GraphModule] = {}
 
     @property
     def layers(self) -> list[str]:
         """Names of the computed call sites, in forward order."""
         return list(_result(self.graph_module)["maps"])
 
-    def forward(self, images: Tensor, target: Any = None) -> AttentionFlow:
+    @property
+    def options(self) -> Options:
+        """How it was compiled."""
+        return self._job.options
+
+    def forward(self, images: Images, target: Any = None) -> AttentionFlow:
         """Maps of every call site for images [N, C, H, W].
 
         Args:
-            images: as the model takes them, of the example's size; any batch size.
+            images: as the model takes them, of the example's size; any batch size.  A tuple of
+                them for a model of several image inputs.
             target: None (the predicted class), an int, N ints, an int64 tensor [N], a callable
                 of the model's output that returns [N], or N callables, each of ONE sample's
                 output.
@@ -67,22 +68,19 @@ class Explainer(nn.Module):
             InputError: images of another shape or dtype than compiled.
             TargetError: a target that doesn't fit.
         """
-        self._check(images)
+        inputs = self._check(images)
         with torch.no_grad():
-            functions = None if target is None else callables(target, len(images))
+            functions = None if target is None else callables(target, len(inputs[0]))
             if isinstance(functions, list):
-                return self._one_by_one(images, functions)
+                return self._one_by_one(inputs, functions)
             if functions is not None:
-                return self._flow(self._program(functions)(images))
-            if self._compiled_target is not None and target is None:
-                return self._flow(self.graph_module(images))
-            if self._compiled_target is not None:
-                program = self._program(None)
-                return self._flow(program(images, self._classes(program, target, images)))
-            indices = self._classes(self.graph_module, target, images)
-            return self._flow(self.graph_module(images, indices))
+                return self._flow(self._program(functions)(*inputs))
+            if target is None and self._job.target is not None:
+                return self._flow(self.graph_module(*inputs))
+            program = self._program(None)
+            return self._flow(program(*inputs, self._classes(program, target, inputs[0])))
 
-    def attribute(self, inputs: Tensor, target: Any = None) -> AttentionFlow:
+    def attribute(self, inputs: Images, target: Any = None) -> AttentionFlow:
         """The same as calling the explainer, under the name that captum's users know."""
         flow: AttentionFlow = self(inputs, target)
         return flow
@@ -98,38 +96,43 @@ class Explainer(nn.Module):
     def __exit__(self, *_: object) -> None:
         """Nothing to remove."""
 
-    def _check(self, images: Any) -> None:
-        wanted = f"[N, {', '.join(map(str, self._shape))}]"
-        if not isinstance(images, Tensor):
-            raise InputError(f"images: got {type(images).__name__}; wanted a tensor {wanted}")
-        if images.dim() != len(self._shape) + 1 or tuple(images.shape[1:]) != self._shape:
-            raise InputError(
-                f"images: got {list(images.shape)}; this explainer was compiled for {wanted}.  "
-                "Resize the images, or nf.compile(model, an example of their size)"
-            )
-        held = _held_dtype(self.graph_module)
-        if held is not None and images.dtype != held and not torch.is_autocast_enabled():
-            raise InputError(f"images: got {images.dtype}; this explainer computes in {held}.  "
-                             f"Use images.to({held}), or explainer.to({images.dtype})")  # fmt: skip
+    def __deepcopy__(self, memo: dict[int, Any]) -> Explainer:
+        """A copy with tensors of its own; the model stays shared, for targets compiled later."""
+        return Explainer(copy.deepcopy(self.graph_module, memo), self._job, self._build)
 
-    def _program(self, function: Score | None) -> fx.GraphModule:
-        """The program of another target, made on first use and kept."""
-        if function == self._compiled_target:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled as the job, and compiled again when loaded: the model must be picklable."""
+        like = _own_tensor(self.graph_module)
+        return _load, (self._job, self._build, like.dtype, str(like.device))
+
+    def _check(self, images: Any) -> list[Tensor]:
+        several = isinstance(images, (list, tuple))
+        given = list(images) if several else [images]
+        if len(given) != len(self._shapes):
+            raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
+        for x, shape in zip(given, self._shapes, strict=True):
+            _check_image(x, shape, _own_tensor(self.graph_module).dtype)
+        return given
+
+    def _program(self, target: Score | None) -> fx.GraphModule:
+        """The program of a target, made on first use, kept, and moved along."""
+        if target == self._job.target:
             return self.graph_module
-        if function not in self._of_callables:
-            self._of_callables[function] = self._build(function)
-        return self._of_callables[function]
+        like = _own_tensor(self.graph_module)
+        if target not in self._of_targets:
+            self._of_targets[target] = self._build(replace(self._job, target=target))
+        return self._of_targets[target].to(like.device, like.dtype)
 
     def _classes(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
         output = _result(program)["output"]
-        shape = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
+        shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
         classes = shape[1] if len(shape) == 2 else None
         return class_indices(target, len(images), classes, images.device)
 
-    def _one_by_one(self, images: Tensor, functions: list[Score]) -> AttentionFlow:
+    def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
         flows = [
-            self._program(OfOneSample(function))(images[i : i + 1])
+            self._program(OfOneSample(function))(*(x[i : i + 1] for x in inputs))
             for i, function in enumerate(functions)
         ]
         return self._flow(_concatenate(flows))
@@ -144,15 +147,36 @@ class Explainer(nn.Module):
             norm_ratio=dict(result["norm_ratio"]),
             bpfm=dict(result["bpfm"]),
             importance=dict(result["importance"]),
-            input_size=tuple(self._shape[1:]),
+            input_size=self._shapes[0][1:],
             options=self.options.to_json(),
         )
 
 
-def _held_dtype(gm: fx.GraphModule) -> torch.dtype | None:
-    """The dtype of the model's own tensors."""
+def _load(job: Job, build: Build, dtype: torch.dtype, device: str) -> Explainer:
+    """A pickled explainer, compiled again."""
+    with torch.no_grad():
+        return Explainer(build(job), job, build).to(device, dtype)
+
+
+def _check_image(x: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    """One image input against what was compiled."""
+    wanted = f"[N, {', '.join(map(str, shape))}]"
+    if not isinstance(x, Tensor):
+        raise InputError(f"images: got {type(x).__name__}; wanted a tensor {wanted}")
+    if tuple(x.shape[1:]) != shape:
+        raise InputError(
+            f"images: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
+            "Resize the images, or nf.compile(model, an example of their size)"
+        )
+    if x.dtype != dtype and not torch.is_autocast_enabled():
+        raise InputError(f"images: got {x.dtype}; this explainer computes in {dtype}.  "
+                         f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip
+
+
+def _own_tensor(gm: fx.GraphModule) -> Tensor:
+    """A tensor of the model's own, for the dtype and device; an empty one if it has none."""
     own = (b for name, b in gm.named_buffers() if "folded_" not in name and b.is_floating_point())
-    return next((b.dtype for b in own), None)
+    return next(own, torch.empty(0))
 
 
 def _result(gm: fx.GraphModule) -> dict[str, Any]:

@@ -78,6 +78,8 @@ class Rule:
         labels: ``labels(labels, ...)``: the dimension letters of the output; None: unchanged.
         equation: where the inverse comes from, shown by ``inspect``.
         targets: traced function, or method name -> adapter to the arguments of ``forward``.
+            Where a call has several results, the adapter is asked for one, ``piece=i``; it may
+            hand the call on to another rule: ``(that rule's forward, its arguments)``.
         modules: module class -> adapter ``module -> arguments of forward``.
     """
 
@@ -106,8 +108,11 @@ class Rule:
 
     def __post_init__(self) -> None:
         known = set(parameters(self.forward)) | set(self.captures) | EXTRA_NAMES
-        problems = [f"operand {name!r} is no parameter of forward"
-                    for name in self.operands if name not in parameters(self.forward)]
+        problems = [
+            f"operand {name!r} is no parameter of forward"
+            for name in self.operands
+            if name not in parameters(self.forward)
+        ]
         for role, skip in _LEADING.items():
             function = getattr(self, role)
             if function is None:
@@ -124,8 +129,18 @@ class Rule:
         return tuple(name for name in self.operands if name not in self.control)
 
 
-_LEADING = {"linear": 1, "transpose": 1, "inverse": 1, "vjp": 1, "capture": 0, "shift": 0, "has_shift": 0,
-            "diagonal": 0, "dense": 0, "labels": 1}
+_LEADING = {
+    "linear": 1,
+    "transpose": 1,
+    "inverse": 1,
+    "vjp": 1,
+    "capture": 0,
+    "shift": 0,
+    "has_shift": 0,
+    "diagonal": 0,
+    "dense": 0,
+    "labels": 1,
+}
 
 
 def parameters(function: Function) -> list[str]:

@@ -1,6 +1,6 @@
 """Damped least squares, matrix-free, per sample, a fixed number of steps (METHOD section 3).
 
-    argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
+argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ class SigmaMax(nn.Module):
             result: Tensor = self.transpose(w if rows is None else w * rows, *captures)
             return result
 
-        return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS).flatten()[0]
+        return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS).flatten()[
+            0
+        ]
 
 
 def damped_least_squares(
@@ -176,7 +178,9 @@ def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
         diagonal.append(alpha.flatten(1))
         off.append(beta.flatten(1))
         previous, v = v, u / nonzero(beta)
-    ritz = _largest_eigenvalue(torch.cat(diagonal, 1), torch.cat(off[:-1], 1) if steps > 1 else None)
+    ritz = _largest_eigenvalue(
+        torch.cat(diagonal, 1), torch.cat(off[:-1], 1) if steps > 1 else None
+    )
     return ritz.clamp(min=0).sqrt().reshape(norm.shape)
 
 

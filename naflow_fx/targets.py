@@ -26,8 +26,10 @@ class OfOneSample:
 
     def __call__(self, output: Any) -> Tensor:
         """The score [1]."""
-        sample = output[0] if not isinstance(output, (tuple, list, dict)) else tree_map(
-            lambda part: part[0], output
+        sample = (
+            output[0]
+            if not isinstance(output, (tuple, list, dict))
+            else tree_map(lambda part: part[0], output)
         )
         return self.function(sample).reshape(1)
 

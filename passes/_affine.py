@@ -41,7 +41,8 @@ class AffineMap:
         for node in self.nodes:
             rule = _rule(node)
             offered = _graph.state(node, self.names)
-            for function, skip in ((rule.linear, 1), (rule.transpose, 1), (rule.shift, 0)):
+            shift = rule.shift if has_shift(node) else None
+            for function, skip in ((rule.linear, 1), (rule.transpose, 1), (shift, 0)):
                 if function is not None:
                     wanted = [offered[k] for k in parameters(function)[skip:] if k in offered]
                     found |= dict.fromkeys(_graph.uses(wanted))
@@ -133,9 +134,7 @@ def _emit(
     offered = _graph.state(node, names)
     wanted = parameters(function)[len(leading) :]
     mapped = {
-        key: map_aggregate(
-            offered[key], lambda a: lookup(a) if isinstance(a, fx.Node) else a
-        )
+        key: map_aggregate(offered[key], lambda a: lookup(a) if isinstance(a, fx.Node) else a)
         for key in wanted
         if key in offered
     }

@@ -19,11 +19,9 @@ State = dict[str, Any]
 def copy(gm: fx.GraphModule) -> fx.GraphModule:
     """A GraphModule with a graph of its own, same node names and metadata, shared tensors."""
     graph = fx.Graph()
-    result = graph.graph_copy(gm.graph, {}, return_output_node=True)
-    assert result is not None, "graph without an output"
+    result: Any = graph.graph_copy(gm.graph, {}, return_output_node=True)
     graph.output(result[0])
-    output = next(node for node in reversed(graph.nodes) if node.op == "output")
-    output.meta = dict(result[1].meta)
+    output_node(graph).meta = dict(result[1].meta)
     return rebuild(gm, graph)
 
 
@@ -36,18 +34,6 @@ def rebuild(root: fx.GraphModule | Mapping[str, Any], graph: fx.Graph) -> fx.Gra
     return made
 
 
-def node_named(graph: fx.Graph, name: str) -> fx.Node:
-    """The node of that name.
-
-    Raises:
-        KeyError: there is none.
-    """
-    for node in graph.nodes:
-        if node.name == name:
-            return node
-    raise KeyError(name)
-
-
 def names(graph: fx.Graph) -> dict[str, fx.Node]:
     """All nodes by name."""
     return {node.name: node for node in graph.nodes}
@@ -55,7 +41,8 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
 
 def output_node(graph: fx.Graph) -> fx.Node:
     """The output node."""
-    return next(node for node in reversed(graph.nodes) if node.op == "output")
+    found: fx.Node = next(node for node in reversed(graph.nodes) if node.op == "output")
+    return found
 
 
 def rule_of(node: fx.Node) -> Rule | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class BatchDependent:
     """A number that depends on the batch size; only a shape may use it."""
 
 
-def annotate_values(gm: fx.GraphModule, example: Tensor) -> fx.GraphModule:
+def annotate_values(gm: fx.GraphModule, examples: Sequence[Tensor]) -> fx.GraphModule:
     """Every node gets `keys.VALUE`.
 
     Before: a traced graph.  After: the same graph; a node's value is a `TensorValue`, a tuple,
@@ -38,7 +39,7 @@ def annotate_values(gm: fx.GraphModule, example: Tensor) -> fx.GraphModule:
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
     """
     new = _graph.copy(gm)
-    two, three = (_run(new, example_batch(example, size)) for size in (2, 3))
+    two, three = (_run(new, [example_batch(x, size) for x in examples]) for size in (2, 3))
     for node in new.graph.nodes:
         if node in two:
             node.meta[keys.VALUE] = _merge(two[node], three[node])
@@ -55,25 +56,32 @@ class _Recorder(fx.Interpreter):
         return super().run_node(n)
 
 
-def _run(gm: fx.GraphModule, x: Tensor) -> dict[fx.Node, Any]:
+def _run(gm: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Any]:
     recorder = _Recorder(gm)
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
-            recorder.run(*_inputs(gm, mode.from_tensor(x)))
+            recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
             node = recorder.at
             place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
             raise TraceError(
-                f"the model doesn't run on inputs of shape [N, {', '.join(map(str, x.shape[1:]))}]"
-                f": at {place}: {error}\n  Give an example of the size that the model takes."
+                f"the model doesn't run on inputs of shape {_shapes(inputs)}: at {place}: {error}\n"
+                "  Give an example of the size that the model takes."
             ) from error
     return recorder.env
 
 
-def _inputs(gm: fx.GraphModule, x: Tensor) -> list[Tensor]:
-    """The image, and class indices where the graph takes them."""
+def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:
+    """The images, and class indices where the graph takes them."""
     count = sum(node.op == "placeholder" for node in gm.graph.nodes)
-    return [x, *(torch.zeros(len(x), dtype=torch.int64, device=x.device) for _ in range(count - 1))]
+    if count == len(images):
+        return images
+    classes = torch.zeros(len(images[0]), dtype=torch.int64, device=images[0].device)
+    return [*images, classes]
+
+
+def _shapes(images: list[Tensor]) -> str:
+    return ", ".join(f"[N, {', '.join(map(str, x.shape[1:]))}]" for x in images)
 
 
 def _merge(a: Any, b: Any) -> Any:

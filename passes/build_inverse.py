@@ -25,7 +25,7 @@ from naflow_fx.passes._inverse_steps import (
 )
 from naflow_fx.passes.find_flow import find_flow
 from naflow_fx.passes.find_regions import SOURCE, Region, find_regions
-from naflow_fx.passes.join_features import cascade_end
+from naflow_fx.passes.join_features import cascade_ends
 
 
 def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
@@ -51,16 +51,17 @@ class _Cascade:
         self.joint = options.residual == "joint"
         self.names = _graph.names(gm.graph)
         self.flow = find_flow(gm.graph)
-        self.end = cascade_end(gm)
-        self.regions = find_regions(gm.graph, self.flow.cascade, self.end)
+        self.ends = cascade_ends(gm)
+        self.regions = find_regions(gm.graph, self.flow.cascade | set(self.ends))
         self.write = StepWriter(gm, options, self.names)
         self.z: dict[str, fx.Node] = {}
         self.inside: list[str] = []
 
     def run(self) -> None:
-        end = self.names[self.end]
-        self._set(end, Made(end, None, Step(START, "forward activation", (), end.name)))
-        self._descend(SOURCE, self.end)
+        for name in self.ends:
+            end = self.names[name]
+            self._set(end, Made(end, None, Step(START, "forward activation", (), name)))
+            self._descend(SOURCE, name)
         for name in self.flow.sites:
             if self.flow.is_control(name):
                 node = self.names[name]
@@ -101,12 +102,9 @@ class _Cascade:
 
     def _region(self, region: Region) -> fx.Node:
         """Z at the fork of a region, and at every node inside."""
-        if region.entry == SOURCE:
-            raise GraphError(
-                f"{_site(self.names[region.exit])} merges paths from several inputs; the cascade "
-                "needs one input that all paths start from"
-            )
         nodes = [self.names[name] for name in region.nodes]
+        if region.entry == SOURCE:
+            return self._inputs(region, nodes[-1])
         entry = self.names[region.entry]
         self.inside.append(f"{region.kind} {_site(entry)} -> {_site(nodes[-1])}")
         if self.joint or not region.series_parallel:
@@ -115,6 +113,18 @@ class _Cascade:
             z = self._captured(nodes, entry)
         self.inside.pop()
         return z
+
+    def _inputs(self, region: Region, exit: fx.Node) -> fx.Node:
+        """A merge of paths from several inputs: no fork to solve, the others at forward values."""
+        if not region.series_parallel:
+            raise GraphError(
+                f"{_site(exit)} merges paths from several inputs that also meet elsewhere; the "
+                "cascade needs one fork that they share"
+            )
+        self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
+        self._branches(exit, None, _sources(exit))
+        self.inside.pop()
+        return self.z[exit.name]
 
     def _joint(self, region: Region, nodes: list[fx.Node], entry: fx.Node) -> fx.Node:
         """One least squares of the whole region, then back into its branches (section 4)."""
@@ -150,7 +160,7 @@ class _Cascade:
         return z
 
     def _branches(
-        self, exit: fx.Node, entry: fx.Node, values: list[fx.Node]
+        self, exit: fx.Node, entry: fx.Node | None, values: list[fx.Node]
     ) -> list[tuple[int, fx.Node]]:
         """What remains of Z at the merge for each branch, and from there back to the fork.
 
@@ -170,7 +180,7 @@ class _Cascade:
                 continue
             self._set(source, Made(z, None, Step(REMAINDER, rule.equation, (exit.name,), z.name)))
             before = len(self.z)
-            estimate = self._descend(entry.name, source.name)
+            estimate = self._descend(entry.name if entry else SOURCE, source.name)
             found.append((len(self.z) - before + 1, estimate))
         return found
 
@@ -182,8 +192,10 @@ class _Cascade:
 
 
 def _chain(node: fx.Node) -> list[fx.Node]:
-    """A least-squares operator and the diagonal ones up to `node`, each the only reader of the
-    one before; or `node` alone."""
+    """A least-squares operator and the diagonal ones up to `node`; or `node` alone.
+
+    Each is the only reader of the one before.
+    """
     chain = [node]
     while _is_diagonal(chain[0]):
         source = _sources(chain[0])[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -100,28 +101,35 @@ class _Canonicaliser:
 
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         source = args[0] if args else None
-        if isinstance(source, _Pieces) and _is_getitem(node):
-            return self._piece(source, args[1])
+        if isinstance(source, _Pieces) and _is_getitem(node) and isinstance(args[1], int):
+            return self._piece(source, args[1], node)
+        if isinstance(source, _Pieces) and node.target is getattr:
+            return self._piece(source, ("values", "indices").index(args[1]), node)
         args, kwargs = (map_aggregate(a, self._whole) for a in (args, kwargs))
         if node.op == "call_module":
             return self._module(node, args, kwargs)
         if isinstance(node.meta[keys.VALUE], tuple):
             return _Pieces(node, node.target, args, kwargs)
-        return self._function(node, node.target, args, kwargs, node.meta[keys.VALUE])
+        target = node.target
+        if target is getattr:  # x.T, x.mT
+            target, args = args[1], args[:1]
+        return self._function(node, target, args, kwargs, node.meta[keys.VALUE])
 
     def _whole(self, value: Any) -> Any:
         """All pieces of a call with several results, where it is used as one list."""
         if not isinstance(value, _Pieces):
             return value
-        return tuple(self._piece(value, i) for i in range(len(value.node.meta[keys.VALUE])))
+        count = len(value.node.meta[keys.VALUE])
+        return tuple(self._piece(value, i, value.node) for i in range(count))
 
-    def _piece(self, pieces: _Pieces, index: int) -> Any:
+    def _piece(self, pieces: _Pieces, index: int, asking: fx.Node) -> Any:
+        """One result of a call, named after the node that asks for it first."""
         values = pieces.node.meta[keys.VALUE]
         index = index % len(values)
         if index not in pieces.made:
             kwargs = pieces.kwargs | {"piece": index}
             pieces.made[index] = self._function(
-                pieces.node, pieces.target, pieces.args, kwargs, values[index]
+                asking, pieces.target, pieces.args, kwargs, values[index]
             )
         return pieces.made[index]
 
@@ -134,6 +142,7 @@ class _Canonicaliser:
             arguments = adapter(*args, **kwargs)
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{_name(target)}: {error}")
+        rule, arguments = _own_rule(rule, arguments)
         return self._create(node, rule, arguments, value)
 
     def _module(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
@@ -144,7 +153,8 @@ class _Canonicaliser:
         rule, adapter = found
         inputs = list(args) + list(kwargs.values())
         try:
-            arguments = adapter(module) | dict(zip(rule.operands, inputs, strict=False))
+            rule, arguments = _own_rule(rule, adapter(module))
+            arguments |= dict(zip(rule.operands, inputs, strict=False))
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{type(module).__qualname__}: {error}")
         return self._create(node, rule, arguments, node.meta[keys.VALUE], str(node.target))
@@ -161,7 +171,7 @@ class _Canonicaliser:
         if _contains(arguments, BatchDependent):
             return self._offend(node, f"{rule.name}: arithmetic with the batch size")
         kwargs = {
-            key: map_aggregate(v, lambda a, key=key: self._node_argument(a, f"{prefix}.{key}"))
+            key: map_aggregate(v, partial(self._node_argument, name=f"{prefix}.{key}"))
             for key, v in bind(rule.forward, **arguments).items()
         }
         kwargs = _first_active(rule, kwargs)
@@ -211,6 +221,11 @@ class _Canonicaliser:
         return stand_in
 
 
+def _own_rule(rule: Rule, found: Any) -> tuple[Rule, Arguments]:
+    """An adapter may hand the call on to another rule: ``(its forward, its arguments)``."""
+    return (TABLE.forwards[found[0]], found[1]) if isinstance(found, tuple) else (rule, found)
+
+
 def _contains(argument: Any, kinds: type | tuple[type, ...]) -> bool:
     """Whether any leaf of a nested argument is of that kind."""
     found: list[bool] = []
@@ -232,7 +247,8 @@ def _is_getitem(node: fx.Node) -> bool:
 
 
 def _first(graph: fx.Graph) -> fx.Node:
-    return next(iter(graph.nodes))
+    found: fx.Node = next(iter(graph.nodes))
+    return found
 
 
 def _first_active(rule: Rule, kwargs: Arguments) -> Arguments:

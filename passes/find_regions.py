@@ -41,14 +41,14 @@ class Regions:
 KINDS = {"add": "residual", "cat": "concatenation", "flat_cat": "features"}
 
 
-def find_regions(graph: fx.Graph, cascade: frozenset[str], end: str) -> Regions:
+def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> Regions:
     """The regions of the cascade, for any graph: a merge and its immediate dominator.
 
     A node with several invertible operands is a merge.  Its immediate dominator is where all
     ways to it fork.  Whether the region is single-exit is the caller's business: it meets merges
     on the way back from the end, and inside a branch of a series-parallel region only.
     """
-    members = [n for n in graph.nodes if n.name in cascade or n.name == end]
+    members = [n for n in graph.nodes if n.name in cascade]
     flow = nx.DiGraph()
     flow.add_node(SOURCE)
     for node in members:
@@ -78,7 +78,8 @@ def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
     if entry == exit:
         return set()
     after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
-    return (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
+    found: set[str] = (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
+    return found
 
 
 def _rule_name(node: fx.Node) -> str:

@@ -38,8 +38,10 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
 
 def _is_constant(node: fx.Node, folded: Constants) -> bool:
     inputs = node.all_input_nodes
-    return bool(inputs) and all(n.op == "get_attr" or n in folded for n in inputs) or (
-        not inputs and node.meta.get(keys.PART) == "capture"
+    return (
+        bool(inputs)
+        and all(n.op == "get_attr" or n in folded for n in inputs)
+        or (not inputs and node.meta.get(keys.PART) == "capture")
     )
 
 

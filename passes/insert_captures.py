@@ -46,5 +46,3 @@ def _unpack(
         after.meta |= {keys.PART: "capture", keys.SOURCE: node.name}
         found[name] = after.name
     return found
-
-

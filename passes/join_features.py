@@ -1,44 +1,67 @@
-"""join_features: several feature nodes end in one virtual concatenation."""
+"""join_features: feature nodes that share a fork end in one virtual concatenation."""
 
 from __future__ import annotations
 
 import math
 
+import networkx as nx
 import torch
 from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.passes.find_flow import find_flow
+from naflow_fx.passes.find_flow import Flow, find_flow
 from naflow_fx.rules import flat_cat
 
-JOINED = "features"
+ENDS = "naflow_ends"  # key of GraphModule.meta: names of the nodes where the cascade starts
 
 
 def join_features(gm: fx.GraphModule) -> fx.GraphModule:
-    """Adds a `flat_cat` of the feature nodes where there are several.
+    """Adds a `flat_cat` of feature nodes that were computed from a common node.
 
     Before: a labelled canonical graph.  After: a fork that features share is the entry of a
-    region that ends in their concatenation (METHOD section 1).  Left alone: one feature node.
+    region that ends in their concatenation (METHOD section 1).  Left alone: a feature node of
+    its own, such as each tower of a siamese network.
     """
     new = _graph.copy(gm)
     flow = find_flow(new.graph)
-    if len(flow.features) < 2:
-        return new
-    by_name = _graph.names(new.graph)
-    features = [by_name[name] for name in flow.features]
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
-        node = new.graph.create_node(
-            "call_function", flat_cat.forward, (), {"inputs": features}, name=JOINED
-        )
-    total = sum(math.prod(f.meta[keys.SHAPE][1:]) for f in features)
-    node.meta |= {keys.RULE: "flat_cat", keys.ACTIVE: True, keys.SHAPE: (-1, total),
-                  keys.DTYPE: features[0].meta.get(keys.DTYPE, torch.float32)}  # fmt: skip
-    new.meta[JOINED] = node.name
+    names = _graph.names(new.graph)
+    ends = []
+    for group in _groups(new.graph, flow):
+        nodes = [names[name] for name in group]
+        ends.append(nodes[0].name if len(nodes) == 1 else _join(new.graph, nodes).name)
+    new.meta[ENDS] = tuple(ends)
     return new
 
 
-def cascade_end(gm: fx.GraphModule) -> str:
-    """The node where the cascade starts: the feature node, or the concatenation of several."""
-    joined: str | None = gm.meta.get(JOINED)
-    return joined or find_flow(gm.graph).features[0]
+def cascade_ends(gm: fx.GraphModule) -> tuple[str, ...]:
+    """The nodes where the cascade starts: feature nodes, or concatenations of them."""
+    ends: tuple[str, ...] = gm.meta[ENDS]
+    return ends
+
+
+def _groups(graph: fx.Graph, flow: Flow) -> list[list[str]]:
+    """Feature nodes by connected component of the cascade, in forward order."""
+    cascade = nx.Graph()
+    cascade.add_nodes_from(flow.cascade)
+    for node in graph.nodes:
+        if node.name in flow.cascade:
+            sources = _graph.operands(node, invertible=True)
+            cascade.add_edges_from((source.name, node.name) for source in sources)
+    groups = [[f for f in flow.features if f in part] for part in nx.connected_components(cascade)]
+    return sorted((g for g in groups if g), key=lambda g: flow.features.index(g[0]))
+
+
+def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
+    with graph.inserting_before(_graph.output_node(graph)):
+        node = graph.create_node(
+            "call_function", flat_cat.forward, (), {"inputs": features}, name="features"
+        )
+    total = sum(math.prod(f.meta[keys.SHAPE][1:]) for f in features)
+    node.meta |= {
+        keys.RULE: "flat_cat",
+        keys.ACTIVE: True,
+        keys.SHAPE: (-1, total),
+        keys.DTYPE: features[0].meta.get(keys.DTYPE, torch.float32),
+    }
+    return node

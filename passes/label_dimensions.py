@@ -6,7 +6,16 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.rule import BATCH, CHANNEL, SPACE, Labels, parameters
+from naflow_fx.rule import (
+    BATCH,
+    CHANNEL,
+    CHANNEL_PART,
+    COLLAPSED,
+    MIXED,
+    SPACE,
+    Labels,
+    parameters,
+)
 
 
 def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
@@ -50,7 +59,17 @@ def _labels(node: fx.Node) -> Labels:
         wanted = parameters(rule.labels)[1:]
         found = rule.labels(labels, **{name: offered[name] for name in wanted if name in offered})
     shape = node.meta[keys.SHAPE]
-    return tuple(found) if len(found) == len(shape) else ("?",) * len(shape)
+    return _with_channels(tuple(found)) if len(found) == len(shape) else (MIXED,) * len(shape)
+
+
+def _with_channels(labels: Labels) -> Labels:
+    """A single part of the channels that is left, or their collapsed dimension, is the channels."""
+    if CHANNEL in labels:
+        return labels
+    if labels.count(CHANNEL_PART) == 1:
+        return tuple(CHANNEL if label == CHANNEL_PART else label for label in labels)
+    alone = labels.count(COLLAPSED) == 1 and set(labels) == {BATCH, SPACE, COLLAPSED}
+    return tuple(CHANNEL if alone and label == COLLAPSED else label for label in labels)
 
 
 def _merged(node: fx.Node) -> Labels:

@@ -23,10 +23,9 @@ def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
         overwritten = _overwritten(new, node)
         if overwritten is None:
             continue
+        later = {user for user in order if order[user] > order[node]}
         for source in _aliases(new, overwritten):
-            source.replace_all_uses_with(
-                node, delete_user_cb=lambda user, at=order[node]: order[user] > at
-            )
+            source.replace_all_uses_with(node, delete_user_cb=later.__contains__)
     return new
 
 

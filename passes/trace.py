@@ -7,12 +7,13 @@ import inspect
 import operator
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import TraceError
@@ -23,14 +24,15 @@ _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes
 _MODELS = _PACKAGE + "models" + os.sep
 
 
-def trace(model: Any) -> fx.GraphModule:
+def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     """The model's forward pass in eval mode, one node per call, named as torchvision names them.
 
     Before: an nn.Module (any mode), a GraphModule or an ExportedProgram; left untouched.
     After: a GraphModule whose nodes carry `keys.SITE` and `keys.WHERE`; it shares the tensors.
+    Symbolic tracing comes first, for its names; `torch.export` where it fails.
 
     Raises:
-        TraceError: symbolic tracing failed; says where in the model's code, and why.
+        TraceError: both failed; says where in the model's code, and why.
     """
     if isinstance(model, torch.export.ExportedProgram):
         return _exported(model)
@@ -38,22 +40,44 @@ def trace(model: Any) -> fx.GraphModule:
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
     frozen = evaluated(model)
-    tracer = PathTracer()
     try:
-        graph = tracer.trace(frozen, _defaults(frozen))
-    except Exception as error:
-        raise TraceError(
-            f"torch.fx could not trace {type(model).__name__}: {error}\n"
-            f"  at {_where_in_model(error)}\n"
-            "  Replace control flow on tensors, or pass torch.export.export(model, (example,))."
-        ) from error
+        return _symbolic(frozen, len(examples))
+    except Exception as symbolic:
+        try:
+            return _exported(_export(frozen, examples))
+        except Exception as exported:
+            raise TraceError(
+                f"{type(model).__name__} can't be turned into a graph\n"
+                f"  torch.fx      {_reason(symbolic)}\n"
+                f"  torch.export  {_reason(exported)}\n"
+                "  Replace control flow on tensor values in the model's code, or trace the part "
+                "of it that is a network."
+            ) from symbolic
+
+
+def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
+    graph = PathTracer().trace(model, _defaults(model, inputs))
     _drop_defaults(graph)
-    return fx.GraphModule(frozen, graph)
+    return fx.GraphModule(model, graph)
 
 
-def _defaults(model: nn.Module) -> dict[str, Any]:
-    """Parameters of forward beyond the first that have a default keep it."""
-    rest = list(inspect.signature(model.forward).parameters.values())[1:]
+def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
+    """The model exported for any batch."""
+    args = tuple(example_batch(x, 2).clone() for x in examples)
+    return torch.export.export(
+        model, args, dynamic_shapes=tuple({0: torch.export.Dim.AUTO} for _ in args)
+    )
+
+
+def _reason(error: Exception) -> str:
+    """One line: the line of the model's code, and what was wrong there."""
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return f"{_where_in_model(error)}: {lines[0].strip()}"
+
+
+def _defaults(model: nn.Module, inputs: int) -> dict[str, Any]:
+    """Parameters of forward beyond the inputs that have a default keep it."""
+    rest = list(inspect.signature(model.forward).parameters.values())[inputs:]
     return {p.name: p.default for p in rest if p.default is not p.empty}
 
 
@@ -96,9 +120,7 @@ class PathTracer(fx.Tracer):
         """Whether a call of `m` is one node."""
         return type(m) in TABLE.modules or super().is_leaf_module(m, module_qualified_name)
 
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any
-    ) -> Any:
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Keeps the caller's path while a module is traced."""
         caller, self._path = self._path, self.path_of_module(m)
         try:
@@ -136,8 +158,17 @@ def _exported(program: Any) -> fx.GraphModule:
         counts[path] = count
         node.meta[keys.SITE] = path if count == 0 else f"{path}_{count}"
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
-    result: fx.GraphModule = gm
-    return result
+    return _nested_output(gm)
+
+
+def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
+    """The graph of an exported program returns a flat tuple; its output as the model nests it."""
+    spec = gm.graph._codegen.pytree_info.out_spec
+    end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
+    end.args = (tree_unflatten(list(end.args[0]), spec),)
+    gm.graph.set_codegen(fx.graph.CodeGen())
+    gm.recompile()
+    return gm
 
 
 def _exported_path(node: fx.Node) -> str:

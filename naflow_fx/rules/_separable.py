@@ -7,6 +7,7 @@ maps; their pseudo-inverse is the product of the pseudo-inverses of the axes.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,10 @@ from torch import Tensor
 Matrices = tuple[Tensor, ...]
 
 
-def axis_matrix(operator: Callable[[Tensor], Tensor], size: int) -> Tensor:
-    """The matrix [out, in] (float64) of a linear operator on [1, C, size], column by column."""
+def axis_matrix(operator: Callable[..., Tensor], size: int, *options: Any) -> Tensor:
+    """The matrix [out, in] (float64) of `operator(x, *options)` on x [1, C, size]."""
     identity = torch.eye(size, dtype=torch.float64).unsqueeze(0)
-    return operator(identity).squeeze(0).T.contiguous()
+    return operator(identity, *options).squeeze(0).T.contiguous()
 
 
 def apply(v: Tensor, matrices: Matrices) -> Tensor:

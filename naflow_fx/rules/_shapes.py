@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from naflow_fx.rule import CHANNEL, COLLAPSED, SPACE, Labels
+
 
 def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """An int or a sequence, as torch's operators take it, -> one int per space axis."""
@@ -31,3 +33,15 @@ def sum_to(w: Tensor, shape: Sequence[int]) -> Tensor:
 def per_channel(vector: Tensor, rank: int) -> Tensor:
     """[C] -> [1, C, 1, ...] for an activation of `rank` dimensions."""
     return vector.reshape(1, -1, *(1,) * (rank - 2))
+
+
+def grown(labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labels:
+    """Labels of what was spread: collapsed dimensions that grew are space, or the channels."""
+    labels = (COLLAPSED,) * (len(after) - len(labels)) + tuple(labels)
+    before = (1,) * (len(after) - len(before)) + tuple(before)
+    found = []
+    for d, label in enumerate(labels):
+        spread = label == COLLAPSED and before[d] == 1 and after[d] != 1
+        new = CHANNEL if d == 1 and CHANNEL not in labels else SPACE
+        found.append(new if spread else label)
+    return tuple(found)

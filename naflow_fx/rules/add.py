@@ -125,6 +125,7 @@ RULE = Rule(
     operands=("inputs",),
     variadic=True,
     labels=labels,
+    gating="carries",
     equation="region, Eq. 7",
     targets={
         operator.add: adapt, operator.iadd: adapt, torch.add: adapt, "add": adapt, "add_": adapt,

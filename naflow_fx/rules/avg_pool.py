@@ -64,11 +64,11 @@ def capture(
     for axis, size in enumerate(input_shape[-rank:]):
         if output_size is not None:
             bins = output_size[axis] or size
-            matrices.append(axis_matrix(lambda x, n=bins: F.adaptive_avg_pool1d(x, n), size))
+            matrices.append(axis_matrix(F.adaptive_avg_pool1d, size, bins))
             continue
         assert kernel_size is not None and stride is not None
         window = (kernel_size[axis], stride[axis], padding[axis], ceil_mode, count_include_pad)
-        matrix = axis_matrix(lambda x, w=window: F.avg_pool1d(x, *w), size)
+        matrix = axis_matrix(F.avg_pool1d, size, *window)
         if divisor_override:  # sums of windows, divided once by the given number
             matrix = (matrix > 0) / divisor_override ** (1 / rank)
         matrices.append(matrix)

@@ -37,7 +37,7 @@ def transpose(
     w: Tensor, dim: int, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
 ) -> tuple[Tensor, ...]:
     """The slice of w of every active input."""
-    parts = w.split([shape[dim] for shape in input_shapes], dim)
+    parts = torch.split(w, [shape[dim] for shape in input_shapes], dim)
     return tuple(parts[i] for i in active)
 
 
@@ -49,7 +49,7 @@ def inverse(
     input_shapes: Sequence[tuple[int, ...]],
 ) -> Tensor:
     """The slice of z."""
-    return z.split([shape[dim] for shape in input_shapes], dim)[index]
+    return torch.split(z, [shape[dim] for shape in input_shapes], dim)[index]
 
 
 def shift(

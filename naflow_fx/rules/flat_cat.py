@@ -33,7 +33,7 @@ def linear(v: Sequence[Tensor | None], input_shapes: Sequence[tuple[int, ...]]) 
 
 def transpose(w: Tensor, input_shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
     """Each input's part of w, in its shape."""
-    parts = w.split([math.prod(shape[1:]) for shape in input_shapes], 1)
+    parts = torch.split(w, [math.prod(shape[1:]) for shape in input_shapes], 1)
     return tuple(
         part.reshape(full_shape(shape, w)) for part, shape in zip(parts, input_shapes, strict=True)
     )

@@ -51,19 +51,26 @@ def labels(labels: Labels, index: Any) -> Labels:
 
 def adapt_select(input: Any, dim: int, index: int) -> Arguments:
     """select's arguments."""
-    return {"input": input, "index": (slice(None),) * dim + (index,)}
+    return {"input": input, "index": _at(dim, index)}
 
 
 def adapt_narrow(input: Any, dim: int, start: int, length: int) -> Arguments:
     """narrow's arguments."""
-    return {"input": input, "index": (slice(None),) * dim + (slice(start, start + length),)}
+    return {"input": input, "index": _at(dim, slice(start, start + length))}
 
 
 def adapt_slice(
     input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Arguments:
     """aten.slice's arguments."""
-    return {"input": input, "index": (slice(None),) * dim + (slice(start, end, step),)}
+    return {"input": input, "index": _at(dim, slice(start, end, step))}
+
+
+def _at(dim: int, item: Any) -> tuple[Any, ...]:
+    """The index that takes `item` along one dimension, counted from either end."""
+    if dim < 0:
+        return (Ellipsis, item, *(slice(None),) * (-dim - 1))
+    return (*(slice(None),) * dim, item)
 
 
 _aten = torch.ops.aten
@@ -74,10 +81,12 @@ RULE = Rule(
     transpose,
     inverse,
     labels=labels,
+    gating="carries",
     equation="exact",
     targets={
         operator.getitem: lambda input, index: {"input": input, "index": index},
         torch.select: adapt_select, "select": adapt_select, _aten.select.int: adapt_select,
         torch.narrow: adapt_narrow, "narrow": adapt_narrow, _aten.slice.Tensor: adapt_slice,
+        _aten.narrow.default: adapt_narrow,
     },
 )  # fmt: skip

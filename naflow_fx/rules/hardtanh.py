@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rules import clamp
 
 
 def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -43,15 +44,20 @@ def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
     return torch.where((input > 0) & (input < max_val), w, 0.0)
 
 
-def adapt(*args: Any, **kwargs: Any) -> Arguments:
+def adapt(*args: Any, **kwargs: Any) -> Any:
     """hardtanh's or clamp's arguments."""
     kwargs.pop("inplace", None)
-    return _checked(bind(forward, *args, **kwargs))
+    return _choose(bind(forward, *args, **kwargs))
 
 
-def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Arguments:
+def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """torch.clamp's arguments."""
-    return _checked({"input": input, "min_val": min, "max_val": max})
+    return _choose({"input": input, "min_val": min, "max_val": max})
+
+
+def adapt_clamp_max(input: Any, max: Any) -> Any:
+    """torch.clamp_max's arguments."""
+    return adapt_clamp(input, None, max)
 
 
 def adapt_relu6(input: Any, inplace: bool = False) -> Arguments:
@@ -59,16 +65,18 @@ def adapt_relu6(input: Any, inplace: bool = False) -> Arguments:
     return {"input": input, "min_val": 0.0, "max_val": 6.0}
 
 
-def from_module(module: Any) -> Arguments:
+def from_module(module: Any) -> Any:
     """The arguments of an nn.Hardtanh or nn.ReLU6."""
-    return _checked({"min_val": module.min_val, "max_val": module.max_val})
+    return _choose({"min_val": module.min_val, "max_val": module.max_val})
 
 
-def _checked(found: Arguments) -> Arguments:
-    if found["min_val"] != 0 or found["max_val"] is None or not found["max_val"] > 0:
-        raise ValueError(f"hardtanh on [{found['min_val']}, {found['max_val']}]: "
-                         "only [0, b] with b > 0 has a rule")  # fmt: skip
-    return found
+def _choose(found: Arguments) -> Any:
+    """[0, b] is this rule's; any other bounds are `clamp`'s."""
+    low, high = found["min_val"], found["max_val"]
+    if any(not isinstance(x, (int, float, type(None))) for x in (low, high)):
+        raise ValueError("clamp with bounds that are tensors")
+    positive = low == 0 and high is not None and high > 0
+    return found if positive else (clamp.forward, found)
 
 
 _aten = torch.ops.aten
@@ -81,12 +89,18 @@ RULE = Rule(
     capture=capture,
     captures=("gate",),
     vjp=vjp,
+    gating="squashes",
     equation="Eq. 12, secant gate",
     targets={
         F.hardtanh: adapt, F.relu6: adapt_relu6, torch.clamp: adapt_clamp, "clamp": adapt_clamp,
         _aten.hardtanh.default: adapt, _aten.hardtanh_.default: adapt,
         _aten.relu6.default: adapt_relu6, _aten.relu6_.default: adapt_relu6,
-        _aten.clamp.default: adapt_clamp,
+        _aten.clamp.default: adapt_clamp, _aten.clamp_.default: adapt_clamp,
+        "clamp_": adapt_clamp, torch.clip: adapt_clamp, "clip": adapt_clamp,
+        **dict.fromkeys((torch.clamp_min, "clamp_min", "clamp_min_", _aten.clamp_min.default),
+                        adapt_clamp),
+        **dict.fromkeys((torch.clamp_max, "clamp_max", "clamp_max_", _aten.clamp_max.default),
+                        adapt_clamp_max),
     },
     modules={nn.Hardtanh: from_module, nn.ReLU6: from_module},
 )  # fmt: skip

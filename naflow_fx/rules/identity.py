@@ -42,6 +42,12 @@ def _stochastic_depth() -> dict[type, Any]:
     return {StochasticDepth: lambda module: {}}
 
 
+def _stochastic_depth_functions() -> tuple[Any, ...]:
+    from torchvision.ops import stochastic_depth
+
+    return (stochastic_depth,)
+
+
 _aten = torch.ops.aten
 _DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout,
              F.feature_alpha_dropout)  # fmt: skip
@@ -51,9 +57,11 @@ RULE = Rule(
     linear,
     transpose,
     inverse,
+    gating="carries",
     equation="identity",
     targets=dict.fromkeys(
-        (*_DROPOUTS, _aten.dropout.default, _aten.clone.default, _aten.alias.default,
+        (*_DROPOUTS, *_stochastic_depth_functions(), _aten.dropout.default,
+         _aten.feature_dropout.default, _aten.alpha_dropout.default, _aten.dropout_.default, _aten.clone.default, _aten.alias.default,
          _aten.contiguous.default, _aten.detach.default, torch.clone, "clone", "contiguous",
          "detach"),
         adapt,

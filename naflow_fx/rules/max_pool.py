@@ -105,7 +105,7 @@ def adapt(rank: int) -> Callable[..., Arguments]:
 
     def arguments(
         input: Any, kernel_size: Any, stride: Any = None, padding: Any = 0, dilation: Any = 1,
-        ceil_mode: bool = False, return_indices: bool = False,
+        ceil_mode: bool = False, return_indices: bool = False, piece: int = 0,
     ) -> Arguments:  # fmt: skip
         kernel = tuple_of(kernel_size, rank)
         return bind(
@@ -119,7 +119,9 @@ def adapt(rank: int) -> Callable[..., Arguments]:
 def adapt_adaptive(rank: int) -> Callable[..., Arguments]:
     """The adapter for torch's adaptive_max_poolNd."""
 
-    def arguments(input: Any, output_size: Any, return_indices: bool = False) -> Arguments:
+    def arguments(
+        input: Any, output_size: Any, return_indices: bool = False, piece: int = 0
+    ) -> Arguments:
         size = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
         return bind(forward, input, output_size=size)
 
@@ -164,7 +166,12 @@ RULE = Rule(
         F.adaptive_max_pool1d: adapt_adaptive(1), F.adaptive_max_pool2d: adapt_adaptive(2),
         F.adaptive_max_pool3d: adapt_adaptive(3),
         _aten.max_pool1d.default: adapt(1), _aten.max_pool2d.default: adapt(2),
-        _aten.max_pool3d.default: adapt(3),
+        _aten.max_pool3d.default: adapt(3), _aten.max_pool1d_with_indices.default: adapt(1),
+        _aten.max_pool2d_with_indices.default: adapt(2),
+        _aten.max_pool3d_with_indices.default: adapt(3),
+        _aten.adaptive_max_pool1d.default: adapt_adaptive(1),
+        _aten.adaptive_max_pool2d.default: adapt_adaptive(2),
+        _aten.adaptive_max_pool3d.default: adapt_adaptive(3),
     },
     modules={
         nn.MaxPool1d: from_module(1), nn.MaxPool2d: from_module(2), nn.MaxPool3d: from_module(3),

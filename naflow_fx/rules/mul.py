@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules import _gate
 from naflow_fx.rules._shapes import full_shape, sum_to
 
 
@@ -28,15 +29,13 @@ def transpose(w: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> 
     return sum_to(w * gate, input_shape)
 
 
-def inverse(z: Tensor, gate: Tensor | float, damping: float, input_shape: tuple[int, ...]) -> Tensor:
+def inverse(
+    z: Tensor, gate: Tensor | float, damping: float, input_shape: tuple[int, ...]
+) -> Tensor:
     """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number."""
     if not isinstance(gate, Tensor):
         return z / gate if gate else torch.zeros_like(z)
-    square = gate * gate
-    largest = square.amax(tuple(range(1, gate.dim())), keepdim=True) if gate.dim() else square
-    bottom = square + damping * largest
-    scale = torch.where(bottom > 0, gate / torch.where(bottom > 0, bottom, 1.0), 0.0)
-    return sum_to(z * scale, input_shape)
+    return sum_to(_gate.inverse(z, gate, damping), input_shape)
 
 
 def vjp(
@@ -44,10 +43,11 @@ def vjp(
     input: Tensor,
     gate: Tensor | float,
     input_shape: tuple[int, ...],
+    active: tuple[int, ...] = (0, 1),
 ) -> tuple[Tensor, Tensor | None]:
     """(g w, x w), each summed over what was broadcast."""
-    if not isinstance(gate, Tensor):
-        return w * gate, None
+    if not isinstance(gate, Tensor) or 1 not in active:
+        return sum_to(w * gate, input_shape), None
     shape = (-1 if gate.dim() == input.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
     return sum_to(w * gate, input_shape), sum_to(w * input, shape)
 
@@ -55,6 +55,16 @@ def vjp(
 def diagonal(gate: Tensor | float) -> Tensor | float:
     """d = g."""
     return gate
+
+
+def swap(arguments: Arguments) -> Arguments:
+    """The same product with the other operand as its gate."""
+    return arguments | {"input": arguments["gate"], "gate": arguments["input"]}
+
+
+def adapt_negative(input: Any) -> Arguments:
+    """neg's argument."""
+    return {"input": input, "gate": -1.0}
 
 
 def adapt(input: Any, other: Any) -> Arguments:
@@ -73,8 +83,13 @@ RULE = Rule(
     diagonal=diagonal,
     operands=("input", "gate"),
     control=("gate",),
+    swap=swap,
+    gating="carries",
     equation="gate, damped",
     targets=dict.fromkeys(
+        (torch.neg, torch.negative, operator.neg, "neg", "neg_", _aten.neg.default), adapt_negative
+    )
+    | dict.fromkeys(
         (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", _aten.mul.Tensor,
          _aten.mul_.Tensor),
         adapt,

@@ -51,9 +51,7 @@ def has_shift(mode: str, value: float | None) -> bool:
     return mode == "constant" and bool(value)
 
 
-def transpose_pad(
-    w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]
-) -> Tensor:
+def transpose_pad(w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]) -> Tensor:
     """The transpose of F.pad, also for a convolution's own padding."""
     if mode == "constant":
         return F.pad(w, [-width for width in pad])
@@ -64,7 +62,7 @@ def _matrices(pad: Sequence[int], mode: str, input_shape: Sequence[int]) -> tupl
     """One matrix per padded axis, in the order of the dimensions."""
     rank = len(pad) // 2
     return tuple(
-        axis_matrix(lambda x, a=axis: F.pad(x, tuple(pad[2 * a : 2 * a + 2]), mode=mode), size)
+        axis_matrix(F.pad, size, tuple(pad[2 * axis : 2 * axis + 2]), mode)
         for axis, size in zip(reversed(range(rank)), input_shape[-rank:], strict=True)
     )
 

@@ -58,6 +58,11 @@ def adapt_transpose(input: Any, dim0: int, dim1: int) -> Arguments:
     return {"input": input, "dims": (dim0, dim1)}
 
 
+def adapt_matrix(input: Any) -> Arguments:
+    """The arguments of .T, .mT and t: the last two dimensions swapped."""
+    return {"input": input, "dims": (-2, -1)}
+
+
 _aten = torch.ops.aten
 RULE = Rule(
     "permute",
@@ -66,10 +71,17 @@ RULE = Rule(
     transpose,
     inverse,
     labels=labels,
+    gating="carries",
     equation="exact",
     targets=dict.fromkeys((torch.permute, "permute", _aten.permute.default), adapt_permute)
     | dict.fromkeys(
-        (torch.transpose, torch.swapaxes, "transpose", "swapaxes", _aten.transpose.int),
+        (torch.transpose, torch.swapaxes, torch.swapdims, "transpose", "swapaxes", "swapdims",
+         _aten.transpose.int, _aten.swapaxes.default),
         adapt_transpose,
+    )
+    | dict.fromkeys(
+        (torch.t, "t", "T", "mT", torch.adjoint, _aten.t.default, _aten.mT.default,
+         _aten.numpy_T.default),
+        adapt_matrix,
     ),
 )

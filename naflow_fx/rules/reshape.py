@@ -70,14 +70,17 @@ def _relabel(letters: list[str], sizes: list[int]) -> list[str]:
         return ["1"] * len(sizes)
     if len(sizes) == 1:
         kinds = set(letters) - {"1"} or {"1"}
+        if kinds == {"C", "c"}:  # a stacked dimension and the channels
+            return ["C"]
         merged = kinds.pop() if len(letters) == 1 or len(kinds) == 1 else "?"
         return [merged if len(letters) == 1 or merged in "cs1" else "s" if merged == "S" else "?"]
     real = [d for d, size in enumerate(sizes) if size != 1]
     if len(letters) == 1 and len(real) <= 1:
         keep = real[0] if real else 0
         return [letters[0] if d == keep else "1" for d in range(len(sizes))]
-    part = {"C": "c", "c": "c", "S": "s", "s": "s"}.get(letters[0]) if len(set(letters)) == 1 else "?"
-    return [(part or "?") if size != 1 else "1" for size in sizes]
+    parts = {"C": "c", "c": "c", "S": "s", "s": "s"}
+    part = parts.get(letters[0], "?") if len(set(letters)) == 1 else "?"
+    return [part if size != 1 else "1" for size in sizes]
 
 
 def _rejoin(found: Labels, before: Labels) -> Labels:
@@ -107,6 +110,7 @@ RULE = Rule(
     transpose,
     inverse,
     labels=labels,
+    gating="carries",
     equation="exact",
     targets=dict.fromkeys(_TARGETS, adapt),
     modules=dict.fromkeys((nn.Flatten, nn.Unflatten), lambda module: {}),

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rule import Rule, same
+from naflow_fx.rules._tangent import clip, linear, shift, transpose
 
 
 def forward(input: Tensor) -> Tensor:
@@ -19,27 +20,9 @@ def capture(output: Tensor) -> Tensor:
     return output * (1 - output)
 
 
-def linear(v: Tensor, tangent: Tensor) -> Tensor:
-    """A v = f'(x) v."""
-    return v * tangent
-
-
-def transpose(w: Tensor, tangent: Tensor) -> Tensor:
-    """A^T w = f'(x) w."""
-    return w * tangent
-
-
 def inverse(z: Tensor, output: Tensor) -> Tensor:
     """logit(z), with z clipped into what the sample's captured output spans."""
-    dims = tuple(range(1, output.dim()))
-    low, high = output.amin(dims, keepdim=True), output.amax(dims, keepdim=True)
-    clipped = torch.minimum(torch.maximum(z, low.to(z.dtype)), high.to(z.dtype))
-    return torch.logit(clipped, eps=torch.finfo(z.dtype).eps)
-
-
-def shift(input: Tensor, output: Tensor, tangent: Tensor) -> Tensor:
-    """c = f(x) - f'(x) x."""
-    return output - tangent * input
+    return torch.logit(clip(z, output), eps=torch.finfo(z.dtype).eps)
 
 
 _adapt = same(forward)
@@ -53,9 +36,11 @@ RULE = Rule(
     captures=("tangent",),
     shift=shift,
     function_inverse=True,
+    gating="squashes",
     equation="inverse function",
     targets=dict.fromkeys(
-        (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", torch.ops.aten.sigmoid.default), _adapt
+        (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", torch.ops.aten.sigmoid.default,
+         torch.ops.aten.sigmoid_.default), _adapt
     ),
     modules={nn.Sigmoid: lambda module: {}},
 )

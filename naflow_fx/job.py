@@ -1,0 +1,28 @@
+"""Job: what one compilation works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from naflow_fx.options import Options
+from naflow_fx.targets import Score
+
+
+@dataclass(frozen=True)
+class Job:
+    """The model, an example of each image input, a target and the options.
+
+    Attributes:
+        model: as the user gave it; never changed.
+        examples: one [N, C, ...space] per image input.
+        target: a callable of the model's output; None: class indices come with each call.
+        options: resolved.
+    """
+
+    model: Any
+    examples: tuple[Tensor, ...]
+    target: Score | None
+    options: Options

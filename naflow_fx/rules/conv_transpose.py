@@ -1,0 +1,113 @@
+"""Transposed convolution in 1, 2 or 3 space dimensions: y = W^T * x + b."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE
+
+
+def forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: tuple[int, ...] = (1,),
+    padding: tuple[int, ...] = (0,),
+    output_padding: tuple[int, ...] = (0,),
+    groups: int = 1,
+    dilation: tuple[int, ...] = (1,),
+) -> Tensor:
+    """torch's conv_transposeNd of [N, C, ...] with `weight` [in, out / groups, ...]."""
+    y: Tensor = CONV_TRANSPOSE[len(stride)](
+        input, weight, bias, stride, padding, output_padding, groups, dilation
+    )
+    return y
+
+
+def linear(
+    v: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    output_padding: tuple[int, ...],
+    groups: int,
+    dilation: tuple[int, ...],
+) -> Tensor:
+    """A v: without the bias."""
+    return forward(v, weight, None, stride, padding, output_padding, groups, dilation)
+
+
+def transpose(
+    w: Tensor,
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    groups: int,
+    dilation: tuple[int, ...],
+    input_shape: tuple[int, ...],
+) -> Tensor:
+    """A^T w: the convolution with the same weight, cropped to the input's size."""
+    v: Tensor = CONV[len(stride)](w, weight, None, stride, padding, dilation, groups)
+    for axis, size in enumerate(input_shape[2:], 2):
+        v = v.narrow(axis, 0, size)
+    return v
+
+
+def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
+    """c = b, [1, C, 1, ...]."""
+    return None if bias is None else per_channel(bias, len(output_shape))
+
+
+def has_shift(bias: Tensor | None) -> bool:
+    """Whether there is a bias."""
+    return bias is not None
+
+
+def adapt(rank: int) -> Callable[..., Arguments]:
+    """The adapter for torch's conv_transposeNd."""
+
+    def arguments(
+        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
+        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
+    ) -> Arguments:  # fmt: skip
+        return {
+            "input": input, "weight": weight, "bias": bias, "groups": groups,
+            "stride": tuple_of(stride, rank), "padding": tuple_of(padding, rank),
+            "output_padding": tuple_of(output_padding, rank),
+            "dilation": tuple_of(dilation, rank),
+        }  # fmt: skip
+
+    return arguments
+
+
+def from_module(module: Any) -> Arguments:
+    """The arguments of an nn.ConvTransposeNd."""
+    names = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
+    return {name: getattr(module, name) for name in names}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "conv_transpose",
+    forward,
+    linear,
+    transpose,
+    shift=shift,
+    has_shift=has_shift,
+    equation="Eqs. 6-10, damped least squares",
+    targets={
+        F.conv_transpose1d: adapt(1), F.conv_transpose2d: adapt(2), F.conv_transpose3d: adapt(3),
+        _aten.conv_transpose1d.default: adapt(1), _aten.conv_transpose2d.input: adapt(2),
+        _aten.conv_transpose3d.input: adapt(3),
+    },
+    modules=dict.fromkeys(
+        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), from_module
+    ),
+)  # fmt: skip

@@ -1,0 +1,52 @@
+"""Log of the sum of exponentials: y = sum(t x) + c, t = exp(x - y) captured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._functional import (
+    Dims,
+    checked,
+    inverse,
+    labels,
+    linear,
+    shift,
+    spread,
+    transpose,
+)
+
+
+def forward(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+    """log sum exp(x) along `dim`."""
+    return torch.logsumexp(input, dim, keepdim)
+
+
+def capture(input: Tensor, output: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+    """t = exp(x - y)."""
+    return torch.exp(input - spread(output, input, dim, keepdim))
+
+
+def adapt(input: Any, dim: Any, keepdim: bool = False) -> Arguments:
+    """logsumexp's arguments."""
+    return {"input": input, "dim": checked(dim), "keepdim": keepdim}
+
+
+RULE = Rule(
+    "logsumexp",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("weights",),
+    shift=shift,
+    labels=labels,
+    equation="tangent, least squares",
+    targets=dict.fromkeys(
+        (torch.logsumexp, "logsumexp", torch.ops.aten.logsumexp.default), adapt
+    ),
+)

@@ -1,0 +1,127 @@
+"""Elementwise maximum or minimum of several: y = x_k, with the winner k captured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._shapes import sum_to
+
+Operand = Tensor | float
+
+
+def forward(inputs: Sequence[Operand], largest: bool = True) -> Tensor:
+    """max(x_1, x_2), broadcast; the minimum unless `largest`."""
+    a, b = _tensors(inputs)
+    return torch.maximum(a, b) if largest else torch.minimum(a, b)
+
+
+def capture(inputs: Sequence[Operand], output: Tensor) -> tuple[Tensor, ...]:
+    """Each input's share of the output: 1 where it won, 1 / 2 in a tie, else 0."""
+    won = [(x == output).to(output.dtype) for x in _tensors(inputs)]
+    total = won[0] + won[1]
+    return tuple(x / total for x in won)
+
+
+def linear(
+    v: Sequence[Tensor | None],
+    shares: tuple[Tensor, ...],
+    active: tuple[int, ...],
+) -> Tensor:
+    """Sum of the winners' v; None counts as zero."""
+    terms = [x * shares[i] for x, i in zip(v, active, strict=True) if x is not None]
+    total = terms[0]
+    for term in terms[1:]:
+        total = total + term
+    return total
+
+
+def transpose(
+    w: Tensor,
+    shares: tuple[Tensor, ...],
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> tuple[Tensor, ...]:
+    """w where the input won, summed over what was broadcast."""
+    return tuple(sum_to(w * shares[i], input_shapes[i]) for i in active)
+
+
+def inverse(
+    z: Tensor,
+    values: Sequence[Tensor],
+    index: int,
+    inputs: Sequence[Operand],
+    shares: tuple[Tensor, ...],
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """What remains of z where the input won, 0 elsewhere (A^+)."""
+    constants = shift(inputs, shares, active)
+    rest = z if constants is None else z - constants
+    for value, i in zip(values, active, strict=True):
+        if i != index:
+            rest = rest - value * shares[i]
+    share = shares[index]
+    bottom = sum_to(share * share, input_shapes[index])
+    top = sum_to(rest * share, input_shapes[index])
+    return torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1.0), 0.0)
+
+
+def shift(
+    inputs: Sequence[Operand], shares: tuple[Tensor, ...], active: tuple[int, ...]
+) -> Tensor | None:
+    """c: the constant input where it won."""
+    rest = [x * shares[i] for i, x in enumerate(inputs) if i not in active]
+    return rest[0] if rest else None
+
+
+def has_shift(inputs: Sequence[Operand], active: tuple[int, ...]) -> bool:
+    """Whether an input is constant."""
+    return len(active) < len(inputs)
+
+
+def _tensors(inputs: Sequence[Operand]) -> tuple[Tensor, Tensor]:
+    like = next(x for x in inputs if isinstance(x, Tensor))
+    first, second = (
+        x if isinstance(x, Tensor) else torch.tensor(x, dtype=like.dtype, device=like.device)
+        for x in inputs
+    )
+    return first, second
+
+
+def adapt(input: Any, other: Any) -> Arguments:
+    """torch.maximum's arguments."""
+    return {"inputs": (input, other), "largest": True}
+
+
+def adapt_minimum(input: Any, other: Any) -> Arguments:
+    """torch.minimum's arguments."""
+    return {"inputs": (input, other), "largest": False}
+
+
+_aten = torch.ops.aten
+RULE = Rule(
+    "maximum",
+    forward,
+    linear,
+    transpose,
+    inverse,
+    capture=capture,
+    captures=("shares",),
+    shift=shift,
+    has_shift=has_shift,
+    operands=("inputs",),
+    variadic=True,
+    equation="Eq. 14",
+    targets={
+        **dict.fromkeys(
+            (torch.maximum, torch.fmax, "maximum", _aten.maximum.default, _aten.max.other), adapt),
+        **dict.fromkeys(
+            (torch.minimum, torch.fmin, "minimum", _aten.minimum.default, _aten.min.other),
+            adapt_minimum),
+    },
+)  # fmt: skip
