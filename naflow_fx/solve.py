@@ -22,7 +22,7 @@ class LeastSquares(nn.Module):
 
     Args:
         linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
-        offset: ``offset(*captures) = c``, None where c = 0.
+        offset: ``offset(z, *captures) = c`` for outputs like z, None where c = 0.
         input_shape: static shape of v, -1 in the batch dimension.
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
@@ -60,7 +60,7 @@ class LeastSquares(nn.Module):
         captures = tuple(widen(c, dtype) for c in captures)
         b = z.to(dtype)
         if self.offset is not None:
-            b = b - self.offset(*captures)
+            b = b - self.offset(b, *captures)
 
         def linear(v: Tensor) -> Tensor:
             result: Tensor = self.linear(v, *captures)
@@ -107,9 +107,7 @@ class SigmaMax(nn.Module):
             result: Tensor = self.transpose(w if rows is None else w * rows, *captures)
             return result
 
-        return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS).flatten()[
-            0
-        ]
+        return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS)[0]
 
 
 def damped_least_squares(
@@ -143,51 +141,50 @@ def damped_least_squares(
         curvature = dot(q, q) + shift * dot(p, p)
         moving = (gamma > floor) & (curvature > 0)
         alpha = torch.where(moving, gamma / torch.where(moving, curvature, 1.0), 0.0)
-        x = x + alpha * p
-        r = r - alpha * q
-        s = back(r) - shift * x
+        x = x + times(alpha, p)
+        r = r - times(alpha, q)
+        s = back(r) - times(shift, x)
         new = dot(s, s)
         beta = torch.where(moving, new / torch.where(moving, gamma, 1.0), 0.0)
-        p = s + beta * p
+        p = s + times(beta, p)
         gamma = torch.where(moving, new, 0.0)
     return x
 
 
 def _shift(normal: Map, s: Tensor, sigma: Tensor | None, damping: float) -> Tensor:
-    """damping * sigma_max^2, a scalar or one per sample."""
+    """damping * sigma_max^2, [N], or [1] for all samples."""
     if damping == 0:
-        return s.new_zeros(())
+        return s.new_zeros(1)
     if sigma is None:
         sigma = largest_singular_value(normal, s, SAMPLE_STEPS)
-    return damping * (sigma * sigma).to(s.dtype)
+    return damping * (sigma * sigma).to(s.dtype).reshape(-1)
 
 
 def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
-    """sigma_max per sample, [N, 1, ...]: the square root of the largest Ritz value of A^T A.
+    """sigma_max per sample, [N]: the square root of the largest Ritz value of A^T A.
 
     Lanczos from `start`; a sample whose `start` is 0 gets 0.
     """
     norm = dot(start, start).sqrt()
-    v, previous, beta = start / nonzero(norm), torch.zeros_like(start), torch.zeros_like(norm)
+    v, previous = times(1 / nonzero(norm), start), torch.zeros_like(start)
+    beta = torch.zeros_like(norm)
     diagonal, off = [], []
     for _ in range(steps):
-        u = normal(v) - beta * previous
+        u = normal(v) - times(beta, previous)
         alpha = dot(u, v)
-        u = u - alpha * v
+        u = u - times(alpha, v)
         beta = dot(u, u).sqrt()
-        diagonal.append(alpha.flatten(1))
-        off.append(beta.flatten(1))
-        previous, v = v, u / nonzero(beta)
-    ritz = _largest_eigenvalue(
-        torch.cat(diagonal, 1), torch.cat(off[:-1], 1) if steps > 1 else None
-    )
-    return ritz.clamp(min=0).sqrt().reshape(norm.shape)
+        diagonal.append(alpha)
+        off.append(beta)
+        previous, v = v, times(1 / nonzero(beta), u)
+    ritz = _largest_eigenvalue(torch.stack(diagonal, 1), torch.stack(off, 1)[:, :-1])
+    return ritz.clamp(min=0).sqrt()
 
 
-def _largest_eigenvalue(diagonal: Tensor, off: Tensor | None) -> Tensor:
+def _largest_eigenvalue(diagonal: Tensor, off: Tensor) -> Tensor:
     """Of symmetric tridiagonal matrices [N, k] and [N, k - 1], by repeated squaring; [N]."""
     t = torch.diag_embed(diagonal)
-    if off is not None:
+    if off.shape[1]:
         t = t + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
     power = t / nonzero(t.abs().amax((1, 2), keepdim=True))
     for _ in range(4 + math.ceil(math.log2(diagonal.shape[1] + 1))):
@@ -198,8 +195,13 @@ def _largest_eigenvalue(diagonal: Tensor, off: Tensor | None) -> Tensor:
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> per sample, [N, 1, ...]."""
-    return (a * b).sum(tuple(range(1, a.dim())), keepdim=True)
+    """<a, b> per sample, [N]."""
+    return (a * b).flatten(1).sum(1)
+
+
+def times(a: Tensor, x: Tensor) -> Tensor:
+    """Each sample of x multiplied by its number of a [N]."""
+    return a.reshape(-1, *(1,) * (x.dim() - 1)) * x
 
 
 def nonzero(x: Tensor) -> Tensor:

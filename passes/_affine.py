@@ -16,6 +16,7 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.passes import _graph
 from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules._shapes import spread
 
 Lookup = Callable[[fx.Node], Any]
 Names = Mapping[str, fx.Node]
@@ -24,7 +25,7 @@ Names = Mapping[str, fx.Node]
 class AffineMap:
     """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
 
-    `linear(v, *needs)`, `transpose(w, *needs)`, `offset(*needs)`; `needs` are the captures and
+    `linear(v, *needs)`, `transpose(w, *needs)`, `offset(z, *needs)` (z: any output); `needs` are the captures and
     constants of the outer graph.  `offset` is None where c = 0.
     """
 
@@ -62,9 +63,9 @@ class AffineMap:
         return _finish(graph, "Linear")
 
     def _offset(self) -> fx.GraphModule | None:
-        graph, _, lookup = self._start(None)
+        graph, z, lookup = self._start("z")
         values: dict[fx.Node, Any] = {self.entry: None}
-        emit_affine(graph, self.nodes, values, self.names, lookup, shifts=True)
+        emit_affine(graph, self.nodes, values, self.names, lookup, shifts=True, like=z)
         if values[self.exit] is None:
             return None
         graph.output(values[self.exit])
@@ -93,10 +94,13 @@ def emit_affine(
     lookup: Lookup,
     shifts: bool,
     suffix: str = "",
+    like: fx.Node | None = None,
 ) -> None:
     """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
 
-    None stands for zero, so that nothing is computed from it.  With `shifts`, c is added.
+    None stands for zero, so that nothing is computed from it.  With `shifts`, c is added; where
+    there is nothing to add it to, it is spread to the whole activation if `like`, a tensor of
+    the batch, is given (a merge needs it whole).
     """
     for node in nodes:
         if node in values:
@@ -109,6 +113,9 @@ def emit_affine(
             value = _emit(graph, rule.linear, leading, node, names, lookup, suffix)
         if shifts and has_shift(node):
             shift = _emit(graph, rule.shift, (), node, names, lookup, suffix)
+            if value is None and like is not None:
+                shape = node.meta[keys.SHAPE]
+                shift = graph.call_function(spread, (shift, like, shape))
             value = shift if value is None else _add(graph, value, shift)
         values[node] = value
 

@@ -125,7 +125,8 @@ class StepWriter:
         self.gm.add_submodule(path, module)
         weight = self._weight(exit)
         sigma = None
-        if weight is None and inverse.damping and all(map(_graph.is_constant, affine.needs)):
+        constant = bool(affine.needs) and all(map(_graph.is_constant, affine.needs))
+        if weight is None and inverse.damping and constant:
             sigma = self._call(f"{path}.sigma_max", tuple(affine.needs), f"{exit.name}_sigma_max")
         prior = entry if inverse.prior == "activation" else None
         arguments = (target, sigma, weight, prior, *affine.needs)

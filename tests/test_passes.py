@@ -35,7 +35,7 @@ TRACE, VALUES, CANONICAL = (NAMES.index(n) for n in ("trace", "annotate_values",
 def job(name: str) -> Job:
     options = resolve("paper", inverse=INVERSE, keep=("bpfm", "importance"))
     target = two_heads if name == "two_heads" else None
-    return Job(hazard(name), hazard_images(name), target, options)
+    return Job(hazard(name), (hazard_images(name),), target, options)
 
 
 @cache
@@ -146,7 +146,7 @@ def structure(gm: fx.GraphModule) -> list[Any]:
     "run", [remove_in_place, annotate_values, label_dimensions, fold_constants, prune]
 )
 def test_twice_equals_once(name: str, run: Callable[..., fx.GraphModule]) -> None:
-    extra = [hazard_images(name)] if run is annotate_values else []
+    extra = [(hazard_images(name),)] if run is annotate_values else []
     once = state_after(name, run.__name__)
     assert structure(run(once, *extra)) == structure(once)
 

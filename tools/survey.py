@@ -47,14 +47,15 @@ TIMM = (
     "inception_v3", "inception_v4", "inception_resnet_v2", "inception_next_atto", "xception41",
     "legacy_xception", "lcnet_050", "tinynet_e", "mnasnet_100", "spnasnet_100", "fbnetc_100",
     "fbnetv3_b", "hardcorenas_a", "mixnet_s", "selecsls42b", "hardcorenas_f", "rexnet_100",
-    "resnetv2_50", "resnetv2_50x1_bit", "resnet50_gn", "resnetblur50", "resnetaa50", "seresnext50_32x4d",
-    "gcresnet33ts", "senet154", "dpn68", "gernet_s", "semnasnet_100", "vgg11_bn", "wide_resnet50_2",
-    "tresnet_m", "pnasnet5large", "nasnetalarge", "hgnet_tiny", "hgnetv2_b0", "repghostnet_050",
-    "mobileone_s0", "fastvit_t8", "edgenext_xx_small", "starnet_s1", "rdnet_tiny", "tf_mobilenetv3_small_075",
-    "halonet26t", "botnet26t_256", "lambda_resnet26t", "eca_resnet33ts", "cs3darknet_s", "darknetaa53",
-    "bat_resnext26ts", "focalnet_tiny_srf", "poolformer_s12", "mobilevit_xxs", "coat_tiny",
-    "convmixer_768_32", "resmlp_12_224", "levit_128s", "efficientformer_l1", "repvit_m1",
-    "shvit_s1", "efficientvit_b0", "metaformer_dummy",
+    "resnetv2_50", "resnetv2_50x1_bit", "resnet50_gn", "resnetblur50", "resnetaa50",
+    "seresnext50_32x4d", "gcresnet33ts", "senet154", "dpn68", "gernet_s", "semnasnet_100",
+    "vgg11_bn", "wide_resnet50_2", "tresnet_m", "pnasnet5large", "nasnetalarge", "hgnet_tiny",
+    "hgnetv2_b0", "repghostnet_050", "mobileone_s0", "fastvit_t8", "edgenext_xx_small",
+    "starnet_s1", "rdnet_tiny", "tf_mobilenetv3_small_075", "halonet26t", "botnet26t_256",
+    "lambda_resnet26t", "eca_resnet33ts", "cs3darknet_s", "darknetaa53", "bat_resnext26ts",
+    "focalnet_tiny_srf", "poolformer_s12", "mobilevit_xxs", "coat_tiny", "convmixer_768_32",
+    "resmlp_12_224", "levit_128s", "efficientformer_l1", "repvit_m1", "shvit_s1",
+    "efficientvit_b0",
 )  # fmt: skip
 
 
@@ -122,7 +123,7 @@ def importance_error(model: nn.Module, x: Tensor) -> float:
     """The largest relative difference to autograd over all call sites."""
     explainer = nf.compile(model, x, method="layercam", keep=("importance",))
     flow = explainer(x)
-    reference = _Reference(remove_in_place(trace(model)))
+    reference = _Reference(remove_in_place(trace(model, (x,))))
     leaf = x.clone().requires_grad_()
     score = reference.run(leaf)[torch.arange(len(x)), flow.target].sum()
     sites = list(flow.importance)

@@ -22,6 +22,14 @@ def full_shape(shape: Sequence[int], like: Tensor) -> tuple[int, ...]:
     return tuple(like.shape[0] if size == -1 else size for size in shape)
 
 
+def spread(shift: Tensor | float, like: Tensor, shape: Sequence[int]) -> Tensor:
+    """A constant c as a whole activation of the static `shape`; batch, dtype, device of `like`."""
+    full = full_shape(shape, like)
+    if not isinstance(shift, Tensor):
+        return like.new_full(full, shift)
+    return shift.to(like).expand(full)
+
+
 def sum_to(w: Tensor, shape: Sequence[int]) -> Tensor:
     """The transpose of broadcasting: sums w over what was broadcast from `shape` (-1: batch)."""
     while w.dim() > len(shape):
