@@ -93,6 +93,8 @@ class Point:
         given = self.arguments[self.first]
         if not self.rule.variadic:
             self.state["input_shape"] = _open(given)
+            operands = enumerate(self.rule.operands)
+            self.state["active"] = tuple(i for i, name in operands if name in self.inputs)
             self.vectors = [given]
             return (0,)
         tensors = tuple(i for i, x in enumerate(given) if isinstance(x, Tensor))
@@ -282,6 +284,7 @@ def function_inverse(p: Point) -> Findings:
     """f(inverse(z)) is z, or z clipped to what the sample's output spans; finite for any z."""
     x = p.vectors[0]
     z = p.rule.forward(**_replaced(p, {p.first: x}, {p.first: 2 * p.random(x, 8)}))
+    z = z.nan_to_num()  # where f is not defined
     dims = tuple(range(1, z.dim()))
     low, high = p.output.amin(dims, keepdim=True), p.output.amax(dims, keepdim=True)
     clipped = torch.minimum(torch.maximum(z, low), high)

@@ -254,9 +254,11 @@ def channel_inverse(
     if damping == 0:
         found = torch.linalg.pinv(a)
     else:
-        shift = damping * torch.linalg.matrix_norm(a, 2).amax() ** 2
-        eye = torch.eye(columns, dtype=a.dtype, device=a.device)
-        found = torch.linalg.solve(a.mT @ a + shift * eye, a.mT)
+        wide = rows < columns  # A^T (A A^T + d)^-1 is the same, and the smaller system
+        gram = a @ a.mT if wide else a.mT @ a
+        shift = damping * torch.linalg.eigvalsh(gram).amax()
+        gram = gram + shift * torch.eye(len(gram[0]), dtype=a.dtype, device=a.device)
+        found = torch.linalg.solve(gram, a).mT if wide else torch.linalg.solve(gram, a.mT)
     return found.reshape(groups * columns, rows, *weight_shape[2:]).to(matrix.dtype)
 
 

@@ -55,8 +55,10 @@ class _Canonicaliser:
         self.offenders: list[tuple[str, str, str, str]] = []
 
     def run(self) -> fx.GraphModule:
+        live = _live(self.gm.graph)
         for node in self.gm.graph.nodes:
-            self.env[node] = self._visit(node)
+            if node in live:
+                self.env[node] = self._visit(node)
         if self.offenders:
             raise UnsupportedOperator(_report(self.offenders))
         return _graph.rebuild(self.constants, self.graph)
@@ -219,6 +221,15 @@ class _Canonicaliser:
         self._annotate(stand_in, node, value)
         stand_in.meta[keys.ACTIVE] = True
         return stand_in
+
+
+def _live(graph: fx.Graph) -> set[fx.Node]:
+    """Inputs, and what the output needs: an operator that nobody reads needs no rule."""
+    found: set[fx.Node] = set()
+    for node in reversed(graph.nodes):
+        if node.op in ("output", "placeholder") or any(user in found for user in node.users):
+            found.add(node)
+    return found
 
 
 def _own_rule(rule: Rule, found: Any) -> tuple[Rule, Arguments]:

@@ -114,7 +114,7 @@ class PathTracer(fx.Tracer):
         super().__init__()
         self.record_stack_traces = True
         self._path = ""
-        self._last: dict[str, int] = {}
+        self._names = _Names()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a call of `m` is one node."""
@@ -134,15 +134,22 @@ class PathTracer(fx.Tracer):
         path = self._path
         if kind != "call_module":
             path = f"{path}.{node}" if path else str(node)
-        node.meta[keys.SITE] = self._unique(path)
+        node.meta[keys.SITE] = self._names.unique(path)
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
         return node
 
-    def _unique(self, path: str) -> str:
+
+class _Names:
+    """Names of call sites, each once: `relu`, `relu_1`, ...; a number of its own is stripped."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, int] = {}
+
+    def unique(self, path: str) -> str:
+        """The name of the next call site on that path."""
         base = re.sub(r"_[0-9]+$", "", path)
-        count = self._last.get(base)
-        self._last[base] = 0 if count is None else count + 1
-        return base if count is None else f"{base}_{count + 1}"
+        self._last[base] = self._last.get(base, -1) + 1
+        return base if self._last[base] == 0 else f"{base}_{self._last[base]}"
 
 
 def _exported(program: Any) -> fx.GraphModule:
@@ -151,12 +158,9 @@ def _exported(program: Any) -> fx.GraphModule:
         gm = program.module(check_guards=False)
     except TypeError:  # torch 2.11 has no guards to leave out
         gm = program.module()
-    counts: dict[str, int] = {}
+    names = _Names()
     for node in gm.graph.nodes:
-        path = _exported_path(node)
-        count = counts.get(path, -1) + 1
-        counts[path] = count
-        node.meta[keys.SITE] = path if count == 0 else f"{path}_{count}"
+        node.meta[keys.SITE] = names.unique(_exported_path(node))
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
     return _nested_output(gm)
 
@@ -174,7 +178,7 @@ def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
 def _exported_path(node: fx.Node) -> str:
     """`layer1.0.conv1` for an operator of a torch.nn module, `layer1.0.add` for a function."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
-    plain = re.sub(r"_(\d+)$", "", node.name)
+    plain = re.sub(r"_\d+$", "", node.name).rstrip("_")  # add_: in place, as traced symbolically
     if not stack:
         return plain
     path, kind = stack[-1]

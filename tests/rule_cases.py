@@ -365,25 +365,310 @@ SIGMOID = [
     Case("vector", normal(2, 7)),
 ]
 
+ABS = [
+    Case("2d", normal(2, 3, 4, 4)),
+    Case("zeros", zeroed(normal(2, 3, 4), slice(None), 1)),
+    Case("vector", normal(2, 7)),
+]
+
+AMAX = [
+    Case("space", normal(2, 3, 4, 4), {"dim": (2, 3)}),
+    Case("space-kept", normal(2, 3, 4, 4), {"dim": (2, 3), "keepdim": True}),
+    Case("channels", normal(2, 3, 4, 4), {"dim": (1,), "keepdim": True, "first": True}),
+    Case("dropped", normal(2, 3, 4, 4), {"dim": (1,), "first": True}),
+    Case("negative-dim", normal(2, 3, 4), {"dim": (-1,)}),
+    Case("smallest", normal(2, 3, 4, 4), {"dim": (-1, -2), "largest": False}),
+    Case("ties", rounded(2, 3, 4, 4), {"dim": (2, 3)}),
+]
+
+CHANNEL_SHUFFLE = [
+    Case("2d", normal(2, 6, 2, 3), {"groups": 2}),
+    Case("1d", normal(2, 6, 3), {"groups": 3}),
+    Case("one-group", normal(2, 4, 2, 2), {"groups": 1}),
+]
+
+CLAMP = [
+    Case("both", normal(2, 3, 4, 4), {"min_val": -0.5, "max_val": 1.0}),
+    Case("below", normal(2, 3, 4), {"min_val": 1e-6, "max_val": None}),
+    Case("above", normal(2, 3, 4), {"min_val": None, "max_val": 0.5}),
+    Case("all-outside", lambda g: positive(2, 3, 4)(g) + 2, {"min_val": -1.0, "max_val": 1.0}),
+    Case("vector", normal(2, 7), {"min_val": -1.0, "max_val": 1.0}),
+]
+
+
+def conv_transpose(id: str, inputs: Maker, *weight: int, **options: Any) -> Case:
+    """A transposed convolution, with torch's defaults for what is not given."""
+    rank = len(weight) - 2
+    defaults = {"stride": (1,) * rank, "padding": (0,) * rank, "dilation": (1,) * rank,
+                "output_padding": (0,) * rank, "bias": None}  # fmt: skip
+    return Case(id, inputs, {"weight": normal(*weight), **defaults, **options})
+
+
+CONV_TRANSPOSE = [
+    conv_transpose("2d", normal(2, 3, 3, 4), 3, 4, 3, 3, bias=normal(4)),
+    conv_transpose("stride", normal(2, 2, 3, 3), 2, 3, 2, 2, stride=(2, 2)),
+    conv_transpose("overlap", normal(2, 2, 3, 3), 2, 2, 4, 4, stride=(2, 2), padding=(1, 1)),
+    conv_transpose("output-padding", normal(2, 2, 3, 3), 2, 3, 3, 3, stride=(2, 2),
+                   padding=(1, 1), output_padding=(1, 1), bias=normal(3)),
+    conv_transpose("gaps", normal(2, 2, 3, 3), 2, 2, 1, 2, stride=(3, 2)),
+    conv_transpose("groups", normal(2, 4, 3, 3), 4, 1, 3, 3, groups=2, dilation=(2, 1)),
+    conv_transpose("1d", normal(2, 2, 5), 2, 3, 4, stride=(3,), padding=(2,), bias=normal(3)),
+    conv_transpose("3d", normal(2, 2, 2, 2, 2), 2, 2, 2, 2, 2, stride=(2, 1, 2)),
+]  # fmt: skip
+
+DIV = [
+    Case("softmax-sum", by_name(input=normal(2, 3, 4, 4), gate=positive(2, 1, 4, 4))),
+    Case("full", by_name(input=normal(2, 3, 4), gate=positive(2, 3, 4))),
+    Case("spreads", by_name(input=normal(2, 3, 1, 1), gate=positive(2, 1, 4, 4))),
+    Case("constant", normal(2, 3, 4, 4), {"gate": positive(1, 3, 1, 1)}),
+    Case("constant-no-batch", normal(2, 3, 4, 4), {"gate": positive(3, 1, 1)}),
+    Case("number", normal(2, 3, 4, 4), {"gate": 6}),
+    Case("vector", by_name(input=normal(2, 5), gate=positive(2, 1))),
+]
+
+EINSUM = [
+    Case("constant-channels", normal(2, 3, 2, 4),
+         {"other": normal(3, 5), "terms": ("nchw", "cd", "ndhw")}),
+    Case("constant-left", normal(2, 3, 4), {"other": normal(5, 4), "terms": ("ncv", "wv", "ncw")}),
+    Case("attention", by_name(input=normal(2, 4, 3), other=normal(2, 5, 4)),
+         {"terms": ("nvc", "nqv", "nqc")}),
+    Case("sums", normal(2, 3, 4), {"other": None, "terms": ("nct", "", "nc")}),
+    Case("permutes", normal(2, 3, 4), {"other": None, "terms": ("nct", "", "ntc")}),
+    Case("gate", by_name(input=normal(2, 3, 4), other=normal(2, 3)),
+         {"terms": ("nct", "nc", "nct")}),
+]  # fmt: skip
+
+ELU = [
+    Case("elu", normal(2, 3, 4, 4), {"alpha": 1.0}),
+    Case("alpha", normal(2, 3, 4), {"alpha": 0.4}),
+    Case("selu", normal(2, 3, 4), {"alpha": 1.67, "scale": 1.05}),
+    Case("celu", normal(2, 3, 4), {"alpha": 0.5, "width": 0.5}),
+    Case("wide", spread(10.0, 2, 9), {"alpha": 1.0}),
+]
+
+EXP = [Case("2d", normal(2, 3, 4, 4)), Case("wide", spread(5.0, 2, 9))]
+
+EXPAND = [
+    Case("space", normal(2, 3, 1, 1), {"output_shape": (-1, 3, 4, 5)}),
+    Case("channels", normal(2, 1, 4, 5), {"output_shape": (-1, 3, 4, 5)}),
+    Case("same", normal(2, 3, 4), {"output_shape": (-1, 3, 4)}),
+]
+
+FLIP = [Case("2d", normal(2, 3, 4, 5), {"dims": (2, 3)}), Case("1d", normal(2, 3, 4), {"dims": (-1,)})]
+
+GATED = [
+    Case("2d", normal(2, 3, 4, 4)),
+    Case("wide", spread(5.0, 2, 3, 4)),
+    Case("zeros", zeroed(normal(2, 3, 4), slice(None), 1)),
+    Case("vector", normal(2, 7)),
+]
+
+GELU = [
+    Case(f"{case.id}-{kind}", case.inputs, {"approximate": kind})
+    for case in GATED
+    for kind in ("none", "tanh")
+]
+
+GROUP_NORM = [
+    Case("2d", normal(2, 4, 3, 3), {"num_groups": 2, "weight": normal(4), "bias": normal(4)}),
+    Case("instance", normal(2, 3, 3, 4), {"num_groups": None, "weight": normal(3),
+                                          "bias": normal(3), "eps": 0.1}),
+    Case("layer", normal(2, 3, 4), {"num_groups": 1}),
+    Case("3d", normal(2, 4, 2, 2, 2), {"num_groups": 4, "weight": normal(4)}),
+    Case("zero-gamma", normal(2, 3, 4),
+         {"num_groups": 3, "weight": constant(0.0, 1.0, -1.0), "bias": normal(3)}),
+]  # fmt: skip
+
+
+def resized(id: str, inputs: Maker, **options: Any) -> Case:
+    """An interpolation."""
+    return Case(id, inputs, options)
+
+
+INTERPOLATE = [
+    resized("nearest", normal(2, 2, 3, 4), scale_factor=2.0),
+    resized("nearest-size", normal(2, 2, 3, 4), size=(7, 5)),
+    resized("nearest-exact", normal(2, 2, 3, 4), size=(5, 7), mode="nearest-exact"),
+    resized("bilinear", normal(2, 2, 3, 4), scale_factor=2.0, mode="bilinear"),
+    resized("bilinear-corners", normal(2, 2, 3, 4), size=(7, 6), mode="bilinear",
+            align_corners=True),
+    resized("down", normal(2, 2, 6, 5), size=(3, 2), mode="bilinear"),
+    resized("antialias", normal(2, 2, 6, 5), size=(3, 2), mode="bilinear", antialias=True),
+    resized("bicubic", normal(2, 1, 4, 4), scale_factor=(1.5, 2.0), mode="bicubic"),
+    resized("area", normal(2, 2, 6, 5), size=(4, 3), mode="area"),
+    resized("1d", normal(2, 2, 5), size=8, mode="linear"),
+    resized("trilinear", normal(2, 1, 2, 3, 2), scale_factor=2.0, mode="trilinear"),
+    resized("from-one-pixel", normal(2, 3, 1, 1), size=(4, 4), mode="bilinear"),
+    resized("factor-1.3", normal(2, 2, 5, 5), scale_factor=1.3, mode="bilinear"),
+]  # fmt: skip
+
+LAYER_NORM = [
+    Case("channels-last", normal(2, 3, 3, 4),
+         {"normalized_shape": (4,), "weight": normal(4), "bias": normal(4)}),
+    Case("all", normal(2, 3, 4), {"normalized_shape": (3, 4), "weight": normal(3, 4)}),
+    Case("plain", normal(2, 7), {"normalized_shape": (7,), "eps": 0.1}),
+    Case("zero-gamma", normal(2, 2, 3),
+         {"normalized_shape": (3,), "weight": constant(0.0, 1.0, -1.0), "bias": normal(3)}),
+]  # fmt: skip
+
+LOCAL_RESPONSE_NORM = [
+    Case("2d", normal(2, 6, 3, 3), {"size": 3, "alpha": 0.5}),
+    Case("even", normal(2, 5, 3, 2), {"size": 4, "alpha": 2.0, "beta": 0.5, "k": 2.0}),
+    Case("1d", normal(2, 5, 4), {"size": 5, "alpha": 0.3}),
+    Case("3d", normal(2, 4, 2, 2, 2), {"size": 2, "alpha": 1.0}),
+]
+
+LOG = [Case("2d", positive(2, 3, 4, 4)), Case("vector", positive(2, 7))]
+
+LOGSUMEXP = [
+    Case("space", normal(2, 3, 4, 4), {"dim": (2, 3)}),
+    Case("kept", normal(2, 3, 4, 4), {"dim": (-1, -2), "keepdim": True}),
+    Case("vector", normal(2, 7), {"dim": (1,)}),
+]
+
+MATMUL = [
+    Case("right", normal(2, 3, 4), {"other": normal(1, 4, 5)}),
+    Case("left", normal(2, 3, 4), {"other": normal(5, 3), "left": True}),
+    Case("attention", by_name(input=normal(2, 4, 3), other=normal(2, 5, 4)), {"left": True}),
+    Case("heads", by_name(input=normal(2, 2, 3, 4), other=normal(2, 2, 4, 3)), {"left": False}),
+]
+
+MAXIMUM = [
+    Case("two", several(normal(2, 3, 4, 4), normal(2, 3, 4, 4))),
+    Case("minimum", several(normal(2, 3, 4), normal(2, 3, 4)), {"largest": False}),
+    Case("ties", several(rounded(2, 3, 4), rounded(2, 3, 4))),
+    Case("number", several(normal(2, 3, 4), 0.1)),
+    Case("broadcast", several(normal(2, 3, 4), normal(2, 3, 1))),
+]
+
+NORM = [
+    Case("space", normal(2, 3, 4, 4), {"ord": 2.0, "dim": (2, 3), "keepdim": True}),
+    Case("channels", normal(2, 3, 4), {"ord": 2.0, "dim": (1,)}),
+    Case("three", normal(2, 3, 4), {"ord": 3.0, "dim": (-1,)}),
+    Case("zero", zeroed(normal(2, 3, 4), 0), {"ord": 2.0, "dim": (1,), "keepdim": True}),
+]
+
+NORMALIZE = [
+    Case("vector", normal(2, 7), {"p": 2.0, "dim": 1}),
+    Case("channels", normal(2, 3, 4, 4), {"p": 2.0, "dim": 1}),
+    Case("p3", normal(2, 3, 4), {"p": 3.0, "dim": -1}),
+    Case("below-eps", lambda g: normal(2, 3, 4)(g) * 1e-3, {"p": 2.0, "dim": 1, "eps": 0.1}),
+]
+
+PIXEL_SHUFFLE = [Case("2d", normal(2, 8, 2, 3), {"upscale_factor": 2})]
+PIXEL_UNSHUFFLE = [Case("2d", normal(2, 2, 4, 6), {"downscale_factor": 2})]
+
+POW = [
+    Case("square", normal(2, 3, 4), {"exponent": 2}),
+    Case("cube", normal(2, 3, 4), {"exponent": 3}),
+    Case("root", positive(2, 3, 4), {"exponent": 0.5}),
+    Case("reciprocal-root", positive(2, 3, 4), {"exponent": -0.5}),
+    Case("generalised-mean", positive(2, 3, 4), {"exponent": constant(3.2)}),
+    Case("reciprocal", positive(2, 3, 4), {"exponent": -1, "factor": 2.0}),
+]
+
+REPEAT = [
+    Case("space", normal(2, 3, 2, 1), {"repeats": (1, 1, 2, 3)}),
+    Case("interleave", normal(2, 3, 4), {"repeats": (1, 2), "interleave": True}),
+    Case("channels", normal(2, 3, 4), {"repeats": (1, 2, 1)}),
+]
+
+ROLL = [
+    Case("2d", normal(2, 3, 4, 5), {"shifts": (1, -2), "dims": (2, 3)}),
+    Case("channels", normal(2, 3, 4), {"shifts": (1,), "dims": (1,)}),
+]
+
+SOFTMAX = [
+    Case("channels", normal(2, 3, 4, 4), {"dim": 1}),
+    Case("vector", normal(2, 7), {"dim": -1}),
+    Case("wide", spread(5.0, 2, 3, 4), {"dim": 2}),
+]
+
+SOFTPLUS = [
+    Case("2d", normal(2, 3, 4, 4), {"beta": 1.0}),
+    Case("beta", normal(2, 3, 4), {"beta": 3.0, "threshold": 2.0}),
+    Case("log-sigmoid", normal(2, 3, 4), {"sign": -1.0, "threshold": 100.0}),
+    Case("wide", spread(15.0, 2, 9), {"beta": 1.0}),
+]
+
+SPLIT = [
+    Case("chunk", normal(2, 5, 3, 3), {"kind": "chunk", "sections": 2, "dim": 1, "piece": 1}),
+    Case("split", normal(2, 5, 3), {"kind": "split", "sections": 2, "dim": 1, "piece": 2}),
+    Case("sizes", normal(2, 5, 3), {"kind": "split", "sections": (1, 4), "dim": 1, "piece": 1}),
+    Case("last", normal(2, 3, 5), {"kind": "tensor_split", "sections": 3, "dim": -1, "piece": 0}),
+]
+
+STACK = [
+    Case("two", several(normal(2, 3, 4), normal(2, 3, 4)), {"dim": 1}),
+    Case("last", several(*[normal(2, 3, 2)] * 3), {"dim": -1}),
+    Case("constant", several(normal(2, 3, 2), normal(2, 3, 2)), {"dim": 2}, (0,)),
+]
+
+TANH = [Case("2d", normal(2, 3, 4, 4)), Case("wide", spread(5.0, 2, 3, 4))]
+
+VAR = [
+    Case("channels", normal(2, 4, 3), {"dim": (1,), "keepdim": True}),
+    Case("population", normal(2, 3, 4, 4), {"dim": (2, 3), "correction": 0}),
+    Case("deviation", normal(2, 3, 4, 4), {"dim": (-2, -1), "root": True, "keepdim": True}),
+]
+
 CASES: dict[str, list[Case]] = {
+    "abs": ABS,
     "add": ADD,
+    "amax": AMAX,
     "avg_pool": AVG_POOL,
     "batch_norm": BATCH_NORM,
     "cat": CAT,
+    "channel_shuffle": CHANNEL_SHUFFLE,
+    "clamp": CLAMP,
     "class_score": CLASS_SCORE,
     "conv": CONV,
+    "conv_transpose": CONV_TRANSPOSE,
+    "div": DIV,
+    "einsum": EINSUM,
+    "elu": ELU,
+    "exp": EXP,
+    "expand": EXPAND,
     "flat_cat": FLAT_CAT,
+    "flip": FLIP,
+    "gelu": GELU,
     "getitem": GETITEM,
+    "group_norm": GROUP_NORM,
+    "hardsigmoid": GATED,
+    "hardswish": GATED,
     "hardtanh": HARDTANH,
     "identity": IDENTITY,
+    "interpolate": INTERPOLATE,
+    "layer_norm": LAYER_NORM,
     "leaky_relu": LEAKY_RELU,
     "linear": LINEAR,
+    "local_response_norm": LOCAL_RESPONSE_NORM,
+    "log": LOG,
+    "log_softmax": SOFTMAX,
+    "logsumexp": LOGSUMEXP,
+    "matmul": MATMUL,
     "max_pool": MAX_POOL,
+    "maximum": MAXIMUM,
     "mean": MEAN,
+    "mish": GATED,
     "mul": MUL,
+    "norm": NORM,
+    "normalize": NORMALIZE,
     "pad": PAD,
     "permute": PERMUTE,
+    "pixel_shuffle": PIXEL_SHUFFLE,
+    "pixel_unshuffle": PIXEL_UNSHUFFLE,
+    "pow": POW,
     "relu": RELU,
+    "repeat": REPEAT,
     "reshape": RESHAPE,
+    "roll": ROLL,
     "sigmoid": SIGMOID,
+    "silu": GATED,
+    "softmax": SOFTMAX,
+    "softplus": SOFTPLUS,
+    "split": SPLIT,
+    "stack": STACK,
+    "tanh": TANH,
+    "var": VAR,
 }

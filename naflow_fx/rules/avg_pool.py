@@ -70,7 +70,7 @@ def capture(
         window = (kernel_size[axis], stride[axis], padding[axis], ceil_mode, count_include_pad)
         matrix = axis_matrix(F.avg_pool1d, size, *window)
         if divisor_override:  # sums of windows, divided once by the given number
-            matrix = (matrix > 0) / divisor_override ** (1 / rank)
+            matrix = (matrix > 0).double() / divisor_override ** (1 / rank)
         matrices.append(matrix)
     return tuple(matrices), pseudo_inverses(matrices)
 

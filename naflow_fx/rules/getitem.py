@@ -22,15 +22,26 @@ def linear(v: Tensor, index: Any) -> Tensor:
 
 
 def transpose(w: Tensor, input: Tensor, index: Any) -> Tensor:
-    """A^T w: w at the index, 0 elsewhere."""
+    """A^T w: w at the index, added up where the index repeats, 0 elsewhere."""
     v = torch.zeros_like(input, dtype=w.dtype)
-    v[index] = w
-    return v
+    if not _has_list(index):
+        v[index] = w
+        return v
+    places = torch.arange(v.numel(), device=v.device).reshape(v.shape)[index]
+    return v.flatten().index_add(0, places.flatten(), w.flatten()).reshape(v.shape)
 
 
 def inverse(z: Tensor, input: Tensor, index: Any) -> Tensor:
-    """z at the index, 0 elsewhere: what was not read is abandoned."""
-    return transpose(z, input, index)
+    """z at the index, the mean where the index repeats; what was not read is abandoned."""
+    found = transpose(z, input, index)
+    if not _has_list(index):
+        return found
+    return found / transpose(torch.ones_like(z), input, index).clamp(min=1)
+
+
+def _has_list(index: Any) -> bool:
+    items = index if isinstance(index, tuple) else (index,)
+    return any(isinstance(item, (list, Tensor)) for item in items)
 
 
 def labels(labels: Labels, index: Any) -> Labels:

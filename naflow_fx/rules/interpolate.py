@@ -50,7 +50,7 @@ def capture(
     for axis, length in enumerate(input_shape[2:]):
         factor = scale_factor[axis] if isinstance(scale_factor, tuple) else scale_factor
         length_out = size[axis] if isinstance(size, tuple) else size
-        sizes, factors = length_out and (length_out, 1), factor and (factor, 1.0)
+        sizes, factors = length_out and (length_out, 2), factor and (factor, 1.0)
         options = (sizes, factors, kind, align_corners, recompute_scale_factor, antialias)
         matrices.append(axis_matrix(_column, length, *options))
     return tuple(matrices), pseudo_inverses(matrices)
@@ -77,8 +77,11 @@ def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int
 
 
 def _column(x: Tensor, *options: Any) -> Tensor:
-    """The same interpolation of [1, C, L], as an image that is one pixel wide."""
-    return forward(x.unsqueeze(-1), *options).squeeze(-1)
+    """The same interpolation of [1, C, L], as an image of two equal columns.
+
+    Two, because torch's antialiased interpolation of a single column is wrong.
+    """
+    return forward(x.unsqueeze(-1).repeat(1, 1, 1, 2), *options)[..., 0]
 
 
 def adapt(*args: Any, **kwargs: Any) -> Arguments:

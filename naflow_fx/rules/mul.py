@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -32,10 +33,19 @@ def transpose(w: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> 
 def inverse(
     z: Tensor, gate: Tensor | float, damping: float, input_shape: tuple[int, ...]
 ) -> Tensor:
-    """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number."""
+    """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number.
+
+    Where the input was broadcast, the same with sums over its copies: least squares.
+    """
     if not isinstance(gate, Tensor):
         return z / gate if gate else torch.zeros_like(z)
-    return sum_to(_gate.inverse(z, gate, damping), input_shape)
+    if math.prod(input_shape[1:]) == math.prod(z.shape[1:]):
+        return _gate.inverse(z, gate, damping)
+    top = sum_to(z * gate, input_shape)
+    square = sum_to((gate * gate).expand_as(z), input_shape)
+    largest = square.amax(tuple(range(1, square.dim())), keepdim=True)
+    bottom = square + damping * largest
+    return torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1.0), 0.0)
 
 
 def vjp(

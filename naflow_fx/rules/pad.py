@@ -37,13 +37,11 @@ def inverse(z: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, 
     return apply(z, pseudo_inverses(_matrices(pad, mode, input_shape)))
 
 
-def shift(
-    pad: tuple[int, ...], mode: str, value: float | None, input_shape: tuple[int, ...]
-) -> Tensor | None:
+def shift(input: Tensor, pad: tuple[int, ...], mode: str, value: float | None) -> Tensor | None:
     """c: the constant border."""
     if mode != "constant" or not value:
         return None
-    return F.pad(torch.zeros([max(size, 1) for size in input_shape]), pad, value=value)
+    return F.pad(torch.zeros_like(input), pad, value=value)
 
 
 def has_shift(mode: str, value: float | None) -> bool:

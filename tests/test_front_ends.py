@@ -1,0 +1,76 @@
+"""Symbolic tracing and torch.export give the same maps, and the same names where they can."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from shelf import HAZARDS, fill, hazard, hazard_images, images, relative_error, score_of
+from torch import Tensor, nn
+
+import naflow_fx as nf
+from naflow_fx.errors import TraceError
+
+# torch.export writes a module's own padding as a node before it, which is then inverted by itself.
+SEPARATE_PADS = {"padding_modes"}
+# It drops identities, and names what a parametrised module calls after the function.
+OTHER_NAMES = {"overwritten_copy", "dropout", "parametrised", "functional"} | SEPARATE_PADS
+
+
+def exported(model: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(model.eval(), (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))
+
+
+@pytest.mark.parametrize("name", sorted(set(HAZARDS) - SEPARATE_PADS))
+def test_same_maps(name: str) -> None:
+    model, x, target = hazard(name).eval(), hazard_images(name), score_of(name)
+    traced = nf.compile(model, x, target=target)
+    export = nf.compile(exported(model, x), x, target=target)
+    flow, other = traced(x), export(x)
+    torch.testing.assert_close(other.score, flow.score)
+    if name not in OTHER_NAMES:
+        assert export.layers == traced.layers
+    common = [site for site in flow.maps if site in other.maps]
+    assert len(common) >= len(flow.maps) - 2
+    for site in common:
+        if flow.maps[site].any():
+            assert relative_error(other.maps[site], flow.maps[site]) < 1e-6, site
+
+
+def test_there_are_twenty_networks() -> None:
+    assert len(set(HAZARDS) - SEPARATE_PADS) >= 20
+
+
+class ShapeUnpacking(nn.Module):
+    """What symbolic tracing refuses and torch.export takes: unpacked shapes, asserts on them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 6, 3), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, channels, _, _ = x.shape
+        assert channels == 3
+        out: Tensor = self.head(torch.relu(self.conv(x)).mean((2, 3)).view(n, 6))
+        return out
+
+
+def test_export_takes_over_where_symbolic_tracing_fails() -> None:
+    model, x = fill(ShapeUnpacking()).double(), images((3, 12, 12))
+    explainer = nf.compile(model, x)
+    assert explainer.layers == ["x", "conv", "relu"]
+    torch.testing.assert_close(explainer(x[:1]).output, model(x[:1]).detach())
+
+
+class DataDependent(nn.Module):
+    """What neither takes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2 if x.sum() > 0 else x
+
+
+def test_both_reasons_are_shown_with_the_line() -> None:
+    with pytest.raises(TraceError) as caught:
+        nf.compile(DataDependent(), images((3, 12, 12)))
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["torch.fx", "torch.export"]
+    assert all("test_front_ends.py:" in line for line in lines[1:3])
