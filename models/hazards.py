@@ -1,7 +1,8 @@
 """Ten-line networks, each with one thing that graph compilers get wrong.
 
-HAZARDS: name -> class, called without arguments; random weights; input [N, *shape].  UNTRACEABLE
-are those that symbolic tracing refuses or gets wrong, to be met with an error.
+HAZARDS: name -> class, called without arguments; random weights; input [N, *shape].
+EXPORTED: those that only `torch.export` takes.
+UNTRACEABLE: those that no tracing gets right, which must be met with an error.
 """
 
 # ruff: noqa: D102 - the class says what forward does
@@ -106,9 +107,13 @@ class OverwrittenCopy(Hazard):
 class Functional(Hazard):
     """No modules at all, only parameters and functions, some of them in place."""
 
+    running_mean: Tensor
+    running_var: Tensor
+
     def __init__(self) -> None:
         super().__init__()
-        self.weight1, self.bias1 = nn.Parameter(torch.randn(6, 3, 3, 3)), nn.Parameter(torch.zeros(6))
+        self.weight1 = nn.Parameter(torch.randn(6, 3, 3, 3))
+        self.bias1 = nn.Parameter(torch.zeros(6))
         self.weight2 = nn.Parameter(torch.randn(CLASSES, 6))
         self.register_buffer("running_mean", torch.zeros(6))
         self.register_buffer("running_var", torch.ones(6))
@@ -543,9 +548,9 @@ HAZARDS: Mapping[str, type[Hazard]] = {
     "signal": Signal,
     "volume": Volume,
 }
+EXPORTED: Mapping[str, type[Hazard]] = {"plain_list": PlainList}
 UNTRACEABLE: Mapping[str, type[Hazard]] = {
     "overwritten_view": OverwrittenView,
     "random_in_eval": RandomInEval,
     "branch_on_values": BranchOnValues,
-    "plain_list": PlainList,
 }

@@ -143,3 +143,6 @@ def check_inverse(gm: fx.GraphModule, options: Options) -> None:
 def check_outputs(gm: fx.GraphModule) -> None:
     """The graph is sound and nothing in it is dead."""
     gm.graph.lint()
+    for node in gm.graph.nodes:
+        if not node.users and node.op not in ("placeholder", "output"):
+            raise GraphError(f"{node.name}: nothing reads it")

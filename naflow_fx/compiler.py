@@ -33,6 +33,7 @@ from naflow_fx.passes.build_importance import build_importance
 from naflow_fx.passes.build_inverse import build_inverse
 from naflow_fx.passes.build_maps import build_maps
 from naflow_fx.passes.canonicalise import canonicalise
+from naflow_fx.passes.expand_composites import expand_composites
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.insert_captures import insert_captures
 from naflow_fx.passes.join_features import join_features
@@ -43,13 +44,13 @@ from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.trace import trace
 from naflow_fx.targets import as_callable
 
-
 Pass = Callable[[Any, Job], fx.GraphModule]
 Check = Callable[[fx.GraphModule, Job], None]
 
 PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
+    (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
     (lambda gm, job: annotate_values(gm, job.examples), lambda gm, job: check_values(gm)),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),

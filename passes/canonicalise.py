@@ -83,8 +83,9 @@ class _Canonicaliser:
 
     def _input(self, node: fx.Node) -> fx.Node:
         new = self.graph.placeholder(node.name)
-        self._annotate(new, node, node.meta[keys.VALUE])
-        new.meta[keys.ACTIVE] = True
+        value = node.meta[keys.VALUE]
+        self._annotate(new, node, value)
+        new.meta[keys.ACTIVE] = value.dtype.is_floating_point  # class indices are not
         return new
 
     def _map(self, argument: Any) -> Any:
@@ -92,7 +93,10 @@ class _Canonicaliser:
         return map_aggregate(argument, lambda a: self.env[a] if isinstance(a, fx.Node) else a)
 
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        """A node that depends on parameters alone, computed now."""
+        """A node that depends on parameters alone, computed now, for a batch of one."""
+        args, kwargs = (map_aggregate(a, _one_of_batch) for a in (args, kwargs))
+        if any(_contains(a, BatchDependent) for a in (args, kwargs)):
+            return self._offend(node, f"{_name(node.target)}: arithmetic with the batch size")
         with torch.no_grad():
             if node.op == "call_module":
                 return _graph.attribute(self.gm, str(node.target))(*args, **kwargs)
@@ -104,9 +108,12 @@ class _Canonicaliser:
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         source = args[0] if args else None
         if isinstance(source, _Pieces) and _is_getitem(node) and isinstance(args[1], int):
-            return self._piece(source, args[1], node)
+            return self._piece(source, args[1], str(node.meta.get(keys.SITE)))
+        if isinstance(source, _Pieces) and _is_getitem(node):
+            return self._whole(source)[args[1]]
         if isinstance(source, _Pieces) and node.target is getattr:
-            return self._piece(source, ("values", "indices").index(args[1]), node)
+            return self._piece(source, ("values", "indices").index(args[1]),
+                               str(node.meta.get(keys.SITE)))  # fmt: skip
         args, kwargs = (map_aggregate(a, self._whole) for a in (args, kwargs))
         if node.op == "call_module":
             return self._module(node, args, kwargs)
@@ -121,21 +128,23 @@ class _Canonicaliser:
         """All pieces of a call with several results, where it is used as one list."""
         if not isinstance(value, _Pieces):
             return value
-        count = len(value.node.meta[keys.VALUE])
-        return tuple(self._piece(value, i, value.node) for i in range(count))
+        count, site = len(value.node.meta[keys.VALUE]), value.node.meta.get(keys.SITE)
+        return tuple(self._piece(value, i, f"{site}.{i}") for i in range(count))
 
-    def _piece(self, pieces: _Pieces, index: int, asking: fx.Node) -> Any:
-        """One result of a call, named after the node that asks for it first."""
+    def _piece(self, pieces: _Pieces, index: int, site: str) -> Any:
+        """One result of a call, named after who asks for it first."""
         values = pieces.node.meta[keys.VALUE]
         index = index % len(values)
         if index not in pieces.made:
             kwargs = pieces.kwargs | {"piece": index}
             pieces.made[index] = self._function(
-                asking, pieces.target, pieces.args, kwargs, values[index]
+                pieces.node, pieces.target, pieces.args, kwargs, values[index], site
             )
         return pieces.made[index]
 
-    def _function(self, node: fx.Node, target: Any, args: Any, kwargs: Any, value: Any) -> Any:
+    def _function(
+        self, node: fx.Node, target: Any, args: Any, kwargs: Any, value: Any, site: str = ""
+    ) -> Any:
         found = TABLE.targets.get(target)
         if found is None:
             return self._offend(node, _name(target))
@@ -145,7 +154,7 @@ class _Canonicaliser:
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{_name(target)}: {error}")
         rule, arguments = _own_rule(rule, arguments)
-        return self._create(node, rule, arguments, value)
+        return self._create(node, rule, arguments, value, site=site)
 
     def _module(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         module = _graph.attribute(self.gm, str(node.target))
@@ -162,7 +171,13 @@ class _Canonicaliser:
         return self._create(node, rule, arguments, node.meta[keys.VALUE], str(node.target))
 
     def _create(
-        self, node: fx.Node, rule: Rule, arguments: Arguments, value: Any, prefix: str = ""
+        self,
+        node: fx.Node,
+        rule: Rule,
+        arguments: Arguments,
+        value: Any,
+        prefix: str = "",
+        site: str = "",
     ) -> Any:
         arguments = dict(arguments) | (
             {"output_shape": value.shape} if "output_shape" in parameters(rule.forward) else {}
@@ -177,9 +192,11 @@ class _Canonicaliser:
             for key, v in bind(rule.forward, **arguments).items()
         }
         kwargs = _first_active(rule, kwargs)
-        name = str(node.meta.get(keys.SITE, node.name)).replace(".", "_")
+        name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
         new = self.graph.create_node("call_function", rule.forward, (), kwargs, name=name)
         self._annotate(new, node, value)
+        if site:
+            new.meta[keys.SITE] = site
         new.meta[keys.RULE] = rule.name
         new.meta[keys.ACTIVE] = value.dtype.is_floating_point
         return new
@@ -247,6 +264,11 @@ def _contains(argument: Any, kinds: type | tuple[type, ...]) -> bool:
 def _from_input(argument: Any) -> bool:
     """Whether an argument was computed from the model's input."""
     return _contains(argument, (fx.Node, _Pieces))
+
+
+def _one_of_batch(value: Any) -> Any:
+    """1 for the batch size: what does not depend on the input is the same for every image."""
+    return 1 if isinstance(value, BatchDependent) and value.is_size else value
 
 
 def _has_tensor(value: Any) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from torch import fx, nn
 
 from naflow_fx.passes import _graph
+
+IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
 
 
 def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
@@ -36,14 +39,30 @@ def _overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     if node.op == "call_module":
         in_place = getattr(_graph.attribute(gm, str(node.target)), "inplace", False) is True
     else:
-        in_place = _is_in_place(node.target) or node.kwargs.get("inplace") is True
+        in_place = _is_in_place(node.target) or _asks_in_place(node)
     return node.args[0] if in_place else None
 
 
 def _is_in_place(target: Any) -> bool:
     name = target if isinstance(target, str) else getattr(target, "__name__", "")
     name = name.split(".")[0]
-    return (name.endswith("_") and not name.endswith("__")) or name in ("iadd", "imul", "isub")
+    return (name.endswith("_") and not name.endswith("__")) or name in IN_PLACE
+
+
+def _asks_in_place(node: fx.Node) -> bool:
+    """Whether a function is told `inplace=True`, by name or by position."""
+    at = place_of_inplace(node.target)
+    by_position = at is not None and len(node.args) > at and node.args[at] is True
+    return by_position or node.kwargs.get("inplace") is True
+
+
+def place_of_inplace(target: Any) -> int | None:
+    """The position of a function's parameter `inplace`, if it has one."""
+    try:
+        names = list(inspect.signature(target).parameters)
+    except (TypeError, ValueError):  # a method's name, or a builtin without a signature
+        return None
+    return names.index("inplace") if "inplace" in names else None
 
 
 def _aliases(gm: fx.GraphModule, node: fx.Node) -> list[fx.Node]:

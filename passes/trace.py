@@ -93,13 +93,14 @@ def _drop_defaults(graph: fx.Graph) -> None:
 
 def evaluated(model: nn.Module) -> nn.Module:
     """A copy of the module tree in eval mode that shares every parameter and buffer."""
-    tensors = [*model.parameters(), *model.buffers()]
+    copied: dict[int, Any] = {id(t): t for t in [*model.parameters(), *model.buffers()]}
     try:
-        twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+        twin = copy.deepcopy(model, copied)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
-    for module in twin.modules():
-        module.training = False  # not .eval(): some models override it
+    for module in copied.values():  # also those that a model keeps in a plain list
+        if isinstance(module, nn.Module):
+            module.training = False  # not .eval(): some models override it
     return twin
 
 

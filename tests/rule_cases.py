@@ -454,7 +454,10 @@ EXPAND = [
     Case("same", normal(2, 3, 4), {"output_shape": (-1, 3, 4)}),
 ]
 
-FLIP = [Case("2d", normal(2, 3, 4, 5), {"dims": (2, 3)}), Case("1d", normal(2, 3, 4), {"dims": (-1,)})]
+FLIP = [
+    Case("2d", normal(2, 3, 4, 5), {"dims": (2, 3)}),
+    Case("1d", normal(2, 3, 4), {"dims": (-1,)}),
+]
 
 GATED = [
     Case("2d", normal(2, 3, 4, 4)),
@@ -539,6 +542,11 @@ MAXIMUM = [
     Case("ties", several(rounded(2, 3, 4), rounded(2, 3, 4))),
     Case("number", several(normal(2, 3, 4), 0.1)),
     Case("broadcast", several(normal(2, 3, 4), normal(2, 3, 1))),
+]
+
+MOVEDIM = [
+    Case("last", normal(2, 3, 4, 5), {"source": (1,), "destination": (-1,)}),
+    Case("two", normal(2, 3, 4, 5), {"source": (1, 3), "destination": (3, 2)}),
 ]
 
 NORM = [
@@ -651,6 +659,7 @@ CASES: dict[str, list[Case]] = {
     "maximum": MAXIMUM,
     "mean": MEAN,
     "mish": GATED,
+    "movedim": MOVEDIM,
     "mul": MUL,
     "norm": NORM,
     "normalize": NORMALIZE,

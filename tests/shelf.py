@@ -20,10 +20,11 @@ from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.ops import StochasticDepth
 
-from naflow_fx.models.hazards import HAZARDS, UNTRACEABLE
+from naflow_fx.models.hazards import EXPORTED, UNTRACEABLE
+from naflow_fx.models.hazards import HAZARDS as HAZARDS
 
 Score = Callable[[Any], Tensor]
-SHELF: Mapping[str, type[nn.Module]] = {**HAZARDS, **UNTRACEABLE}
+SHELF: Mapping[str, type[nn.Module]] = {**HAZARDS, **EXPORTED, **UNTRACEABLE}
 
 
 def unit(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -89,11 +90,11 @@ def resnet18(**options: Any) -> nn.Module:
 
 def network(name: str, dtype: torch.dtype = torch.float64, **options: Any) -> nn.Module:
     """A network of torchvision with seeded weights, ten classes, and small linear layers."""
-    made: nn.Module = torchvision.models.get_model(name, num_classes=10, **options)
+    made: Any = torchvision.models.get_model(name, num_classes=10, **options)
     if name.startswith("vgg"):  # 100 million weights in the first one
-        made.classifier[0] = nn.Linear(512 * 49, 32)  # type: ignore[index]
-        made.classifier[3] = nn.Linear(32, 32)  # type: ignore[index]
-        made.classifier[6] = nn.Linear(32, 10)  # type: ignore[index]
+        made.classifier[0] = nn.Linear(512 * 49, 32)
+        made.classifier[3] = nn.Linear(32, 32)
+        made.classifier[6] = nn.Linear(32, 10)
     return fill(made).to(dtype)
 
 
@@ -142,18 +143,19 @@ class _Recorder(fx.Interpreter):
         modules = dict(gm.named_modules())
         self.in_place = {name for name, m in modules.items() if getattr(m, "inplace", False)}
         for name in self.in_place:
-            modules[name].inplace = False  # type: ignore[assignment]
+            modules[name].inplace = False
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
+        if n.op == "placeholder" or any(s in self.from_input for s in n.all_input_nodes):
+            self.from_input.add(n)
         if not isinstance(value, Tensor) or n.op == "output":
             return value
         sources = [s for s in n.all_input_nodes if self.env[s] is value]
         if sources:  # dropout in eval mode hands its input on: another site, the same memory
             self.same_as[n] = self._root(sources[0])
             value = value.clone()
-        if n.op == "placeholder" or any(s in self.from_input for s in n.all_input_nodes):
-            self.from_input.add(n)
+        if n in self.from_input:
             self.found[n.name] = value
         if self._is_in_place(n):
             written = n.all_input_nodes[0]

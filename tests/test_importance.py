@@ -59,7 +59,11 @@ def test_resnet18_has_57_conv_norm_and_activation_call_sites() -> None:
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("resnet50", 53 + 53 + 49 + 16 + 2), ("vgg11_bn", 8 * 3 + 5 + 2), ("mobilenet_v2", 52 + 52 + 35 + 10 + 1)],
+    [
+        ("resnet50", 53 + 53 + 49 + 16 + 2),
+        ("vgg11_bn", 8 * 3 + 5 + 2),
+        ("mobilenet_v2", 52 + 52 + 35 + 10 + 1),
+    ],
 )
 def test_networks(name: str, count: int) -> None:
     sites, missing = compare(network(name), images((3, 64, 64), batch=1))

@@ -27,7 +27,8 @@ from torch import Tensor, fx, nn
 
 import naflow_fx as nf
 from naflow_fx import keys
-from naflow_fx.passes.remove_in_place import remove_in_place
+from naflow_fx.passes.expand_composites import expand_composites
+from naflow_fx.passes.remove_in_place import place_of_inplace, remove_in_place
 from naflow_fx.passes.trace import trace
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -107,12 +108,16 @@ class _Reference(fx.Interpreter):
             if any(s is value for s in sources):  # an identity: another site
                 value = value.view_as(value)
             self.values[n.meta[keys.SITE]] = value
+        if isinstance(value, (list, tuple)):  # several results, used as one list
+            self.values |= {f"{n.meta.get(keys.SITE)}.{i}": v for i, v in enumerate(value)}
         return value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         plain = {operator.iadd: operator.add, operator.imul: operator.mul,
                  torch.relu_: torch.relu, F.hardsigmoid: _Hardsigmoid()}  # fmt: skip
         kwargs = {k: False if k == "inplace" else v for k, v in kwargs.items()}
+        at = place_of_inplace(target)
+        args = tuple(False if i == at else value for i, value in enumerate(args))
         return super().call_function(plain.get(target, target), args, kwargs)
 
     def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
@@ -123,7 +128,7 @@ def importance_error(model: nn.Module, x: Tensor) -> float:
     """The largest relative difference to autograd over all call sites."""
     explainer = nf.compile(model, x, method="layercam", keep=("importance",))
     flow = explainer(x)
-    reference = _Reference(remove_in_place(trace(model, (x,))))
+    reference = _Reference(expand_composites(remove_in_place(trace(model, (x,)))))
     leaf = x.clone().requires_grad_()
     score = reference.run(leaf)[torch.arange(len(x)), flow.target].sum()
     sites = list(flow.importance)

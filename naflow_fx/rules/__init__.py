@@ -143,6 +143,7 @@ TABLE = RuleTable(
         normalize.RULE,
         pad.RULE,
         permute.RULE,
+        permute.MOVE,
         pixel_shuffle.RULE,
         pixel_shuffle.UNSHUFFLE,
         pow.RULE,

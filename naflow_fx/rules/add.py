@@ -47,9 +47,7 @@ def transpose(
     input_shapes: Sequence[tuple[int, ...]],
 ) -> tuple[Tensor, ...]:
     """a_i w for every active input, summed over what was broadcast."""
-    return tuple(
-        sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active
-    )
+    return tuple(sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active)
 
 
 def inverse(

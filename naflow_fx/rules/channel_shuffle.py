@@ -11,7 +11,8 @@ from naflow_fx.rule import Rule, same
 
 def forward(input: Tensor, groups: int) -> Tensor:
     """[N, (g k), ...] -> [N, (k g), ...]."""
-    return input.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+    grouped = input.reshape(input.shape[0], groups, -1, *input.shape[2:])
+    return grouped.transpose(1, 2).reshape(input.shape)
 
 
 def linear(v: Tensor, groups: int) -> Tensor:

@@ -81,7 +81,7 @@ def _sum(a: str, b: str, out: str, x: Tensor, other: Tensor | None) -> Tensor:
 
 def adapt(equation: str, *operands: Any, **options: Any) -> Arguments:
     """torch.einsum's arguments."""
-    operands = operands[0] if isinstance(operands[0], (tuple, list)) else operands
+    operands = tuple(operands[0]) if isinstance(operands[0], (tuple, list)) else operands
     equation = equation.replace(" ", "")
     sources, arrow, out = equation.partition("->")
     terms = sources.split(",")

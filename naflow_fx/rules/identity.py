@@ -61,9 +61,9 @@ RULE = Rule(
     equation="identity",
     targets=dict.fromkeys(
         (*_DROPOUTS, *_stochastic_depth_functions(), _aten.dropout.default,
-         _aten.feature_dropout.default, _aten.alpha_dropout.default, _aten.dropout_.default, _aten.clone.default, _aten.alias.default,
-         _aten.contiguous.default, _aten.detach.default, torch.clone, "clone", "contiguous",
-         "detach"),
+         _aten.dropout_.default, _aten.feature_dropout.default, _aten.alpha_dropout.default,
+         _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
+         _aten.detach.default, torch.clone, "clone", "contiguous", "detach"),
         adapt,
     ),
     modules=dict.fromkeys(

@@ -21,9 +21,7 @@ def forward(
     return F.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
-def capture(
-    input: Tensor, normalized_shape: tuple[int, ...], eps: float
-) -> tuple[Tensor, Tensor]:
+def capture(input: Tensor, normalized_shape: tuple[int, ...], eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), of size 1 in the last dimensions."""
     dims = _dims(normalized_shape)
     var, mean = torch.var_mean(input, dims, correction=0, keepdim=True)

@@ -46,7 +46,5 @@ RULE = Rule(
     shift=shift,
     labels=labels,
     equation="tangent, least squares",
-    targets=dict.fromkeys(
-        (torch.logsumexp, "logsumexp", torch.ops.aten.logsumexp.default), adapt
-    ),
+    targets=dict.fromkeys((torch.logsumexp, "logsumexp", torch.ops.aten.logsumexp.default), adapt),
 )

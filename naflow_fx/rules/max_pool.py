@@ -161,6 +161,11 @@ RULE = Rule(
     labels=labels,
     equation="Eq. 14",
     targets={
+        F.max_pool1d_with_indices: adapt(1), F.max_pool2d_with_indices: adapt(2),
+        F.max_pool3d_with_indices: adapt(3),
+        F.adaptive_max_pool1d_with_indices: adapt_adaptive(1),
+        F.adaptive_max_pool2d_with_indices: adapt_adaptive(2),
+        F.adaptive_max_pool3d_with_indices: adapt_adaptive(3),
         F.max_pool1d: adapt(1), F.max_pool2d: adapt(2), F.max_pool3d: adapt(3),
         torch.max_pool1d: adapt(1), torch.max_pool2d: adapt(2), torch.max_pool3d: adapt(3),
         F.adaptive_max_pool1d: adapt_adaptive(1), F.adaptive_max_pool2d: adapt_adaptive(2),

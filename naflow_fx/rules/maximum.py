@@ -20,20 +20,20 @@ def forward(inputs: Sequence[Operand], largest: bool = True) -> Tensor:
     return torch.maximum(a, b) if largest else torch.minimum(a, b)
 
 
-def capture(inputs: Sequence[Operand], output: Tensor) -> tuple[Tensor, ...]:
+def capture(inputs: Sequence[Operand], output: Tensor) -> tuple[Tensor, Tensor]:
     """Each input's share of the output: 1 where it won, 1 / 2 in a tie, else 0."""
-    won = [(x == output).to(output.dtype) for x in _tensors(inputs)]
-    total = won[0] + won[1]
-    return tuple(x / total for x in won)
+    a, b = ((x == output).to(output.dtype) for x in _tensors(inputs))
+    return a / (a + b), b / (a + b)
 
 
 def linear(
     v: Sequence[Tensor | None],
-    shares: tuple[Tensor, ...],
+    first: Tensor,
+    second: Tensor,
     active: tuple[int, ...],
 ) -> Tensor:
     """Sum of the winners' v; None counts as zero."""
-    terms = [x * shares[i] for x, i in zip(v, active, strict=True) if x is not None]
+    terms = [x * (first, second)[i] for x, i in zip(v, active, strict=True) if x is not None]
     total = terms[0]
     for term in terms[1:]:
         total = total + term
@@ -42,12 +42,13 @@ def linear(
 
 def transpose(
     w: Tensor,
-    shares: tuple[Tensor, ...],
+    first: Tensor,
+    second: Tensor,
     active: tuple[int, ...],
     input_shapes: Sequence[tuple[int, ...]],
 ) -> tuple[Tensor, ...]:
     """w where the input won, summed over what was broadcast."""
-    return tuple(sum_to(w * shares[i], input_shapes[i]) for i in active)
+    return tuple(sum_to(w * (first, second)[i], input_shapes[i]) for i in active)
 
 
 def inverse(
@@ -55,27 +56,28 @@ def inverse(
     values: Sequence[Tensor],
     index: int,
     inputs: Sequence[Operand],
-    shares: tuple[Tensor, ...],
+    first: Tensor,
+    second: Tensor,
     active: tuple[int, ...],
     input_shapes: Sequence[tuple[int, ...]],
 ) -> Tensor:
     """What remains of z where the input won, 0 elsewhere (A^+)."""
-    constants = shift(inputs, shares, active)
+    constants = shift(inputs, first, second, active)
     rest = z if constants is None else z - constants
     for value, i in zip(values, active, strict=True):
         if i != index:
-            rest = rest - value * shares[i]
-    share = shares[index]
+            rest = rest - value * (first, second)[i]
+    share = (first, second)[index]
     bottom = sum_to(share * share, input_shapes[index])
     top = sum_to(rest * share, input_shapes[index])
     return torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1.0), 0.0)
 
 
 def shift(
-    inputs: Sequence[Operand], shares: tuple[Tensor, ...], active: tuple[int, ...]
+    inputs: Sequence[Operand], first: Tensor, second: Tensor, active: tuple[int, ...]
 ) -> Tensor | None:
     """c: the constant input where it won."""
-    rest = [x * shares[i] for i, x in enumerate(inputs) if i not in active]
+    rest = [x * (first, second)[i] for i, x in enumerate(inputs) if i not in active]
     return rest[0] if rest else None
 
 
@@ -111,7 +113,7 @@ RULE = Rule(
     transpose,
     inverse,
     capture=capture,
-    captures=("shares",),
+    captures=("first", "second"),
     shift=shift,
     has_shift=has_shift,
     operands=("inputs",),

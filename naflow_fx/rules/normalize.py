@@ -14,12 +14,13 @@ Dims = int | tuple[int, ...]
 
 def forward(input: Tensor, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12) -> Tensor:
     """x / max(||x||_p, eps), the norm along `dim`."""
-    return F.normalize(input, p, dim, eps)
+    return F.normalize(input, p, dim, eps)  # type: ignore[arg-type]
 
 
 def capture(input: Tensor, p: float, dim: Dims, eps: float) -> Tensor:
     """g, of size 1 along `dim`."""
-    return 1 / torch.linalg.vector_norm(input, p, dim, keepdim=True).clamp(min=eps)
+    norm: Tensor = torch.linalg.vector_norm(input, p, dim, keepdim=True)
+    return 1 / norm.clamp(min=eps)
 
 
 def inverse(z: Tensor, gate: Tensor) -> Tensor:

@@ -45,6 +45,32 @@ def _order(rank: int, dims: tuple[int, ...]) -> list[int]:
     return order
 
 
+def move(input: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
+    """x with dimensions moved to other places."""
+    return input.movedim(source, destination)
+
+
+def move_linear(v: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
+    """A v: v with dimensions moved."""
+    return v.movedim(source, destination)
+
+
+def move_transpose(w: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
+    """A^T w: w with dimensions moved back."""
+    return w.movedim(destination, source)
+
+
+def move_inverse(z: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
+    """z with dimensions moved back."""
+    return z.movedim(destination, source)
+
+
+def move_labels(labels: Labels, source: tuple[int, ...], destination: tuple[int, ...]) -> Labels:
+    """The letters, moved."""
+    places = torch.empty([d + 1 for d in range(len(labels))], device="meta")
+    return tuple(labels[size - 1] for size in move(places, source, destination).shape)
+
+
 def adapt_permute(input: Any, *dims: Any) -> Arguments:
     """permute's arguments."""
     order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else tuple(dims)
@@ -63,6 +89,12 @@ def adapt_matrix(input: Any) -> Arguments:
     return {"input": input, "dims": (-2, -1)}
 
 
+def adapt_move(input: Any, source: Any, destination: Any) -> Arguments:
+    """movedim's arguments."""
+    pairs = [(x,) if isinstance(x, int) else tuple(x) for x in (source, destination)]
+    return {"input": input, "source": pairs[0], "destination": pairs[1]}
+
+
 _aten = torch.ops.aten
 RULE = Rule(
     "permute",
@@ -75,13 +107,44 @@ RULE = Rule(
     equation="exact",
     targets=dict.fromkeys((torch.permute, "permute", _aten.permute.default), adapt_permute)
     | dict.fromkeys(
-        (torch.transpose, torch.swapaxes, torch.swapdims, "transpose", "swapaxes", "swapdims",
-         _aten.transpose.int, _aten.swapaxes.default),
+        (
+            torch.transpose,
+            torch.swapaxes,
+            torch.swapdims,
+            "transpose",
+            "swapaxes",
+            "swapdims",
+            _aten.transpose.int,
+            _aten.swapaxes.default,
+        ),
         adapt_transpose,
     )
     | dict.fromkeys(
-        (torch.t, "t", "T", "mT", torch.adjoint, _aten.t.default, _aten.mT.default,
-         _aten.numpy_T.default),
+        (
+            torch.t,
+            "t",
+            "T",
+            "mT",
+            torch.adjoint,
+            _aten.t.default,
+            _aten.mT.default,
+            _aten.numpy_T.default,
+        ),
         adapt_matrix,
     ),
 )
+MOVE = Rule(
+    "movedim",
+    move,
+    move_linear,
+    move_transpose,
+    move_inverse,
+    labels=move_labels,
+    gating="carries",
+    equation="exact",
+    targets=dict.fromkeys(
+        (torch.movedim, torch.moveaxis, "movedim", "moveaxis", _aten.movedim.int,
+         _aten.movedim.intlist),
+        adapt_move,
+    ),
+)  # fmt: skip

@@ -39,8 +39,15 @@ RULE = Rule(
     gating="squashes",
     equation="inverse function",
     targets=dict.fromkeys(
-        (torch.sigmoid, F.sigmoid, "sigmoid", "sigmoid_", torch.ops.aten.sigmoid.default,
-         torch.ops.aten.sigmoid_.default), _adapt
+        (
+            torch.sigmoid,
+            F.sigmoid,
+            "sigmoid",
+            "sigmoid_",
+            torch.ops.aten.sigmoid.default,
+            torch.ops.aten.sigmoid_.default,
+        ),
+        _adapt,
     ),
     modules={nn.Sigmoid: lambda module: {}},
 )

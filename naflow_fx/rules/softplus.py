@@ -10,9 +10,7 @@ from naflow_fx.rule import Rule, bind, same
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
 
 
-def forward(
-    input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: float = 1.0
-) -> Tensor:
+def forward(input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: float = 1.0) -> Tensor:
     """s softplus(s x), elementwise, with a sign s of 1 or -1; linear where s b x > `threshold`."""
     return sign * F.softplus(sign * input, beta, threshold)
 

@@ -1,0 +1,99 @@
+"""Operators that are a few others: y = f(x) written out in operators that have a rule.
+
+No `Rule` here: the compiler replaces such a call by what its function does, before anything else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rules._shapes import tuple_of
+
+
+def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + value a b."""
+    product = tensor1 * tensor2
+    return input + (product if value == 1 else value * product)
+
+
+def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
+    """x + value a / b."""
+    quotient = tensor1 / tensor2
+    return input + (quotient if value == 1 else value * quotient)
+
+
+def lerp(input: Tensor, end: Tensor, weight: Tensor | float) -> Tensor:
+    """x + weight (end - x)."""
+    return input + weight * (end - input)
+
+
+def softsign(input: Tensor) -> Tensor:
+    """x / (1 + |x|)."""
+    return input / (1 + torch.abs(input))
+
+
+def tanhshrink(input: Tensor) -> Tensor:
+    """x - tanh(x)."""
+    return input - torch.tanh(input)
+
+
+def softmin(input: Tensor, dim: int, *rest: Any, **options: Any) -> Tensor:
+    """softmax(-x)."""
+    return torch.softmax(-input, dim)
+
+
+def baddbmm(
+    input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1
+) -> Tensor:
+    """beta x + alpha a b."""
+    return beta * input + alpha * torch.matmul(batch1, batch2)
+
+
+def lp_pool(rank: int) -> Callable[..., Tensor]:
+    """The function of torch's lp_poolNd: (sum over the window of x^p)^(1 / p)."""
+    pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[rank]
+
+    def composed(
+        input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None,
+        ceil_mode: bool = False,
+    ) -> Tensor:  # fmt: skip
+        count = math.prod(tuple_of(kernel_size, rank))
+        mean = pool(torch.pow(input, norm_type), kernel_size, stride, 0, ceil_mode)
+        # torch keeps the sign of the sum, takes its absolute value, and drops negative ones
+        return torch.pow(torch.relu(mean) * count, 1.0 / norm_type)
+
+    return composed
+
+
+def from_lp_pool(rank: int) -> Callable[[Any], dict[str, Any]]:
+    """The arguments of an nn.LPPoolNd."""
+    names = ("norm_type", "kernel_size", "stride", "ceil_mode")
+    return lambda module: {name: getattr(module, name) for name in names}
+
+
+_aten = torch.ops.aten
+COMPOSITES: dict[Any, Callable[..., Tensor]] = {
+    torch.addcmul: addcmul, "addcmul": addcmul, _aten.addcmul.default: addcmul,
+    torch.addcdiv: addcdiv, "addcdiv": addcdiv, _aten.addcdiv.default: addcdiv,
+    torch.lerp: lerp, "lerp": lerp, _aten.lerp.Scalar: lerp, _aten.lerp.Tensor: lerp,
+    torch.baddbmm: baddbmm, "baddbmm": baddbmm, _aten.baddbmm.default: baddbmm,
+    F.softsign: softsign, F.tanhshrink: tanhshrink, F.softmin: softmin,
+    F.lp_pool1d: lp_pool(1), F.lp_pool2d: lp_pool(2), F.lp_pool3d: lp_pool(3),
+}  # fmt: skip
+"""Traced function, or method name -> the function that does the same."""
+
+COMPOSITE_MODULES: dict[type, tuple[Callable[..., Tensor], Callable[[Any], dict[str, Any]]]] = {
+    nn.Softsign: (softsign, lambda module: {}),
+    nn.Tanhshrink: (tanhshrink, lambda module: {}),
+    nn.Softmin: (softmin, lambda module: {"dim": module.dim}),
+    nn.LPPool1d: (lp_pool(1), from_lp_pool(1)),
+    nn.LPPool2d: (lp_pool(2), from_lp_pool(2)),
+    nn.LPPool3d: (lp_pool(3), from_lp_pool(3)),
+}
+"""Module class -> that function, and the arguments that it takes from the module."""

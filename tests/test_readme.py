@@ -1,0 +1,41 @@
+"""The README's Python blocks run as printed (with random weights: no network is needed)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+import naflow_fx as nf
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+
+
+def test_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    built = torchvision.models.resnet18(weights=None)
+    monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: built)
+    code = BLOCKS[0].replace("4, 3, 224, 224", "2, 3, 64, 64")
+    names: dict[str, object] = {}
+    exec(code, names)
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000", "001"]
+    flow = names["flow"]
+    assert isinstance(flow, nf.AttentionFlow) and flow.maps["layer1.0.relu_1"].shape == (2, 16, 16)
+
+
+def test_add_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, object] = {}
+    exec(BLOCKS[1], names)
+    assert capsys.readouterr().out.strip() == "[]"
+    crelu = names["Crelu"]
+    assert isinstance(crelu, type)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), crelu(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    )
+    flow = nf.compile(model, torch.randn(2, 3, 8, 8), keep="bpfm")(torch.randn(2, 3, 8, 8))
+    assert list(flow.maps) == ["input", "0", "1"] and flow.bpfm["0"].any()
