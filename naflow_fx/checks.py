@@ -98,7 +98,14 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
     images = [x[:2].clone() for x in job.examples]
     classes = torch.full((len(images[0]),), -1, device=images[0].device)
     inputs = images if job.target is not None else [*images, classes]
-    wanted, found = model(*(x.clone() for x in images)), gm(*inputs)["output"]
+    wanted = model(*(x.clone() for x in images))
+    try:
+        found = gm(*inputs)["output"]
+    except RuntimeError as error:
+        raise TraceError(
+            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
+            "for the whole batch is joined to the images (a class token)"
+        ) from error
     for a, b in zip(tree_leaves(wanted), tree_leaves(found), strict=True):
         if not isinstance(a, Tensor) or not a.is_floating_point():
             continue

@@ -5,7 +5,6 @@ argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import torch
@@ -187,7 +186,7 @@ def _largest_eigenvalue(diagonal: Tensor, off: Tensor) -> Tensor:
     if off.shape[1]:
         t = t + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
     power = t / nonzero(t.abs().amax((1, 2), keepdim=True))
-    for _ in range(4 + math.ceil(math.log2(diagonal.shape[1] + 1))):
+    for _ in range(max(7, diagonal.shape[1] // 2)):  # more steps resolve closer eigenvalues
         power = power @ power
         power = power / nonzero(power.abs().amax((1, 2), keepdim=True))
     u = power[:, :, :1]  # the start is the first basis vector

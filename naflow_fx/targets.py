@@ -6,6 +6,7 @@ Class indices are an input of the compiled program; a callable is traced into a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -41,13 +42,12 @@ class OfOneSample:
 
 
 def class_index(target: Any) -> int | None:
-    """The class that an object names: an int, or its `category` (ClassifierOutputTarget)."""
-    if isinstance(target, bool):
-        return None
-    if isinstance(target, int):
-        return target
-    category = getattr(target, "category", None)
-    return category if isinstance(category, int) and not isinstance(category, bool) else None
+    """The class that an object names: an integer, or its `category` (ClassifierOutputTarget)."""
+    if isinstance(target, Tensor) and target.dim() == 0:
+        target = target.item()
+    if not isinstance(target, (bool, Integral)):
+        target = getattr(target, "category", None)
+    return int(target) if isinstance(target, Integral) and not isinstance(target, bool) else None
 
 
 def as_callable(target: Any) -> Score | None:

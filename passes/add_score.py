@@ -14,6 +14,7 @@ from naflow_fx.passes.trace import PathTracer
 from naflow_fx.rules import class_score
 
 OUTPUT, SCORE = "output", "score"
+OWN = "target_callable"  # the submodule that holds the tensors of a callable target
 
 
 def add_score(gm: fx.GraphModule, target: Callable[..., Tensor] | None) -> fx.GraphModule:
@@ -60,17 +61,24 @@ class _Target(nn.Module):
         return self.function(output)
 
 
-def _callable(gm: fx.GraphModule, result: Any, target: Callable[..., Tensor]) -> Any:
-    tracer = PathTracer()
+def _callable(gm: fx.GraphModule, result: Any, target: Callable[..., Tensor]) -> fx.Node:
+    root = _Target(target)
     try:
-        graph = tracer.trace(_Target(target))
+        graph = PathTracer().trace(root)
     except Exception as error:
         raise TargetError(
             f"target: the callable {target!r} can't be traced: {error}\n  It takes the model's "
             "output and returns one number per sample, [N], without control flow on tensors."
         ) from error
+    gm.add_submodule(OWN, fx.GraphModule(root, graph))
+    for node in graph.nodes:
+        if node.op in ("get_attr", "call_module"):  # a callable may have tensors of its own
+            node.target = f"{OWN}.{node.target}"
     places = {node: result for node in graph.nodes if node.op == "placeholder"}
     score = gm.graph.graph_copy(graph, places)
+    if not isinstance(score, fx.Node):
+        raise TargetError(f"target: the callable {target!r} returns {score!r}; wanted one number "
+                          "per sample, [N], computed from the model's output")  # fmt: skip
     for node in gm.graph.nodes:
         node.meta.setdefault(keys.SITE, node.name)
     return score

@@ -11,9 +11,10 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from naflow_fx import keys
-from naflow_fx.errors import TraceError
+from naflow_fx.errors import TargetError, TraceError
 from naflow_fx.passes import _graph
 from naflow_fx.passes.trace import example_batch
+from naflow_fx.rules import class_score
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,10 @@ def annotate_values(gm: fx.GraphModule, examples: Sequence[Tensor]) -> fx.GraphM
 
     Raises:
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
+        TargetError: a class is explained, and the output is not [N, classes].
     """
     new = _graph.copy(gm)
-    two, three = (_run(new, [example_batch(x, size) for x in examples]) for size in (2, 3))
+    two, three = (_run(new, examples, size) for size in (2, 3))
     for node in new.graph.nodes:
         if node in two:
             node.meta[keys.VALUE] = _merge(two[node], three[node])
@@ -63,19 +65,43 @@ class _Recorder(fx.Interpreter):
         return super().run_node(n)
 
 
-def _run(gm: fx.GraphModule, inputs: list[Tensor]) -> dict[fx.Node, Any]:
+def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
     recorder = _Recorder(gm)
+    inputs = [example_batch(x, size) for x in examples]
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
             node = recorder.at
+            if node is not None and node.target is class_score.forward:
+                _refuse_output(recorder.env[node.all_input_nodes[0]])
             place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
             raise TraceError(
-                f"the model doesn't run on inputs of shape {_shapes(inputs)}: at {place}: {error}\n"
-                "  Give an example of the size that the model takes."
+                f"the model doesn't run on a batch of {size} of shape {_shapes(inputs)}: "
+                f"at {place}: {str(error).splitlines()[0]}\n  {_hint(gm, examples, size)}"
             ) from error
     return recorder.env
+
+
+def _refuse_output(output: Tensor) -> None:
+    shape = ", ".join(map(str, ("N", *output.shape[1:])))
+    raise TargetError(f"target: the model returns [{shape}], not [N, classes]; give nf.compile a "
+                      "target= that makes one number per sample of it")  # fmt: skip
+
+
+def _hint(gm: fx.GraphModule, examples: Sequence[Tensor], failed: int) -> str:
+    """What to do about a model that doesn't run on a batch of `failed`."""
+    own = len(examples[0])
+    try:
+        if own == failed:
+            raise TraceError
+        _run(gm, examples, own)
+    except TraceError:
+        return "Give an example of the size that the model takes."
+    return (
+        f"It runs on the example's batch of {own}, and must take any.  For an ExportedProgram that "
+        "is torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))."
+    )
 
 
 def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:

@@ -23,16 +23,16 @@ def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
     new = _graph.copy(gm)
     order = {node: i for i, node in enumerate(new.graph.nodes)}
     for node in list(new.graph.nodes):
-        overwritten = _overwritten(new, node)
-        if overwritten is None:
+        written = overwritten(new, node)
+        if written is None:
             continue
         later = {user for user in order if order[user] > order[node]}
-        for source in _aliases(new, overwritten):
+        for source in _aliases(new, written):
             source.replace_all_uses_with(node, delete_user_cb=later.__contains__)
     return new
 
 
-def _overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
+def overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """The node whose tensor this node writes over."""
     if not node.args or not isinstance(node.args[0], fx.Node):
         return None
@@ -51,12 +51,12 @@ def _is_in_place(target: Any) -> bool:
 
 def _asks_in_place(node: fx.Node) -> bool:
     """Whether a function is told `inplace=True`, by name or by position."""
-    at = place_of_inplace(node.target)
+    at = _place_of_inplace(node.target)
     by_position = at is not None and len(node.args) > at and node.args[at] is True
     return by_position or node.kwargs.get("inplace") is True
 
 
-def place_of_inplace(target: Any) -> int | None:
+def _place_of_inplace(target: Any) -> int | None:
     """The position of a function's parameter `inplace`, if it has one."""
     try:
         names = list(inspect.signature(target).parameters)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from naflow_fx.checking import Case
+from naflow_fx.checking_point import Case
 
 Maker = Callable[[Generator], Any]
 

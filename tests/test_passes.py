@@ -294,8 +294,26 @@ def test_a_hook_that_changes_an_output_is_an_error() -> None:
 
 
 def test_an_example_of_the_wrong_size_names_the_place() -> None:
-    with pytest.raises(TraceError, match=r"shape \[N, 4, 12, 12\]: at stem \(hazards.py:\d+\)"):
+    place = r"batch of 2 of shape \[N, 4, 12, 12\]: at stem \(hazards.py:\d+\): [^\n]+\n  Give an"
+    with pytest.raises(TraceError, match=place):
         nf.compile(hazard("in_place"), images((4, 12, 12)))
+
+
+class OneImage(nn.Module):
+    """Flattens as if there were one image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.fc = conv(3, 2), nn.Linear(2 * 36, 3)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.fc(self.conv(x).view(1, -1))
+
+
+def test_a_model_of_one_batch_size_is_an_error_that_says_so() -> None:
+    hint = r"batch of 2 of shape .*\n.*runs on the example's batch of 1, and must take any\."
+    with pytest.raises(TraceError, match=hint):
+        nf.compile(OneImage().double(), images((3, 6, 6), batch=1))
 
 
 def test_a_network_without_feature_maps_is_an_error() -> None:

@@ -12,7 +12,6 @@ in float64, everything else is measured in float32.
 from __future__ import annotations
 
 import argparse
-import operator
 import time
 import warnings
 import zlib
@@ -28,7 +27,7 @@ from torch import Tensor, fx, nn
 import naflow_fx as nf
 from naflow_fx import keys
 from naflow_fx.passes.expand_composites import expand_composites
-from naflow_fx.passes.remove_in_place import place_of_inplace, remove_in_place
+from naflow_fx.passes.remove_in_place import overwritten, remove_in_place
 from naflow_fx.passes.trace import trace
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -96,32 +95,26 @@ class _Reference(fx.Interpreter):
         super().__init__(gm)
         self.values: dict[str, Tensor] = {}
         for name, module in list(gm.named_modules()):
-            if getattr(module, "inplace", False):
-                module.inplace = False  # type: ignore[assignment]
             if isinstance(module, nn.Hardsigmoid):
                 gm.set_submodule(name, _Hardsigmoid())
 
     def run_node(self, n: fx.Node) -> Any:
+        written = overwritten(self.module, n)  # type: ignore[arg-type]
+        if written is not None:
+            self.env[written] = self.env[written].clone()
         value = super().run_node(n)
         if isinstance(value, Tensor) and value.is_floating_point() and n.op != "get_attr":
-            sources = [self.env.get(s) for s in n.all_input_nodes]
-            if any(s is value for s in sources):  # an identity: another site
-                value = value.view_as(value)
+            if any(self.env.get(s) is value for s in n.all_input_nodes) and written is None:
+                value = value.view_as(value)  # an identity: another site
             self.values[n.meta[keys.SITE]] = value
         if isinstance(value, (list, tuple)):  # several results, used as one list
             self.values |= {f"{n.meta.get(keys.SITE)}.{i}": v for i, v in enumerate(value)}
         return value
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
-        plain = {operator.iadd: operator.add, operator.imul: operator.mul,
-                 torch.relu_: torch.relu, F.hardsigmoid: _Hardsigmoid()}  # fmt: skip
-        kwargs = {k: False if k == "inplace" else v for k, v in kwargs.items()}
-        at = place_of_inplace(target)
-        args = tuple(False if i == at else value for i, value in enumerate(args))
-        return super().call_function(plain.get(target, target), args, kwargs)
-
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return super().call_method(str(target).removesuffix("_"), args, kwargs)
+        exact = target in (F.hardsigmoid, torch.ops.aten.hardsigmoid.default,
+                           torch.ops.aten.hardsigmoid_.default)  # fmt: skip
+        return super().call_function(_Hardsigmoid() if exact else target, args, kwargs)
 
 
 def importance_error(model: nn.Module, x: Tensor) -> float:

@@ -55,6 +55,21 @@ def baddbmm(
     return beta * input + alpha * torch.matmul(batch1, batch2)
 
 
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0, is_causal: bool = False, *, scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:  # fmt: skip
+    """softmax(q k^T scale + mask) v, as in eval mode."""
+    if is_causal or enable_gqa:
+        raise ValueError("scaled_dot_product_attention with is_causal or enable_gqa")
+    factor = query.shape[-1] ** -0.5 if scale is None else scale
+    scores = torch.matmul(query * factor, key.transpose(-2, -1))
+    if attn_mask is not None:
+        scores = scores + attn_mask
+    return torch.matmul(torch.softmax(scores, -1), value)
+
+
 def lp_pool(rank: int) -> Callable[..., Tensor]:
     """The function of torch's lp_poolNd: (sum over the window of x^p)^(1 / p)."""
     pool = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}[rank]
@@ -83,6 +98,8 @@ COMPOSITES: dict[Any, Callable[..., Tensor]] = {
     torch.addcdiv: addcdiv, "addcdiv": addcdiv, _aten.addcdiv.default: addcdiv,
     torch.lerp: lerp, "lerp": lerp, _aten.lerp.Scalar: lerp, _aten.lerp.Tensor: lerp,
     torch.baddbmm: baddbmm, "baddbmm": baddbmm, _aten.baddbmm.default: baddbmm,
+    F.scaled_dot_product_attention: attention,
+    _aten.scaled_dot_product_attention.default: attention,
     F.softsign: softsign, F.tanhshrink: tanhshrink, F.softmin: softmin,
     F.lp_pool1d: lp_pool(1), F.lp_pool2d: lp_pool(2), F.lp_pool3d: lp_pool(3),
 }  # fmt: skip

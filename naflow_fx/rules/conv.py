@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rule import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules._shapes import per_channel, tuple_of
 from naflow_fx.rules.pad import transpose_pad
 
@@ -85,6 +85,13 @@ def has_shift(bias: Tensor | None) -> bool:
     return bias is not None
 
 
+def labels(labels: Labels) -> Labels:
+    """Channels and space by definition, where what came in was mixed."""
+    if MIXED not in labels:
+        return labels
+    return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
+
+
 def dense(
     weight: Tensor, stride: tuple[int, ...], padding: str | tuple[int, ...], groups: int
 ) -> Tensor | None:
@@ -152,6 +159,7 @@ RULE = Rule(
     shift=shift,
     has_shift=has_shift,
     dense=dense,
+    labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={
         F.conv1d: adapt(1), F.conv2d: adapt(2), F.conv3d: adapt(3),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import per_channel, tuple_of
-from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE
+from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels
 
 
 def forward(
@@ -101,6 +101,7 @@ RULE = Rule(
     transpose,
     shift=shift,
     has_shift=has_shift,
+    labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={
         F.conv_transpose1d: adapt(1), F.conv_transpose2d: adapt(2), F.conv_transpose3d: adapt(3),

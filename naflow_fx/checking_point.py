@@ -1,0 +1,226 @@
+"""A rule captured at an example call: what `checking` tries the laws on.
+
+An operator is small here: its captured matrix A is written out, per sample, in float64.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils._pytree import tree_map
+
+from naflow_fx.rule import Arguments, Function, Rule, parameters
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example call of an operator.
+
+    Attributes:
+        id: a few words: what is special about it.
+        inputs: the operands, made from a generator: one tensor [N, ...] (the rule's first
+            operand), a list of them (a variadic rule's), or a dictionary by name.  The batch
+            leads, two samples or more; an operand that the model holds as a constant belongs
+            into `arguments`.
+        arguments: ``forward``'s other arguments; a function among them is called with the
+            generator.
+        active: variadic rules: which entries are activations; None: all tensors.  A constant
+            entry has N in front only if it has one number per sample.
+    """
+
+    id: str
+    inputs: Callable[[Generator], Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    active: tuple[int, ...] | None = None
+
+    def make(
+        self, operand: str = "input", dtype: torch.dtype = torch.float64, seed: int = 0
+    ) -> Arguments:
+        """All arguments of ``forward``, the same for the same seed; `operand`: the first one."""
+        inputs, others = self.draw(operand, dtype, seed)
+        return inputs | others
+
+    def draw(
+        self, operand: str, dtype: torch.dtype = torch.float64, seed: int = 0
+    ) -> tuple[Arguments, Arguments]:
+        """The operands, which have a batch, and the other arguments."""
+        generator = torch.Generator().manual_seed(seed)
+        made = self.inputs(generator)
+        inputs = made if isinstance(made, dict) else {operand: made}
+        others = {k: v(generator) if callable(v) else v for k, v in self.arguments.items()}
+
+        def cast(value: Any) -> Any:
+            floating = isinstance(value, Tensor) and value.is_floating_point()
+            return value.to(dtype) if floating else value
+
+        return tree_map(cast, inputs), tree_map(cast, others)
+
+
+class Point:
+    """A rule captured at a case: its functions, all but the leading vector filled in.
+
+    Attributes:
+        vectors: the activations that A acts on: one, or a variadic rule's active ones.
+        state: what the rule's functions may ask for, as the compiler offers it (see `rule`).
+        output: f(x).
+        captures: what `capture` returned.
+    """
+
+    def __init__(
+        self,
+        rule: Rule,
+        case: Case,
+        dtype: torch.dtype = torch.float64,
+        sample: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.rule, self.case, self.first = rule, case, rule.operands[0]
+        inputs, others = case.draw(self.first, dtype, seed)
+        if sample is not None:
+            inputs = tree_map(_cutter(self._batch(inputs), sample), inputs)
+        self.inputs = inputs
+        self.arguments: Arguments = defaults(rule.forward) | self.inputs | others
+        self.output: Tensor = rule.forward(**self.arguments)
+        self.state: dict[str, Any] = self.arguments | {"output": self.output, "damping": 0.0}
+        self.state["output_shape"] = _open(self.output)
+        self.active, self.vectors = self._operands()
+        self.captures = self._capture()
+
+    def _batch(self, inputs: Arguments) -> int:
+        given = inputs[self.first]
+        if self.rule.variadic:
+            tensors = [i for i, x in enumerate(given) if isinstance(x, Tensor)]
+            given = given[(self.case.active or tensors)[0]]
+        return len(given)
+
+    def _operands(self) -> tuple[tuple[int, ...], list[Tensor]]:
+        given = self.arguments[self.first]
+        if not self.rule.variadic:
+            names = self.rule.operands
+            active = tuple(i for i, name in enumerate(names) if _floats(self.inputs.get(name)))
+            self.state |= {"active": active, "input_shape": _open(given)}
+            return active, [given]
+        tensors = tuple(i for i, x in enumerate(given) if isinstance(x, Tensor))
+        active = tensors if self.case.active is None else self.case.active
+        shapes = [_open(x) if i in active else tuple(getattr(x, "shape", ()))
+                  for i, x in enumerate(given)]  # fmt: skip
+        self.state |= {"active": active, "input_shapes": shapes}
+        return active, [given[i] for i in active]
+
+    def _capture(self) -> tuple[Any, ...]:
+        if self.rule.capture is None:
+            return ()
+        captured = self.call(self.rule.capture)
+        values = (captured,) if len(self.rule.captures) == 1 else tuple(captured)
+        self.state |= dict(zip(self.rule.captures, values, strict=True))
+        return values
+
+    def call(self, function: Function | None, *leading: Any, **changed: Any) -> Any:
+        """`function` of the leading arguments and what it asks for by name."""
+        assert function is not None
+        state = self.state | changed
+        wanted = parameters(function)[len(leading) :]
+        return function(*leading, **{name: state[name] for name in wanted if name in state})
+
+    def linear(self, v: Sequence[Tensor | None]) -> Tensor:
+        """A v."""
+        result: Tensor = self.call(self.rule.linear, list(v) if self.rule.variadic else v[0])
+        return result
+
+    def transpose(self, w: Tensor) -> list[Tensor]:
+        """A^T w."""
+        found = self.call(self.rule.transpose, w)
+        return list(found) if self.rule.variadic else [found]
+
+    def shift(self) -> Any:
+        """c; None if there is none."""
+        return None if self.rule.shift is None else self.call(self.rule.shift)
+
+    def inverse(self, z: Tensor, damping: float = 0.0) -> Tensor:
+        """The inverse of z + c, of a rule with one operand."""
+        c = self.shift()
+        result: Tensor = self.call(self.rule.inverse, z if c is None else z + c, damping=damping)
+        return result
+
+    def vjp(self, w: Tensor) -> dict[str, Tensor | None]:
+        """The derivative by operand: "input", "gate", or "0", "1", ... of a variadic rule."""
+        found = self.call(self.rule.vjp or self.rule.transpose, w)
+        names = tuple(map(str, self.active)) if self.rule.variadic else self.rule.operands
+        parts = found if isinstance(found, (tuple, list)) else (found,)
+        return dict(zip(names, parts, strict=False))
+
+    def differentiable(self) -> dict[str, Tensor]:
+        """The operands that have a derivative, by the names of `vjp`."""
+        if self.rule.variadic:
+            return {str(i): x for i, x in zip(self.active, self.vectors, strict=True)}
+        return {name: x for name, x in self.inputs.items() if _floats(x)}
+
+    def forward(self, changed: Mapping[str, Tensor]) -> Tensor:
+        """f with operands replaced, by the names of `vjp`."""
+        given: Arguments = dict(changed)
+        if self.rule.variadic:
+            entries = self.arguments[self.first]
+            given = {self.first: [changed.get(str(i), x) for i, x in enumerate(entries)]}
+        result: Tensor = self.rule.forward(**self.arguments | given)
+        return result
+
+    def random(self, like: Tensor, seed: int) -> Tensor:
+        """Normal random numbers of that shape and dtype."""
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randn(like.shape, generator=generator, dtype=torch.float64).to(like.dtype)
+
+    def randoms(self, seed: int) -> list[Tensor]:
+        """A random vector for A."""
+        return [self.random(x, seed + i) for i, x in enumerate(self.vectors)]
+
+    def matrix(self) -> Tensor:
+        """A, [N, q, p]; p runs over all operands."""
+        return torch.cat([self.block(i) for i in range(len(self.vectors))], 2)
+
+    def block(self, index: int) -> Tensor:
+        """The columns of A that belong to one operand, [N, q, p]."""
+
+        def apply(v: Tensor) -> Tensor:
+            return self.linear([v if i == index else None for i in range(len(self.vectors))])
+
+        return columns(apply, self.vectors[index])
+
+
+def columns(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
+    """The matrix [N, q, p] of a linear function of something shaped as `like`, [N, ...]."""
+    found = []
+    for j in range(like[0].numel()):
+        unit = torch.zeros_like(like)
+        unit.flatten(1)[:, j] = 1.0
+        found.append(function(unit).flatten(1))
+    return torch.stack(found, 2)
+
+
+def defaults(function: Function) -> Arguments:
+    """The default values of a function's parameters."""
+    every = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in every if p.default is not inspect.Parameter.empty}
+
+
+def _cutter(size: int, sample: int) -> Callable[[Any], Any]:
+    """Cuts one sample out of what has a batch of that size."""
+
+    def cut(x: Any) -> Any:
+        has = isinstance(x, Tensor) and x.dim() > 0 and len(x) == size
+        return x[sample : sample + 1] if has else x
+
+    return cut
+
+
+def _floats(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def _open(x: Tensor) -> tuple[int, ...]:
+    """A shape with its batch dimension left open."""
+    return (-1, *x.shape[1:])
