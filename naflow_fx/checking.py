@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import Tensor
-from torch.utils._pytree import tree_leaves
+from naflow_fx import checking_laws as laws
+from naflow_fx.checking_point import Case, Point
+from naflow_fx.rule import Rule, parameters
 
-from naflow_fx.checking_point import Case, Point, columns
-from naflow_fx.rule import Labels, Rule, parameters
-
-TOLERANCE = 1e-9  # relative to the largest number
-DAMPING = 0.1
-HALF = (torch.float32, torch.bfloat16)
-
-Findings = Iterator[str]
-Check = Callable[[Point], Findings]
+__all__ = ["LAWS", "Case", "Law", "check_law", "check_rule"]
 
 
 def check_rule(rule: Rule, cases: Sequence[Case]) -> list[str]:
@@ -41,255 +32,33 @@ def check_law(rule: Rule, case: Case, name: str) -> list[str]:
         return [f"{where}: {type(error).__name__}: {error}"]
 
 
-def linear(p: Point) -> Findings:
-    """A (2 u - 3 v) = 2 A u - 3 A v, in the output's shape."""
-    u, v = p.randoms(1), p.randoms(101)
-    found = p.linear([2 * a - 3 * b for a, b in zip(u, v, strict=True)])
-    yield from _shape("A v", found, p.output)
-    yield from _differ("A (2 u - 3 v)", found, "2 A u - 3 A v", 2 * p.linear(u) - 3 * p.linear(v))
-
-
-def adjoint(p: Point) -> Findings:
-    """<A v, w> = <v, A^T w>, with A^T w in the operands' shapes."""
-    v, w = p.randoms(1), p.random(p.output, 2)
-    back = p.transpose(w)
-    for found, x in zip(back, p.vectors, strict=True):
-        yield from _shape("A^T w", found, x)
-    right = sum(_inner(a, b) for a, b in zip(v, back, strict=True))
-    assert isinstance(right, Tensor)
-    yield from _differ("<A v, w>", _inner(p.linear(v), w), "<v, A^T w>", right)
-
-
-def affine(p: Point) -> Findings:
-    """A x + c = f(x) at the captured point; `has_shift` tells whether there is a c."""
-    c = p.shift()
-    found = p.linear(p.vectors) if c is None else p.linear(p.vectors) + c
-    yield from _shape("A x + c", found, p.output)
-    yield from _differ("A x + c", found, "f(x)", p.output)
-    if p.rule.has_shift is not None and p.call(p.rule.has_shift) != (c is not None):
-        yield f"has_shift says {c is None}, but c is {'None' if c is None else 'there'}"
-
-
-def jacobian(p: Point) -> Findings:
-    """A is autograd's Jacobian of f column by column, control operands held constant.
-
-    Not for a rule that has its own `vjp` and no control operand: there A is a secant, a gate or
-    a captured scale, which `affine` pins, and the derivative is `vjp`'s.
-    """
-    names = list(p.differentiable())[: len(p.vectors)]
-    wanted = torch.cat([_autograd_matrix(p, name) for name in names], 2)
-    yield from _differ("A", p.matrix(), "the Jacobian", wanted)
-
-
-def vjp(p: Point) -> Findings:
-    """`vjp`, or `transpose` where there is none, is autograd's, for every operand."""
-    w, operands = p.random(p.output, 3), p.differentiable()
-    found = p.vjp(w)
-    for name, x in operands.items():
-        got = found.get(name)
-        if got is None:
-            yield f"no derivative by {name}"
-            continue
-        yield from _shape(f"the derivative by {name}", got, x)
-        leaf = x.detach().requires_grad_()
-        (wanted,) = torch.autograd.grad(p.forward({name: leaf}), leaf, w)
-        yield from _differ(f"the derivative by {name}", got, "autograd's", wanted)
-
-
-def moore_penrose(p: Point) -> Findings:
-    """A P A = A, P A P = P, A P and P A symmetric; P z the undamped `inverse` of z + c."""
-    a, n, z = p.matrix(), columns(p.inverse, p.output), p.random(p.output, 4)
-    found = p.inverse(z)
-    yield from _shape("the inverse", found, p.vectors[0])
-    yield from _differ("the inverse", found, "linear in z - c", _apply(n, z, found))
-    yield from _differ("A P A", a @ n @ a, "A", a)
-    yield from _differ("P A P", n @ a @ n, "P", n)
-    yield from _differ("A P", a @ n, "(A P)^T", (a @ n).mT)
-    yield from _differ("P A", n @ a, "(P A)^T", (n @ a).mT)
-
-
-def damped(p: Point) -> Findings:
-    """(A^T A + damping max sigma^2)^-1 A^T z, the maximum per sample; or exact at any damping."""
-    a, z = p.matrix(), p.random(p.output, 5)
-    found = p.inverse(z, DAMPING)
-    size = DAMPING * torch.linalg.matrix_norm(a, 2) ** 2
-    shift = torch.where(size > 0, size, 1.0)[:, None, None] * torch.eye(a.shape[2], dtype=a.dtype)
-    if _apart(found, _apply(torch.linalg.pinv(a), z, found)):
-        wanted = _apply(torch.linalg.solve(a.mT @ a + shift, a.mT), z, found)
-        yield from _differ("the damped inverse", found, "the ridge solution", wanted)
-
-
-def remainder(p: Point) -> Findings:
-    """Per operand i of a variadic rule: A_i^+ (z - c - the sum of the others' A_j v_j)."""
-    z, values, c = p.random(p.output, 6), p.randoms(7), p.shift()
-    for k, index in enumerate(p.active):
-        found = p.call(p.rule.inverse, z, values, index)
-        others = p.linear([torch.zeros_like(v) if j == k else v for j, v in enumerate(values)])
-        rest = z - others if c is None else z - others - c
-        wanted = _apply(torch.linalg.pinv(p.block(k)), rest, values[k])
-        yield from _shape(f"what remains for operand {index}", found, values[k])
-        yield from _differ(f"what remains for operand {index}", found, "least squares", wanted)
-
-
-def function_inverse(p: Point) -> Findings:
-    """f(inverse(z)) is z, or z clipped to what the sample's output spans; finite for any z."""
-    other, _ = p.case.draw(p.first, seed=1)
-    z = p.forward(other)
-    dims = tuple(range(1, z.dim()))
-    low, high = p.output.amin(dims, keepdim=True), p.output.amax(dims, keepdim=True)
-    again = p.forward({p.first: p.call(p.rule.inverse, z)})
-    if _apart(again, z):
-        clipped = torch.minimum(torch.maximum(z, low), high)
-        yield from _differ("f(inverse(z))", again, "clip(z)", clipped)
-    if not bool(p.call(p.rule.inverse, 100 * p.random(z, 9)).isfinite().all()):
-        yield "the inverse of values that f never takes is not finite"
-
-
-def diagonal(p: Point) -> Findings:
-    """`diagonal` is A's diagonal, and A has nothing else; not where f changes the shape."""
-    if p.output.shape == p.vectors[0].shape:
-        d = p.call(p.rule.diagonal) * torch.ones_like(p.output)
-        yield from _differ("A", p.matrix(), "diag(d)", torch.diag_embed(d.flatten(1)))
-
-
-def dense(p: Point) -> Findings:
-    """`dense` is A, as a matrix over the channels: dimension 1, or the last."""
-    matrix = p.call(p.rule.dense)
-    if matrix is None:
-        return
-    v, groups = p.vectors[0], matrix.shape[0]
-    wanted = p.linear([v])
-    for axis in (1, -1):
-        if v.shape[axis] == groups * matrix.shape[2]:
-            parts = v.movedim(axis, -1).unflatten(-1, (groups, -1))
-            found = torch.einsum("...gi,goi->...go", parts, matrix).flatten(-2).movedim(-1, axis)
-            if found.shape == wanted.shape and not _apart(found, wanted):
-                return
-    yield f"the matrix {list(matrix.shape)} is not A along dimension 1 or the last"
-
-
-def batch(p: Point) -> Findings:
-    """What a batch gives is what its samples give alone: f, captures, A, A^T, c, inverse, vjp."""
-    together = _everything(p, p)
-    for sample in range(len(p.output)):
-        alone = _everything(Point(p.rule, p.case, sample=sample), p, sample)
-        for name, value in together.items():
-            for a, b in zip(tree_leaves(value), tree_leaves(alone[name]), strict=True):
-                part = a if a.shape == b.shape else a[sample : sample + 1]
-                yield from _differ(f"{name} of sample {sample} in a batch", part, "alone", b)
-
-
-def dtype(p: Point) -> Findings:
-    """In float32 and bfloat16 results are finite and keep the dtype; captures may have another."""
-    for wanted in HALF:
-        try:
-            q = Point(p.rule, p.case, wanted)
-        except RuntimeError as error:
-            if "not implemented for" in str(error):
-                continue  # torch has no such operator here
-            raise
-        results = _everything(q, q)
-        del results["captures"]
-        for name, leaf in ((name, x) for name, value in results.items() for x in tree_leaves(value)):
-            if leaf.dtype != wanted:
-                yield f"{name} is {leaf.dtype} where the input is {wanted}"
-            if not bool(leaf.isfinite().all()):
-                yield f"{name} is not finite in {wanted}"
-
-
-def labels(p: Point) -> Findings:
-    """One dimension letter for each dimension of the output, the batch in front."""
-    rank = max(x.dim() for x in p.vectors)
-    before: Labels = ("N", "C", "S", "S", "S")[:rank]
-    after = before if p.rule.labels is None else tuple(p.call(p.rule.labels, before))
-    if len(after) != p.output.dim() or after[0] != "N":
-        yield f"{after} for an output of {p.output.dim()} dimensions"
-
-
 @dataclass(frozen=True)
 class Law:
     """A law, and the rules that it is for, told from their fields."""
 
-    check: Check
+    check: Callable[[Point], laws.Findings]
     applies: Callable[[Rule], bool] = lambda rule: True
 
 
 LAWS: dict[str, Law] = {
-    "linear": Law(linear),
-    "adjoint": Law(adjoint),
-    "affine": Law(affine),
-    "jacobian": Law(jacobian, lambda rule: rule.vjp is None or bool(rule.control)),
-    "vjp": Law(vjp),
+    "linear": Law(laws.linear),
+    "adjoint": Law(laws.adjoint),
+    "affine": Law(laws.affine),
+    "jacobian": Law(laws.jacobian, lambda rule: rule.vjp is None or bool(rule.control)),
+    "vjp": Law(laws.vjp),
     "Moore-Penrose": Law(
-        moore_penrose,
+        laws.moore_penrose,
         lambda rule: bool(rule.inverse) and not rule.variadic and not rule.function_inverse,
     ),
     "damped": Law(
-        damped, lambda rule: rule.inverse is not None and "damping" in parameters(rule.inverse)
+        laws.damped, lambda rule: rule.inverse is not None and "damping" in parameters(rule.inverse)
     ),
-    "remainder": Law(remainder, lambda rule: rule.inverse is not None and rule.variadic),
-    "function inverse": Law(function_inverse, lambda rule: rule.function_inverse),
-    "diagonal": Law(diagonal, lambda rule: rule.diagonal is not None),
-    "dense": Law(dense, lambda rule: rule.dense is not None),
-    "batch": Law(batch),
-    "dtype": Law(dtype),
-    "labels": Law(labels),
+    "remainder": Law(laws.remainder, lambda rule: rule.inverse is not None and rule.variadic),
+    "function inverse": Law(laws.function_inverse, lambda rule: rule.function_inverse),
+    "diagonal": Law(laws.diagonal, lambda rule: rule.diagonal is not None),
+    "dense": Law(laws.dense, lambda rule: rule.dense is not None),
+    "batch": Law(laws.batch),
+    "dtype": Law(laws.dtype),
+    "labels": Law(laws.labels),
+    "pure": Law(laws.pure),
 }
-
-
-def _everything(p: Point, whole: Point, sample: int | None = None) -> dict[str, Any]:
-    """All results at a point, on random vectors of the whole batch, or on one sample of them."""
-
-    def cut(x: Tensor) -> Tensor:
-        return x if sample is None else x[sample : sample + 1]
-
-    v = [cut(x) for x in whole.randoms(10)]
-    w = cut(whole.random(whole.output, 20))
-    found = {"f": p.output, "captures": p.captures, "A v": p.linear(v), "c": p.shift(),
-             "A^T w": p.transpose(w), "the derivative": p.vjp(w)}  # fmt: skip
-    if p.rule.inverse is not None:
-        leading = [(w, v, i) if p.rule.variadic else (w,) for i in p.active] or [(w,)]
-        found["the inverse"] = [p.call(p.rule.inverse, *some, damping=DAMPING) for some in leading]
-    return found
-
-
-def _autograd_matrix(p: Point, name: str) -> Tensor:
-    """The Jacobian of f by one operand, [N, q, p]."""
-    leaf = p.differentiable()[name].detach().requires_grad_()
-    y = p.forward({name: leaf}).flatten(1)
-    rows = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in y.unbind(1)]
-    return torch.stack([row.flatten(1) for row in rows], 1)
-
-
-def _apply(matrix: Tensor, vector: Tensor, like: Tensor) -> Tensor:
-    """A matrix [N, a, b] times a vector of b numbers per sample, in the shape of `like`."""
-    return (matrix @ vector.flatten(1).unsqueeze(2)).reshape(like.shape)
-
-
-def _inner(a: Tensor, b: Tensor) -> Tensor:
-    """<a, b> per sample."""
-    return (a * b).flatten(1).sum(1)
-
-
-def _shape(name: str, found: Tensor, like: Tensor) -> Findings:
-    if found.shape != like.shape:
-        yield f"{name} has shape {list(found.shape)}; wanted {list(like.shape)}"
-
-
-def _apart(a: Tensor, b: Tensor) -> bool:
-    """Whether two tensors differ by more than rounding."""
-    if a.shape != b.shape:
-        return True
-    a, b = a.detach().double(), b.detach().double()
-    error, scale = (a - b).abs().amax(), torch.maximum(a.abs().amax(), b.abs().amax())
-    return not bool(error <= TOLERANCE * scale.clamp(min=1.0))
-
-
-def _differ(name: str, a: Tensor, other: str, b: Tensor) -> Findings:
-    if not _apart(a, b):
-        return
-    if a.shape != b.shape:
-        yield f"{name} has shape {list(a.shape)}, {other} {list(b.shape)}"
-        return
-    error = (a.detach().double() - b.detach().double()).abs().amax()
-    yield f"{name} is not {other}: they differ by up to {float(error):.2g}"

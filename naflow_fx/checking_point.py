@@ -195,10 +195,15 @@ def columns(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """The matrix [N, q, p] of a linear function of something shaped as `like`, [N, ...]."""
     found = []
     for j in range(like[0].numel()):
-        unit = torch.zeros_like(like)
-        unit.flatten(1)[:, j] = 1.0
-        found.append(function(unit).flatten(1))
+        unit = like.new_zeros(len(like), like[0].numel())
+        unit[:, j] = 1.0
+        found.append(rows(function(unit.reshape(like.shape))))
     return torch.stack(found, 2)
+
+
+def rows(x: Tensor) -> Tensor:
+    """[N, ...] -> [N, numbers of one sample]."""
+    return x.reshape(len(x), -1)
 
 
 def defaults(function: Function) -> Arguments:

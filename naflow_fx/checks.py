@@ -29,11 +29,15 @@ def check_examples(examples: Any) -> tuple[Tensor, ...]:
 
 def _check_example(example: Any) -> Tensor:
     if not isinstance(example, Tensor):
-        raise InputError(f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, "
-                         "H, W], as the model takes it")  # fmt: skip
+        raise InputError(
+            f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, "
+            "H, W], as the model takes it"
+        )
     if not 3 <= example.dim() <= 5 or not example.is_floating_point() or 0 in example.shape:
-        raise InputError(f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
-                         "floating point [N, C, ...space] with one to three space dimensions")  # fmt: skip
+        raise InputError(
+            f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
+            "floating point [N, C, ...space] with one to three space dimensions"
+        )
     return example.detach()
 
 
@@ -58,8 +62,10 @@ def check_values(gm: fx.GraphModule) -> None:
         raise TargetError(f"target: the score has shape {shape}; wanted one number per sample, [N]")
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
         shape = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
-        raise TargetError(f"target: the model returns {shape} (-1: batch), not [N, classes]; give "
-                          "nf.compile a target= that makes one number per sample of it")  # fmt: skip
+        raise TargetError(
+            f"target: the model returns {shape} (-1: batch), not [N, classes]; give "
+            "nf.compile a target= that makes one number per sample of it"
+        )
 
 
 def check_canonical(gm: fx.GraphModule) -> None:
@@ -110,12 +116,13 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
         if not isinstance(a, Tensor) or not a.is_floating_point():
             continue
         scale = a.double().abs().nan_to_num().max() if a.numel() else 1.0
-        error = (a.double() - b.double()).abs().nan_to_num().max()
-        if error > 1000 * torch.finfo(a.dtype).eps * scale:
+        difference = (a.double() - b.double()).abs().nan_to_num().max()
+        if difference > 1000 * torch.finfo(a.dtype).eps * scale:
             raise TraceError(
                 f"the traced graph computes something else than the model (difference "
-                f"{float(error):.2g} at outputs of {float(scale):.2g}).  Usual causes: writing in "
-                "place into a view, random numbers in eval mode, branches on tensor values"
+                f"{float(difference):.2g} at outputs of {float(scale):.2g}).  Usual causes: "
+                "writing in place into a view, random numbers in eval mode, branches on tensor "
+                "values"
             )
 
 

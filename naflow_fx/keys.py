@@ -1,4 +1,4 @@
-"""Keys of `node.meta` that passes leave for each other.  Values name other nodes, never hold them."""
+"""Keys of `node.meta`, what passes leave for each other; values name nodes, never hold them."""
 
 SITE = "naflow_site"  # str: name of the call site, as torchvision's feature extraction names it
 VALUE = "naflow_value"  # what a traced node yields: TensorValue, a tuple of them, or a constant

@@ -217,7 +217,8 @@ def ratio(a: Tensor, b: Tensor) -> Tensor:
     """||a|| / ||b|| per sample, [N]; the divisor clamped."""
     dtype = solver_dtype(a.dtype)
     top, bottom = (x.to(dtype).flatten(1).norm(dim=1) for x in (a, b))
-    return (top / bottom.clamp(min=torch.finfo(dtype).tiny)).to(a.dtype)
+    share: Tensor = top / bottom.clamp(min=torch.finfo(dtype).tiny)
+    return share.to(a.dtype)
 
 
 def importance_weight(importance: Tensor, clip: float) -> Tensor:
@@ -258,7 +259,8 @@ def channel_inverse(
         shift = damping * torch.linalg.eigvalsh(gram).amax()
         gram = gram + shift * torch.eye(len(gram[0]), dtype=a.dtype, device=a.device)
         found = torch.linalg.solve(gram, a).mT if wide else torch.linalg.solve(gram, a.mT)
-    return found.reshape(groups * columns, rows, *weight_shape[2:]).to(matrix.dtype)
+    made: Tensor = found.reshape(groups * columns, rows, *weight_shape[2:])
+    return made.to(matrix.dtype)
 
 
 def damped_diagonal(

@@ -25,8 +25,8 @@ Names = Mapping[str, fx.Node]
 class AffineMap:
     """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
 
-    `linear(v, *needs)`, `transpose(w, *needs)`, `offset(z, *needs)` (z: any output); `needs` are the captures and
-    constants of the outer graph.  `offset` is None where c = 0.
+    `linear(v, *needs)`, `transpose(w, *needs)`, `offset(z, *needs)` (z: any output); `needs` are
+    the captures and constants of the outer graph.  `offset` is None where c = 0.
     """
 
     def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, names: Names) -> None:

@@ -52,7 +52,10 @@ def _expand(
     with graph.inserting_before(node):
         args: Any = fx.node.map_arg(node.args, proxy)  # type: ignore[arg-type]
         kwargs: Any = fx.node.map_arg(node.kwargs, proxy)  # type: ignore[arg-type]
-        result = function(*args, **kwargs, **extra).node
+        try:
+            result = function(*args, **kwargs, **extra).node
+        except ValueError:  # a use that the function does not cover: reported as without a rule
+            return
     for made in graph.nodes:
         if made not in before:
             made.meta = dict(node.meta)

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
@@ -93,7 +95,8 @@ def _drop_defaults(graph: fx.Graph) -> None:
 
 def evaluated(model: nn.Module) -> nn.Module:
     """A copy of the module tree in eval mode that shares every parameter and buffer."""
-    copied: dict[int, Any] = {id(t): t for t in [*model.parameters(), *model.buffers()]}
+    plain = [x for m in model.modules() for x in vars(m).values() if isinstance(x, Tensor)]
+    copied: dict[int, Any] = {id(t): t for t in [*model.parameters(), *model.buffers(), *plain]}
     try:
         twin = copy.deepcopy(model, copied)
     except Exception as error:
@@ -101,7 +104,22 @@ def evaluated(model: nn.Module) -> nn.Module:
     for module in copied.values():  # also those that a model keeps in a plain list
         if isinstance(module, nn.Module):
             module.training = False  # not .eval(): some models override it
+            _settle_weight(module)
     return twin
+
+
+def _settle_weight(module: nn.Module) -> None:
+    """Computes now what an old-style weight or spectral norm computes before every call."""
+    for key, hook in list(module._forward_pre_hooks.items()):
+        if isinstance(hook, WeightNorm):
+            weight = hook.compute_weight(module)
+        elif isinstance(hook, SpectralNorm):
+            weight = hook.compute_weight(module, do_power_iteration=False)
+        else:
+            continue
+        del module._forward_pre_hooks[key]
+        module.__dict__.pop(hook.name, None)
+        module.register_buffer(hook.name, weight.detach())
 
 
 class PathTracer(fx.Tracer):
@@ -168,7 +186,8 @@ def _exported(program: Any) -> fx.GraphModule:
 
 def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
     """The graph of an exported program returns a flat tuple; its output as the model nests it."""
-    spec = gm.graph._codegen.pytree_info.out_spec
+    codegen: Any = gm.graph._codegen
+    spec = codegen.pytree_info.out_spec
     end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
     end.args = (tree_unflatten(list(end.args[0]), spec),)
     gm.graph.set_codegen(fx.graph.CodeGen())

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from naflow_fx.checking_point import Case
+from naflow_fx.checking import Case
 
 Maker = Callable[[Generator], Any]
 
@@ -138,7 +138,7 @@ BATCH_NORM = [
     norm("no-affine", 3, normal(2, 3, 4, 4)),
     norm("eps", 3, normal(2, 3, 4, 4), weight=normal(3), bias=normal(3), eps=0.1),
     norm("zero-gamma", 3, normal(2, 3, 4, 4), weight=constant(0.0, 1.5, -0.7), bias=normal(3)),
-    norm("tiny-gamma", 3, normal(2, 3, 4, 4), weight=constant(1e-9, 1.5, -0.7), bias=normal(3)),
+    norm("tiny-gamma", 3, normal(2, 3, 4, 4), weight=constant(1e-10, 1.5, -0.7), bias=normal(3)),
     norm("all-gamma-zero", 3, normal(2, 3, 4, 4), weight=constant(0.0, 0.0, 0.0), bias=normal(3)),
     norm("weight-only", 3, normal(2, 3, 4, 4), weight=normal(3)),
 ]

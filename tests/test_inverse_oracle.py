@@ -72,13 +72,19 @@ class Flow:
         return y + self.jacobian(entry, exit) @ (v.flatten() - x)
 
 
+def pinv(a: Tensor) -> Tensor:
+    """A^+; singular values below 1e-10 of the largest count as 0."""
+    found: Tensor = torch.linalg.pinv(a, rtol=1e-10)
+    return found
+
+
 def step(flow: Flow, entry: str, exit: str, damped: bool) -> Tensor:
     """The oracle of one inverse step, flat."""
     j, inverse = flow.jacobian(entry, exit), flow.inverse
     x, y = flow.value(entry).detach().flatten(), flow.value(exit).detach().flatten()
     b = flow.z(exit).flatten() - (y - j @ x)
     if not damped:
-        return torch.linalg.pinv(j, rtol=1e-10) @ b
+        return pinv(j) @ b
     w = torch.ones_like(b)
     if inverse.weight == "importance":
         size = flow.flow.importance[exit].flatten().abs()
@@ -88,10 +94,11 @@ def step(flow: Flow, entry: str, exit: str, damped: bool) -> Tensor:
     prior = x if inverse.prior == "activation" else torch.zeros_like(x)
     a, b = w[:, None] * j, w * (b - j @ prior)
     if inverse.damping == 0:
-        return torch.linalg.pinv(a, rtol=1e-10) @ b + prior
+        return pinv(a) @ b + prior
     shift = inverse.damping * torch.linalg.matrix_norm(a, 2) ** 2
     eye = torch.eye(a.shape[1], dtype=a.dtype)
-    return torch.linalg.solve(a.T @ a + shift * eye, a.T @ b) + prior
+    solved: Tensor = torch.linalg.solve(a.T @ a + shift * eye, a.T @ b)
+    return solved + prior
 
 
 def exit_of(flow: Flow, site: str) -> str:
@@ -196,7 +203,7 @@ def test_the_papers_equation_6_on_a_square_invertible_block() -> None:
         nn.Conv2d(3, 3, 3, padding=1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)
     )
     fill(model)
-    model[0].weight.data[range(3), range(3), 1, 1] += 2  # type: ignore[index, union-attr, operator]
+    model[0].weight.data[range(3), range(3), 1, 1] += 2  # type: ignore[index, operator]
     x = image("in_place")[..., :4, :4]
     flow = Flow(model.double(), x, damping=0, steps=2000)
     w = flow.jacobian("input", "0")

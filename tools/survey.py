@@ -203,12 +203,15 @@ def write(path: Path, library: str, rows: dict[str, tuple[str, ...]], order: lis
     """The table as markdown."""
     found = [rows[name] for name in order if name in rows]
     good = sum(bool(r[-1]) and r[-1] != "-" for r in found)
+    left_out = sum(r[-1] == "-" for r in found)
     versions = f"torch {torch.__version__.split('+')[0]}, {library} {_version(library)}"
     text = [
         f"# Survey: {library}",
         "",
         f"Made by `python tools/survey.py {library}` ({versions}). "
-        f"{good} of {len(found)} models compile. Residual and norm ratio are the largest over "
+        f"{good} of {len(found) - left_out} models compile"
+        + (f"; {left_out} are left out, the table says why" if left_out else "")
+        + ". Residual and norm ratio are the largest over "
         "all call sites and two random images, with random weights; importance error is the "
         "largest relative difference to autograd over all call sites, in float64.",
         "",

@@ -20,8 +20,9 @@ def forward(input: Tensor, exponent: float | Tensor, factor: float | Tensor = 1.
 
 
 def capture(input: Tensor, exponent: float | Tensor, factor: float | Tensor) -> Tensor:
-    """f'(x) = factor p x^(p - 1)."""
-    return factor * exponent * torch.pow(input, exponent - 1)
+    """f'(x) = factor p x^(p - 1); 0 where that is infinite (a root at 0)."""
+    tangent = factor * exponent * torch.pow(input, exponent - 1)
+    return torch.where(tangent.isinf(), 0.0, tangent)
 
 
 def inverse(
