@@ -14,7 +14,7 @@ from naflow_fx.rule import Labels
 
 TOLERANCE = 1e-9  # relative to the largest number, or to 1
 DAMPING = 0.1
-DTYPES = (torch.float32, torch.bfloat16)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 Findings = Iterator[str]
 
@@ -160,7 +160,7 @@ def batch(p: Point) -> Findings:
 
 
 def dtype(p: Point) -> Findings:
-    """In float32 and bfloat16 results are finite and keep the dtype; captures may have another."""
+    """In lower precision results are finite and keep the dtype; captures may have another."""
     for wanted in DTYPES:
         try:
             q = Point(p.rule, p.case, wanted)

@@ -115,7 +115,8 @@ def compile(
     )  # fmt: skip
     examples = check_examples(example_inputs)
 
-    return explain_job(Job(model, examples, as_callable(target), chosen))
+    plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    return explain_job(Job(plain, examples, as_callable(target), chosen))
 
 
 def explain_job(job: Job) -> Explainer:

@@ -21,7 +21,7 @@ def test_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = torchvision.models.resnet18(weights=None)
     monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: built)
     code = BLOCKS[0].replace("4, 3, 224, 224", "2, 3, 64, 64")
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "readme"}
     exec(code, names)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000", "001"]
     flow = names["flow"]
@@ -29,7 +29,7 @@ def test_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_add_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
-    names: dict[str, object] = {}
+    names: dict[str, object] = {"__name__": "readme"}
     exec(BLOCKS[1], names)
     assert capsys.readouterr().out.strip() == "[]"
     crelu = names["Crelu"]

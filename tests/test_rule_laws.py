@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-import pytest
-from rule_cases import CASES
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
-from naflow_fx.checking import LAWS, Case, check_law, check_rule
-from naflow_fx.rule import Rule
-from naflow_fx.rules import TABLE
+import pytest
+import torch
+import torch.nn.functional as F
+from rule_cases import CASES, normal
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+import naflow_fx as nf
+from naflow_fx.checking import LAWS, Case, check_law
+from naflow_fx.rule import Function, Rule
+from naflow_fx.rules import TABLE, avg_pool, relu
+from naflow_fx.rules._shapes import sum_to
 
 ALL = [
     pytest.param(rule, case, law, id=f"{rule.name}-{case.id}-{law}")
@@ -28,3 +39,182 @@ def test_every_rule_has_cases() -> None:
 @pytest.mark.parametrize(("rule", "case", "law"), ALL)
 def test_rule_keeps_law(rule: Rule, case: Case, law: str) -> None:
     assert check_law(rule, case, law) == []
+
+
+# Broken on purpose: every rule of the table in the same ways, then single ones in their own.
+
+
+def after(function: Function, change: Callable[[Any], Any]) -> Function:
+    """The same function with its result changed; it asks for the same names."""
+
+    @functools.wraps(function)
+    def changed(*args: Any, **kwargs: Any) -> Any:
+        return change(function(*args, **kwargs))
+
+    return changed
+
+
+def each(change: Callable[[Tensor], Tensor]) -> Callable[[Any], Any]:
+    """A change of every floating point tensor in a result."""
+
+    def one(x: Any) -> Any:
+        return change(x) if isinstance(x, Tensor) and x.is_floating_point() else x
+
+    return lambda result: tree_map(one, result)
+
+
+larger = each(lambda x: x * 1.01 + 0.01)
+ROLES = {
+    "linear": {"linear", "adjoint", "affine"},
+    "transpose": {"adjoint"},
+    "inverse": {"Moore-Penrose", "remainder", "function inverse"},
+    "vjp": {"vjp"},
+    "shift": {"affine"},
+    "diagonal": {"diagonal"},
+    "dense": {"dense"},
+    "labels": {"labels"},
+}
+BROKEN = [
+    pytest.param(rule, role, id=f"{rule.name}-{role}")
+    for rule in TABLE
+    for role in ROLES
+    if getattr(rule, role) is not None
+]
+
+
+def reported(rule: Rule, laws: set[str]) -> set[str]:
+    """Which of these laws find something; a case is enough."""
+    cases = CASES[rule.name]
+    applied = [law for law in laws if LAWS[law].applies(rule)]
+    return {law for law in applied if any(check_law(rule, case, law) for case in cases)}
+
+
+@pytest.mark.parametrize(("rule", "role"), BROKEN)
+def test_a_wrong_result_is_found(rule: Rule, role: str) -> None:
+    change = (lambda letters: (*letters, "S")) if role == "labels" else larger
+    broken = replace(rule, **{role: after(getattr(rule, role), change)})  # type: ignore[arg-type]
+    wanted = {law for law in ROLES[role] if LAWS[law].applies(rule)}
+    assert reported(broken, wanted) == wanted
+
+
+@pytest.mark.parametrize("role", ["linear", "transpose", "inverse"])
+@pytest.mark.parametrize("rule", list(TABLE), ids=lambda rule: rule.name)
+def test_double_precision_is_found(rule: Rule, role: str) -> None:
+    if getattr(rule, role) is not None:
+        double = after(getattr(rule, role), each(Tensor.double))
+        assert reported(replace(rule, **{role: double}), {"dtype"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rule", [r for r in TABLE if r.shift is not None], ids=lambda r: r.name)
+def test_a_missing_shift_is_found(rule: Rule) -> None:
+    assert reported(replace(rule, shift=None, has_shift=None), {"affine"})
+
+
+@pytest.mark.parametrize("rule", [r for r in TABLE if r.has_shift], ids=lambda r: r.name)
+def test_a_wrong_has_shift_is_found(rule: Rule) -> None:
+    assert rule.has_shift is not None
+    assert reported(replace(rule, has_shift=after(rule.has_shift, lambda x: not x)), {"affine"})
+
+
+CONSTANT = {"avg_pool", "batch_norm"}  # what they capture doesn't depend on the sample
+
+
+@pytest.mark.parametrize("rule", [r for r in TABLE if r.capture], ids=lambda r: r.name)
+def test_captures_of_another_sample_are_found(rule: Rule) -> None:
+    assert rule.capture is not None
+    rolled = after(rule.capture, lambda found: tree_map(lambda x: x.roll(1, 0), found))
+    if rule.name not in CONSTANT:
+        assert "batch" in reported(replace(rule, capture=rolled), {"affine", "batch"})
+
+
+def law_names(rule: Rule) -> set[str]:
+    """The laws that `check_rule` reports."""
+    findings = nf.check_rule(rule, CASES[rule.name])
+    assert all(finding.startswith(f"{rule.name} (") for finding in findings)
+    return {finding.split("): ")[1].split(": ")[0] for finding in findings}
+
+
+def unflipped(w: Tensor, weight: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """The transpose of a stride 1 convolution as one that forgot to flip the kernel."""
+    rank = weight.dim() - 2
+    flipped = weight.flip(tuple(range(2, weight.dim())))
+    convolve: Any = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[rank - 1]
+    found: Tensor = convolve(w, flipped)
+    return found
+
+
+def summed(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """Eq. 14 with windows that share a winner added up."""
+    found: Tensor = TABLE.rules["max_pool"].transpose(z, index, input_shape)
+    return found
+
+
+def spread(z: Tensor, matrices: Any) -> Tensor:
+    """The adjoint of an average pool in the place of its inverse."""
+    return avg_pool.transpose(z, matrices)
+
+
+def largest_of_batch(z: Tensor, gate: Any, damping: float, input_shape: Any) -> Tensor:
+    """A damped gate that looks at other samples."""
+    square = torch.as_tensor(gate, dtype=z.dtype) ** 2
+    return sum_to(z * gate / (square + damping * square.amax() + 1e-30), input_shape)
+
+
+def undamped(z: Tensor, gate: Tensor, damping: float) -> Tensor:
+    """A gate's inverse that damps by damping alone, whatever the scale."""
+    return z * gate / (gate * gate + damping)
+
+
+def unclipped(z: Tensor) -> Tensor:
+    """The inverse function of the sigmoid beyond where there is one."""
+    return torch.logit(z)
+
+
+def halved(input: Tensor) -> Tensor:
+    """A mask of the wrong side of zero."""
+    return input >= 0
+
+
+def in_place(v: Tensor, mask: Tensor) -> Tensor:
+    """A ReLU's map that writes into v."""
+    return v.mul_(mask)
+
+
+def unscaled(z: Tensor, values: Any, index: int, input_shapes: Any) -> Tensor:
+    """What a sum leaves, if every scale were 1 and there were no constants."""
+    return sum_to(z - sum(values), input_shapes[index])
+
+
+PLANTED: list[tuple[str, str, dict[str, Any], set[str]]] = [
+    ("kernel not flipped", "conv", {"transpose": unflipped}, {"adjoint", "vjp"}),
+    ("no inverse", "relu", {"inverse": lambda z: z}, {"Moore-Penrose"}),
+    ("no inverse of a sigmoid", "sigmoid", {"inverse": lambda z: z}, {"function inverse"}),
+    ("unclipped", "sigmoid", {"inverse": unclipped}, {"function inverse"}),
+    ("shared winners added", "max_pool", {"inverse": summed}, {"Moore-Penrose"}),
+    ("adjoint for inverse", "avg_pool", {"inverse": spread}, {"Moore-Penrose"}),
+    ("secant for derivative", "hardtanh", {"vjp": None}, {"jacobian", "vjp"}),
+    ("gate held constant", "silu", {"vjp": None}, {"jacobian", "vjp"}),
+    ("gate without derivative", "mul", {"vjp": None}, {"vjp"}),
+    ("damped by the batch", "mul", {"inverse": largest_of_batch}, {"batch", "damped"}),
+    ("damping of no scale", "silu", {"inverse": undamped}, {"damped"}),
+    ("zero counts as on", "relu", {"capture": halved}, {"vjp"}),
+    ("in place", "relu", {"linear": in_place}, {"pure"}),
+    ("scales forgotten", "add", {"inverse": unscaled}, {"remainder"}),
+    ("raises", "relu", {"linear": lambda v, mask: v[5]}, {"linear", "affine", "jacobian"}),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "laws"), [p[1:] for p in PLANTED], ids=[p[0] for p in PLANTED]
+)
+def test_a_wrong_rule_is_found(name: str, changes: dict[str, Any], laws: set[str]) -> None:
+    assert laws <= law_names(replace(TABLE.rules[name], **changes))
+
+
+def test_findings_say_what_and_where() -> None:
+    (finding,) = nf.check_rule(
+        replace(relu.RULE, labels=lambda labels: labels[:2]), [Case("small", normal(2, 3, 4))]
+    )
+    assert finding == "relu (small): labels: ('N', 'C') for an output of 3 dimensions"
+    assert nf.check_rule(relu.RULE, []) == ["relu: no cases"]
+    assert nf.check_rule(relu.RULE, [Case("small", normal(2, 3, 4))]) == []
