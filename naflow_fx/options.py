@@ -17,6 +17,14 @@ Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgra
 Keep = Literal["bpfm", "importance"]
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _check(owner: str, name: str, value: Any, choices: Any) -> None:
     if value not in get_args(choices):
         wanted = ", ".join(repr(choice) for choice in get_args(choices))
@@ -51,11 +59,11 @@ class Inverse:
     clip: float = 10.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.damping, (int, float)) or not 0 <= self.damping < float("inf"):
+        if not _is_number(self.damping) or not 0 <= self.damping < float("inf"):
             raise OptionError(f"Inverse(damping={self.damping!r}): wanted a number >= 0")
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
             raise OptionError(f"Inverse(steps={self.steps!r}): wanted an integer >= 1")
-        if not self.clip > 0:
+        if not _is_number(self.clip) or not self.clip > 0:
             raise OptionError(f"Inverse(clip={self.clip!r}): wanted a number > 0")
         _check("Inverse", "rows", self.rows, Rows)
         _check("Inverse", "prior", self.prior, Prior)
@@ -80,6 +88,9 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.inverse, Inverse):
             raise OptionError(f"inverse={self.inverse!r}: wanted nf.Inverse(...)")
+        if self.layers is not None and not (self.layers and all(map(_is_text, self.layers))):
+            raise OptionError(f"compile(layers={self.layers!r}): wanted names and globs of call "
+                              "sites; None for all")  # fmt: skip
         _check("compile", "residual", self.residual, Residual)
         _check("compile", "reduction", self.reduction, Reduction)
         _check("compile", "method", self.method, Method)
@@ -100,7 +111,7 @@ def resolve(preset: str, **given: Any) -> Options:
     Raises:
         OptionError: no such preset, or a value is none of the choices.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise OptionError(f"preset={preset!r}: wanted one of {', '.join(PRESETS)}")
     for name in ("layers", "keep"):
         if isinstance(given.get(name), str):

@@ -143,6 +143,10 @@ BATCH_NORM = [
     norm("weight-only", 3, normal(2, 3, 4, 4), weight=normal(3)),
 ]
 
+CAST = [
+    Case("layout", normal(2, 3, 4, 4), {"dtype": None}),
+]
+
 CAT = [
     Case("two", several(normal(2, 3, 4, 4), normal(2, 2, 4, 4)), {"dim": 1}),
     Case("four", several(*[normal(2, c, 3, 3) for c in (1, 2, 3, 1)]), {"dim": 1}),
@@ -626,6 +630,7 @@ CASES: dict[str, list[Case]] = {
     "amax": AMAX,
     "avg_pool": AVG_POOL,
     "batch_norm": BATCH_NORM,
+    "cast": CAST,
     "cat": CAT,
     "channel_shuffle": CHANNEL_SHUFFLE,
     "clamp": CLAMP,

@@ -84,6 +84,7 @@ OPERATORS: dict[str, Function] = {
     "bam": lambda x: x * (1 + torch.sigmoid(pooled(x) + x.mean(1, keepdim=True))),
     "bicubic": lambda x: F.interpolate(x, size=(9, 12), mode="bicubic"),
     "bilinear": lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"),
+    "casts": lambda x: x.to(memory_format=torch.channels_last).double(),
     "celu": F.celu,
     "channel_shuffle": lambda x: F.channel_shuffle(x, 2),
     "chunk": lambda x: x.chunk(2, 1)[0] * x.chunk(2, 1)[1].sigmoid(),
