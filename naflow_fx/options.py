@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -114,9 +115,9 @@ def resolve(preset: str, **given: Any) -> Options:
     if not isinstance(preset, str) or preset not in PRESETS:
         raise OptionError(f"preset={preset!r}: wanted one of {', '.join(PRESETS)}")
     for name in ("layers", "keep"):
-        if isinstance(given.get(name), str):
-            given[name] = (given[name],)
-        elif given.get(name) is not None:
-            given[name] = tuple(given[name])
+        value = given.get(name)
+        if value is not None:
+            several = isinstance(value, Iterable) and not isinstance(value, str)
+            given[name] = tuple(value) if several else (value,)
     explicit = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(PRESETS[preset], **explicit)
