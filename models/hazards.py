@@ -90,22 +90,6 @@ class PreActivation(Hazard):
         return self.head(x + y)
 
 
-class InPlaceMethods(Hazard):
-    """Methods and operators that write into the image itself and into a feature map."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.conv, self.head = conv(3, 6), conv(6, 6), head(6)
-
-    def forward(self, x: Tensor) -> Any:
-        x -= 0.3
-        x /= 2.0
-        y = self.stem(x)
-        y.mul_(2).add_(1)
-        y *= 0.5
-        return self.head(self.conv(y.relu_()) + y)
-
-
 class OverwrittenCopy(Hazard):
     """An in-place ReLU behind dropout and identity, which hand their input on as it is."""
 
@@ -255,34 +239,6 @@ class SpatialGate(Hazard):
         x = F.relu(self.stem(x))
         largest, mean = torch.max(x, 1)[0].unsqueeze(1), torch.mean(x, 1).unsqueeze(1)
         return self.head(x * torch.sigmoid(self.conv(torch.cat((largest, mean), dim=1))))
-
-
-class ComplementaryGates(Hazard):
-    """Two branches, one times g, the other times 1 - g."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.conv, self.head = conv(3, 6), conv(6, 6), head(6)
-        self.gate = nn.Sequential(nn.AdaptiveAvgPool2d(1), conv(6, 6, 1), nn.Sigmoid())
-
-    def forward(self, x: Tensor) -> Any:
-        x = F.relu(self.stem(x))
-        g = self.gate(x)
-        return self.head(x * g + (1 - g) * F.relu(self.conv(x)))
-
-
-class Split(Hazard):
-    """Channels that are split, one part convolved twice, and joined, as in Res2Net and CSP."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.conv, self.head = conv(3, 6), conv(2, 2), head(6)
-
-    def forward(self, x: Tensor) -> Any:
-        a, b, c = torch.split(F.relu(self.stem(x)), 2, dim=1)
-        b = F.relu(self.conv(b))
-        c = F.relu(self.conv(c + b))
-        return self.head(torch.cat([a, b, c], 1))
 
 
 class Doubled(Hazard):
@@ -565,7 +521,6 @@ HAZARDS: Mapping[str, type[Hazard]] = {
     "reused_relu": ReusedReLU,
     "in_place": InPlace,
     "pre_activation": PreActivation,
-    "in_place_methods": InPlaceMethods,
     "overwritten_copy": OverwrittenCopy,
     "functional": Functional,
     "view_flatten": ViewFlatten,
@@ -576,8 +531,6 @@ HAZARDS: Mapping[str, type[Hazard]] = {
     "gate": Gate,
     "nested_gate": NestedGate,
     "spatial_gate": SpatialGate,
-    "complementary_gates": ComplementaryGates,
-    "split": Split,
     "doubled": Doubled,
     "dropout": Dropout,
     "channel_shuffle": ChannelShuffle,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,7 +68,7 @@ class _Recorder(fx.Interpreter):
 def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
     recorder = _Recorder(gm)
     inputs = [example_batch(x, size) for x in examples]
-    with torch.no_grad(), _quiet(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
@@ -92,30 +90,18 @@ def _refuse_output(output: Tensor) -> None:
 
 
 def _hint(gm: fx.GraphModule, examples: Sequence[Tensor], failed: int) -> str:
-    """What to do about a model that doesn't run on a batch of `failed`; 2 is tried first."""
-    good = 2 if failed != 2 else len(examples[0])
+    """What to do about a model that doesn't run on a batch of `failed`."""
+    own = len(examples[0])
     try:
-        if good != 2:
-            _run(gm, examples, good)
+        if own == failed:
+            raise TraceError
+        _run(gm, examples, own)
     except TraceError:
-        good = failed
-    if good == failed:
         return "Give an example of the size that the model takes."
     return (
-        f"It runs on a batch of {good}, and must take any.  For an ExportedProgram that "
+        f"It runs on the example's batch of {own}, and must take any.  For an ExportedProgram that "
         "is torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))."
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps torch from logging a traceback of what is raised anyway."""
-    log = logging.getLogger("torch._subclasses.fake_tensor")
-    before, log.disabled = log.disabled, True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:

@@ -129,10 +129,7 @@ class Reference:
         return {k: g for k, g in zip(values, found, strict=True) if g is not None}
 
 
-OUT_OF_PLACE: dict[Any, Any] = {
-    operator.iadd: operator.add, operator.isub: operator.sub, operator.imul: operator.mul,
-    operator.itruediv: operator.truediv, torch.relu_: torch.relu,
-}  # fmt: skip
+OUT_OF_PLACE: dict[Any, Any] = {operator.iadd: operator.add, torch.relu_: torch.relu}
 
 
 class _Recorder(fx.Interpreter):
@@ -171,14 +168,9 @@ class _Recorder(fx.Interpreter):
         kwargs = {k: v for k, v in kwargs.items() if k != "inplace"}
         return super().call_function(OUT_OF_PLACE.get(target, target), args, kwargs)
 
-    def call_method(self, target: Any, args: Any, kwargs: Any) -> Any:
-        return super().call_method(target.rstrip("_"), args, kwargs)
-
     def _is_in_place(self, n: fx.Node) -> bool:
         if n.op == "call_module":
             return n.target in self.in_place
-        if n.op == "call_method":
-            return str(n.target).endswith("_")
         return n.target in OUT_OF_PLACE or n.kwargs.get("inplace") is True
 
     def _root(self, n: fx.Node) -> fx.Node:

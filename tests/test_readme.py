@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 import naflow_fx as nf
+from naflow_fx.rules import TABLE
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
@@ -28,6 +29,14 @@ def test_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(flow, nf.AttentionFlow) and flow.maps["layer1.0.relu_1"].shape == (2, 16, 16)
 
 
+@pytest.fixture
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test registers is gone after it."""
+    for name in ("rules", "targets", "modules", "forwards"):
+        monkeypatch.setattr(TABLE, name, dict(getattr(TABLE, name)))
+
+
+@pytest.mark.usefixtures("forget")
 def test_add_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "readme"}
     exec(BLOCKS[1], names)

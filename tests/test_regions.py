@@ -154,7 +154,7 @@ class Chain(nn.Module):
         x = self.stem(x)
         y = x + self.c1(x)
         y = y + self.c2(y)
-        return self.head(sum([x, y, self.c3(x)]))
+        return self.head(sum([x, y, self.c3(x)]))  # type: ignore[arg-type]
 
 
 def test_hand_drawn_graphs() -> None:
@@ -233,6 +233,7 @@ def test_densenet() -> None:
         ("mobilenet_v3_small", {("residual", True): 6}),
         ("efficientnet_b0", {("residual", True): 9}),
         ("resnext50_32x4d", {("residual", True): 16}),
+        ("vgg11_bn", {}),
     ],
 )
 def test_torchvisions_networks(name: str, wanted: dict[tuple[str, bool], int]) -> None:
