@@ -154,7 +154,7 @@ class Chain(nn.Module):
         x = self.stem(x)
         y = x + self.c1(x)
         y = y + self.c2(y)
-        return self.head(sum([x, y, self.c3(x)]))  # type: ignore[arg-type]
+        return self.head(sum([x, y, self.c3(x)]))
 
 
 def test_hand_drawn_graphs() -> None:
