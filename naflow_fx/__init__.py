@@ -10,37 +10,55 @@ if TYPE_CHECKING:
     from naflow_fx import models
     from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
+    from naflow_fx.episodes import FewShot, few_shot
     from naflow_fx.errors import NaflowError
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
     from naflow_fx.options import Inverse
+    from naflow_fx.pairs import PairExplainer, PairFlow
     from naflow_fx.render import show_on_image
+    from naflow_fx.retrieval import Retrieval, retrieve
     from naflow_fx.rule import Rule
     from naflow_fx.rules import register
+    from naflow_fx.similarity import Similarity
 
 _PUBLIC = {
     "AttentionFlow": "naflow_fx.flow",
     "Explainer": "naflow_fx.explainer",
+    "FewShot": "naflow_fx.episodes",
     "Inverse": "naflow_fx.options",
     "NaflowError": "naflow_fx.errors",
+    "PairExplainer": "naflow_fx.pairs",
+    "PairFlow": "naflow_fx.pairs",
+    "Retrieval": "naflow_fx.retrieval",
     "Rule": "naflow_fx.rule",
+    "Similarity": "naflow_fx.similarity",
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
+    "few_shot": "naflow_fx.episodes",
     "register": "naflow_fx.rules",
+    "retrieve": "naflow_fx.retrieval",
     "show_on_image": "naflow_fx.render",
 }
 
 __all__ = [
     "AttentionFlow",
     "Explainer",
+    "FewShot",
     "Inverse",
     "NaflowError",
+    "PairExplainer",
+    "PairFlow",
+    "Retrieval",
     "Rule",
+    "Similarity",
     "__version__",
     "check_rule",
     "compile",
+    "few_shot",
     "models",
     "register",
+    "retrieve",
     "show_on_image",
 ]
 

@@ -70,7 +70,10 @@ def vjp(p: Point) -> Findings:
             continue
         yield from _shape(f"the derivative by {name}", got, x)
         leaf = x.detach().requires_grad_()
-        (wanted,) = torch.autograd.grad(p.forward({name: leaf}), leaf, w)
+        y = p.forward({name: leaf})
+        wanted = torch.zeros_like(x)
+        if y.requires_grad:  # else it is held constant
+            (wanted,) = torch.autograd.grad(y, leaf, w)
         yield from _differ(f"the derivative by {name}", got, "autograd's", wanted)
 
 

@@ -25,8 +25,10 @@ from naflow_fx.checks import (
     check_score,
     check_values,
 )
+from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.job import Job
+from naflow_fx.pairs import PairExplainer
 from naflow_fx.passes.add_score import add_score
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.build_importance import build_importance
@@ -39,9 +41,11 @@ from naflow_fx.passes.insert_captures import insert_captures
 from naflow_fx.passes.join_features import join_features
 from naflow_fx.passes.label_dimensions import label_dimensions
 from naflow_fx.passes.orient_gates import orient_gates
+from naflow_fx.passes.pair_inputs import pair_inputs
 from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.trace import trace
+from naflow_fx.similarity import Similarity
 from naflow_fx.targets import as_callable
 
 Pass = Callable[[Any, Job], fx.GraphModule]
@@ -52,7 +56,7 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
-    (lambda gm, job: annotate_values(gm, job.examples), lambda gm, job: check_values(gm)),
+    (lambda gm, job: annotate_values(gm, job.examples, job.rows), lambda gm, job: check_values(gm)),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
@@ -65,6 +69,7 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: prune(gm), lambda gm, job: None),
     (lambda gm, job: fold_constants(gm), lambda gm, job: None),
     (lambda gm, job: prune(gm), lambda gm, job: check_outputs(gm)),
+    (lambda gm, job: _pairs(gm, job.target), lambda gm, job: check_outputs(gm)),
 )
 
 
@@ -72,6 +77,11 @@ def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
     """`build_inverse`, where the method looks at feature maps that were brought back."""
     needed = options.method == "naflow" or "bpfm" in options.keep
     return build_inverse(gm, options) if needed else gm
+
+
+def _pairs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
+    """`pair_inputs`, where a similarity is explained."""
+    return pair_inputs(gm, target) if isinstance(target, Similarity) else gm
 
 
 def compile(
@@ -95,7 +105,8 @@ def compile(
             size, dtype and device that the explainer takes; the batch size stays free.  A
             tuple of them for a model of several image inputs.
         target: what is explained; None: a class index given with each call.  A callable of the
-            model's output that returns [N] is compiled into the program.
+            model's output that returns [N] is compiled into the program.  A `Similarity`
+            makes a `PairExplainer`, called with queries and supports.
         layers: call-site names and globs; the others are not computed.  None: all.
         keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W].
         preset: "paper", or another of `naflow_fx.options.PRESETS`; explicit options win.
@@ -116,12 +127,23 @@ def compile(
     examples = check_examples(example_inputs)
 
     plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    if isinstance(target, Similarity):
+        return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
     return explain_job(Job(plain, examples, as_callable(target), chosen))
+
+
+def _batch_of_pairs(examples: tuple[Tensor, ...], target: Similarity) -> tuple[Tensor, ...]:
+    """The example's images as one batch of pairs."""
+    if len(examples) != 1:
+        raise TargetError(f"Similarity: the encoder takes one image, got {len(examples)} examples")
+    count = 2 * target.rows
+    return (torch.cat([examples[0]] * -(-count // len(examples[0])))[:count],)
 
 
 def explain_job(job: Job) -> Explainer:
     """The explainer of one job."""
-    return Explainer(run_pipeline(job), job, run_pipeline)
+    made = PairExplainer if isinstance(job.target, Similarity) else Explainer
+    return made(run_pipeline(job), job, run_pipeline)
 
 
 def run_pipeline(job: Job) -> fx.GraphModule:

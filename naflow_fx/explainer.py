@@ -17,6 +17,7 @@ from naflow_fx.flow import AttentionFlow
 from naflow_fx.inspection import Inspection, inspect_graph
 from naflow_fx.job import Job
 from naflow_fx.options import Options
+from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 
 Build = Callable[[Job], fx.GraphModule]
@@ -42,7 +43,7 @@ class Explainer(nn.Module):
         self.graph_module = graph_module
         self._job, self._build = job, build
         self._shapes = [tuple(x.shape[1:]) for x in job.examples]
-        self._of_targets: dict[Score | None, fx.GraphModule] = {}
+        self._of_targets: dict[Score | Similarity | None, fx.GraphModule] = {}
 
     @property
     def layers(self) -> list[str]:
@@ -98,12 +99,12 @@ class Explainer(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Explainer:
         """A copy with tensors of its own; the model stays shared, for targets compiled later."""
-        return Explainer(copy.deepcopy(self.graph_module, memo), self._job, self._build)
+        return type(self)(copy.deepcopy(self.graph_module, memo), self._job, self._build)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the job, and compiled again when loaded: the model must be picklable."""
-        like = _own_tensor(self.graph_module)
-        return _load, (self._job, self._build, like.dtype, str(like.device))
+        like = self._like()
+        return _load, (type(self), self._job, self._build, like.dtype, str(like.device))
 
     def _check(self, images: Any) -> list[Tensor]:
         several = isinstance(images, (list, tuple))
@@ -111,14 +112,20 @@ class Explainer(nn.Module):
         if len(given) != len(self._shapes):
             raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
         for x, shape in zip(given, self._shapes, strict=True):
-            _check_image(x, shape, _own_tensor(self.graph_module).dtype)
+            check_image("images", x, shape, self._like().dtype)
         return given
 
-    def _program(self, target: Score | None) -> fx.GraphModule:
+    def _like(self) -> Tensor:
+        """A tensor of the program's dtype and device: one of the model's own, or the example."""
+        own = (b for name, b in self.graph_module.named_buffers()
+               if "folded_" not in name and b.is_floating_point())  # fmt: skip
+        return next(own, self._job.examples[0])
+
+    def _program(self, target: Score | Similarity | None) -> fx.GraphModule:
         """The program of a target, made on first use, kept, and moved along."""
         if target == self._job.target:
             return self.graph_module
-        like = _own_tensor(self.graph_module)
+        like = self._like()
         if target not in self._of_targets:
             self._of_targets[target] = self._build(replace(self._job, target=target))
         return self._of_targets[target].to(like.device, like.dtype)
@@ -152,31 +159,27 @@ class Explainer(nn.Module):
         )
 
 
-def _load(job: Job, build: Build, dtype: torch.dtype, device: str) -> Explainer:
+def _load(
+    kind: type[Explainer], job: Job, build: Build, dtype: torch.dtype, device: str
+) -> Explainer:
     """A pickled explainer, compiled again."""
     with torch.no_grad():
-        return Explainer(build(job), job, build).to(device, dtype)
+        return kind(build(job), job, build).to(device, dtype)
 
 
-def _check_image(x: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
     """One image input against what was compiled."""
     wanted = f"[N, {', '.join(map(str, shape))}]"
     if not isinstance(x, Tensor):
-        raise InputError(f"images: got {type(x).__name__}; wanted a tensor {wanted}")
+        raise InputError(f"{name}: got {type(x).__name__}; wanted a tensor {wanted}")
     if tuple(x.shape[1:]) != shape:
         raise InputError(
-            f"images: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
+            f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
             "Resize the images, or nf.compile(model, an example of their size)"
         )
     if x.dtype != dtype and not torch.is_autocast_enabled():
-        raise InputError(f"images: got {x.dtype}; this explainer computes in {dtype}.  "
+        raise InputError(f"{name}: got {x.dtype}; this explainer computes in {dtype}.  "
                          f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip
-
-
-def _own_tensor(gm: fx.GraphModule) -> Tensor:
-    """A tensor of the model's own, for the dtype and device; an empty one if it has none."""
-    own = (b for name, b in gm.named_buffers() if "folded_" not in name and b.is_floating_point())
-    return next(own, torch.empty(0))
 
 
 def _result(gm: fx.GraphModule) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from naflow_fx.options import Options
+from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
 
 
@@ -18,11 +19,17 @@ class Job:
     Attributes:
         model: as the user gave it; never changed.
         examples: one [N, C, ...space] per image input.
-        target: a callable of the model's output; None: class indices come with each call.
+        target: a callable of the model's output; None: class indices come with each call.  Of a
+            `Similarity` the example is a batch of pairs: queries, then their supports.
         options: resolved.
     """
 
     model: Any
     examples: tuple[Tensor, ...]
-    target: Score | None
+    target: Score | Similarity | None
     options: Options
+
+    @property
+    def rows(self) -> int:
+        """Images that make one sample of the program: 1, or of pairs more."""
+        return self.target.rows if isinstance(self.target, Similarity) else 1

@@ -27,6 +27,11 @@ def naflow_channelwise(
     return torch.relu(importance * x).sum(channel)
 
 
+def finite(x: Tensor) -> Tensor:
+    """x with 0 where it is infinite: the border that a max pool never picks."""
+    return torch.where(x.isinf(), 0.0, x)
+
+
 def gradcam(importance: Tensor, x: Tensor, channel: int, space: tuple[int, ...]) -> Tensor:
     """max(sum_d w_d x_d, 0), w = mean over space of Lambda (Selvaraju et al., ICCV 2017)."""
     weight = importance.mean(space, keepdim=True)

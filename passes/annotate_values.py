@@ -36,22 +36,26 @@ class BatchDependent:
     is_size: bool = False
 
 
-def annotate_values(gm: fx.GraphModule, examples: Sequence[Tensor]) -> fx.GraphModule:
+def annotate_values(
+    gm: fx.GraphModule, examples: Sequence[Tensor], rows: int = 1
+) -> fx.GraphModule:
     """Every node gets `keys.VALUE`.
 
     Before: a traced graph.  After: the same graph; a node's value is a `TensorValue`, a tuple,
     a plain constant, or `BatchDependent`.  Nothing is computed: fake tensors run it with
-    batches of two and of three, and what differs depends on the batch.
+    batches of two and of three samples, of `rows` images each, and what differs depends on the
+    batch.
 
     Raises:
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
         TargetError: a class is explained, and the output is not [N, classes].
     """
     new = _graph.copy(gm)
-    two, three = (_run(new, examples, size) for size in (2, 3))
+    sizes = (2 * rows, 3 * rows)
+    two, three = (_run(new, examples, size) for size in sizes)
     for node in new.graph.nodes:
         if node in two:
-            node.meta[keys.VALUE] = _merge(two[node], three[node])
+            node.meta[keys.VALUE] = _merge(two[node], three[node], sizes)
     return new
 
 
@@ -117,14 +121,14 @@ def _shapes(images: list[Tensor]) -> str:
     return ", ".join(f"[N, {', '.join(map(str, x.shape[1:]))}]" for x in images)
 
 
-def _merge(a: Any, b: Any) -> Any:
+def _merge(a: Any, b: Any, sizes: tuple[int, int]) -> Any:
     if isinstance(a, Tensor):
         shape = tuple(int(i) if i == j else -1 for i, j in zip(a.shape, b.shape, strict=True))
         return TensorValue(shape, a.dtype)
     if isinstance(a, (list, tuple)):
-        return tuple(_merge(x, y) for x, y in zip(a, b, strict=True))
+        return tuple(_merge(x, y, sizes) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):
-        return {key: _merge(a[key], b[key]) for key in a}
+        return {key: _merge(a[key], b[key], sizes) for key in a}
     if isinstance(a, torch.SymInt):
         a, b = int(a), int(b)
-    return a if a == b else BatchDependent(is_size=(a, b) == (2, 3))
+    return a if a == b else BatchDependent(is_size=(a, b) == sizes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -76,27 +77,37 @@ class _Maps:
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
         importance = self.names[node.meta[keys.IMPORTANCE]]
+        x = self._finite(node)
         z = self.names[node.meta[keys.BPFM]] if self.needs_z else node
+        z = x if z is node else z
         labels = node.meta[keys.LABELS]
         space = tuple(d for d, label in enumerate(labels) if label == "S")
-        x = z if self.options.method == "naflow" else node
-        found = {"maps": self._call(node, self.reduce, importance, x, labels.index("C"), space)}
+        values = z if self.options.method == "naflow" else x
+        reduced = self._call(node, self.reduce, importance, values, labels.index("C"), space)
+        found = {"maps": reduced}
         if self.needs_z:
-            found |= self._trust(node, z)
+            found |= self._trust(node, x, z)
         if "bpfm" in self.options.keep:
             found["bpfm"] = z
         if "importance" in self.options.keep:
             found["importance"] = importance
         return found
 
-    def _trust(self, node: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
+    def _finite(self, node: fx.Node) -> fx.Node:
+        """The activation, without the infinite border that a pad gives it for a max pool."""
+        rule = _graph.rule_of(node)
+        value = node.kwargs.get("value") if rule is not None and rule.name == "pad" else None
+        unbounded = isinstance(value, float) and math.isinf(value)
+        return self._call(node, maps.finite, node) if unbounded else node
+
+    def _trust(self, node: fx.Node, x: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
         """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""
-        if z is node:
-            return {"residual": self._call(node, maps.zero_like, node),
-                    "norm_ratio": self._call(node, maps.one_like, node)}  # fmt: skip
+        if z is x:
+            return {"residual": self._call(node, maps.zero_like, x),
+                    "norm_ratio": self._call(node, maps.one_like, x)}  # fmt: skip
         residual = node.meta[keys.RESIDUAL]
-        known = self.names[residual] if residual else self._call(node, maps.zero_like, node)
-        return {"residual": known, "norm_ratio": self._call(node, solve.ratio, z, node)}
+        known = self.names[residual] if residual else self._call(node, maps.zero_like, x)
+        return {"residual": known, "norm_ratio": self._call(node, solve.ratio, z, x)}
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

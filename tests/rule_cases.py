@@ -238,6 +238,8 @@ HARDTANH = [
     Case("vector", spread(6.0, 2, 9), {"min_val": 0.0, "max_val": 6.0}),
 ]
 
+HOLD = [Case("2d", normal(2, 3, 4, 4)), Case("vector", normal(2, 5))]
+
 IDENTITY = [Case("2d", normal(2, 3, 4, 4)), Case("vector", normal(2, 5))]
 
 LEAKY_RELU = [
@@ -624,6 +626,9 @@ VAR = [
     Case("deviation", normal(2, 3, 4, 4), {"dim": (-2, -1), "root": True, "keepdim": True}),
 ]
 
+# Not a function of one sample, as the laws have it: test_similarity.py checks it.
+OF_PAIRS = {"pair_side"}
+
 CASES: dict[str, list[Case]] = {
     "abs": ABS,
     "add": ADD,
@@ -650,6 +655,7 @@ CASES: dict[str, list[Case]] = {
     "hardsigmoid": GATED,
     "hardswish": GATED,
     "hardtanh": HARDTANH,
+    "hold": HOLD,
     "identity": IDENTITY,
     "interpolate": INTERPOLATE,
     "layer_norm": LAYER_NORM,

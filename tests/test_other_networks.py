@@ -155,3 +155,32 @@ def test_a_wrong_number_of_inputs_is_an_error() -> None:
     explainer = nf.compile(model, (pair, pair))
     with pytest.raises(nf.NaflowError, match="got 1; the model takes 2"):
         explainer(pair)
+
+
+class PaddedPool(nn.Module):
+    """A cell of NASNet: max pool behind a border of minus infinity, beside two convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.left = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, 2, 1)
+        self.last, self.fc = nn.Conv2d(12, 6, 1), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.stem(x)
+        y = F.relu(self.left(x))
+        pooled = F.max_pool2d(F.pad(x, (0, 1, 0, 1), value=float("-inf")), 3, 2)
+        x = torch.cat([y + pooled, y], 1)
+        return self.fc(self.last(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("method", ["naflow", "layercam", "gradcam"])
+def test_border_of_minus_infinity(method: str) -> None:
+    model, x = fill(PaddedPool()).double(), images((3, 12, 12))
+    flow = nf.compile(model, x, method=method)(x)
+    assert "pad" in flow.maps
+    for values in (flow.maps, flow.residual, flow.norm_ratio):
+        for site, value in values.items():
+            assert value.isfinite().all(), site
+    assert not flow.maps["pad"][:, -1].any()
+    assert not flow.maps["pad"][:, :, -1].any()
+    assert flow.maps["pad"].any()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,15 +39,15 @@ def inverse(z: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, 
 
 
 def shift(input: Tensor, pad: tuple[int, ...], mode: str, value: float | None) -> Tensor | None:
-    """c: the constant border."""
-    if mode != "constant" or not value:
+    """c: the constant border; 0 where it is infinite, which no maximum ever picks."""
+    if not has_shift(mode, value):
         return None
     return F.pad(torch.zeros_like(input), pad, value=value)
 
 
 def has_shift(mode: str, value: float | None) -> bool:
     """Whether the border is a constant other than 0."""
-    return mode == "constant" and bool(value)
+    return mode == "constant" and bool(value) and not math.isinf(value or 0.0)
 
 
 def transpose_pad(w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]) -> Tensor:

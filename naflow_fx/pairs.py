@@ -1,0 +1,147 @@
+"""PairExplainer: two images in, two attention flows out: why are they alike?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from naflow_fx.errors import InputError
+from naflow_fx.explainer import Explainer, check_image
+from naflow_fx.flow import AttentionFlow
+from naflow_fx.similarity import Similarity
+
+
+@dataclass(repr=False, eq=False)
+class PairFlow:
+    """The flows of N pairs of images.
+
+    query: the flow of the N queries.  support: that of the supports, N x shots of them, pair by
+    pair.  similarity: [N], the metric's value.  contribution: [N, D], each embedding channel's
+    share of the score (omega, Eq. 18); None where the metric is a callable.
+    """
+
+    query: AttentionFlow
+    support: AttentionFlow
+    similarity: Tensor
+    contribution: Tensor | None
+
+    def __len__(self) -> int:
+        """Number N of pairs."""
+        return int(self.similarity.shape[0])
+
+    def __repr__(self) -> str:
+        """One line: pairs, layers, similarity."""
+        values = ", ".join(f"{v:.3f}" for v in self.similarity[:3].tolist())
+        more = ", ..." if len(self) > 3 else ""
+        shots = len(self.support) // max(len(self), 1)
+        each = f", shots={shots}" if shots > 1 else ""
+        return (f"PairFlow(pairs={len(self)}{each}, layers={len(self.query.maps)}, "
+                f"similarity=[{values}{more}])")  # fmt: skip
+
+    def __getitem__(self, index: int | slice) -> PairFlow:
+        """One pair (N = 1), or a slice of them; IndexError outside of the batch."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"No pair {index} of {len(self)}.")
+            index = slice(index % len(self), index % len(self) + 1)
+        shots = len(self.support) // max(len(self), 1)
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            raise IndexError("A slice of pairs has no step.")
+        shares = self.contribution
+        return PairFlow(
+            self.query[start:stop],
+            self.support[start * shots : stop * shots],
+            self.similarity[start:stop],
+            None if shares is None else shares[start:stop],
+        )
+
+    def cpu(self) -> PairFlow:
+        """The same with all tensors in main memory."""
+        shares = self.contribution
+        return PairFlow(self.query.cpu(), self.support.cpu(), self.similarity.cpu(),
+                        None if shares is None else shares.cpu())  # fmt: skip
+
+
+class PairExplainer(Explainer):
+    """Explains similarities: ``flow = explainer(query, support)``.
+
+    Made by `naflow_fx.compile` with a `Similarity` as target.  The program's signature is
+    ``(query, support)``; what it returns per image holds the queries' rows, then the supports'.
+    """
+
+    def forward(self, query: Any, support: Any = None) -> PairFlow:  # type: ignore[override]
+        """The flows of both images of every pair.
+
+        Args:
+            query: images [N, C, H, W], of the example's size.
+            support: what each is compared with, [N, C, H, W]; [N, shots, C, H, W] where the
+                similarity has several shots.  A batch of one, here or there, serves all pairs.
+
+        Raises:
+            InputError: other shapes, sizes that don't pair up, or a pair whose similarity has no
+                explanation: an embedding of zeros, or orthogonal ones (Eq. 18 divides by 0).
+        """
+        q, s = self._pairs(query, support)
+        with torch.no_grad():
+            result = self.graph_module(q, s)
+        _refuse_zero(result, self._similarity)
+        both, score = self._flow(result), result["score"]
+        return PairFlow(
+            _side(both, slice(len(q)), score),
+            _side(both, slice(len(q), None), score.repeat_interleave(self._similarity.shots)),
+            result["similarity"],
+            result.get("contribution"),
+        )
+
+    @property
+    def _similarity(self) -> Similarity:
+        target = self._job.target
+        assert isinstance(target, Similarity)
+        return target
+
+    def _pairs(self, query: Any, support: Any) -> tuple[Tensor, Tensor]:
+        """Checked, and as many of the one as of the other."""
+        image, dtype = self._shapes[0], self._like().dtype
+        shots = self._similarity.shots
+        if support is None:
+            raise InputError("support: missing; this explainer compares: explainer(query, support)")
+        check_image("query", query, image, dtype)
+        check_image("support", support, (shots, *image) if shots > 1 else image, dtype)
+        count = max(len(query), len(support))
+        if not {len(query), len(support)} <= {1, count} or not count:
+            raise InputError(f"support: got {len(support)} for {len(query)} queries; wanted as "
+                             "many, or one")  # fmt: skip
+        return query.expand(count, *query.shape[1:]), support.expand(count, *support.shape[1:])
+
+
+def _side(flow: AttentionFlow, rows: slice, score: Tensor) -> AttentionFlow:
+    """One side's rows of everything that a flow holds per image."""
+    per_image = ("maps", "residual", "norm_ratio", "bpfm", "importance")
+    values = {name: getattr(flow, name) for name in per_image}
+    parts = {
+        name: type(value)((site, x[rows]) for site, x in value.items())
+        for name, value in values.items()
+    }
+    output = tree_map(lambda x: x[rows] if isinstance(x, Tensor) else x, flow.output)
+    return replace(flow, **parts, output=output, score=score)
+
+
+def _refuse_zero(result: dict[str, Any], target: Similarity) -> None:
+    """InputError where Eq. 18's denominator is 0, or not a number."""
+    if target.metric != "cosine":
+        return
+    similarity = result["similarity"]
+    bad = (~result["score"].isfinite() | ~similarity.isfinite()).nonzero().flatten().tolist()
+    if not bad:
+        return
+    zero = not bool(similarity[bad[0]].isfinite())
+    why = "an embedding is all zero or not finite" if zero else "the embeddings are orthogonal"
+    raise InputError(
+        f"pairs {bad[:8]}: {why}, so their cosine similarity is "
+        f"{'not defined' if zero else '0'} and no channel contributes to it (Eq. 18 divides by 0)"
+    )

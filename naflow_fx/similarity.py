@@ -1,0 +1,58 @@
+"""Similarity: the target of models without a class score (METHOD section 6, Eqs. 17 to 21)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from naflow_fx.errors import TargetError
+
+Metric = Literal["cosine", "dot", "euclidean"]
+Pool = Literal["flatten", "mean"]
+PENULTIMATE = "penultimate"
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Why are two images alike?  ``nf.compile(encoder, example, target=nf.Similarity())``.
+
+    Both images pass through the same encoder; the score is a similarity of their embeddings
+    ``v_Q`` and ``v_S``, and each image's importance holds the other's embedding constant.  A final
+    L2 normalisation of the encoder is recognised and its norm held constant: through it the
+    gradient would be orthogonal to the embedding.
+
+    Attributes:
+        metric: "cosine": the sum of ``omega_d = vQ_d vS_d / |sum_d vQ_d vS_d|`` (Eqs. 17, 18),
+            +1 or -1, its denominator held constant (differentiated, the importance would be 0);
+            "dot": the sum of ``vQ_d vS_d``; "euclidean": minus the squared distance; or a
+            callable of two embeddings [N, D] that gives [N], without control flow on tensors.
+        pool: of an encoder that returns a feature map [N, C, ...space]: "flatten", or the "mean"
+            over space.  Embeddings [N, D] stay as they are.
+        at: where the embedding is: None, the encoder's output; the name of a call site, as
+            torchvision's feature extraction names it; or "penultimate", what the last fully
+            connected layer of a classifier reads.
+        shots: support images per query; their embeddings are averaged (few-shot learning).
+    """
+
+    metric: Metric | Callable[[Tensor, Tensor], Tensor] = "cosine"
+    pool: Pool = "flatten"
+    at: str | None = None
+    shots: int = 1
+
+    def __post_init__(self) -> None:
+        """TargetError: a value that does not exist."""
+        if not callable(self.metric) and self.metric not in get_args(Metric):
+            raise TargetError(f"Similarity: metric={self.metric!r}; wanted one of "
+                              f"{', '.join(get_args(Metric))}, or a callable")  # fmt: skip
+        if self.pool not in get_args(Pool):
+            raise TargetError(f"Similarity: pool={self.pool!r}; wanted flatten or mean")
+        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 1:
+            raise TargetError(f"Similarity: shots={self.shots!r}; wanted 1 or more")
+
+    @property
+    def rows(self) -> int:
+        """Images that one pair takes in the encoder's batch: the query and its supports."""
+        return 1 + self.shots

@@ -1,0 +1,161 @@
+"""What is explained of a pair of images: embeddings, metrics (METHOD section 6)."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import fx
+
+from naflow_fx import keys
+from naflow_fx.errors import TargetError
+from naflow_fx.passes import _graph
+from naflow_fx.rules import TABLE, hold, pair_side
+from naflow_fx.similarity import PENULTIMATE, Similarity
+
+_DIVISIONS = {operator.truediv, torch.div, torch.true_divide, "div", "true_divide",
+              torch.ops.aten.div.Tensor}  # fmt: skip
+_OF_A_NORM = {
+    "sum", "pow", "norm", "square", "sqrt", "clamp", "clamp_min", "add", "expand", "expand_as",
+    "vector_norm", "linalg_vector_norm", "linalg_norm", "maximum", "unsqueeze", "mul", "view_as",
+}  # fmt: skip
+
+
+def embedding(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
+    """v, [B, D]: what is compared of each image.
+
+    Raises:
+        TargetError: there is no such embedding.
+    """
+    return _flat(gm.graph, _hold_norm(gm.graph, _found(gm, result, target)), target)
+
+
+def pair_embeddings(gm: fx.GraphModule, result: Any, target: Similarity) -> list[fx.Node]:
+    """v_Q and v_S, [N, D], of an encoder whose batch holds N queries, then N x shots supports."""
+    both = embedding(gm, result, target)
+    return [
+        gm.graph.call_function(pair_side.forward, (both, support, target.shots))
+        for support in (False, True)
+    ]
+
+
+def _found(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
+    if target.at is None:
+        if isinstance(result, fx.Node):
+            return result
+        raise TargetError(f"Similarity: the encoder returns a {type(result).__name__}, not one "
+                          "embedding; name the call site that holds it, at=...")  # fmt: skip
+    if target.at == PENULTIMATE:
+        for node in reversed(gm.graph.nodes):
+            if _rule_name(gm, node) == "linear":
+                read: fx.Node = node.all_input_nodes[0]
+                return read
+        raise TargetError(
+            "Similarity: the model has no fully connected layer, so at='penultimate' names "
+            "nothing; name the call site of the embedding, at=..."
+        )
+    sites: dict[str, fx.Node] = {
+        str(n.meta.get(keys.SITE)): n for n in gm.graph.nodes if n.op != "output"
+    }
+    if target.at not in sites:
+        close = difflib.get_close_matches(target.at, sites, 3, 0.4)
+        raise TargetError(f"Similarity: no call site is named {target.at!r}"
+                          + (f".  Did you mean: {', '.join(close)}?" if close else ""))  # fmt: skip
+    return sites[target.at]
+
+
+def _rule_name(gm: fx.GraphModule, node: fx.Node) -> str | None:
+    if node.op == "call_module":
+        kind = type(_graph.attribute(gm, str(node.target)))
+        found = next((TABLE.modules[c] for c in kind.__mro__ if c in TABLE.modules), None)
+    else:
+        found = TABLE.targets.get(node.target)
+    return found[0].name if found else None
+
+
+def _hold_norm(graph: fx.Graph, node: fx.Node) -> fx.Node:
+    """``v / hold(||v||)`` for a final ``v / ||v||``, however it is written; else the node."""
+    if node.target is F.normalize:
+        v = node.args[0]
+        ord, dim, eps = (
+            node.kwargs.get(name, node.args[i] if len(node.args) > i else default)
+            for i, (name, default) in enumerate((("p", 2.0), ("dim", 1), ("eps", 1e-12)), 1)
+        )
+        norm = graph.call_function(torch.linalg.vector_norm, (v, ord, dim, True))
+        norm = graph.call_function(torch.clamp, (norm,), {"min": eps})
+    elif node.target in _DIVISIONS and len(node.args) == 2 and _is_norm_of(*node.args):
+        v, norm = node.args  # type: ignore[assignment]
+    else:
+        return node
+    return graph.call_function(operator.truediv, (v, graph.call_function(hold.forward, (norm,))))
+
+
+def _is_norm_of(v: Any, norm: Any) -> bool:
+    """Whether `norm` is made of `v` alone, by a sum or norm and what goes with it."""
+    if not isinstance(v, fx.Node) or not isinstance(norm, fx.Node):
+        return False
+    made = list(_between(v, norm))
+    names = {_operator(node) for node in made}
+    reduces = any("sum" in name or "norm" in name for name in names)
+    reached = any(v in node.all_input_nodes for node in made)
+    return reached and reduces and names <= _OF_A_NORM
+
+
+def _between(v: fx.Node, end: fx.Node) -> Iterator[fx.Node]:
+    """The nodes that `end` is made of, back to `v`."""
+    seen, todo = {v}, [end]
+    while todo:
+        node = todo.pop()
+        if node not in seen:
+            seen.add(node)
+            todo += node.all_input_nodes
+            yield node
+
+
+def _operator(node: fx.Node) -> str:
+    name = node.target if isinstance(node.target, str) else node.target.__name__
+    return str(name).split(".")[0].strip("_")
+
+
+def _flat(graph: fx.Graph, v: fx.Node, target: Similarity) -> fx.Node:
+    """[B, D] of an embedding of any rank."""
+    if target.pool == "flatten":
+        return graph.call_function(torch.flatten, (v, 1))
+    columns = graph.call_method("unsqueeze", (v, -1))  # [B, D] has a space of one pixel
+    return graph.call_function(torch.mean, (graph.call_function(torch.flatten, (columns, 2)), 2))
+
+
+def _cosine(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
+    call = graph.call_function
+    product = call(torch.mul, (q, s))
+    total = call(torch.sum, (product, 1, True))
+    held = call(hold.forward, (call(torch.abs, (total,)),))
+    omega = call(torch.div, (product, held))
+    lengths = [call(torch.linalg.vector_norm, (x, 2, 1, False)) for x in (q, s)]
+    dot = call(torch.sum, (product, 1))
+    return {
+        "score": call(torch.sum, (omega, 1)),
+        "similarity": call(torch.div, (dot, call(torch.mul, tuple(lengths)))),
+        "contribution": omega,
+    }
+
+
+def _dot(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
+    product = graph.call_function(torch.mul, (q, s))
+    score = graph.call_function(torch.sum, (product, 1))
+    return {"score": score, "similarity": score, "contribution": product}
+
+
+def _euclidean(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
+    call = graph.call_function
+    difference = call(torch.sub, (q, s))
+    product = call(torch.neg, (call(torch.mul, (difference, difference)),))
+    score = call(torch.sum, (product, 1))
+    return {"score": score, "similarity": score, "contribution": product}
+
+
+METRICS = {"cosine": _cosine, "dot": _dot, "euclidean": _euclidean}

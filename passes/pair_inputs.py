@@ -1,0 +1,29 @@
+"""pair_inputs: a program of one batch becomes one of queries and supports."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from naflow_fx.passes import _graph
+from naflow_fx.similarity import Similarity
+
+
+def pair_inputs(gm: fx.GraphModule, target: Similarity) -> fx.GraphModule:
+    """The input [N (1 + shots), ...] becomes ``query`` [N, ...] and ``support``.
+
+    ``support`` is [N, ...], or [N, shots, ...] where there are several shots.  What the program
+    returns per image keeps the one batch: the queries' rows, then the supports'.
+    """
+    new = _graph.copy(gm)
+    images = next(node for node in new.graph.nodes if node.op == "placeholder")
+    with new.graph.inserting_before(images):
+        query, support = (new.graph.placeholder(name) for name in ("query", "support"))
+        rows = support
+        if target.shots > 1:
+            rows = new.graph.call_function(torch.flatten, (support, 0, 1))
+        batch = new.graph.call_function(torch.cat, ([query, rows],))
+    batch.meta = dict(images.meta)
+    images.replace_all_uses_with(batch)
+    new.graph.erase_node(images)
+    return _graph.rebuild(new, new.graph)
