@@ -6,6 +6,7 @@ c become graphs of `linear`, `transpose` and `shift` calls.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -65,6 +66,9 @@ class AffineMap:
     def _offset(self) -> fx.GraphModule | None:
         graph, z, lookup = self._start("z")
         values: dict[fx.Node, Any] = {self.entry: None}
+        if any(_merges_batch(node) for node in self.nodes):  # then c's rows are not z's
+            shape = self.entry.meta[keys.SHAPE]
+            values[self.entry] = graph.call_function(spread, (0.0, z, shape))
         emit_affine(graph, self.nodes, values, self.names, lookup, shifts=True, like=z)
         if values[self.exit] is None:
             return None
@@ -127,6 +131,13 @@ def has_shift(node: fx.Node) -> bool:
         return rule.shift is not None
     offered = _graph.state(node, {})
     return bool(rule.has_shift(**{name: offered[name] for name in parameters(rule.has_shift)}))
+
+
+def _merges_batch(node: fx.Node) -> bool:
+    """Whether a reshape puts other dimensions into the batch, or takes them out again."""
+    before = _graph.state(node, {}).get("input_shape", ())
+    after = node.meta[keys.SHAPE]
+    return _rule(node).name == "reshape" and math.prod(before[1:]) != math.prod(after[1:])
 
 
 def _emit(

@@ -184,3 +184,32 @@ def test_border_of_minus_infinity(method: str) -> None:
     assert not flow.maps["pad"][:, -1].any()
     assert not flow.maps["pad"][:, :, -1].any()
     assert flow.maps["pad"].any()
+
+
+class Frames(nn.Module):
+    """Two frames per sample, [N, 6, H, W], through one network as one batch, inside a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.bn, self.fc = nn.Conv2d(3, 3, 3, padding=1), nn.BatchNorm2d(3), head(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        frames = x.reshape(-1, 3, *x.shape[2:])
+        y = F.relu(self.bn(self.conv(frames)))
+        return self.fc(x + y.reshape(x.shape))
+
+
+def head(inputs: int, outputs: int) -> nn.Module:
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, outputs))
+
+
+def test_frames_merged_into_the_batch() -> None:
+    """c of the region is one number per channel, of N x 2 rows, where its output has N."""
+    model, x = fill(Frames()).double(), images((6, 8, 8))
+    explainer = nf.compile(model, x, inverse=nf.Inverse(damping=1e-12, steps=200), keep="bpfm")
+    flow = explainer(x)
+    assert flow.residual["x"].max() < 1e-6  # the region's map can be inverted
+    assert relative_error(flow.bpfm["x"], x) < 1e-5  # and that gives back what came in
+    for i in range(2):
+        alone = explainer(x[i : i + 1])
+        assert relative_error(alone.maps["x"], flow.maps["x"][i : i + 1]) < 1e-6
