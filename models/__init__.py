@@ -1,4 +1,4 @@
-"""Models by name: the bundled one, and torchvision's convolutional classifiers.
+"""Models by name: the bundled one, those of the paper, torchvision's convolutional classifiers.
 
 A model file has two functions: `card(name, weights)`, its facts, and
 `build(name, weights, **options)`, the network in eval mode, random or with its public
@@ -19,13 +19,33 @@ from torch import nn
 
 from naflow_fx.errors import ModelError
 from naflow_fx.models.card import ModelCard
-from naflow_fx.models.checkpoint import load_checkpoint
+from naflow_fx.models.checkpoint import Checkpoint, load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.models.unpickle import Inert
 
-__all__ = ["ModelCard", "Preprocessing", "build", "card", "load_checkpoint", "names"]
+__all__ = [
+    "Checkpoint",
+    "Inert",
+    "ModelCard",
+    "Preprocessing",
+    "build",
+    "card",
+    "load_checkpoint",
+    "names",
+]
 
 # Model name -> the file of this package that builds it; every other name is torchvision's.
-FILES = {"efficientnet_lite0": "efficientnet_lite0"}
+# The paper's nine are these without the first, and torchvision's resnet18 and resnet50.
+FILES = {
+    "efficientnet_lite0": "efficientnet_lite0",
+    "resnet50_cbam": "resnet_attention",
+    "resnet50_bam": "resnet_attention",
+    "resnet18_npid": "resnet_embedding",
+    "resnet50_npid": "resnet_embedding",
+    "conv64f": "few_shot_encoders",
+    "conv4net": "few_shot_encoders",
+    "resnet50_ms": "resnet_embedding",
+}
 
 
 class ModelFile(Protocol):
@@ -39,10 +59,10 @@ class ModelFile(Protocol):
 
 
 def names() -> list[str]:
-    """Every name that `build` takes: this package's models, then torchvision's, each sorted."""
+    """Every name that `build` takes: those of FILES in its order, then torchvision's, sorted."""
     from naflow_fx.models import torchvision_zoo
 
-    return sorted(FILES) + [name for name in torchvision_zoo.names() if name not in FILES]
+    return list(FILES) + [name for name in torchvision_zoo.names() if name not in FILES]
 
 
 def card(name: str, weights: str | PathLike[str] | None = None) -> ModelCard:
@@ -76,7 +96,8 @@ def build(
         if chosen is None:
             return file.build(name, **options)
         if chosen in public or chosen == "DEFAULT":
-            return file.build(name, _public(name, fspath(chosen), public), **options)
+            weights = _public(file.card(name), fspath(chosen))
+            return file.build(name, weights, **options)
         _check_file(name, chosen, public)
         model = file.build(name, **options)
     except (TypeError, ValueError) as error:  # what constructors raise on options
@@ -95,11 +116,14 @@ def _file(name: str) -> ModelFile:
     return cast(ModelFile, module)
 
 
-def _public(name: str, weights: str, public: tuple[str, ...]) -> str:
-    """The weights' own name: the first of `public` for "DEFAULT"."""
-    if not public:
-        raise ModelError(f"{name}: no public weights; give the path of a checkpoint")
-    return public[0] if weights == "DEFAULT" else weights
+def _public(card: ModelCard, weights: str) -> str:
+    """The weights' own name: the card's first for "DEFAULT"."""
+    if not card.weights:
+        where = f" ({card.checkpoint})" if card.checkpoint else ""
+        raise ModelError(
+            f"{card.name}: no weights that can be fetched{where}; give the path of a checkpoint"
+        )
+    return card.weights[0] if weights == "DEFAULT" else weights
 
 
 def _check_file(name: str, weights: str | PathLike[str], public: tuple[str, ...]) -> None:

@@ -1,24 +1,51 @@
-"""Reading checkpoint files: state dicts, plain or wrapped, into a model, strictly."""
+"""Loading checkpoint files: state dicts, plain or wrapped, into a model, strictly."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import warnings
 from collections.abc import Callable, Mapping
-from os import PathLike
+from dataclasses import dataclass, field
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError
+from naflow_fx.models.unpickle import Inert, read
 
 # Where training scripts put the state dict, and what wrapped models put before every key.
 WRAPPERS = ("state_dict", "model_sd", "model")
 PREFIXES = ("module.", "_orig_mod.")
+# A few-shot learner holds its network as `encoder`, beside these of its own.
+ENCODER, HEADS = "encoder.", ("temp", "classifier.")
 OPTIONAL = "num_batches_tracked"  # a counter of batch norm, absent from files before 2018
 SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds beside the model's weights.
+
+    `path`: the file. `loaded`: the model's keys that were in it. `extras`: everything else by its
+    name in the file, as tensors, plain containers, numbers and strings (`epoch`, `optimizer`, a
+    few-shot learner's `temp`), and `Inert` records of objects of other classes.
+    """
+
+    path: str
+    loaded: tuple[str, ...]
+    extras: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def memory_bank(self) -> Tensor | None:
+        """NPID's embeddings of its training images, [images, dimension]; None if there are none.
+
+        Images are in the order of torchvision's ImageFolder.
+        """
+        for value in self.extras.values():
+            tensors = dict(value.tensors()) if isinstance(value, Inert) else {}
+            if "memory" in tensors and tensors["memory"].dim() == 2:
+                return tensors["memory"]
+        return None
 
 
 def load_checkpoint(
@@ -26,58 +53,55 @@ def load_checkpoint(
     path: str | PathLike[str],
     *,
     rename: Callable[[str], str] = str,
-) -> None:
+) -> Checkpoint:
     """Copy the tensors of the checkpoint file `path` into `model`, every one or none.
 
-    Accepts what `torch.save` wrote: a state dict, or a dict that holds one under `state_dict`,
-    `model` or `model_sd`; a `module.` before every key is removed, then each key is passed through
-    `rename`. Only tensors and plain containers are unpickled, so that a file cannot run code.
+    Accepts what `torch.save` wrote, in its older format, too, and from Python 2: a state dict, or
+    a dict that holds one under `state_dict`, `model` or `model_sd`. A `module.` before every key is
+    removed; where the keys are those of a few-shot learner whose `encoder` is `model`, so is
+    `encoder.`, and `temp` and `classifier.*` are extras. Then each key is passed through `rename`.
+    Batch norm's `num_batches_tracked` may be absent.
+
+    No file can run code: only tensors and plain containers are built (see `unpickle.py`).
+
+    Returns what else was in the file, such as the epoch and NPID's memory bank.
     Raises ModelError, and leaves the model as it was, if the file is missing, damaged, no
     checkpoint, or of another network.
     """
-    state = _state_dict(_read(path), path)
+    state, extras = _state_dict(read(path), path)
     own = model.state_dict()
     for prefix in PREFIXES:
         while not own.keys() & state.keys() and all(key.startswith(prefix) for key in state):
             state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state, head = _encoder_alone(own, state)
     state = {rename(key): value for key, value in state.items()}
     _check_fits(type(model).__name__, own, state, path)
     own.update(state)  # absent counters stay as they are, and so do the versions of its modules
     model.load_state_dict(own)
+    return Checkpoint(fspath(path), tuple(state), {**extras, **head})
 
 
-def _read(path: str | PathLike[str]) -> Any:
-    """What the file holds, on the CPU; ModelError in one line if it cannot be read."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # "looks like a TorchScript archive"
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise ModelError(f"no checkpoint file at {path}") from error
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except Exception as error:  # a damaged file makes the reader raise nearly anything
-        raise ModelError(f"{path}: {_refusal(error)}") from error
+def _state_dict(
+    content: Any, path: str | PathLike[str]
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The state dict in a checkpoint's content, unwrapped, and what was beside it.
 
-
-def _refusal(error: Exception) -> str:
-    """One line on a file that the tensors-only reader refused."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    if isinstance(error, pickle.UnpicklingError) and found:
-        return (
-            f"holds a Python object ({found[1]}), and only tensors are read; "
-            "save it again with torch.save(model.state_dict(), path)"
-        )
-    return "not a complete checkpoint of torch.save; damaged, cut short, or of another format"
-
-
-def _state_dict(content: Any, path: str | PathLike[str]) -> dict[str, Tensor]:
-    """The state dict in a checkpoint's content, unwrapped; ModelError if there is none."""
+    Raises ModelError if there is none.
+    """
     wrapped = content
+    extras: dict[str, Any] = {}
     while isinstance(wrapped, Mapping):
         if wrapped and all(_is_entry(key, value) for key, value in wrapped.items()):
-            return dict(wrapped)
-        wrapped = next((wrapped[k] for k in WRAPPERS if isinstance(wrapped.get(k), Mapping)), None)
+            return dict(wrapped), extras
+        wrapper = next((w for w in WRAPPERS if isinstance(wrapped.get(w), Mapping)), None)
+        extras |= {str(key): value for key, value in wrapped.items() if key != wrapper}
+        wrapped = None if wrapper is None else wrapped[wrapper]
+    objects = [c for c in [content, *extras.values()] if isinstance(c, Inert)]
+    if objects:
+        raise ModelError(
+            f"{path}: holds a Python object ({objects[0].name}) instead of a state dict; "
+            "save it again with torch.save(model.state_dict(), path)"
+        )
     what = f"keys {', '.join(map(str, content))}"[:80] if isinstance(content, Mapping) else ""
     raise ModelError(
         f"{path}: no state dict in it ({what or type(content).__name__}); looked at the top and "
@@ -89,10 +113,25 @@ def _is_entry(key: object, value: object) -> bool:
     return isinstance(key, str) and isinstance(value, Tensor)
 
 
+def _encoder_alone(
+    own: Mapping[str, Tensor], state: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """A few-shot learner's encoder under its own keys, and the rest; else `state` and nothing.
+
+    It is one if no key fits, all fit without `encoder.`, and what is left is a known head.
+    """
+    inner = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
+    rest = {k: v for k, v in state.items() if not k.startswith(ENCODER)}
+    known = all(key.startswith(HEADS) for key in rest)
+    if own.keys() & state.keys() or not own.keys() & inner.keys() or not known:
+        return state, {}
+    return inner, rest
+
+
 def _check_fits(
     model: str, own: Mapping[str, Tensor], state: Mapping[str, Tensor], path: str | PathLike[str]
 ) -> None:
-    """Nothing if every key and shape agrees; else a ModelError that lists the differences."""
+    """Nothing if every key, shape and kind agrees; else a ModelError that lists the differences."""
     missing = [k for k in own if k not in state and not k.endswith(OPTIONAL)]
     unexpected = [k for k in state if k not in own]
     misshaped = [
@@ -100,11 +139,26 @@ def _check_fits(
         for k in own
         if k in state and state[k].shape != own[k].shape
     ]
-    groups = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped}
+    strange = [f"{k} is {_kind(state[k])}" for k in own if k in state and _kind(state[k])]
+    groups = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": misshaped,
+        "not of plain numbers": strange,
+    }
     lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in groups.items() if keys]
     if lines:
         head = f"{path}: the checkpoint of another network, not of {model} ({len(own)} tensors)"
         raise ModelError("\n".join([head, *lines]))
+
+
+def _kind(tensor: Tensor) -> str:
+    """What keeps a tensor from being copied into a weight; empty for an ordinary one."""
+    if tensor.layout != torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    if tensor.is_meta:
+        return "without numbers (meta)"
+    return "quantized" if tensor.is_quantized else "complex" if tensor.is_complex() else ""
 
 
 def _first(keys: list[str]) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 
 import torch
+from rich.table import Table
 from rich.text import Text
 
 from naflow_fx import models as zoo
 from naflow_fx.cli.setup import compile_model
 from naflow_fx.cli.tables import console, plain_table
+from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
 
@@ -22,17 +24,33 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def models() -> None:
-    """Print every model's name, public weights (best first) and input, by origin of the weights."""
+    """Print every model's name, weights, input and licence, by where the weights come from."""
     out = console()
     cards = [zoo.card(name) for name in zoo.names()]
     for source in dict.fromkeys(card.weights_source for card in cards):
-        table = plain_table("name", "public weights", "input")
-        for card in cards:
-            if card.weights_source == source:
-                weights = ", ".join(card.weights) or "none"
-                table.add_row(card.name, weights, input_text(card.preprocessing))
-        out.print(Text(f"weights: {source}", style="bold"))
-        out.print(table)
+        group = [card for card in cards if card.weights_source == source]
+        licences = {card.licence for card in group}
+        heading = f"weights: {source}" + (f"; {licences.pop()}" if len(licences) == 1 else "")
+        out.print(Text(heading, style="bold"))
+        out.print(_by_hand(group) if group[0].checkpoint else _by_name(group))
+
+
+def _by_name(cards: list[ModelCard]) -> Table:
+    """Models whose public weights have names, best first."""
+    table = plain_table("name", "public weights", "input")
+    for card in cards:
+        weights = ", ".join(card.weights) or "none"
+        table.add_row(card.name, weights, input_text(card.preprocessing))
+    return table
+
+
+def _by_hand(cards: list[ModelCard]) -> Table:
+    """Models whose checkpoint files, where there are any, are to be had elsewhere."""
+    table = plain_table("name", "public checkpoint", "input", "output", "repository's licence")
+    for card in cards:
+        row = (card.checkpoint, input_text(card.preprocessing), card.output, card.licence)
+        table.add_row(card.name, *row)
+    return table
 
 
 def input_text(preprocessing: Preprocessing) -> str:
