@@ -152,8 +152,8 @@ class InertUnpickler(pickle.Unpickler):
         dotted = f"{module}.{name}"
         if dotted in BUILT:
             return Call(BUILT[dotted])
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-            return getattr(torch, name)
+        if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
+            return vars(torch)[name]  # not getattr: that may import a part of torch
         if dotted not in self._stubs:
             body = {"__slots__": (), "__module__": "inert", "name": dotted}
             self._stubs[dotted] = type("Stub", (Inert,), body)

@@ -68,7 +68,10 @@ PURE: Any = vars(pickle)["_Pickler"]  # written in Python, so that its methods c
 
 
 class Python2Pickler(PURE):  # type: ignore[misc]
-    """Protocol 2 with every string as bytes, as Python 2's pickle wrote its str."""
+    """Protocol 2 with every string as bytes, as Python 2's pickle wrote its str.
+
+    Tensors are built by the function that PyTorch 0.3 had for it.
+    """
 
     dispatch = dict(PURE.dispatch)
 
@@ -78,6 +81,13 @@ class Python2Pickler(PURE):  # type: ignore[misc]
         self.memoize(text)
 
     dispatch[str] = save_text
+
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is not Tensor:
+            return NotImplemented
+        function, args = value.__reduce_ex__(2)  # type: ignore[no-untyped-call]
+        assert function is torch._utils._rebuild_tensor_v2
+        return torch._utils._rebuild_tensor, args[:4]
 
 
 def python2_dump(value: Any, file: Any, protocol: int) -> None:
@@ -145,6 +155,14 @@ def test_npids_file_gives_weights_and_memory_bank(way: str, nce: Any, tmp_path: 
     assert not any(tensor.requires_grad for _, tensor in bank.tensors())
     assert torch.equal(bank.state["multinomial"].state["prob"], torch.ones(7))
     assert "gone_lib" not in sys.modules
+
+
+def test_the_emulated_file_looks_like_python_2s(tmp_path: Path) -> None:
+    path = tmp_path / "old.pth"
+    torch.save(state_of(tiny()), path, **WAYS["Python 2"])
+    written = path.read_bytes()
+    assert b"T\x08\x00\x00\x000.weight" in written and b"X\x08\x00\x00\x000.weight" not in written
+    assert b"_rebuild_tensor\n" in written and b"_rebuild_tensor_v2" not in written
 
 
 @pytest.mark.parametrize("way", WAYS)
