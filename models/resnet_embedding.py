@@ -36,7 +36,7 @@ def card(name: str, weights: str | None = None) -> ModelCard:
         weights_source=BY_HAND,
         preprocessing=Preprocessing() if npid else Preprocessing(resize=256, crop=227),
         num_classes=0,
-        licence="none stated" if npid else "CC BY-NC: not for commercial use",
+        licence="none stated" if npid else "CC BY-NC",
         output="128 numbers, length 1" if npid else "512 numbers, length 1",
         checkpoint=(
             "from github.com/zhirongw/lemniscate.pytorch (its links were reported dead in 2023)"

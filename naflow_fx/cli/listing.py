@@ -32,7 +32,8 @@ def models() -> None:
         licences = {card.licence for card in group}
         heading = f"weights: {source}" + (f"; {licences.pop()}" if len(licences) == 1 else "")
         out.print(Text(heading, style="bold"))
-        out.print(_by_hand(group) if group[0].checkpoint else _by_name(group))
+        for table in _by_hand(group) if group[0].checkpoint else [_by_name(group)]:
+            out.print(table)
 
 
 def _by_name(cards: list[ModelCard]) -> Table:
@@ -44,13 +45,14 @@ def _by_name(cards: list[ModelCard]) -> Table:
     return table
 
 
-def _by_hand(cards: list[ModelCard]) -> Table:
-    """Models whose checkpoint files, where there are any, are to be had elsewhere."""
-    table = plain_table("name", "public checkpoint", "input", "output", "repository's licence")
+def _by_hand(cards: list[ModelCard]) -> list[Table]:
+    """Models whose checkpoint files, where there are any, are to be had elsewhere; two tables."""
+    facts = plain_table("name", "output", "input", "repository's licence")
+    places = plain_table("name", "public checkpoint")
     for card in cards:
-        row = (card.checkpoint, input_text(card.preprocessing), card.output, card.licence)
-        table.add_row(card.name, *row)
-    return table
+        facts.add_row(card.name, card.output, input_text(card.preprocessing), card.licence)
+        places.add_row(card.name, card.checkpoint)
+    return [facts, places]
 
 
 def input_text(preprocessing: Preprocessing) -> str:
