@@ -37,6 +37,10 @@ class RuleError(NaflowError):
     """A rule is malformed, or claims an operator that another rule has."""
 
 
+class ArtefactError(NaflowError):
+    """An artefact can't be written or read: an operator, an extra, a compiler or a file."""
+
+
 class FlowError(NaflowError):
     """An argument of a result's method (overlay, save, upsampled) does not fit."""
 

@@ -6,7 +6,8 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,6 +20,9 @@ from naflow_fx.job import Job
 from naflow_fx.options import Options
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
+
+if TYPE_CHECKING:
+    from naflow_fx.artefacts import Kind
 
 Build = Callable[[Job], fx.GraphModule]
 Images = Tensor | Sequence[Tensor]
@@ -85,6 +89,61 @@ class Explainer(nn.Module):
         """The same as calling the explainer, under the name that captum's users know."""
         flow: AttentionFlow = self(inputs, target)
         return flow
+
+    def compiled(self, mode: str | None = None) -> Explainer:
+        """The same explainer, its program compiled whole by torch.compile when first called.
+
+        Args:
+            mode: of torch.compile: None, "reduce-overhead" (CUDA graphs), "max-autotune".
+        """
+        from naflow_fx.artefacts.compiled import CompiledBuild
+
+        made = CompiledBuild(self._build, mode)
+        return type(self)(made.compile(self.graph_module), self._job, made)
+
+    def export(self, path: str | Path, **facts: Any) -> Path:
+        """Writes a .pt2 of torch.export, any batch size; it runs without this package.
+
+        Its signature is ``(image, target: int64 [N], -1: predicted) -> {"output", "score",
+        "maps": {call site: [N, H, W]}, ...}``; without ``target`` where one was compiled in,
+        ``(query, support)`` for a similarity.
+
+        Args:
+            path: ends in .pt2; its folder is made.
+            facts: what the file is to tell: ``preprocessing=`` (a `models.Preprocessing`),
+                ``class_names=`` and ``info=`` (a mapping of plain data).
+
+        Raises:
+            ArtefactError: torch.export refuses.  OSError: nothing is written.
+        """
+        return self._write("pt2", path, facts)
+
+    def package(self, path: str | Path, **facts: Any) -> Path:
+        """Writes an AOTInductor package for this explainer's device, for Python and C++.
+
+        Signature and arguments are those of `export`.
+
+        Raises:
+            ArtefactError: no C++ compiler, or it can't be compiled.  OSError: nothing is written.
+        """
+        return self._write("aoti", path, facts)
+
+    def to_onnx(self, path: str | Path, **facts: Any) -> Path:
+        """Writes an ONNX model, its outputs named ``maps.layer1.0.conv1`` and the like.
+
+        Signature and arguments are those of `export`; path ends in .onnx.  Needs the extra
+        ``naflow-fx[onnx]``.
+
+        Raises:
+            ArtefactError: ONNX can't express an operator, which it names, or packages are
+                missing.  OSError: nothing is written.
+        """
+        return self._write("onnx", path, facts)
+
+    def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
+        from naflow_fx.artefacts import write
+
+        return write(kind, path, self.graph_module, self._job, self._like(), **facts)
 
     def inspect(self) -> Inspection:
         """The table of the program: forward node, captures, inverse, importance; print it."""

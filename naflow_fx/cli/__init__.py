@@ -1,4 +1,4 @@
-"""The command line `naflow-fx`: explain photos, inspect the generated graph, list models."""
+"""The command line `naflow-fx`: explain photos, inspect the graph, export it, list models."""
 
 from __future__ import annotations
 

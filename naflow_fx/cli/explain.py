@@ -25,13 +25,14 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from naflow_fx import models
-from naflow_fx.cli.setup import choose, compile_model, open_device
+from naflow_fx.artefacts.artefact import Artefact
+from naflow_fx.cli.setup import open_device
+from naflow_fx.cli.source import Source, open_source
 from naflow_fx.cli.tables import print_flow
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow_save import staging
-from naflow_fx.models.preprocess import Preprocessing, class_index, class_names, open_photo
+from naflow_fx.models.preprocess import Preprocessing, open_photo
 
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
@@ -42,46 +43,43 @@ def explain(args: argparse.Namespace) -> None:
     places = _places(photos, Path(args.out))
     for photo in photos:
         open_photo(photo)
-    preprocessing = models.card(args.model, args.weights).preprocessing
-    target = None if args.target is None else class_index(args.target)
+    source = open_source(args)
+    target = source.target(args.target)
     device = open_device(args.device)
-    choose(args)
     for place in places:
         _check_writable(place)
-    with _progress(count=False) as bar:
-        bar.add_task(f"compiling {args.model}", total=None)
-        with _news_aside():
-            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-        example = preprocessing(open_photo(photos[0]))[None].to(device)
-        explainer = compile_model(model.to(device), example, args)
+    with progress(count=False) as bar, news_aside():
+        bar.add_task(f"preparing {args.artefact or args.model}", total=None)
+        example = source.preprocessing(open_photo(photos[0]))[None].to(device)
+        explainer = source.make(example)
     for photo, place in zip(photos, places, strict=True):
-        flow = _explain_one(photo, place, explainer, preprocessing, target, args)
-        print_flow(flow, _shown(photo), place, class_names())
+        flow = _explain_one(photo, place, explainer, source, target, args)
+        print_flow(flow, _shown(photo), place, source.class_names)
 
 
 def _explain_one(
     photo: Path,
     place: Path,
-    explainer: Explainer,
-    preprocessing: Preprocessing,
+    explainer: Explainer | Artefact,
+    source: Source,
     target: int | None,
     args: argparse.Namespace,
 ) -> AttentionFlow:
     """Explain one photo and save its pictures; gives the flow, in main memory."""
-    with _progress() as bar:
+    with progress() as bar:
         task = bar.add_task(_shown(photo), total=len(explainer.layers) + 1)
         image = open_photo(photo)
-        tensor = preprocessing(image)[None].to(open_device(args.device))
+        tensor = source.preprocessing(image)[None].to(open_device(args.device))
         flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
         bar.advance(task)
         flow.save(
             place,
-            [seen(preprocessing, image)],
+            [seen(source.preprocessing, image)],
             alpha=args.alpha,
             colormap=args.colormap,
             title=_shown(photo),
-            class_names=class_names(),
-            info=_facts(photo, image, args),
+            class_names=source.class_names,
+            info=_facts(photo, image, source, args),
             on_picture=lambda name: bar.advance(task),
         )
     return flow
@@ -104,13 +102,14 @@ def _shown(photo: Path) -> str:
     return os.fsencode(photo.name).decode("utf-8", "replace")
 
 
-def _facts(photo: Path, image: Image.Image, args: argparse.Namespace) -> dict[str, Any]:
+def _facts(
+    photo: Path, image: Image.Image, source: Source, args: argparse.Namespace
+) -> dict[str, Any]:
     """What flow.json says of the photo and the model."""
     digest = hashlib.sha256(photo.read_bytes()).hexdigest()
     return {
         "photo": {"file": _shown(photo), "sha256": digest, "size": [image.height, image.width]},
-        "model": args.model,
-        "weights": args.weights or next(iter(models.card(args.model).weights), None),
+        **source.facts,
         "device": args.device,
     }
 
@@ -136,13 +135,13 @@ def _check_writable(place: Path) -> None:
 
 
 @contextmanager
-def _news_aside() -> Iterator[None]:
+def news_aside() -> Iterator[None]:
     """Send what downloads print to stderr where that is a terminal, else nowhere."""
     with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
         yield
 
 
-def _progress(count: bool = True) -> Progress:
+def progress(count: bool = True) -> Progress:
     """A progress bar on stderr, gone when done; nothing at all unless stderr is a terminal."""
     columns: list[ProgressColumn]
     columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn()]

@@ -10,14 +10,26 @@ from typing import NoReturn, get_args
 from naflow_fx import options
 
 DEFAULT_MODEL = "efficientnet_lite0"
+FORMATS = ("pt2", "aoti", "onnx")
+DEVICE_HELP = "cpu, cuda, cuda:1, mps, ... (default: %(default)s)"
 COLORMAPS = ("inferno", "magma", "viridis", "jet", "gray")
+OPERANDS = {
+    "explain": "PHOTO... ",
+    "compare": "QUERY SUPPORT ",
+    "retrieve": "QUERY GALLERY ",
+    "few-shot": "--support DIR --query PHOTO... ",
+    "info": "FILE ",
+}
 
 TOP_EXAMPLES = """\
 examples:
   naflow-fx explain cat.jpg                      maps of every layer, bundled model, ./naflow_out
   naflow-fx explain *.jpg --target espresso      why espresso? for many photos
+  naflow-fx compare cat.jpg other-cat.jpg        how much are they alike, and where?
+  naflow-fx retrieve cat.jpg photos/             the photos of a folder most alike, and why
   naflow-fx inspect --model resnet50             which layers there are, and how each is inverted
   naflow-fx models                               names for --model
+  naflow-fx export --format onnx --out x.onnx    network and explainer as one file, see `info`
 """
 EXPLAIN_EXAMPLES = """\
 what is written, for each photo:
@@ -37,6 +49,23 @@ INSPECT_EXAMPLES = """\
 examples:
   naflow-fx inspect
   naflow-fx inspect --model resnet18 --layers 'layer4.*'
+"""
+EXPORT_EXAMPLES = """\
+formats, all with the signature (image [N, 3, H, W], target int64 [N], -1: the predicted class):
+  pt2    torch.export: torch.export.load(FILE).module()(image, target), any device
+  aoti   compiled by AOTInductor for --device, for Python and C++; can take minutes
+  onnx   for onnxruntime and others; needs pip install 'naflow-fx[onnx]'
+
+examples:
+  naflow-fx export --format pt2 --out explainer.pt2
+  naflow-fx export --format onnx --model resnet18 --layers 'layer4.*' --out explainer.onnx
+  naflow-fx info explainer.onnx
+  naflow-fx explain cat.jpg --artefact explainer.onnx
+"""
+INFO_EXAMPLES = """\
+examples:
+  naflow-fx info explainer.pt2
+  naflow-fx info explainer.onnx --json
 """
 
 MODELS_NOTE = """\
@@ -71,11 +100,18 @@ def make_parser() -> argparse.ArgumentParser:
             EXPLAIN_EXAMPLES,
         )
     )
+    from naflow_fx.cli.parser_pairs import add_pair_commands
+
+    add_pair_commands(commands)
     add_inspect(
         _command(
             commands, "inspect", "print the layers and how each is explained", INSPECT_EXAMPLES
         )
     )
+    text = "write a network with its explainer as one file: PyTorch, compiled, or ONNX"
+    add_export(_command(commands, "export", text, EXPORT_EXAMPLES))
+    text = "print what an exported file says of itself"
+    add_info(_command(commands, "info", text, INFO_EXAMPLES))
     text = "list the models, their public weights and input"
     models = _command(commands, "models", text, MODELS_NOTE)
     models.set_defaults(command=run_models)
@@ -95,7 +131,7 @@ def _command(
 ) -> argparse.ArgumentParser:
     """A parser for the command `name`."""
     description = f"{text[0].upper()}{text[1:]}."
-    usage = f"naflow-fx {name} {'PHOTO... ' if name == 'explain' else ''}[options]"
+    usage = f"naflow-fx {name} {OPERANDS.get(name, '')}[options]"
     return _parser(
         commands.add_parser, name, help=text, usage=usage, description=description, epilog=epilog
     )
@@ -108,10 +144,14 @@ def _version() -> str:
         return "(not installed)"
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose the network and its layers."""
+def add_model_options(parser: argparse.ArgumentParser, artefact: bool = False) -> None:
+    """Options that choose the network, or an artefact of one, and its layers."""
     group = parser.add_argument_group("the network")
-    group.add_argument(
+    choice = group.add_mutually_exclusive_group()
+    if artefact:
+        text = "a file that `naflow-fx export` wrote: the network with its explainer"
+        choice.add_argument("--artefact", metavar="FILE", help=text)
+    choice.add_argument(
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
@@ -173,6 +213,14 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS|NAME",
         help="ImageNet class to explain, a number or a name (default: the predicted one)",
     )
+    add_picture_options(parser)
+    add_model_options(parser, artefact=True)
+    add_method_options(parser)
+    parser.set_defaults(command=run_explain)
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose where pictures go, how they look and what computes them."""
     parser.add_argument(
         "--out", default="naflow_out", metavar="DIR", help="where to write (default: %(default)s)"
     )
@@ -180,7 +228,7 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         "--device",
         default="cpu",
         metavar="D",
-        help="cpu, cuda, cuda:1, mps, ... (default: %(default)s)",
+        help=DEVICE_HELP,
     )
     parser.add_argument(
         "--colormap",
@@ -195,9 +243,6 @@ def add_explain(parser: argparse.ArgumentParser) -> None:
         metavar="A",
         help="share of the colours over the photo, 0 to 1 (default: %(default)s)",
     )
-    add_model_options(parser)
-    add_method_options(parser)
-    parser.set_defaults(command=run_explain)
 
 
 def add_inspect(parser: argparse.ArgumentParser) -> None:
@@ -205,6 +250,25 @@ def add_inspect(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add_method_options(parser)
     parser.set_defaults(command=run_inspect)
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """The options of `naflow-fx export`."""
+    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file, see below")
+    parser.add_argument(
+        "--out", required=True, metavar="FILE", help="ends in .pt2 (pt2, aoti) or .onnx"
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_model_options(parser)
+    add_method_options(parser)
+    parser.set_defaults(command=run_export)
+
+
+def add_info(parser: argparse.ArgumentParser) -> None:
+    """The options of `naflow-fx info`."""
+    parser.add_argument("file", metavar="FILE", help="an artefact, .pt2 or .onnx")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser.set_defaults(command=run_info)
 
 
 def _share(text: str) -> float:
@@ -227,6 +291,20 @@ def run_inspect(args: argparse.Namespace) -> None:
     from naflow_fx.cli.listing import inspect
 
     inspect(args)
+
+
+def run_export(args: argparse.Namespace) -> None:
+    """`naflow-fx export`."""
+    from naflow_fx.cli.export import export
+
+    export(args)
+
+
+def run_info(args: argparse.Namespace) -> None:
+    """`naflow-fx info`."""
+    from naflow_fx.cli.info import info
+
+    info(args)
 
 
 def run_models(args: argparse.Namespace) -> None:

@@ -1,0 +1,48 @@
+"""Artefacts: explainers as files that run without this package, and the way back.
+
+``explainer.export(path)`` writes a .pt2 of torch.export, ``explainer.package(path)`` a compiled
+package of AOTInductor, ``explainer.to_onnx(path)`` an ONNX model.  `read` tells what is in a file
+without running it, `load` makes it callable as the explainer was.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naflow_fx.artefacts.metadata import KINDS, Kind, Metadata, read
+
+if TYPE_CHECKING:
+    from torch import Tensor, fx
+
+    from naflow_fx.artefacts.artefact import Artefact
+    from naflow_fx.job import Job
+
+__all__ = ["KINDS", "Kind", "Metadata", "load", "read", "write"]
+
+ENDINGS: dict[Kind, str] = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
+
+
+def write(
+    kind: Kind, path: str | Path, program: fx.GraphModule, job: Job, like: Tensor, **facts: Any
+) -> Path:
+    """Writes one artefact; `Explainer.export`, `package` and `to_onnx` document it.
+
+    The file appears whole or not at all.  `like`: any tensor of the program's dtype and device.
+    """
+    from naflow_fx.artefacts.files import replacing
+    from naflow_fx.artefacts.program import Facts, describe, example_inputs, exported_program
+    from naflow_fx.artefacts.writers import WRITERS
+
+    path = Path(path)
+    with replacing(path, ENDINGS[kind]) as made:
+        exported = exported_program(program, example_inputs(job, like))
+        WRITERS[kind](exported, describe(exported, job, kind, Facts(**facts)), made)
+    return path
+
+
+def load(path: str | Path, device: Any = None) -> Artefact:
+    """The artefact in a file, ready to call; see `Artefact`."""
+    from naflow_fx.artefacts.artefact import Artefact
+
+    return Artefact(path, device)

@@ -1,0 +1,51 @@
+"""torch.compile of an explainer's program, in an explainer that is called as the first one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from naflow_fx.job import Job
+from naflow_fx.passes import _graph
+
+if TYPE_CHECKING:
+    from naflow_fx.explainer import Build
+
+CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+
+
+@dataclass(frozen=True)
+class CompiledBuild:
+    """Builds a job's program and lets torch.compile take it whole; so do later targets."""
+
+    build: Build
+    mode: str | None = None
+
+    def __call__(self, job: Job) -> fx.GraphModule:
+        """The program of a job, compiled when it is first called."""
+        return self.compile(self.build(job))
+
+    def compile(self, program: fx.GraphModule) -> fx.GraphModule:
+        """A GraphModule that shares its tensors with `program` and runs compiled."""
+        made = _graph.copy(program)
+        made.compile(fullgraph=True, mode=self.mode)
+        if self.mode in CUDA_GRAPHS:
+            run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
+            made._compiled_call_impl = _own_results(run)
+        return made
+
+
+def _own_results(run: Any) -> Any:
+    """The results copied: the next replay of a CUDA graph writes over its own."""
+
+    new_step: Any = torch.compiler.cudagraph_mark_step_begin
+
+    def call(*inputs: Any) -> Any:
+        new_step()
+        return pytree.tree_map_only(torch.Tensor, torch.clone, run(*inputs))
+
+    return call

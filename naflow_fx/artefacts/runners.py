@@ -1,0 +1,74 @@
+"""The three formats: one file -> a function of flat tensors, on a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from naflow_fx.artefacts.files import required
+from naflow_fx.artefacts.metadata import Kind, Metadata
+from naflow_fx.errors import ArtefactError
+
+Run = Callable[[Sequence[Tensor]], list[Tensor]]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+
+
+def open_pt2(path: Path, metadata: Metadata, device: torch.device) -> Run:
+    """A program of torch.export, moved to the device."""
+    exported = torch.export.load(path)
+    if device.type != metadata.device or device.index:
+        from torch.export.passes import move_to_device_pass
+
+        exported = move_to_device_pass(exported, device)
+    module = exported.module()
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            return pytree.tree_leaves(module(*inputs))
+
+    return run
+
+
+def open_package(path: Path, metadata: Metadata, device: torch.device) -> Run:
+    """An AOTInductor package, on the kind of device that it was compiled for."""
+    if device.type != metadata.device:
+        raise ArtefactError(f"{path}: compiled for {metadata.device}, and can't run on {device}; "
+                            f"use --device {metadata.device}, or package it again")  # fmt: skip
+    index = -1 if device.index is None else device.index
+    model = torch._inductor.aoti_load_package(str(path), device_index=index)
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        with torch.no_grad():
+            return pytree.tree_leaves(model(*inputs))
+
+    return run
+
+
+def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:
+    """An ONNX model in onnxruntime."""
+    (onnxruntime,) = required(("onnxruntime",), "onnx", f"{path}: running an ONNX model")
+    provider = PROVIDERS.get(device.type)
+    if provider not in onnxruntime.get_available_providers():
+        raise ArtefactError(f"{path}: this onnxruntime doesn't run on {device}; use --device cpu")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    names = [value.name for value in metadata.inputs]
+
+    def run(inputs: Sequence[Tensor]) -> list[Tensor]:
+        arrays = (x.detach().cpu().contiguous().numpy() for x in inputs)
+        found = session.run(None, dict(zip(names, arrays, strict=True)))
+        return [torch.from_numpy(array).to(device) for array in found]
+
+    return run
+
+
+OPENERS: dict[Kind, Callable[[Path, Metadata, torch.device], Run]] = {
+    "pt2": open_pt2,
+    "aoti": open_package,
+    "onnx": open_onnx,
+}

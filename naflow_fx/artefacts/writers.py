@@ -1,0 +1,134 @@
+"""The three formats: an exported program and its metadata -> one file."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from naflow_fx.artefacts.files import required
+from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
+from naflow_fx.artefacts.program import first_line
+from naflow_fx.errors import ArtefactError
+
+OPSET = 18
+LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
+LOGGERS = ("torch.export", "torch.onnx", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
+
+
+def write_pt2(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
+    """A file that `torch.export.load` reads."""
+    with _quiet():
+        torch.export.save(exported, path, extra_files={EXTRA: metadata.to_json()})
+
+
+def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
+    """A package that `torch._inductor.aoti_load_package` and its C++ twin read.
+
+    Its metadata, which C++ programs get from the loader, holds ``inputs`` and ``outputs`` too, a
+    name and shape in each line.
+
+    Raises:
+        ArtefactError: there is no C++ compiler, or Inductor can't compile it, and why.
+    """
+    texts = {
+        KEY: metadata.to_json(),
+        "inputs": "\n".join(value.name for value in metadata.inputs),
+        "outputs": "\n".join(value.name for value in metadata.outputs),
+        "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
+    }
+    config = {"aot_inductor.metadata": texts}
+    try:
+        with _quiet(), torch.no_grad():
+            torch._inductor.aoti_compile_and_package(
+                exported, package_path=str(path), inductor_configs=config
+            )
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArtefactError(f"AOTInductor can't compile the program: {first_line(error)}"
+                            ) from error  # fmt: skip
+
+
+def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
+    """An ONNX model of one file, its inputs and outputs named as in the metadata.
+
+    Raises:
+        ArtefactError: packages are missing, operators can't be expressed, or it is too large.
+    """
+    required(("onnx", "onnxscript"), "onnx", "an ONNX model")
+    size = sum(t.numel() * t.element_size() for t in _tensors(exported))
+    if size >= LARGEST:
+        raise ArtefactError(f"the weights take {size / 1024**3:.1f} GiB; an ONNX file holds less "
+                            "than 2.  Choose fewer layers, or format pt2")  # fmt: skip
+    _name_dimensions(exported.graph)
+    try:
+        with _quiet(), torch.no_grad():
+            made: Any = torch.onnx.export(
+                exported,
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=[value.name for value in metadata.inputs],
+                output_names=[value.name for value in metadata.outputs],
+            )
+    except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        raise ArtefactError(_inexpressible(error)) from error
+    made.model.metadata_props[KEY] = metadata.to_json()
+    made.save(path, external_data=False)
+
+
+WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
+    "pt2": write_pt2,
+    "aoti": write_package,
+    "onnx": write_onnx,
+}
+
+
+def _name_dimensions(graph: fx.Graph) -> None:
+    """`amax` and `amin` over everything get their dimensions: ONNX's translation asks for them."""
+    aten = torch.ops.aten
+    for node in graph.find_nodes(op="call_function", target=aten.amax.default) + graph.find_nodes(
+        op="call_function", target=aten.amin.default
+    ):
+        if len(node.args) == 1:
+            node.args = (node.args[0], list(range(node.args[0].meta["val"].dim())))
+
+
+def _tensors(exported: ExportedProgram) -> list[torch.Tensor]:
+    found = [*exported.state_dict.values(), *exported.constants.values()]
+    return [value for value in found if isinstance(value, torch.Tensor)]
+
+
+def _inexpressible(error: BaseException) -> str:
+    """Which operator ONNX has no words for, as far as the chain of the exporter's errors says."""
+    at: BaseException | None = error
+    while at is not None:
+        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(at))
+        if found:
+            return (f"ONNX can't express the operator {found[1]}; choose layers that don't need "
+                    "it, or format pt2 or aoti")  # fmt: skip
+        last, at = at, at.__cause__
+    return f"ONNX can't express the program: {first_line(last)}"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warnings and notes of exporters; errors still raise."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
