@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,7 +13,9 @@ from torch.utils._pytree import tree_map
 
 from naflow_fx.errors import InputError
 from naflow_fx.explainer import Explainer, check_image
-from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow import AttentionFlow, Scale
+from naflow_fx.flow_save import Style
+from naflow_fx.pair_save import save_pairs
 from naflow_fx.similarity import Similarity
 
 
@@ -65,6 +69,46 @@ class PairFlow:
         shares = self.contribution
         return PairFlow(self.query.cpu(), self.support.cpu(), self.similarity.cpu(),
                         None if shares is None else shares.cpu())  # fmt: skip
+
+    def save(
+        self,
+        folder: str | Path,
+        query_images: Any,
+        support_images: Any,
+        *,
+        names: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+        title: str | None = None,
+        info: Mapping[str, Any] | None = None,
+        on_picture: Callable[[str], None] | None = None,
+    ) -> list[Path]:
+        """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
+
+        The grid has one row an image, the query above its supports, and one column a call site;
+        the other pictures show the query at the left.  One pair is written to `folder`, several
+        to `folder/000`, `folder/001`, ...; whole or not at all, as `AttentionFlow.save` does.
+        For pictures of one image alone: `flow.query.save(...)`.
+
+        Args:
+            folder: made if it is not there.
+            query_images: N photos, as `AttentionFlow.overlay` takes them; a single one serves
+                all pairs.
+            support_images: N x shots of them, pair by pair; likewise.
+            names: of a pair's rows, the query's first; None: query and support.
+            alpha: share of the colours, 0 to 1.
+            colormap: "inferno", "magma", "viridis", "jet", "gray".
+            scale: as in `AttentionFlow.normalised`, for each image by itself.
+            title: heading of the grid, before the similarity.
+            info: entries (JSON) that are added to flow.json; "model" and "metric" are shown.
+            on_picture: called with each call-site name when its picture is made.
+
+        Raises:
+            FlowError: images or names that do not fit.  OSError: nothing can be written there.
+        """
+        style = Style(alpha, colormap, scale, title, None, info or {}, on_picture)
+        return save_pairs(self, Path(folder), query_images, support_images, style, names)
 
 
 class PairExplainer(Explainer):

@@ -1,0 +1,48 @@
+"""`naflow-fx compare`: the similarity of two photos, and the maps of both."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from naflow_fx.cli.encoder import open_encoder
+from naflow_fx.cli.explain import _shown
+from naflow_fx.cli.tables import console, plain_table
+from naflow_fx.flow_record import shape_text
+from naflow_fx.models.preprocess import open_photo
+from naflow_fx.pairs import PairFlow
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    query, support = Path(args.query), Path(args.support)
+    place = Path(args.out) / f"{query.stem}-{support.stem}"
+    open_photo(support)
+    encoder = open_encoder(args, query, [place])
+    title = f"{_shown(query)} and {_shown(support)}"
+    flow = encoder.explain(place, query, [support], ["query", "support"], title, {})
+    out = console()
+    out.print(Text(f"{title}: {args.metric} similarity {float(flow.similarity[0]):.4f}",
+                   style="bold"))  # fmt: skip
+    out.print(pair_table(flow))
+    out.print(Text(f"written: {place / 'grid.png'}, flow.json, {len(flow.query.maps)} maps"))
+
+
+def pair_table(flow: PairFlow) -> Table:
+    """One row a call site: number, name, map size, and of both images residual and norm ratio."""
+    sides = {"query": flow.query, "support": flow.support}
+    columns = [
+        (f"{measure}, {side}", values)
+        for measure, name in (("residual", "residual"), ("norm ratio", "norm_ratio"))
+        for side, one in sides.items()
+        if (values := getattr(one, name))
+    ]
+    heads = [head for head, _ in columns]
+    table = plain_table("#", "layer", "map", *heads, right=("#", "map", *heads))
+    for order, (name, maps) in enumerate(flow.query.maps.items(), start=1):
+        numbers = [f"{float(v[name][0]):.3g}" if name in v else "-" for _, v in columns]
+        table.add_row(str(order), Text(name), shape_text(maps), *numbers)
+    return table

@@ -1,0 +1,195 @@
+"""What the commands that compare share: the encoder, embeddings, the explanation of a pair."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, fx, nn
+
+import naflow_fx
+from naflow_fx import models
+from naflow_fx.cli.explain import _check_writable, _shown, news_aside, progress, seen
+from naflow_fx.cli.setup import choose, open_device
+from naflow_fx.embedding import embed, encoder_of
+from naflow_fx.errors import PhotoError
+from naflow_fx.explainer import Explainer
+from naflow_fx.models.preprocess import Preprocessing, open_photo
+from naflow_fx.pairs import PairFlow
+from naflow_fx.similarity import PENULTIMATE, Similarity
+
+PICTURES = frozenset(
+    [".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
+     ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi",
+     ".tga", ".tif", ".tiff", ".webp"]
+)  # fmt: skip
+BLOCK = 16  # photos encoded at a time
+
+
+@dataclass
+class Encoder:
+    """A network that is asked how much photos are alike, and why.
+
+    explainers: made so far, shots -> explainer.
+    """
+
+    model: nn.Module
+    embedder: fx.GraphModule
+    similarity: Similarity
+    preprocessing: Preprocessing
+    device: torch.device
+    args: argparse.Namespace
+    explainers: dict[int, Explainer] = field(default_factory=dict)
+
+    def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
+        """[N, 3, H, W] of photos, on the device."""
+        return torch.stack([self.preprocessing(photo) for photo in photos]).to(self.device)
+
+    def embed(self, paths: Sequence[Path], task: str) -> tuple[list[Path], Tensor, list[str]]:
+        """Files that can be read, their embeddings [N, D], and what is wrong with the others."""
+        good: list[Path] = []
+        rows: list[Tensor] = []
+        wrong: list[str] = []
+        with progress() as bar:
+            done = bar.add_task(task, total=len(paths))
+            for start in range(0, len(paths), BLOCK):
+                images: list[Tensor] = []
+                for path in paths[start : start + BLOCK]:
+                    try:
+                        images.append(self.preprocessing(open_photo(path)))
+                        good.append(path)
+                    except PhotoError as error:
+                        wrong.append(str(error))
+                    bar.advance(done)
+                if images:
+                    rows.append(embed(self.embedder, torch.stack(images).to(self.device)))
+        if not rows:
+            return [], torch.empty(0), wrong
+        return self._with_direction(good, torch.cat(rows), wrong)
+
+    def _with_direction(
+        self, paths: list[Path], rows: Tensor, wrong: list[str]
+    ) -> tuple[list[Path], Tensor, list[str]]:
+        """The same without embeddings that are all zero or not finite, where angles are asked."""
+        length = rows.norm(dim=1)
+        fits = length.isfinite() & ((length > 0) | (self.similarity.metric != "cosine"))
+        for path in (p for p, fit in zip(paths, fits, strict=True) if not fit):
+            wrong.append(f"{path}: its embedding is all zero or not finite")
+        return [p for p, fit in zip(paths, fits, strict=True) if fit], rows[fits], wrong
+
+    def explainer(self, shots: int, example: Tensor) -> Explainer:
+        """The explainer of pairs of a query and `shots` supports; made when first asked for."""
+        if shots not in self.explainers:
+            target = replace(self.similarity, shots=shots)
+            with progress(count=False) as bar:
+                bar.add_task(f"compiling {self.args.model}", total=None)
+                made = naflow_fx.compile(self.model, example, target=target, **choose(self.args))
+            self.explainers[shots] = made
+        return self.explainers[shots]
+
+    def explain(
+        self,
+        place: Path,
+        query: Path,
+        supports: Sequence[Path],
+        names: Sequence[str],
+        title: str,
+        facts: dict[str, Any],
+    ) -> PairFlow:
+        """Explain one query with its supports and save the pictures; gives the flow.
+
+        names: of the rows, the query's first. facts: entries of flow.json.
+        """
+        paths = [query, *supports]
+        photos = [open_photo(path) for path in paths]
+        images = self.inputs(photos)
+        explainer = self.explainer(len(supports), images[:1])
+        with progress() as bar:
+            task = bar.add_task(_shown(query), total=len(explainer.layers) + 1)
+            support = images[1:] if len(supports) == 1 else images[None, 1:]
+            flow: PairFlow = explainer(images[:1], support).cpu()
+            bar.advance(task)
+            shown = [seen(self.preprocessing, photo) for photo in photos]
+            flow.save(
+                place, shown[:1], shown[1:],
+                names=names, alpha=self.args.alpha, colormap=self.args.colormap, title=title,
+                info={**self._facts(paths, photos), **facts},
+                on_picture=lambda name: bar.advance(task),
+            )  # fmt: skip
+        return flow
+
+    def _facts(self, paths: Sequence[Path], photos: Sequence[Image.Image]) -> dict[str, Any]:
+        """What flow.json says of the photos, the model and the metric."""
+        card = models.card(self.args.model, self.args.weights)
+        return {
+            "photos": [
+                {
+                    "file": _shown(path),
+                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+                    "size": [photo.height, photo.width],
+                }
+                for path, photo in zip(paths, photos, strict=True)
+            ],
+            "model": self.args.model,
+            "weights": self.args.weights or next(iter(card.weights), None),
+            "metric": self.args.metric,
+            "at": self.similarity.at,
+            "pool": self.args.pool,
+            "device": self.args.device,
+        }
+
+
+def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) -> Encoder:
+    """The network that the command line names, once all that it names is checked.
+
+    query: a photo, as an example of inputs. places: folders that will be written.
+
+    Raises:
+        NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
+    """
+    photo = open_photo(query)
+    card = models.card(args.model, args.weights)
+    at = args.at or (PENULTIMATE if card.num_classes else None)
+    similarity = Similarity(args.metric, args.pool, at)
+    choose(args)
+    device = open_device(args.device)
+    for place in places:
+        _check_writable(place)
+    with progress(count=False) as bar:
+        bar.add_task(f"preparing {args.model}", total=None)
+        with news_aside():
+            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
+        model = model.to(device)
+        example = card.preprocessing(photo)[None].to(device)
+        embedder = encoder_of(model, example, similarity)
+    return Encoder(model, embedder, similarity, card.preprocessing, device, args)
+
+
+def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
+    """Files of a folder that are pictures by their name, in order; hidden ones are left out.
+
+    deep: of its subfolders, too.  Raises PhotoError if it is not a folder.
+    """
+    if not folder.is_dir():
+        raise PhotoError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; "
+                         "check the path")  # fmt: skip
+    found = folder.rglob("*") if deep else folder.iterdir()
+    inside = (path for path in found if path.suffix.lower() in PICTURES)
+    return sorted(p for p in inside if p.is_file() and not _hidden(p.relative_to(folder)))
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def report_skipped(wrong: Sequence[str]) -> None:
+    """One line on stderr for each file that was left out."""
+    for message in wrong:
+        print(f"naflow-fx: skipped: {' '.join(message.split())}", file=sys.stderr)

@@ -1,0 +1,133 @@
+"""`naflow-fx few-shot`: classes from a few photos of each, and why."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.text import Text
+from torch import Tensor
+
+from naflow_fx.cli.encoder import Encoder, open_encoder, pictures_in, report_skipped
+from naflow_fx.cli.explain import _places, _shown
+from naflow_fx.cli.tables import console, plain_table
+from naflow_fx.embedding import compare, embed
+from naflow_fx.errors import PhotoError, TargetError
+from naflow_fx.models.preprocess import open_photo
+
+
+@dataclass(frozen=True)
+class Class:
+    """One class: its name, the shots that stand for it, their mean embedding [D], all pictures."""
+
+    name: str
+    shots: list[Path]
+    mean: Tensor
+    pictures: int
+
+
+def few_shot(args: argparse.Namespace) -> None:
+    """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    queries, folder = [Path(photo) for photo in args.query], Path(args.support)
+    photos = [open_photo(query) for query in queries]
+    found = _folders(folder)
+    match = None if args.match is None else _index(args.match, list(found))
+    places = _places(queries, Path(args.out))
+    encoder = open_encoder(args, queries[0], places)
+    classes = _classes(encoder, found, folder, args.match)
+    means = torch.stack([one.mean for one in classes])
+    images = encoder.inputs(photos)
+    logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
+    names = [one.name for one in classes]
+    match = None if match is None else names.index(list(found)[match])
+    for query, place, row in zip(queries, places, logits.cpu(), strict=True):
+        _explain(encoder, query, place, row, classes, int(row.argmax()) if match is None else match)
+
+
+def _folders(folder: Path) -> dict[str, list[Path]]:
+    """Class name -> its pictures, of every folder in a folder that has any."""
+    pictures_in(folder, deep=False)
+    inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    found = {_shown(path): pictures for path in inside if (pictures := pictures_in(path))}
+    if len(found) < 2:
+        raise PhotoError(f"{folder}: {len(found)} folders with pictures in it; wanted one for each "
+                         "class, two or more")  # fmt: skip
+    return found
+
+
+def _index(name: str, names: list[str]) -> int:
+    """The class of a name; TargetError, with the nearest names, if there is none."""
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, 5) or names[:5]
+    raise TargetError(f"--match {name}: no such folder; there are {', '.join(near)}")
+
+
+def _classes(
+    encoder: Encoder, found: dict[str, list[Path]], folder: Path, match: str | None
+) -> list[Class]:
+    """The classes with a readable shot; PhotoError if they are not enough."""
+    classes: list[Class] = []
+    for name, pictures in found.items():
+        shots, rows, wrong = _shots(encoder, pictures, name)
+        report_skipped(wrong)
+        if shots:
+            classes.append(Class(name, shots, rows.mean(0), len(pictures)))
+        elif name == match:
+            raise PhotoError(f"{folder / name}: none of its pictures can be used")
+    if len(classes) < 2:
+        raise PhotoError(f"{folder}: {len(classes)} classes with usable pictures; wanted 2 or more")
+    return classes
+
+
+def _shots(
+    encoder: Encoder, pictures: list[Path], name: str
+) -> tuple[list[Path], Tensor, list[str]]:
+    """The first pictures that can be used, as many as shots are wanted, and their embeddings."""
+    wanted, wrong = encoder.args.shots, list[str]()
+    shots, rows, left = list[Path](), list[Tensor](), list(pictures)
+    while left and len(shots) < wanted:
+        part, left = left[: wanted - len(shots)], left[wanted - len(shots) :]
+        good, embeddings, bad = encoder.embed(part, f"encoding {name}")
+        shots, wrong = shots + good, wrong + bad
+        rows += [embeddings] if good else []
+    return shots, torch.cat(rows) if rows else torch.empty(0), wrong
+
+
+def _explain(
+    encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class], match: int
+) -> None:
+    """Explain one query with the shots of a class, save and print."""
+    best, chosen = classes[int(logits.argmax())].name, classes[match]
+    rows = ["query", *(f"{chosen.name} · {_shown(shot)}" for shot in chosen.shots)]
+    facts = {
+        "prediction": best,
+        "match": chosen.name,
+        "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
+        "temperature": encoder.args.temperature,
+    }
+    title = f"{_shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
+    encoder.explain(place, query, chosen.shots, rows, title, facts)
+    _print(_shown(query), logits, classes, encoder.args.temperature)
+    console().print(Text(f"written: {os.fspath(place / 'grid.png')}, compared with {chosen.name}"))
+
+
+def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
+    """Prediction and a table of the classes, the likeliest first."""
+    order = logits.argsort(descending=True).tolist()
+    shares = logits.softmax(0)
+    out = console()
+    first = f"{classes[order[0]].name} {float(shares[order[0]]):.1%}"
+    out.print(Text(f"{query}: {first}", style="bold"))
+    heads = ("shots", "similarity", "logit", "probability")
+    table = plain_table("class", *heads, right=heads)
+    for i in order:
+        one, logit = classes[i], float(logits[i])
+        shots = f"{len(one.shots)} of {one.pictures}"
+        similarity = f"{logit / temperature:.4f}" if temperature else "-"
+        table.add_row(Text(one.name), shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}")
+    out.print(table)
