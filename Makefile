@@ -1,5 +1,6 @@
 # make demo    explain examples/coffee.png with the bundled model; pictures in demo/
 # make test    run the tests              (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+# make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
@@ -9,7 +10,7 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test lint clean
+.PHONY: demo test figures lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -18,6 +19,9 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+figures: .venv/.installed-dev
+	$(BIN)/python tools/figures.py
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check

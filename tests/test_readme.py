@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,16 +18,35 @@ README = Path(__file__).resolve().parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 
 
+def block(words: str) -> str:
+    """The one block with these words in it."""
+    (found,) = (code for code in BLOCKS if words in code)
+    return found
+
+
 def test_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     built = torchvision.models.resnet18(weights=None)
     monkeypatch.setattr(torchvision.models, "resnet18", lambda weights: built)
-    code = BLOCKS[0].replace("4, 3, 224, 224", "2, 3, 64, 64")
+    code = block("resnet18").replace("4, 3, 224, 224", "2, 3, 64, 64")
     names: dict[str, object] = {"__name__": "readme"}
     exec(code, names)
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["000", "001"]
     flow = names["flow"]
     assert isinstance(flow, nf.AttentionFlow) and flow.maps["layer1.0.relu_1"].shape == (2, 16, 16)
+
+
+def test_similarity(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(README.parent / "examples")
+    names: dict[str, Any] = {"__name__": "readme"}
+    exec(
+        block("few_shot").replace("target=similarity)", "target=similarity, layers='head*')"), names
+    )
+    pair = names["pair"]
+    assert pair.query.maps["head_act"].shape == (1, 7, 7) and pair.contribution.shape == (1, 1280)
+    assert (tmp_path / "out" / "grid.png").is_file()
+    assert names["found"].index.tolist() == [[1, 0]] and names["episode"].prediction == 1
 
 
 @pytest.fixture
@@ -39,7 +59,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("forget")
 def test_add_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
     names: dict[str, object] = {"__name__": "readme"}
-    exec(BLOCKS[1], names)
+    exec(block("Crelu"), names)
     assert capsys.readouterr().out.strip() == "[]"
     crelu = names["Crelu"]
     assert isinstance(crelu, type)
