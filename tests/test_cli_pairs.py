@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import naflow_fx as nf
 from naflow_fx import models
 from naflow_fx.cli import main
+from naflow_fx.errors import InputError
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 
@@ -152,6 +153,38 @@ def test_retrieve_gives_what_there_is(photos: Path, out: Path) -> None:
     folder = photos / "blue"
     assert main(["retrieve", str(folder / "a.png"), str(folder), "--out", str(out)]) == 0
     assert {path.name for path in (out / "a").iterdir()} == {"1"}
+
+
+def test_earlier_results_are_no_photos(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(photos)
+    (photos / "red" / "cut.png").unlink()
+    for _ in range(2):
+        assert main(["retrieve", "red/a.png", ".", "--top-k", "1"]) == 0
+        assert "1 of 5 pictures" in capsys.readouterr().out
+        assert main(["few-shot", "--support", ".", "--query", "red/a.png"]) == 0
+    assert list(record_of(photos / "naflow_out" / "a")["logits"]) == ["blue", "green", "red"]
+    assert main(["retrieve", "red/a.png", "blue", "--out", "."]) == 0
+
+
+def test_a_similarity_of_zero_is_told_and_not_explained(
+    photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def orthogonal(*args: Any) -> Any:
+        raise InputError("pairs [0]: the embeddings are orthogonal")
+
+    monkeypatch.setattr("naflow_fx.pairs._refuse_zero", orthogonal)
+    query = str(photos / "blue" / "a.png")
+    assert main(["retrieve", query, str(photos / "green"), "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.err.splitlines()) == 2 and "a.png is not explained: pairs" in printed.err
+    assert "2 of 2 pictures" in printed.out
+    argv = ["few-shot", "--support", str(photos), "--query", query, "--out", str(out)]
+    assert main(argv) == 0 and not out.exists()
+    printed = capsys.readouterr()
+    assert "a.png: blue" in printed.out and "written" not in printed.out
+    assert "a.png with blue is not explained: pairs" in printed.err
 
 
 def test_few_shot(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ import naflow_fx as nf
 from naflow_fx.rules import TABLE
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
 
 
 def block(words: str) -> str:

@@ -36,6 +36,7 @@ import few_shot  # noqa: E402  the example that trains the two few-shot encoders
 
 BUNDLED = "efficientnet_lite0"
 CELL = 144  # of a picture, pixels
+LONGEST = 20  # letters below a picture
 LEVELS = 32  # of a colour channel in a file
 EPISODES = 300  # that the few-shot encoders are trained for
 GALLERY = f"{few_shot.TRAINED} {few_shot.NOVEL}"
@@ -81,6 +82,7 @@ class Figure:
     caption: str
     rows: Callable[..., list[Row]]
     arguments: tuple[Any, ...]
+    columns: int | None = None
 
     @property
     def subtitle(self) -> str:
@@ -119,19 +121,26 @@ def network(name: str) -> nn.Module:
     return model.eval()
 
 
+def label(site: str, size: str) -> tuple[str, str]:
+    """A call site's name and, in small letters, what of it is too long, and the map's size."""
+    parts = site.split(".")
+    tails = [".".join(parts[i:]) for i in range(len(parts))]
+    name = next((tail for tail in tails if len(tail) <= LONGEST), tails[-1])
+    return name, " · ".join(filter(None, [site.removesuffix(name).rstrip("."), size]))
+
+
 def draw(figure: Figure) -> Image.Image:
     """The sheet of a figure: a row an image, a column a call site."""
     rows = figure.rows(*figure.arguments)
-    sites = list(rows[0].flow.maps)
     pictures = [np.asarray(row.photo.resize((2 * CELL, 2 * CELL))) for row in rows]
     overlays = [
         [show_on_image(photo, maps[0]) for maps in row.flow.drawable("map").values()]
         for photo, row in zip(pictures, rows, strict=True)
     ]
-    labels = [(site, shape_text(rows[0].flow.maps[site])) for site in sites]
+    labels = [label(site, shape_text(maps)) for site, maps in rows[0].flow.maps.items()]
     return rows_grid(
         [row.name for row in rows], pictures, labels, overlays,
-        title=figure.title, subtitle=figure.subtitle, cell=CELL,
+        title=figure.title, subtitle=figure.subtitle, cell=CELL, columns=figure.columns,
     )  # fmt: skip
 
 
@@ -215,13 +224,13 @@ CAPTIONS = (
         RANDOM + NOISE + "The gate layers of each stage's last block have their own maps: before "
         "the gates (`bn3`), after the channel gate, the spatial gate itself (a control branch, so "
         "its Z is the activation), after it, and the block's end. " + CLASSES,
-        classify, ("resnet50_cbam", CBAM_LAYERS, "coffee chelsea"),
+        classify, ("resnet50_cbam", CBAM_LAYERS, "coffee chelsea"), 10,
     ),
     Figure(
         7, "07-resnet50-bam", "ResNet50 + BAM, random weights",
         RANDOM + NOISE + "Of each BAM: the stage before it, its channel and its spatial branch, "
         "their sigmoid, and the gated map. " + CLASSES,
-        classify, ("resnet50_bam", BAM_LAYERS, "coffee chelsea"),
+        classify, ("resnet50_bam", BAM_LAYERS, "coffee chelsea"), 10,
     ),
     Figure(
         8, "08-resnet18-npid", "ResNet18-NPID, random weights", RANDOM + NOISE + SEARCH,

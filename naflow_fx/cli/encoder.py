@@ -172,24 +172,31 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
     return Encoder(model, embedder, similarity, card.preprocessing, device, args)
 
 
-def pictures_in(folder: Path, deep: bool = True) -> list[Path]:
-    """Files of a folder that are pictures by their name, in order; hidden ones are left out.
-
-    deep: of its subfolders, too.  Raises PhotoError if it is not a folder.
-    """
+def check_folder(folder: Path) -> None:
+    """PhotoError if there is no such folder."""
     if not folder.is_dir():
         raise PhotoError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; "
                          "check the path")  # fmt: skip
-    found = folder.rglob("*") if deep else folder.iterdir()
-    inside = (path for path in found if path.suffix.lower() in PICTURES)
-    return sorted(p for p in inside if p.is_file() and not _hidden(p.relative_to(folder)))
+
+
+def pictures_in(folder: Path, out: Path) -> list[Path]:
+    """Files below a folder that are pictures by their name, in order.
+
+    Hidden ones are left out, and those in `out`, where that is a folder in it: earlier results.
+    """
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    shown = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
+    written = out.resolve()
+    if folder.resolve() not in written.parents:
+        return shown
+    return [path for path in shown if written not in path.resolve().parents]
 
 
 def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def report_skipped(wrong: Sequence[str]) -> None:
-    """One line on stderr for each file that was left out."""
-    for message in wrong:
-        print(f"naflow-fx: skipped: {' '.join(message.split())}", file=sys.stderr)
+def report(*messages: str) -> None:
+    """One line on stderr for each thing that went wrong without ending the work."""
+    for message in messages:
+        print(f"naflow-fx: {' '.join(message.split())}", file=sys.stderr)

@@ -12,11 +12,17 @@ import torch
 from rich.text import Text
 from torch import Tensor
 
-from naflow_fx.cli.encoder import Encoder, open_encoder, pictures_in, report_skipped
+from naflow_fx.cli.encoder import (
+    Encoder,
+    check_folder,
+    open_encoder,
+    pictures_in,
+    report,
+)
 from naflow_fx.cli.explain import _places, _shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
-from naflow_fx.errors import PhotoError, TargetError
+from naflow_fx.errors import InputError, PhotoError, TargetError
 from naflow_fx.models.preprocess import open_photo
 
 
@@ -34,7 +40,7 @@ def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
     photos = [open_photo(query) for query in queries]
-    found = _folders(folder)
+    found = _folders(folder, Path(args.out))
     match = None if args.match is None else _index(args.match, list(found))
     places = _places(queries, Path(args.out))
     encoder = open_encoder(args, queries[0], places)
@@ -48,11 +54,12 @@ def few_shot(args: argparse.Namespace) -> None:
         _explain(encoder, query, place, row, classes, int(row.argmax()) if match is None else match)
 
 
-def _folders(folder: Path) -> dict[str, list[Path]]:
-    """Class name -> its pictures, of every folder in a folder that has any."""
-    pictures_in(folder, deep=False)
+def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
+    """Class name -> its pictures, of every folder in a folder that has any; not of `out`."""
+    check_folder(folder)
     inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    found = {_shown(path): pictures for path in inside if (pictures := pictures_in(path))}
+    inside = [path for path in inside if path.resolve() != out.resolve()]
+    found = {_shown(path): pictures for path in inside if (pictures := pictures_in(path, out))}
     if len(found) < 2:
         raise PhotoError(f"{folder}: {len(found)} folders with pictures in it; wanted one for each "
                          "class, two or more")  # fmt: skip
@@ -74,7 +81,7 @@ def _classes(
     classes: list[Class] = []
     for name, pictures in found.items():
         shots, rows, wrong = _shots(encoder, pictures, name)
-        report_skipped(wrong)
+        report(*(f"skipped: {message}" for message in wrong))
         if shots:
             classes.append(Class(name, shots, rows.mean(0), len(pictures)))
         elif name == match:
@@ -111,8 +118,12 @@ def _explain(
         "temperature": encoder.args.temperature,
     }
     title = f"{_shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
-    encoder.explain(place, query, chosen.shots, rows, title, facts)
     _print(_shown(query), logits, classes, encoder.args.temperature)
+    try:
+        encoder.explain(place, query, chosen.shots, rows, title, facts)
+    except InputError as error:  # a similarity of exactly 0
+        report(f"{_shown(query)} with {chosen.name} is not explained: {error}")
+        return
     console().print(Text(f"written: {os.fspath(place / 'grid.png')}, compared with {chosen.name}"))
 
 

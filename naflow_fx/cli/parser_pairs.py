@@ -22,7 +22,7 @@ examples:
 """
 RETRIEVE_EXAMPLES = """\
 GALLERY is searched with its subfolders for pictures (.png, .jpg, .webp, .tif, .bmp, .gif, ...).
-Those that can't be read are named and left out, other files and the query itself too.
+Those that can't be read are named and left out; so are the query itself and what is in --out.
 
 what is written, for each hit, best first, as `compare` does:
   DIR/<query>/1/grid.png, maps/*.png, flow.json; DIR/<query>/2/...

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.text import Text
 
-from naflow_fx.cli.encoder import open_encoder, pictures_in, report_skipped
+from naflow_fx.cli.encoder import Encoder, check_folder, open_encoder, pictures_in, report
 from naflow_fx.cli.explain import _shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
-from naflow_fx.errors import PhotoError
+from naflow_fx.errors import InputError, PhotoError
 from naflow_fx.models.preprocess import open_photo
 
 
@@ -20,7 +20,8 @@ def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     query, gallery = Path(args.query), Path(args.gallery)
     photo = open_photo(query)
-    found = [path for path in pictures_in(gallery) if not path.samefile(query)]
+    check_folder(gallery)
+    found = [p for p in pictures_in(gallery, Path(args.out)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
     place = Path(args.out) / query.stem
@@ -28,19 +29,31 @@ def retrieve(args: argparse.Namespace) -> None:
     image = encoder.inputs([photo])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
     paths, rows, wrong = encoder.embed(found, f"encoding {gallery.name}")
-    report_skipped(wrong)
+    report(*(f"skipped: {message}" for message in wrong))
     if not paths:
         raise PhotoError(f"{gallery}: none of its {len(found)} pictures can be used")
     similarity = compare(embed(encoder.embedder, image), rows, encoder.similarity)[0]
     best = similarity.topk(min(args.top_k, len(paths)))
     hits = [(paths[i], value) for i, value in zip(best.indices, best.values.tolist(), strict=True)]
-    for rank, (path, value) in enumerate(hits, start=1):
-        encoder.explain(
-            place / str(rank), query, [path], ["query", f"hit {rank} · {value:.3f}"],
-            f"{_shown(query)} and hit {rank}, {_shown(path)}",
-            {"rank": rank, "hit": _inside(path, gallery)},
-        )  # fmt: skip
-    _print(query, gallery, len(paths), hits, place)
+    pictures = [
+        _explain(encoder, query, path, place / str(rank), rank, value, _inside(path, gallery))
+        for rank, (path, value) in enumerate(hits, start=1)
+    ]
+    _print(query, gallery, len(paths), hits, pictures)
+
+
+def _explain(
+    encoder: Encoder, query: Path, hit: Path, place: Path, rank: int, value: float, inside: str
+) -> str:
+    """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
+    rows = ["query", f"hit {rank} · {value:.3f}"]
+    title = f"{_shown(query)} and hit {rank}, {_shown(hit)}"
+    try:
+        encoder.explain(place, query, [hit], rows, title, {"rank": rank, "hit": inside})
+    except InputError as error:  # a similarity of exactly 0
+        report(f"{inside} is not explained: {error}")
+        return "-"
+    return str(place / "grid.png")
 
 
 def _inside(path: Path, folder: Path) -> str:
@@ -49,12 +62,11 @@ def _inside(path: Path, folder: Path) -> str:
 
 
 def _print(
-    query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], place: Path
+    query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], pictures: list[str]
 ) -> None:
     out = console()
     out.print(Text(f"{_shown(query)}: {len(hits)} of {count} pictures", style="bold"))
     table = plain_table("#", "hit", "similarity", "pictures", right=("#", "similarity"))
-    for rank, (path, value) in enumerate(hits, start=1):
-        grid = Text(str(place / str(rank) / "grid.png"))
-        table.add_row(str(rank), Text(_inside(path, gallery)), f"{value:.4f}", grid)
+    for rank, ((path, value), grid) in enumerate(zip(hits, pictures, strict=True), start=1):
+        table.add_row(str(rank), Text(_inside(path, gallery)), f"{value:.4f}", Text(grid))
     out.print(table)
