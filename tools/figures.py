@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import skimage.data
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageFont, ImageOps
 from torch import Tensor, nn
 
 import naflow_fx as nf
@@ -28,6 +28,7 @@ from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow_record import shape_text
 from naflow_fx.models.preprocess import open_photo
 from naflow_fx.render import show_on_image
+from naflow_fx.render_grid import NAME
 from naflow_fx.render_rows import rows_grid
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,8 +36,7 @@ sys.path.insert(0, str(ROOT / "examples"))
 import few_shot  # noqa: E402  the example that trains the two few-shot encoders
 
 BUNDLED = "efficientnet_lite0"
-CELL = 144  # of a picture, pixels
-LONGEST = 20  # letters below a picture
+CELL = 152  # of a picture, pixels
 LEVELS = 32  # of a colour channel in a file
 EPISODES = 300  # that the few-shot encoders are trained for
 GALLERY = f"{few_shot.TRAINED} {few_shot.NOVEL}"
@@ -101,6 +101,11 @@ def photos() -> dict[str, Image.Image]:
     return {name: open_photo(next(folder.glob(f"{name}.*g"))) for name in GALLERY.split()}
 
 
+def short(photo: str) -> str:
+    """The first word of a photo's name."""
+    return photo.split("_")[0]
+
+
 def inputs(name: str, pictures: Sequence[Image.Image]) -> Tensor:
     """[N, 3, H, W] of photos, as the model `name` takes them."""
     preprocessing = models.card(name).preprocessing
@@ -125,7 +130,8 @@ def label(site: str, size: str) -> tuple[str, str]:
     """A call site's name and, in small letters, what of it is too long, and the map's size."""
     parts = site.split(".")
     tails = [".".join(parts[i:]) for i in range(len(parts))]
-    name = next((tail for tail in tails if len(tail) <= LONGEST), tails[-1])
+    font = ImageFont.load_default(NAME)
+    name = next((tail for tail in tails if font.getlength(tail) <= CELL), tails[-1])
     return name, " · ".join(filter(None, [site.removesuffix(name).rstrip("."), size]))
 
 
@@ -170,7 +176,7 @@ def find(name: str, layers: list[str], hits: int = 2) -> list[Row]:
     names = [list(photos())[i] for i in found.index[0]]
     rows = [Row("query", card.preprocessing.picture(query), flow[0].query)]
     for i, photo in enumerate(names):
-        words = f"{photo} · {float(flow.similarity[i]):.3f}"
+        words = f"{short(photo)} · {float(flow.similarity[i]):.3f}"
         rows.append(Row(words, card.preprocessing.picture(photos()[photo]), flow[i].support))
     return rows
 
@@ -183,7 +189,7 @@ def match(name: str, layers: list[str]) -> list[Row]:
     for case, (flow, query, shot, (_, matched)) in cases.items():
         if case != "instead":
             rows.append(Row(f"{case} · query", query, flow.query))
-        words = f"{matched} · {float(flow.similarity[0]):.3f}"
+        words = f"{short(matched)} · {float(flow.similarity[0]):.3f}"
         rows.append(Row(words, shot, flow.support))
     return rows
 
@@ -191,13 +197,14 @@ def match(name: str, layers: list[str]) -> list[Row]:
 CLASSES = "Each photo is explained by the class that the network predicts for it. "
 SEARCH = (
     "The query is the flipped middle of a photo; below it the two of 20 photos that are most "
-    "alike, with their cosine similarity. "
+    "alike, with their cosine similarity. The query's maps are those for the first. "
 )
 MATCH = (
     f"Trained by `examples/few_shot.py` for {EPISODES} episodes on crops of 12 photos; these are "
     "crops of photos that it never saw. Rows 1 and 2: a query and the shot that it is rightly "
     "matched with. Rows 3 to 5: a query, the shot of another photo that it is wrongly matched "
-    "with, and the shot of its own photo, with cosine similarities. "
+    "with, and the shot of its own photo, with cosine similarities. The queries' maps are those "
+    "for the row below. "
 )
 NOISE = "the maps show where such a network's arithmetic leads, and mean nothing. "
 CAPTIONS = (
