@@ -272,6 +272,21 @@ def test_ctrl_c_while_saving(
     assert not out.exists() and not list(out.parent.glob(".naflow*"))
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("compare", "QUERY SUPPORT"), ("retrieve", "QUERY GALLERY"), ("few-shot", "--support DIR")],
+)
+def test_help_is_readable(
+    command: str, usage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: naflow-fx {command} {usage}")
+    assert "--metric" in printed and max(map(len, printed.splitlines())) <= 100
+
+
 @pytest.mark.slow
 def test_a_flipped_crop_finds_its_source(small: Any, tmp_path: Path) -> None:
     """The bundled network, 20 photos of scikit-image, crops of half of each side."""
