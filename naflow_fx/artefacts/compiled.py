@@ -41,7 +41,6 @@ class CompiledBuild:
 
 def _own_results(run: Any) -> Any:
     """The results copied: the next replay of a CUDA graph writes over its own."""
-
     new_step: Any = torch.compiler.cudagraph_mark_step_begin
 
     def call(*inputs: Any) -> Any:

@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from naflow_fx.errors import ArtefactError
+
+LOGGERS = ("torch.export", "torch.onnx", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
+
+
+def check_name(path: Path, ending: str) -> None:
+    """Nothing if a file can have that name.
+
+    Raises:
+        ArtefactError: `path` ends otherwise, or is a folder.
+    """
+    if path.suffix != ending:
+        raise ArtefactError(f"{path}: wanted a name that ends in {ending}")
+    if path.is_dir():
+        raise ArtefactError(f"{path}: a folder is in the way; choose another name")
 
 
 @contextmanager
@@ -21,10 +37,7 @@ def replacing(path: Path, ending: str) -> Iterator[Path]:
     Raises:
         ArtefactError: `path` ends otherwise, or is a folder.  OSError: it can't be written.
     """
-    if path.suffix != ending:
-        raise ArtefactError(f"{path}: wanted a name that ends in {ending}")
-    if path.is_dir():
-        raise ArtefactError(f"{path}: a folder is in the way; choose another name")
+    check_name(path, ending)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".naflow-", dir=path.parent) as stage:
         made = Path(stage) / path.name
@@ -47,3 +60,19 @@ def required(names: Sequence[str], extra: str, what: str) -> list[Any]:
     if missing:
         raise ArtefactError(f"{what} needs {', '.join(missing)}; pip install 'naflow-fx[{extra}]'")
     return found
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the warnings and notes of exporters and loaders; errors still raise."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.files import required
+from naflow_fx.artefacts.files import quiet, required
 from naflow_fx.artefacts.metadata import Kind, Metadata
 from naflow_fx.errors import ArtefactError
 
@@ -19,7 +19,8 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def open_pt2(path: Path, metadata: Metadata, device: torch.device) -> Run:
     """A program of torch.export, moved to the device."""
-    exported = torch.export.load(path)
+    with quiet():
+        exported = torch.export.load(path)
     if device.type != metadata.device or device.index:
         from torch.export.passes import move_to_device_pass
 
@@ -39,7 +40,8 @@ def open_package(path: Path, metadata: Metadata, device: torch.device) -> Run:
         raise ArtefactError(f"{path}: compiled for {metadata.device}, and can't run on {device}; "
                             f"use --device {metadata.device}, or package it again")  # fmt: skip
     index = -1 if device.index is None else device.index
-    model = torch._inductor.aoti_load_package(str(path), device_index=index)
+    with quiet():
+        model = torch._inductor.aoti_load_package(str(path), device_index=index)
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():

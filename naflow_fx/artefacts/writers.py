@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +11,18 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
-from naflow_fx.artefacts.files import required
+from naflow_fx.artefacts.files import quiet, required
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
 from naflow_fx.artefacts.program import first_line
 from naflow_fx.errors import ArtefactError
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
-LOGGERS = ("torch.export", "torch.onnx", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
 
 
 def write_pt2(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
     """A file that `torch.export.load` reads."""
-    with _quiet():
+    with quiet():
         torch.export.save(exported, path, extra_files={EXTRA: metadata.to_json()})
 
 
@@ -34,7 +30,7 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
     """A package that `torch._inductor.aoti_load_package` and its C++ twin read.
 
     Its metadata, which C++ programs get from the loader, holds ``inputs`` and ``outputs`` too, a
-    name and shape in each line.
+    name in each line.  It runs on as many threads as the process that loads it has.
 
     Raises:
         ArtefactError: there is no C++ compiler, or Inductor can't compile it, and why.
@@ -45,9 +41,9 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
         "outputs": "\n".join(value.name for value in metadata.outputs),
         "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
     }
-    config = {"aot_inductor.metadata": texts}
+    config = {"aot_inductor.metadata": texts, "cpp.dynamic_threads": True}
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             torch._inductor.aoti_compile_and_package(
                 exported, package_path=str(path), inductor_configs=config
             )
@@ -69,11 +65,12 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
                             "than 2.  Choose fewer layers, or format pt2")  # fmt: skip
     _name_dimensions(exported.graph)
     try:
-        with _quiet(), torch.no_grad():
+        with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
                 exported,
                 dynamo=True,
                 verbose=False,
+                optimize=False,
                 opset_version=OPSET,
                 input_names=[value.name for value in metadata.inputs],
                 output_names=[value.name for value in metadata.outputs],
@@ -116,19 +113,3 @@ def _inexpressible(error: BaseException) -> str:
                     "it, or format pt2 or aoti")  # fmt: skip
         last, at = at, at.__cause__
     return f"ONNX can't express the program: {first_line(last)}"
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings and notes of exporters; errors still raise."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 
 from naflow_fx import models
-from naflow_fx.artefacts import KINDS
+from naflow_fx.artefacts import ENDINGS, KINDS
+from naflow_fx.artefacts.files import check_name
 from naflow_fx.cli.explain import news_aside, progress
 from naflow_fx.cli.info import size_text
 from naflow_fx.cli.setup import choose, compile_model, open_device
@@ -18,6 +19,7 @@ from naflow_fx.models.preprocess import class_names
 def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
     path = Path(args.out)
+    check_name(path, ENDINGS[args.format])
     card = models.card(args.model, args.weights)
     device = open_device(args.device)
     choose(args)
