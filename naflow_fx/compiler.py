@@ -125,6 +125,7 @@ def compile(
         reduction=reduction, method=method,
     )  # fmt: skip
     examples = check_examples(example_inputs)
+    chosen = opts.on_device(chosen, examples[0].device)
 
     plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     if isinstance(target, Similarity):

@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import torch
+
 from naflow_fx.errors import OptionError
 
 Rows = Literal["all", "leading"]
 Prior = Literal["zero", "activation"]
 Weight = Literal["none", "importance"]
+Precision = Literal["auto", "float32", "bfloat16"]
 Residual = Literal["joint", "capture"]
 Reduction = Literal["sum", "channelwise"]
 Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam"]
@@ -41,34 +44,42 @@ class Inverse:
     Attributes:
         damping: relative to the operator's largest singular value squared.  0 is the
             Moore-Penrose inverse, the paper's; trained layers amplify with it.
-        steps: conjugate gradient steps; fixed, so that the program has no control flow.
+        steps: conjugate gradient steps; fixed, so that the program has no control flow.  None:
+            as many as the reduction needs (`STEPS`) for maps whose cosine with the converged
+            ones is 0.99 in the mean, 0.97 at the fifth percentile of call sites.
         rows: "all" output neurons, or the "leading" p of q, as Eq. 6 prints, where q > p.
         prior: damp towards "zero" (minimum norm) or the forward "activation".
         weight: "importance" weights the residual by |Lambda| / mean |Lambda|, clipped at
             `clip` (METHOD section 8); "none" is the paper's.
         clip: largest weight.
+        precision: what dense layers multiply in while a float32 problem is solved (Z, residuals
+            and all else stay in float32): "bfloat16", "float32", or "auto", bfloat16 where the
+            example's device has matrix units for it (NVIDIA from Ampere on, CPUs with AMX).
 
     Raises:
         OptionError: a value is out of range.
     """
 
     damping: float = 0.01
-    steps: int = 12
+    steps: int | None = None
     rows: Rows = "all"
     prior: Prior = "zero"
     weight: Weight = "none"
     clip: float = 10.0
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         if not _is_number(self.damping) or not 0 <= self.damping < float("inf"):
             raise OptionError(f"Inverse(damping={self.damping!r}): wanted a number >= 0")
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 1:
+        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
+        if self.steps is not None and (not whole or self.steps < 1):
             raise OptionError(f"Inverse(steps={self.steps!r}): wanted an integer >= 1")
         if not _is_number(self.clip) or not self.clip > 0:
             raise OptionError(f"Inverse(clip={self.clip!r}): wanted a number > 0")
         _check("Inverse", "rows", self.rows, Rows)
         _check("Inverse", "prior", self.prior, Prior)
         _check("Inverse", "weight", self.weight, Weight)
+        _check("Inverse", "precision", self.precision, Precision)
 
 
 @dataclass(frozen=True)
@@ -98,12 +109,36 @@ class Options:
         for name in self.keep:
             _check("compile", "keep", name, Keep)
 
+    @property
+    def steps(self) -> int:
+        """Steps of the solver."""
+        return self.inverse.steps or STEPS[self.reduction]
+
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return dataclasses.asdict(self)
 
 
+STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 5}  # tools/accuracy.py
 PRESETS = {"paper": Options()}
+
+
+def on_device(options: Options, device: torch.device) -> Options:
+    """The options with what "auto" stands for on a device in its place."""
+    inverse = options.inverse
+    if inverse.precision == "auto":
+        inverse = dataclasses.replace(inverse, precision=_precision(device))
+    return dataclasses.replace(options, inverse=inverse)
+
+
+def _precision(device: torch.device) -> Precision:
+    """bfloat16 where there are matrix units for it."""
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:  # not public, so asked for with care
+        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+        fast = device.type == "cpu" and bool(amx())
+    return "bfloat16" if fast else "float32"
 
 
 def resolve(preset: str, **given: Any) -> Options:

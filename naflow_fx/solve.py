@@ -6,6 +6,7 @@ argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from torch import Tensor, nn
 Map = Callable[[Tensor], Tensor]
 
 POWER_STEPS = 40  # compile time: sigma_max of an operator of constants
-SAMPLE_STEPS = 5  # run time: sigma_max of an operator that depends on the sample
 ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margin
 
 
@@ -26,6 +26,9 @@ class LeastSquares(nn.Module):
         input_shape: static shape of v, -1 in the batch dimension.
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
+        groups: of channels that A does not mix, on both sides; each is solved by itself.
+        low: captures (indices) that are weights of dense layers and multiply in bfloat16 while
+            the rest is solved in float32.
     """
 
     def __init__(
@@ -37,11 +40,14 @@ class LeastSquares(nn.Module):
         damping: float,
         steps: int,
         leading: int | None = None,
+        groups: int = 1,
+        low: tuple[int, ...] = (),
     ) -> None:
         super().__init__()
         self.linear, self.transpose, self.offset = linear, transpose, offset
         self.sigma_max = SigmaMax(linear, transpose, input_shape, leading)
         self.damping, self.steps, self.leading = damping, steps, leading
+        self.groups, self.low = groups, low
 
     def forward(
         self,
@@ -57,25 +63,38 @@ class LeastSquares(nn.Module):
         or None.  prior: of the result's shape, or None for zero.
         """
         dtype = solver_dtype(z.dtype)
-        captures = tuple(widen(c, dtype) for c in captures)
+        captures = tuple(
+            c.to(torch.bfloat16) if i in self.low and dtype == torch.float32 else widen(c, dtype)
+            for i, c in enumerate(captures)
+        )
         b = z.to(dtype)
         if self.offset is not None:
             b = b - self.offset(b, *captures)
+        rows = row_weight(b, weight, self.leading)
 
         def linear(v: Tensor) -> Tensor:
             result: Tensor = self.linear(v, *captures)
             return result
 
-        def transpose(w: Tensor) -> Tensor:
-            result: Tensor = self.transpose(w, *captures)
+        def weighted(v: Tensor) -> Tensor:
+            return linear(v) if rows is None else linear(v) * rows
+
+        def back(w: Tensor) -> Tensor:
+            result: Tensor = self.transpose(w if rows is None else w * rows, *captures)
             return result
 
-        rows = row_weight(b, weight, self.leading)
         start = None if prior is None else prior.to(dtype)
         target = b if start is None else b - linear(start)
-        v = damped_least_squares(linear, transpose, target, rows, sigma, self.damping, self.steps)
+        target = target if rows is None else target * rows
+        problem = Problem(weighted, back, target, self.damping, self.steps, self.groups)
+        if sigma is None and self.damping:
+            v, left = bidiagonal_least_squares(problem)
+        else:
+            v, left = conjugate_gradient_least_squares(problem, sigma)
         v = v if start is None else v + start
-        return v.to(z.dtype), relative_residual(linear(v), b).to(z.dtype)
+        if rows is not None:  # `left` is of the weighted residual
+            return v.to(z.dtype), relative_residual(linear(v), b).to(z.dtype)
+        return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype)
 
 
 class SigmaMax(nn.Module):
@@ -110,36 +129,51 @@ class SigmaMax(nn.Module):
         return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS)[0]
 
 
-def damped_least_squares(
-    linear: Map,
-    transpose: Map,
-    b: Tensor,
-    weight: Tensor | None,
-    sigma: Tensor | None,
-    damping: float,
-    steps: int,
-) -> Tensor:
-    """argmin_v ||w (A v - b)||^2 + damping sigma^2 ||v||^2 by CGLS from zero.
+@dataclass(frozen=True)
+class Problem:
+    """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart."""
+
+    linear: Map
+    transpose: Map
+    b: Tensor
+    damping: float
+    steps: int
+    groups: int = 1
+
+    def dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """<x, y> per sample and group, [N, G]."""
+        if self.groups == 1:
+            return dot(x, y).unsqueeze(1)
+        return (x * y).reshape(len(x), self.groups, -1).sum(2)
+
+    def times(self, a: Tensor, x: Tensor) -> Tensor:
+        """Each sample's group of x multiplied by its number of a [N, G]."""
+        if self.groups == 1:
+            return times(a.squeeze(1), x)
+        each = a.repeat_interleave(x.shape[1] // self.groups, 1)
+        return each.reshape(*each.shape, *(1,) * (x.dim() - 2)) * x
+
+
+def conjugate_gradient_least_squares(
+    problem: Problem, sigma: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """(v, ||A v - b|| [N]) by CGLS from zero, for a known sigma_max (None at damping 0).
 
     Every sample is frozen once its gradient is down to what rounding makes of its residual,
     ``eps sigma ||r||``: going on would change nothing, or build up noise without bound where
     b is mostly out of A's range.  At damping 0 this is the minimum-norm least-squares solution.
     """
-
-    def weighted(v: Tensor) -> Tensor:
-        return linear(v) if weight is None else linear(v) * weight
-
-    def back(w: Tensor) -> Tensor:
-        return transpose(w if weight is None else w * weight)
-
-    r = b if weight is None else b * weight
-    s = back(r)
-    shift = _shift(lambda v: back(weighted(v)), s, sigma, damping)
+    dot, times, damping = problem.dot, problem.times, problem.damping
+    r = problem.b
+    s = problem.transpose(r)
+    shift = s.new_zeros(1, 1)
+    if damping and sigma is not None:
+        shift = damping * (sigma * sigma).to(s.dtype).reshape(-1, 1)
     x, p, gamma, cost = torch.zeros_like(s), s, dot(s, s), dot(r, r)
     eps, largest = torch.finfo(s.dtype).eps, torch.zeros_like(gamma)
     tiny = gamma * eps**3
-    for _ in range(steps):
-        q = weighted(p)
+    for step in range(problem.steps):
+        q = problem.linear(p)
         image, size = dot(q, q), dot(p, p)
         largest = torch.maximum(largest, image / nonzero(size))  # towards sigma_max^2
         curvature = image + shift * size
@@ -149,21 +183,66 @@ def damped_least_squares(
         cost = (cost - alpha * gamma).clamp(min=0)  # ||r||^2 + shift ||x||^2
         x = x + times(alpha, p)
         r = r - times(alpha, q)
-        s = back(r) - times(shift, x)
+        if step + 1 == problem.steps:
+            break
+        s = problem.transpose(r) - times(shift.expand_as(gamma), x)
         new = dot(s, s)
         beta = torch.where(moving, new / torch.where(moving, gamma, 1.0), 0.0)
         p = s + times(beta, p)
         gamma = torch.where(moving, new, 0.0)
-    return x
+    return x, norm(r)
 
 
-def _shift(normal: Map, s: Tensor, sigma: Tensor | None, damping: float) -> Tensor:
-    """damping * sigma_max^2, [N], or [1] for all samples."""
-    if damping == 0:
-        return s.new_zeros(1)
-    if sigma is None:
-        sigma = largest_singular_value(normal, s, SAMPLE_STEPS)
-    return damping * (sigma * sigma).to(s.dtype).reshape(-1)
+def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(v, ||A v - b|| [N]) where sigma_max is not known: LSQR with its basis kept.
+
+    Golub and Kahan's bidiagonalisation ``A V = U B`` (Paige and Saunders, ACM TOMS 1982) builds
+    one Krylov space, whatever the damping.  sigma_max is B's largest singular value, the
+    solution V y with ``(B^T B + damping sigma_max^2) y = B^T U^T b``: the vector that CGLS would
+    reach in as many steps, had it known sigma_max before.
+    """
+    dot, times = problem.dot, problem.times
+    first = dot(problem.b, problem.b).sqrt()
+    u = times(1 / nonzero(first), problem.b)
+    v = problem.transpose(u)
+    largest, basis = torch.zeros_like(first), []
+    alphas: list[Tensor] = []
+    betas: list[Tensor] = []
+    for step in range(problem.steps):
+        alpha = dot(v, v).sqrt()
+        largest = torch.maximum(largest, alpha)
+        alpha = torch.where(alpha > ROUNDING * torch.finfo(v.dtype).eps * largest, alpha, 0.0)
+        v = times(torch.where(alpha > 0, 1 / nonzero(alpha), 0.0), v)
+        basis.append(v)
+        u = problem.linear(v) - times(alpha, u)
+        beta = dot(u, u).sqrt()
+        largest = torch.maximum(largest, beta)
+        alphas.append(alpha)
+        betas.append(beta)
+        if step + 1 < problem.steps:
+            u = times(1 / nonzero(beta), u)
+            v = problem.transpose(u) - times(beta, v)
+    diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
+    off = [a * b for a, b in zip(alphas[1:], betas, strict=False)]
+    shift = problem.damping * _largest_eigenvalue(diagonal, off).amax(1, keepdim=True).clamp(min=0)
+    y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
+    x = sum((times(c, w) for c, w in zip(y[1:], basis[1:], strict=True)), times(y[0], basis[0]))
+    parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
+    parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
+    return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
+
+
+def _solve_tridiagonal(diagonal: list[Tensor], off: list[Tensor], first: Tensor) -> list[Tensor]:
+    """y of ``T y = first e_1`` for symmetric positive T, elementwise over tensors [N, G]."""
+    pivots, right = [diagonal[0]], [first]
+    for d, o in zip(diagonal[1:], off, strict=True):
+        factor = o / nonzero(pivots[-1])
+        pivots.append(d - factor * o)
+        right.append(-factor * right[-1])
+    y = [right[-1] / nonzero(pivots[-1])]
+    for pivot, value, o in zip(pivots[-2::-1], right[-2::-1], off[::-1], strict=True):
+        y.insert(0, (value - o * y[0]) / nonzero(pivot))
+    return y
 
 
 def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
@@ -183,21 +262,21 @@ def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
         diagonal.append(alpha)
         off.append(beta)
         previous, v = v, times(1 / nonzero(beta), u)
-    ritz = _largest_eigenvalue(torch.stack(diagonal, 1), torch.stack(off, 1)[:, :-1])
-    return ritz.clamp(min=0).sqrt()
+    return _largest_eigenvalue(diagonal, off[:-1]).clamp(min=0).sqrt()
 
 
-def _largest_eigenvalue(diagonal: Tensor, off: Tensor) -> Tensor:
-    """Of symmetric tridiagonal matrices [N, k] and [N, k - 1], by repeated squaring; [N]."""
-    t = torch.diag_embed(diagonal)
-    if off.shape[1]:
-        t = t + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
-    power = t / nonzero(t.abs().amax((1, 2), keepdim=True))
-    for _ in range(max(7, diagonal.shape[1] // 2)):  # more steps resolve closer eigenvalues
+def _largest_eigenvalue(diagonal: list[Tensor], off: list[Tensor]) -> Tensor:
+    """Of symmetric tridiagonal matrices, elementwise over tensors [...], by repeated squaring."""
+    t = torch.diag_embed(torch.stack(diagonal, -1))
+    if off:
+        side = torch.stack(off, -1)
+        t = t + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
+    power = t / nonzero(t.abs().amax((-2, -1), keepdim=True))
+    for _ in range(max(7, len(diagonal) // 2)):  # more steps resolve closer eigenvalues
         power = power @ power
-        power = power / nonzero(power.abs().amax((1, 2), keepdim=True))
-    u = power[:, :, :1]  # the start is the first basis vector
-    return ((u * (t @ u)).sum((1, 2))) / nonzero((u * u).sum((1, 2)))
+        power = power / nonzero(power.abs().amax((-2, -1), keepdim=True))
+    u = power[..., :1]  # the start is the first basis vector
+    return ((u * (t @ u)).sum((-2, -1))) / nonzero((u * u).sum((-2, -1)))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -223,9 +302,18 @@ def relative_residual(found: Tensor, wanted: Tensor) -> Tensor:
 def ratio(a: Tensor, b: Tensor) -> Tensor:
     """||a|| / ||b|| per sample, [N]; the divisor clamped."""
     dtype = solver_dtype(a.dtype)
-    top, bottom = (x.to(dtype).flatten(1).norm(dim=1) for x in (a, b))
-    share: Tensor = top / bottom.clamp(min=torch.finfo(dtype).tiny)
-    return share.to(a.dtype)
+    return (norm(a.to(dtype)) / at_least_tiny(norm(b.to(dtype)))).to(a.dtype)
+
+
+def norm(x: Tensor) -> Tensor:
+    """||x|| per sample, [N]."""
+    length: Tensor = x.flatten(1).norm(dim=1)
+    return length
+
+
+def at_least_tiny(x: Tensor) -> Tensor:
+    """x as a divisor: not below the smallest normal number."""
+    return x.clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def importance_weight(importance: Tensor, clip: float) -> Tensor:

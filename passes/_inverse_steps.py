@@ -24,6 +24,7 @@ START, CONTROL = "start", "control"
 EXACT, DAMPED, CLOSED = "exact", "damped diagonal", "closed form"
 LEAST_SQUARES, REPROPAGATED, REMAINDER = "least squares", "re-propagated", "remainder"
 
+LAYERS = ("conv", "conv_transpose", "linear")
 MAX_CHANNELS = 4096  # a closed form beyond this takes minutes to make
 
 
@@ -60,7 +61,7 @@ class StepWriter:
 
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
-        self.inverse = options.inverse
+        self.inverse, self.steps = options.inverse, options.steps
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
@@ -119,7 +120,8 @@ class StepWriter:
         affine = AffineMap(nodes, entry, self.names)
         module = solve.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
-            inverse.damping, inverse.steps, self._leading(entry, exit),
+            inverse.damping, self.steps, self._leading(entry, exit),
+            _groups(nodes), self._low(affine),
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
@@ -194,6 +196,13 @@ class StepWriter:
         name = f"{node.name}_diagonal"
         return _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
 
+    def _low(self, affine: AffineMap) -> tuple[int, ...]:
+        """Which of a map's needs are weights of dense layers that multiply in bfloat16."""
+        if self.inverse.precision != "bfloat16":
+            return ()
+        weights = {n.kwargs["weight"] for n in affine.nodes if _is_dense(n)}
+        return tuple(i for i, need in enumerate(affine.needs) if need in weights)
+
     def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
         """The number of output neurons that Eq. 6 keeps; None: all."""
         p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
@@ -209,6 +218,19 @@ class StepWriter:
     def _call(self, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
         kind = "call_module" if isinstance(target, str) else "call_function"
         return self.graph.create_node(kind, target, args, {}, name=name)
+
+
+def _groups(nodes: Sequence[fx.Node]) -> int:
+    """Groups of channels that a layer and the diagonal operators after it don't mix."""
+    groups: Any = nodes[0].kwargs.get("groups", 1)
+    alone = _rule(nodes[0]).name in LAYERS and all(_rule(node).diagonal for node in nodes[1:])
+    return int(groups) if alone else 1
+
+
+def _is_dense(node: fx.Node) -> bool:
+    """Whether a layer multiplies a weight by all channels: products worth a matrix unit."""
+    groups: Any = node.kwargs.get("groups", 1)
+    return _rule(node).name in LAYERS and int(groups) == 1
 
 
 def mark(source: fx.Node, *nodes: fx.Node | None) -> None:

@@ -25,9 +25,9 @@ from torch import nn
 
 import naflow_fx as nf
 from naflow_fx.errors import GraphError, InputError, OptionError, TraceError
-from naflow_fx.options import PRESETS
+from naflow_fx.options import PRESETS, on_device
 
-STEPS = nf.Inverse(steps=3)
+STEPS = nf.Inverse(steps=3, precision="float32")
 SMALL = (3, 32, 32)
 
 
@@ -605,7 +605,8 @@ def test_options_make_a_difference() -> None:
     for options in others:
         found = nf.compile(model, x, **{"inverse": STEPS, "layers": "stem", **options})(x)
         assert relative_error(found.maps["stem"], wanted) > 1e-3, options
-    assert nf.compile(model, x, preset="paper").options == PRESETS["paper"]
+    paper = on_device(PRESETS["paper"], x.device)
+    assert nf.compile(model, x, preset="paper").options == paper
 
 
 def test_converged_without_damping_the_inverse_reproduces_what_the_network_computed() -> None:

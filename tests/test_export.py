@@ -14,20 +14,15 @@ from shelf import densenet, fill, hazard, images, network
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx import models, solve
+from naflow_fx import models
 
-FEW = nf.Inverse(steps=1)  # every step is written out in what is compiled
+FEW = nf.Inverse(steps=1, precision="float32")  # every step is written out in what is compiled
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "resnet18": (lambda: network("resnet18", torch.float32), (3, 32, 32)),
     "efficientnet_lite0": (lambda: fill(models.build("efficientnet_lite0")), (3, 32, 32)),
     "densenet": (lambda: densenet().float(), (3, 32, 32)),
     "gate": (lambda: hazard("gate", torch.float32), (3, 12, 12)),
 }
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(solve, "SAMPLE_STEPS", 1)
 
 
 def explained(name: str, **options: Any) -> tuple[nn.Module, Tensor, Tensor]:

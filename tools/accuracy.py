@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 import naflow_fx as nf
-from naflow_fx import models, solve
+from naflow_fx import models
 from naflow_fx.models.preprocess import open_photo
 
 MODEL = "efficientnet_lite0"
 PHOTOS = Path(__file__).resolve().parents[1] / "examples"
-CONVERGED_STEPS, CONVERGED_SIGMA_STEPS = 60, 25
+CONVERGED_STEPS = 60
 
 
 def cosine(a: Tensor, b: Tensor) -> float:
@@ -49,9 +49,7 @@ def main() -> None:
     preprocess = models.card(MODEL).preprocessing
     photos = sorted(PHOTOS.glob("*.png"))
     x = torch.stack([preprocess(open_photo(path)) for path in photos])
-    usual, solve.SAMPLE_STEPS = solve.SAMPLE_STEPS, CONVERGED_SIGMA_STEPS
     wanted = maps(x.double(), CONVERGED_STEPS, given.reduction, given.weight)
-    solve.SAMPLE_STEPS = usual
     print(f"{MODEL}, {len(photos)} photos, {len(wanted)} call sites, {given}")
     print("| steps | mean | fifth percentile | smallest |\n|---|---|---|---|")
     for steps in given.steps:

@@ -197,6 +197,11 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         help="of the least squares, relative to the largest singular value squared; 0 or more",
     )
     group.add_argument("--steps", type=int, metavar="N", help="of the solver, at most")
+    group.add_argument(
+        "--precision",
+        choices=get_args(options.Precision),
+        help="what dense layers multiply in while the inverse is solved (default: auto)",
+    )
     group.add_argument("--rows", choices=get_args(options.Rows), help="equations that are solved")
     group.add_argument(
         "--prior", choices=get_args(options.Prior), help="what damping pulls towards"

@@ -14,7 +14,7 @@ from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import PRESETS, Inverse
 
-SOLVER = ("damping", "steps", "rows", "prior", "weight")
+SOLVER = ("damping", "steps", "rows", "prior", "weight", "precision")
 CHOICES = ("layers", "method", "preset", "reduction", "residual")
 
 

@@ -44,8 +44,10 @@ def linear(
     groups: int,
     padding_mode: str,
 ) -> Tensor:
-    """A v: the convolution without its bias."""
-    return forward(v, weight, None, stride, padding, dilation, groups, padding_mode)
+    """A v: the convolution without its bias, in the weight's dtype."""
+    low = v.to(weight.dtype)
+    y = forward(low, weight, None, stride, padding, dilation, groups, padding_mode)
+    return y.to(v.dtype)
 
 
 def transpose(
@@ -58,7 +60,7 @@ def transpose(
     padding_mode: str,
     input_shape: tuple[int, ...],
 ) -> Tensor:
-    """A^T w: the transposed convolution, to the size of the input."""
+    """A^T w: the transposed convolution, to the size of the input, in the weight's dtype."""
     rank = len(stride)
     symmetric = native_padding(weight, padding, dilation, padding_mode)
     widths = pads(weight, padding, dilation)
@@ -71,7 +73,8 @@ def transpose(
                    + dilation[i] * (weight.shape[i + 2] - 1) + 1)
         for i in range(rank)
     ]  # fmt: skip
-    v = CONV_TRANSPOSE[rank](w, weight, None, stride, inner, rest, groups, dilation)
+    low = w.to(weight.dtype)
+    v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
     return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
 
 

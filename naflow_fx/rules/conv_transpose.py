@@ -40,8 +40,10 @@ def linear(
     groups: int,
     dilation: tuple[int, ...],
 ) -> Tensor:
-    """A v: without the bias."""
-    return forward(v, weight, None, stride, padding, output_padding, groups, dilation)
+    """A v: without the bias, in the weight's dtype."""
+    low = v.to(weight.dtype)
+    y = forward(low, weight, None, stride, padding, output_padding, groups, dilation)
+    return y.to(v.dtype)
 
 
 def transpose(
@@ -53,8 +55,9 @@ def transpose(
     dilation: tuple[int, ...],
     input_shape: tuple[int, ...],
 ) -> Tensor:
-    """A^T w: the convolution with the same weight, cropped to the input's size."""
-    v: Tensor = CONV[len(stride)](w, weight, None, stride, padding, dilation, groups)
+    """A^T w: the convolution with the same weight, in its dtype, cropped to the input's size."""
+    low = w.to(weight.dtype)
+    v: Tensor = CONV[len(stride)](low, weight, None, stride, padding, dilation, groups).to(w.dtype)
     for axis, size in enumerate(input_shape[2:], 2):
         v = v.narrow(axis, 0, size)
     return v
