@@ -144,7 +144,7 @@ class Problem:
         """<x, y> per sample and group, [N, G]."""
         if self.groups == 1:
             return dot(x, y).unsqueeze(1)
-        return (x * y).reshape(len(x), self.groups, -1).sum(2)
+        return (x * y).reshape(x.shape[0], self.groups, -1).sum(2)
 
     def times(self, a: Tensor, x: Tensor) -> Tensor:
         """Each sample's group of x multiplied by its number of a [N, G]."""

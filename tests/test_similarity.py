@@ -28,7 +28,8 @@ class Encoder(nn.Module):
         self.end = end
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.end(F.relu(self.conv2(F.relu(self.bn(self.conv1(x))))))
+        found: Tensor = self.end(F.relu(self.conv2(F.relu(self.bn(self.conv1(x))))))
+        return found
 
 
 def pooled(x: Tensor) -> Tensor:
