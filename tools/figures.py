@@ -129,7 +129,7 @@ def network(name: str) -> nn.Module:
 def label(site: str, size: str) -> tuple[str, str]:
     """A call site's name and, in small letters, what of it is too long, and the map's size."""
     parts = site.split(".")
-    tails = [".".join(parts[i:]) for i in range(len(parts))]
+    tails = [".".join(parts[i:]) for i, part in enumerate(parts) if not part.isdigit()]
     font = ImageFont.load_default(NAME)
     name = next((tail for tail in tails if font.getlength(tail) <= CELL), tails[-1])
     return name, " · ".join(filter(None, [site.removesuffix(name).rstrip("."), size]))
