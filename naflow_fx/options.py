@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from naflow_fx.errors import OptionError
+
+if TYPE_CHECKING:
+    import torch
 
 Rows = Literal["all", "leading"]
 Prior = Literal["zero", "activation"]
@@ -133,6 +134,8 @@ def on_device(options: Options, device: torch.device) -> Options:
 
 def _precision(device: torch.device) -> Precision:
     """bfloat16 where there are matrix units for it."""
+    import torch  # the command line reads the choices without it
+
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:  # not public, so asked for with care

@@ -58,7 +58,8 @@ class Normalised(Encoder):
             return F.normalize(v)
         if self.kind == "norm":
             return v / v.norm(p=2, dim=1, keepdim=True).clamp_min(1e-6)
-        return v.div(v.pow(2).sum(1, keepdim=True).pow(0.5))
+        scaled: Tensor = v.div(v.pow(2).sum(1, keepdim=True).pow(0.5))
+        return scaled
 
 
 def encoder(kind: str = "plain") -> nn.Module:
