@@ -57,7 +57,8 @@ class Normalised(Encoder):
         if self.kind == "normalize":
             return F.normalize(v)
         if self.kind == "norm":
-            return v / v.norm(p=2, dim=1, keepdim=True).clamp_min(1e-6)
+            length: Tensor = v.norm(p=2, dim=1, keepdim=True)
+            return v / length.clamp_min(1e-6)
         scaled: Tensor = v.div(v.pow(2).sum(1, keepdim=True).pow(0.5))
         return scaled
 
