@@ -7,14 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from naflow_fx.rules._shapes import full_shape
 
 Map = Callable[[Tensor], Tensor]
 
 POWER_STEPS = 40  # compile time: sigma_max of an operator of constants
 ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margin
+
+
+def _compiled_once(step: Any) -> Any:
+    """Marks a step that `torch.compile` compiles once for all steps; no change elsewhere."""
+    mark = getattr(torch.compiler, "nested_compile_region", None)
+    if mark is None:
+        return step
+    options = {"max_reuse_entries": 4096}
+    return (
+        mark(step, **options) if "max_reuse_entries" in signature(mark).parameters else mark(step)
+    )
 
 
 class LeastSquares(nn.Module):
@@ -86,7 +101,8 @@ class LeastSquares(nn.Module):
         start = None if prior is None else prior.to(dtype)
         target = b if start is None else b - linear(start)
         target = target if rows is None else target * rows
-        problem = Problem(weighted, back, target, self.damping, self.steps, self.groups)
+        zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
+        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups)
         if sigma is None and self.damping:
             v, left = bidiagonal_least_squares(problem)
         else:
@@ -131,11 +147,15 @@ class SigmaMax(nn.Module):
 
 @dataclass(frozen=True)
 class Problem:
-    """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart."""
+    """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart.
+
+    `zero` has the shape of v.
+    """
 
     linear: Map
     transpose: Map
     b: Tensor
+    zero: Tensor
     damping: float
     steps: int
     groups: int = 1
@@ -163,34 +183,50 @@ def conjugate_gradient_least_squares(
     ``eps sigma ||r||``: going on would change nothing, or build up noise without bound where
     b is mostly out of A's range.  At damping 0 this is the minimum-norm least-squares solution.
     """
-    dot, times, damping = problem.dot, problem.times, problem.damping
-    r = problem.b
-    s = problem.transpose(r)
-    shift = s.new_zeros(1, 1)
-    if damping and sigma is not None:
-        shift = damping * (sigma * sigma).to(s.dtype).reshape(-1, 1)
-    x, p, gamma, cost = torch.zeros_like(s), s, dot(s, s), dot(r, r)
-    eps, largest = torch.finfo(s.dtype).eps, torch.zeros_like(gamma)
-    tiny = gamma * eps**3
-    for step in range(problem.steps):
-        q = problem.linear(p)
-        image, size = dot(q, q), dot(p, p)
-        largest = torch.maximum(largest, image / nonzero(size))  # towards sigma_max^2
-        curvature = image + shift * size
-        rounding = (ROUNDING * eps) ** 2 * largest * cost
-        moving = (gamma > torch.maximum(rounding, tiny)) & (curvature > 0)
-        alpha = torch.where(moving, gamma / torch.where(moving, curvature, 1.0), 0.0)
-        cost = (cost - alpha * gamma).clamp(min=0)  # ||r||^2 + shift ||x||^2
-        x = x + times(alpha, p)
-        r = r - times(alpha, q)
-        if step + 1 == problem.steps:
-            break
-        s = problem.transpose(r) - times(shift.expand_as(gamma), x)
-        new = dot(s, s)
-        beta = torch.where(moving, new / torch.where(moving, gamma, 1.0), 0.0)
-        p = s + times(beta, p)
-        gamma = torch.where(moving, new, 0.0)
-    return x, norm(r)
+    cost = problem.dot(problem.b, problem.b)
+    zero = torch.zeros_like(cost)
+    shift = zero
+    if problem.damping and sigma is not None:
+        shift = problem.damping * (sigma * sigma).to(cost.dtype).reshape(-1, 1) + zero
+    state = (problem.zero, problem.b, problem.zero, zero, cost, zero, zero, torch.ones_like(zero))
+    for _ in range(problem.steps):
+        state = _conjugate_gradient_step(problem, shift, *state)
+    return state[0], norm(state[1])
+
+
+@_compiled_once
+def _conjugate_gradient_step(
+    problem: Problem,
+    shift: Tensor,
+    x: Tensor,
+    r: Tensor,
+    p: Tensor,
+    gamma: Tensor,
+    cost: Tensor,
+    largest: Tensor,
+    top: Tensor,
+    alive: Tensor,
+) -> tuple[Tensor, ...]:
+    """x, r = b - A x and the direction p after one more step; the rest are numbers [N, G].
+
+    gamma: ||A^T r - shift x||^2 of the step before.  cost: ||r||^2 + shift ||x||^2.  largest: the
+    largest ||A p||^2 / ||p||^2, towards sigma_max^2.  top: the largest gamma.  alive: 0 where
+    frozen.
+    """
+    dot, times = problem.dot, problem.times
+    s = problem.transpose(r) - times(shift, x)
+    new = dot(s, s)
+    p = s + times(new / nonzero(gamma) * (gamma > 0), p)
+    q = problem.linear(p)
+    image, size = dot(q, q), dot(p, p)
+    eps = torch.finfo(s.dtype).eps
+    largest, top = torch.maximum(largest, image / nonzero(size)), torch.maximum(top, new)
+    curvature = image + shift * size
+    rounding = torch.maximum((ROUNDING * eps) ** 2 * largest * cost, top * eps**3)
+    alive = alive * ((new > rounding) & (curvature > 0))
+    alpha = torch.where(alive > 0, new / torch.where(alive > 0, curvature, 1.0), 0.0)
+    cost = (cost - alpha * new).clamp(min=0)
+    return x + times(alpha, p), r - times(alpha, q), p, new, cost, largest, top, alive
 
 
 def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -201,35 +237,43 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     solution V y with ``(B^T B + damping sigma_max^2) y = B^T U^T b``: the vector that CGLS would
     reach in as many steps, had it known sigma_max before.
     """
-    dot, times = problem.dot, problem.times
-    first = dot(problem.b, problem.b).sqrt()
-    u = times(1 / nonzero(first), problem.b)
-    v = problem.transpose(u)
-    largest, basis = torch.zeros_like(first), []
+    first = problem.dot(problem.b, problem.b).sqrt()
+    u, v = problem.times(1 / nonzero(first), problem.b), problem.zero
+    beta, largest = torch.zeros_like(first), torch.zeros_like(first)
+    basis: list[Tensor] = []
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
-    for step in range(problem.steps):
-        alpha = dot(v, v).sqrt()
-        largest = torch.maximum(largest, alpha)
-        alpha = torch.where(alpha > ROUNDING * torch.finfo(v.dtype).eps * largest, alpha, 0.0)
-        v = times(torch.where(alpha > 0, 1 / nonzero(alpha), 0.0), v)
+    for _ in range(problem.steps):
+        u, v, alpha, beta, largest = _bidiagonal_step(problem, u, v, beta, largest)
         basis.append(v)
-        u = problem.linear(v) - times(alpha, u)
-        beta = dot(u, u).sqrt()
-        largest = torch.maximum(largest, beta)
         alphas.append(alpha)
         betas.append(beta)
-        if step + 1 < problem.steps:
-            u = times(1 / nonzero(beta), u)
-            v = problem.transpose(u) - times(beta, v)
     diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
     off = [a * b for a, b in zip(alphas[1:], betas, strict=False)]
     shift = problem.damping * _largest_eigenvalue(diagonal, off).amax(1, keepdim=True).clamp(min=0)
     y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
-    x = sum((times(c, w) for c, w in zip(y[1:], basis[1:], strict=True)), times(y[0], basis[0]))
+    x = problem.zero
+    for c, w in zip(y, basis, strict=True):
+        x = x + problem.times(c, w)
     parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
     parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
     return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
+
+
+@_compiled_once
+def _bidiagonal_step(
+    problem: Problem, u: Tensor, v: Tensor, beta: Tensor, largest: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The next u, v, alpha, beta; what is below the rounding of the largest alpha or beta is 0."""
+    dot, times = problem.dot, problem.times
+    v = problem.transpose(u) - times(beta, v)
+    alpha = dot(v, v).sqrt()
+    largest = torch.maximum(largest, alpha)
+    alpha = torch.where(alpha > ROUNDING * torch.finfo(v.dtype).eps * largest, alpha, 0.0)
+    v = times((alpha > 0) / nonzero(alpha), v)
+    u = problem.linear(v) - times(alpha, u)
+    beta = dot(u, u).sqrt()
+    return times(1 / nonzero(beta), u), v, alpha, beta, torch.maximum(largest, beta)
 
 
 def _solve_tridiagonal(diagonal: list[Tensor], off: list[Tensor], first: Tensor) -> list[Tensor]:

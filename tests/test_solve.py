@@ -32,6 +32,7 @@ def problem(a: Tensor, b: Tensor, damping: float, steps: int) -> Problem:
         lambda v: (a @ v.unsqueeze(2)).squeeze(2),
         lambda w: (a.mT @ w.unsqueeze(2)).squeeze(2),
         b,
+        b.new_zeros(len(b), a.shape[2]),
         damping,
         steps,
     )
@@ -131,7 +132,7 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
     whole = Problem(
         lambda v: f.conv2d(v, weight, padding=1, groups=groups),
         lambda w: f.conv_transpose2d(w, weight, padding=1, groups=groups),
-        b, 0.0 if known else 1e-14, 2, groups,
+        b, torch.zeros_like(b), 0.0 if known else 1e-14, 2, groups,
     )  # fmt: skip
     run: Any = (
         (lambda p: conjugate_gradient_least_squares(p, None)) if known else bidiagonal_least_squares
@@ -144,7 +145,7 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
         part = Problem(
             lambda v, rows=rows: f.conv2d(v, weight[rows], padding=1),  # type: ignore[misc]
             lambda w, rows=rows: f.conv_transpose2d(w, weight[rows], padding=1),  # type: ignore[misc]
-            b[:, rows], whole.damping, 2,
+            b[:, rows], torch.zeros_like(b[:, rows]), whole.damping, 2,
         )  # fmt: skip
         alone, rest = run(part)
         lefts.append(rest)
