@@ -131,14 +131,22 @@ class Explainer(nn.Module):
     def to_onnx(self, path: str | Path, **facts: Any) -> Path:
         """Writes an ONNX model, its outputs named ``maps.layer1.0.conv1`` and the like.
 
-        Signature and arguments are those of `export`; path ends in .onnx.  Needs the extra
-        ``naflow-fx[onnx]``.
+        Signature and arguments are those of `export`; path ends in .onnx.  The solver multiplies
+        in float32 there (``precision="float32"``).  Needs the extra ``naflow-fx[onnx]``.
 
         Raises:
             ArtefactError: ONNX can't express an operator, which it names, or packages are
                 missing.  OSError: nothing is written.
         """
-        return self._write("onnx", path, facts)
+        return self._precise()._write("onnx", path, facts)
+
+    def _precise(self) -> Explainer:
+        """This explainer, or one of the same job whose solver keeps to float32."""
+        inverse = replace(self.options.inverse, precision="float32")
+        if inverse == self.options.inverse:
+            return self
+        job, like = replace(self._job, options=replace(self.options, inverse=inverse)), self._like()
+        return _load(type(self), job, self._build, like.dtype, str(like.device))
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
         from naflow_fx.artefacts import write

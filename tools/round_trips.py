@@ -6,7 +6,8 @@
 For each network and format: seconds to write (of `compiled`: of the first call), megabytes,
 seconds of one call of two images on one thread, and the largest difference of a map from the
 eager program's, relative to the map's largest value, with its call site.  Every file runs in a
-process of its own, without this package.  Weights are random, drawn from a seed.
+process of its own, without this package.  Weights are random, drawn from a seed; the solver
+keeps to float32.
 """
 
 from __future__ import annotations
@@ -98,7 +99,10 @@ def rows(name: str, given: argparse.Namespace, folder: Path) -> Iterator[list[st
     model = seeded(models.build(name))
     size = 224 if name == "resnet50_cbam" else given.size  # its pooling has a fixed size
     x, target = torch.randn(2, 3, size, size), torch.tensor([-1, 3])
-    options = {"layers": given.layers, "inverse": nf.Inverse(steps=given.steps)}
+    options = {
+        "layers": given.layers,
+        "inverse": nf.Inverse(steps=given.steps, precision="float32"),
+    }
     compiling, explainer = seconds(lambda: nf.compile(model, x[:1], **options))
     call, flow = seconds(lambda: explainer(x, target))
     head = [name, str(size), str(len(explainer.layers))]

@@ -58,7 +58,10 @@ def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:
         raise ArtefactError(f"{path}: this onnxruntime doesn't run on {device}; use --device cpu")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # its errors share no class
+        raise ValueError(str(error)) from error
     names = [value.name for value in metadata.inputs]
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:

@@ -56,7 +56,8 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     """An ONNX model of one file, its inputs and outputs named as in the metadata.
 
     Raises:
-        ArtefactError: packages are missing, operators can't be expressed, or it is too large.
+        ArtefactError: packages are missing, an operator can't be expressed, it can't run, or it
+            is too large.
     """
     required(("onnx", "onnxscript"), "onnx", "an ONNX model")
     size = sum(t.numel() * t.element_size() for t in _tensors(exported))
@@ -79,6 +80,7 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
         raise ArtefactError(_inexpressible(error)) from error
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path, external_data=False)
+    _try(path)
 
 
 WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
@@ -86,6 +88,22 @@ WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
     "aoti": write_package,
     "onnx": write_onnx,
 }
+
+
+def _try(path: Path) -> None:
+    """Loads the model where there is an onnxruntime; some types have words but no kernels."""
+    try:
+        (onnxruntime,) = required(("onnxruntime",), "onnx", "")
+    except ArtefactError:
+        return
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        providers = onnxruntime.get_available_providers()
+        onnxruntime.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # its errors share no class
+        raise ArtefactError(f"onnxruntime can't run the model: {first_line(error)}") from error
 
 
 def _name_dimensions(graph: fx.Graph) -> None:
