@@ -42,8 +42,9 @@ class LeastSquares(nn.Module):
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
         groups: of channels that A does not mix, on both sides; each is solved by itself.
-        low: captures (indices) that are weights of dense layers and multiply in bfloat16 while
-            the rest is solved in float32.
+        low: captures (indices) that A and A^T take in bfloat16 while all else is solved in
+            float32: the weights of dense layers.
+        whole: A and A^T run in bfloat16 from end to end, with all their captures.
     """
 
     def __init__(
@@ -57,12 +58,13 @@ class LeastSquares(nn.Module):
         leading: int | None = None,
         groups: int = 1,
         low: tuple[int, ...] = (),
+        whole: bool = False,
     ) -> None:
         super().__init__()
         self.linear, self.transpose, self.offset = linear, transpose, offset
         self.sigma_max = SigmaMax(linear, transpose, input_shape, leading)
         self.damping, self.steps, self.leading = damping, steps, leading
-        self.groups, self.low = groups, low
+        self.groups, self.low, self.whole = groups, low, whole
 
     def forward(
         self,
@@ -78,25 +80,28 @@ class LeastSquares(nn.Module):
         or None.  prior: of the result's shape, or None for zero.
         """
         dtype = solver_dtype(z.dtype)
-        captures = tuple(
-            c.to(torch.bfloat16) if i in self.low and dtype == torch.float32 else widen(c, dtype)
-            for i, c in enumerate(captures)
-        )
+        captures = tuple(widen(c, dtype) for c in captures)
         b = z.to(dtype)
         if self.offset is not None:
             b = b - self.offset(b, *captures)
+        lower = torch.bfloat16 if dtype == torch.float32 else dtype
+        inner = lower if self.whole else dtype
+        captures = tuple(
+            widen(c, lower if i in self.low else inner) for i, c in enumerate(captures)
+        )
         rows = row_weight(b, weight, self.leading)
 
         def linear(v: Tensor) -> Tensor:
-            result: Tensor = self.linear(v, *captures)
-            return result
+            result: Tensor = self.linear(v.to(inner), *captures)
+            return result.to(dtype)
 
         def weighted(v: Tensor) -> Tensor:
             return linear(v) if rows is None else linear(v) * rows
 
         def back(w: Tensor) -> Tensor:
-            result: Tensor = self.transpose(w if rows is None else w * rows, *captures)
-            return result
+            w = w if rows is None else w * rows
+            result: Tensor = self.transpose(w.to(inner), *captures)
+            return result.to(dtype)
 
         start = None if prior is None else prior.to(dtype)
         target = b if start is None else b - linear(start)

@@ -121,7 +121,7 @@ class StepWriter:
         module = solve.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
             inverse.damping, self.steps, self._leading(entry, exit),
-            _groups(nodes), self._low(affine),
+            _groups(nodes), self._low(affine), self._whole(nodes),
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
@@ -202,6 +202,11 @@ class StepWriter:
             return ()
         weights = {n.kwargs["weight"] for n in affine.nodes if _is_dense(n)}
         return tuple(i for i, need in enumerate(affine.needs) if need in weights)
+
+    def _whole(self, nodes: Sequence[fx.Node]) -> bool:
+        """Whether a map's layers are all dense, so that nothing is gained by going back between."""
+        layers = [node for node in nodes if _rule(node).name in LAYERS]
+        return self.inverse.precision == "bfloat16" and bool(layers) and all(map(_is_dense, layers))
 
     def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
         """The number of output neurons that Eq. 6 keeps; None: all."""
