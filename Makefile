@@ -1,6 +1,8 @@
 # make demo    explain examples/coffee.png with the bundled model; pictures in demo/
 # make test    run the tests              (PYTEST_ARGS="-m 'not slow'" for the quick ones)
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
+# make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
+# make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
@@ -8,9 +10,10 @@
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test figures lint clean
+.PHONY: demo test figures bench bench-gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -22,6 +25,12 @@ test: .venv/.installed-dev
 
 figures: .venv/.installed-dev
 	$(BIN)/python tools/figures.py
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-gpu: .venv/.installed-bench
+	$(BIN)/python -m benchmarks --device cuda $(BENCH_ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
@@ -42,4 +51,9 @@ $(BIN)/python:
 .venv/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv, once; PyTorch is a large download"
 	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[dev]"
+	@touch .venv/.installed $@
+
+.venv/.installed-bench: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv, once; PyTorch is a large download"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[bench]"
 	@touch .venv/.installed $@

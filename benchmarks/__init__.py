@@ -1,0 +1,1 @@
+"""Benchmarks: `python -m benchmarks`, see `make bench` and docs/benchmarks.md."""

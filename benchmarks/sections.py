@@ -1,0 +1,150 @@
+"""The sections of the benchmark: each measures one thing and returns plain data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks import memory
+from benchmarks.accuracy import agreement, converged
+from benchmarks.breakdown import breakdown
+from benchmarks.correctness import correctness
+from benchmarks.peers import PEERS, as_found, hookable
+from benchmarks.subjects import (
+    DEFAULT,
+    LAYERCAM,
+    MODELS,
+    SETTINGS,
+    TRAINED,
+    Setting,
+    forward_backward,
+    model,
+    photos,
+)
+from benchmarks.timing import interleaved, seconds, time_box
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one run of the benchmark measures.
+
+    Attributes:
+        device, threads: where.
+        batch: the larger batch.
+        budget: seconds of one timing section.
+        compile_box: seconds that torch.compile of one program may take.
+        full: every model compiled, the largest sizes.
+    """
+
+    device: str
+    threads: int
+    batch: int
+    budget: float
+    compile_box: float
+    full: bool
+    models: tuple[str, ...] = MODELS
+
+    def sections(self) -> Iterator[tuple[str, Callable[[], Any]]]:
+        """Names and what measures them, the most wanted first."""
+        for name in self.models:
+            yield f"correctness/{name}", partial(_correctness, self, name)
+            yield f"compile/{name}", partial(_compile, self, name)
+        for name in self.models:
+            yield f"speed/{name}/1", partial(_speed, self, name, 1)
+        for what in memory.WHAT:
+            yield f"memory/resnet50/8/{what}", partial(_memory, self, "resnet50", 8, what)
+        for name in sorted(self.models, key=(TRAINED, *MODELS).index):  # the slowest one last
+            yield f"accuracy/{name}", partial(_accuracy, self, name)
+        for name in self.models[:2]:
+            yield f"breakdown/{name}", partial(_breakdown, self, name)
+        for name in self.models:
+            yield f"compiled/{name}/1/layercam", partial(_compiled, self, name, 1, LAYERCAM)
+        for name in self.models:
+            yield f"speed/{name}/{self.batch}", partial(_speed, self, name, self.batch)
+        for batch, size in self._growth():
+            yield f"growth/{batch}/{size}", partial(_growth, self, batch, size)
+        for name in self.models if self.full else self.models[:1]:
+            yield f"compiled/{name}/1/naflow", partial(_compiled, self, name, 1, DEFAULT)
+            if self.full or self.device == "cuda":
+                large = partial(_compiled, self, name, self.batch, DEFAULT)
+                yield f"compiled/{name}/{self.batch}/naflow", large
+
+    def _growth(self) -> list[tuple[int, int]]:
+        points = [(1, 224), (8, 224), (1, 448), (32, 224)]
+        return points + ([(64, 224), (1, 1024)] if self.full else [])
+
+
+def _correctness(plan: Plan, name: str) -> Any:
+    return correctness(model(name, plan.device), photos(2, 96, plan.device))
+
+
+def _compile(plan: Plan, name: str) -> Any:
+    net, x = model(name, plan.device), photos(1, 224, plan.device)
+    return {s.name: seconds(partial(s.compile, net, x)) for s in (DEFAULT, LAYERCAM)}
+
+
+def _speed(plan: Plan, name: str, batch: int) -> Any:
+    net, x = model(name, plan.device), photos(batch, 224, plan.device)
+    runs: dict[str, Callable[[], Any]] = {}
+    for setting in SETTINGS:
+        runs[setting.name] = partial(setting.compile(net, x), x)
+    sites = LAYERCAM.compile(net, x).layers
+    modules = list(hookable(net, sites))
+    for label, peer in PEERS.items():
+        if not peer.slow or (batch == 1 and (plan.full or name == plan.models[0])):
+            runs[label] = peer.make(net, x, modules)
+    with as_found(net):
+        return interleaved(lambda: forward_backward(net, x), runs, plan.budget)
+
+
+def _compiled(plan: Plan, name: str, batch: int, setting: Setting) -> Any:
+    net, x = model(name, plan.device), photos(batch, 224, plan.device)
+    plain = setting.compile(net, x)
+    torch.compiler.reset()
+    fast = plain.compiled()
+    if batch > 1:  # one program for this batch, not a second one for all
+        torch._dynamo.config.automatic_dynamic_shapes = False
+    start = time.perf_counter()
+    with time_box(plan.compile_box):
+        flow = fast(x)
+    compile_seconds = time.perf_counter() - start
+    wanted = plain(x)
+    difference = max(
+        float((flow.maps[k] - m).abs().max() / m.abs().max().clamp(min=1e-30))
+        for k, m in wanted.maps.items()
+        if m.any()
+    )
+    runs = {"compiled": partial(fast, x), "uncompiled": partial(plain, x)}
+    found = interleaved(lambda: forward_backward(net, x), runs, plan.budget)
+    return {"torch.compile": compile_seconds, "largest difference": difference, **found}
+
+
+def _memory(plan: Plan, name: str, batch: int, what: str) -> Any:
+    return {"bytes": memory.measured(name, batch, what, plan.device, plan.threads)}
+
+
+def _accuracy(plan: Plan, name: str) -> Any:
+    net, x = model(name, plan.device), photos(2, 224, plan.device)
+    wanted = converged(name, net, x)
+    return {
+        s.name: agreement(dict(s.compile(net, x)(x).maps), wanted[s.reduction])
+        for s in (*SETTINGS, DEFAULT)
+        if s.method == "naflow"
+    }
+
+
+def _breakdown(plan: Plan, name: str) -> Any:
+    net, x = model(name, plan.device), photos(1, 224, plan.device)
+    return breakdown(DEFAULT.compile(net, x), x)
+
+
+def _growth(plan: Plan, batch: int, size: int) -> Any:
+    net, x = model("resnet18", plan.device), photos(batch, size, plan.device)
+    runs = {DEFAULT.name: partial(DEFAULT.compile(net, x), x)}
+    rounds = 5 if batch * size * size <= 8 * 224 * 224 else 2
+    return interleaved(lambda: forward_backward(net, x), runs, plan.budget / 4, rounds)

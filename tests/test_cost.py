@@ -1,0 +1,106 @@
+"""What an explanation costs, counted in operators: no other process can slow a count down."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from shelf import fill, images
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+import naflow_fx as nf
+from naflow_fx import models
+
+NETWORKS = ("resnet18", "efficientnet_lite0")
+# Convolutions of the default: at most as many as now.  Lower these when it gets cheaper.
+CONVOLUTIONS = {"resnet18": 683, "efficientnet_lite0": 1157}
+# All operators for one of the model's own: now 183 and 139.  The margin is less than one step of
+# the solver, 14 and 10.
+OPERATORS = {"resnet18": 190, "efficientnet_lite0": 145}
+
+
+class Count(TorchDispatchMode):
+    """Counts the operators called in its `with` block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forward = self.transposed = self.operators = 0
+
+    @property
+    def convolutions(self) -> int:
+        return self.forward + self.transposed
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operators += 1
+        if func is torch.ops.aten.convolution.default:
+            transposed: bool = args[6]
+            self.transposed += transposed
+            self.forward += not transposed
+        return func(*args, **(kwargs or {}))
+
+
+@cache
+def network(name: str) -> nn.Module:
+    with torch.no_grad():
+        return fill(models.build(name)).eval()
+
+
+@cache
+def count(name: str, method: Any = "naflow", steps: int | None = None) -> Count:
+    """Of one explanation of two images; in float32, so that the machine's units don't matter."""
+    x = images((3, 64, 64), dtype=torch.float32)
+    inverse = nf.Inverse(steps=steps, precision="float32")
+    explainer = nf.compile(network(name), x[:1], method=method, inverse=inverse)
+    with Count() as found:
+        explainer(x)
+    return found
+
+
+@cache
+def count_forward(name: str) -> Count:
+    with torch.no_grad(), Count() as found:
+        network(name)(images((3, 64, 64), dtype=torch.float32))
+    return found
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_default_costs_no_more_convolutions(name: str) -> None:
+    assert count(name).convolutions <= CONVOLUTIONS[name]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_default_costs_no_more_operators(name: str) -> None:
+    assert count(name).operators <= OPERATORS[name] * count_forward(name).operators
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_step_costs_the_same(name: str) -> None:
+    """Each step runs every layer of a least squares once forward and once transposed."""
+    two, three, default = count(name, steps=2), count(name, steps=3), count(name)
+    layers = three.forward - two.forward
+    assert three.transposed - two.transposed == layers
+    steps = nf.compile(network(name), images((3, 64, 64), 1, torch.float32)).options.steps
+    assert default.convolutions == two.convolutions + 2 * (steps - 2) * layers
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("method", ["layercam", "gradcam", "hirescam"])
+def test_a_gradient_method_costs_one_transposed_convolution_each(name: str, method: str) -> None:
+    found, own = count(name, method), count_forward(name)
+    assert found.forward == own.forward
+    assert found.transposed == own.forward
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_a_layer_costs_two_convolutions_a_step(steps: int) -> None:
+    """Forward: its own, then one a step; transposed: Lambda's, and one a step.  No offset."""
+    layer = nn.Conv2d(3, 4, 3, bias=False)
+    net = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    x = images((3, 9, 9), dtype=torch.float32)
+    explainer = nf.compile(net, x[:1], inverse=nf.Inverse(steps=steps, precision="float32"))
+    with Count() as found:
+        explainer(x)
+    assert (found.forward, found.transposed) == (1 + steps, 1 + steps)
