@@ -56,4 +56,4 @@ $(BIN)/python:
 .venv/.installed-bench: pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv, once; PyTorch is a large download"
 	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[bench]"
-	@touch .venv/.installed $@
+	@touch .venv/.installed .venv/.installed-dev $@

@@ -7,9 +7,10 @@ concatenation, a function, a module's second call).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -135,15 +136,15 @@ def zennit(net: nn.Module, x: Tensor, names: list[str]) -> Callable[[], Maps]:
 PEERS: dict[str, Peer] = {
     "pytorch-grad-cam GradCAM, list": Peer("gradcam", gradcam_list),
     "pytorch-grad-cam GradCAM, layer by layer": Peer("gradcam", gradcam_each, slow=True),
-    "torchcam GradCAM, list": Peer("gradcam", lambda *a: torchcam(*a, "GradCAM")),
-    "torchcam LayerCAM, list": Peer("layercam", lambda *a: torchcam(*a, "LayerCAM")),
+    "torchcam GradCAM, list": Peer("gradcam", partial(torchcam, kind="GradCAM")),
+    "torchcam LayerCAM, list": Peer("layercam", partial(torchcam, kind="LayerCAM")),
     "Captum LayerGradientXActivation, list": Peer("hirescam", captum),
     "zennit LRP EpsilonPlusFlat, input only": Peer("none", zennit),
 }
 
 
 @contextmanager
-def as_found(net: nn.Module) -> Any:
+def as_found(net: nn.Module) -> Iterator[nn.Module]:
     """Leaves no gradient behind, whatever the library does to the model."""
     try:
         yield net

@@ -20,8 +20,9 @@ Times are ratios to an eager float32 forward pass and backward pass **to the inp
 before and just after in the same process, with the same weights and photos: median (quartiles, or
 extremes of fewer than four repetitions; n of them). The bundled `efficientnet_lite0` is trained;
 `resnet18` and `resnet50` have weights drawn from their names. Peers are called as their
-documentation says, with every module whose result is a call site, blocks included. A row counts
-every call site, whether its map is right or not: read "Right maps" first.
+documentation says, with every module whose result is a call site, blocks included, on a model as
+it is loaded (in-place ReLUs, parameters that require gradients). A time is that of all these maps,
+right or not: read "Right maps" first.
 """
 
 
@@ -45,7 +46,17 @@ def _device(device: str, data: Record) -> Iterator[str]:
     yield f"## {device.upper()}\n\n{facts}.\n"
     yield (f"Measured with {' or '.join(map(str, threads))} threads, load average "
            f"{min(loads):.1f} to {max(loads):.1f}.\n")  # fmt: skip
-    for part in (_goals, _correctness, _speed, _compiled, _memory, _breakdown, _growth, _missing):
+    for part in (
+        _goals,
+        _correctness,
+        _speed,
+        _compiled,
+        _memory,
+        _count,
+        _breakdown,
+        _growth,
+        _missing,
+    ):
         yield from part(sections)
 
 
@@ -197,6 +208,19 @@ def _memory(sections: Record) -> Iterator[str]:
     unit = steps["training step"]
     rows = [(what, f"{v / 2**20:.0f}", f"{v / unit:.2f}") for what, v in steps.items()]
     yield from table(("", "MiB", "x training step"), *rows)
+
+
+def _count(sections: Record) -> Iterator[str]:
+    parts = {name: cells for (name,), cells in found(sections, "count")}
+    if not parts:
+        return
+    yield "### Convolutions\n"
+    yield "In brackets: as a multiple of forward + backward to the input, two for each.\n"
+    own = {name: next(iter(cells.values())) for name, cells in parts.items()}
+    labels = list(next(iter(parts.values())))
+    yield from table(("", *parts), *((label, *(f"{c[label]} ({c[label] / 2 / own[n]:.1f})"
+                                               for n, c in parts.items()))
+                                     for label in labels))  # fmt: skip
 
 
 def _breakdown(sections: Record) -> Iterator[str]:

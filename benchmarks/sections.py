@@ -54,14 +54,15 @@ class Plan:
         for name in self.models:
             yield f"correctness/{name}", partial(_correctness, self, name)
             yield f"compile/{name}", partial(_compile, self, name)
+            yield f"count/{name}", partial(_count, name)
         for name in self.models:
             yield f"speed/{name}/1", partial(_speed, self, name, 1)
         for what in memory.WHAT:
             yield f"memory/resnet50/8/{what}", partial(_memory, self, "resnet50", 8, what)
-        for name in sorted(self.models, key=(TRAINED, *MODELS).index):  # the slowest one last
-            yield f"accuracy/{name}", partial(_accuracy, self, name)
         for name in self.models[:2]:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
+        for name in sorted(self.models, key=(TRAINED, *MODELS).index):  # the slowest one last
+            yield f"accuracy/{name}", partial(_accuracy, self, name)
         for name in self.models:
             yield f"compiled/{name}/1/layercam", partial(_compiled, self, name, 1, LAYERCAM)
         for name in self.models:
@@ -80,12 +81,26 @@ class Plan:
 
 
 def _correctness(plan: Plan, name: str) -> Any:
-    return correctness(model(name, plan.device), photos(2, 96, plan.device))
+    return correctness(model(name, plan.device), photos(2, 64, plan.device))
 
 
 def _compile(plan: Plan, name: str) -> Any:
     net, x = model(name, plan.device), photos(1, 224, plan.device)
     return {s.name: seconds(partial(s.compile, net, x)) for s in (DEFAULT, LAYERCAM)}
+
+
+def _count(name: str) -> Any:
+    """Convolutions, which no load changes; counted as tests/test_cost.py does, on small images."""
+    from test_cost import Count
+
+    net, x = model(name, "cpu"), photos(1, 64, "cpu")
+    found = {}
+    explainers = {s.name: s.compile(net, x) for s in (DEFAULT, SETTINGS[2], LAYERCAM)}
+    for label, run in {"the model's own": net, **explainers}.items():
+        with torch.no_grad(), Count() as count:
+            run(x)
+        found[label] = count.convolutions
+    return found
 
 
 def _speed(plan: Plan, name: str, batch: int) -> Any:

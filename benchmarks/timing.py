@@ -23,18 +23,21 @@ class OutOfTime(Exception):
 
 @contextmanager
 def time_box(seconds: float) -> Iterator[None]:
-    """Raises OutOfTime in the body, once that many seconds have passed."""
+    """Raises OutOfTime in the body, once that many seconds have passed; boxes may be nested."""
 
     def stop(*_: Any) -> None:
         raise OutOfTime(f"not done after {seconds:.0f} s")
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.01))
+    handler = signal.signal(signal.SIGALRM, stop)
+    outer, _ = signal.getitimer(signal.ITIMER_REAL)
+    start = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, max(min(seconds, outer or seconds), 0.01))
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        left = outer and max(outer - (time.monotonic() - start), 0.01)
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, left)
 
 
 def seconds(run: Run) -> float:
@@ -86,6 +89,8 @@ def interleaved(
     for name, run in contenders.items():
         try:
             first = seconds(run)  # warm up
+        except OutOfTime:
+            raise
         except Exception as error:
             errors[name] = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             continue
