@@ -1,5 +1,6 @@
 # make demo    explain examples/coffee.png with the bundled model; pictures in demo/
-# make test    run the tests              (PYTEST_ARGS="-m 'not slow'" for the quick ones)
+# make test    run the tests, minutes     (PYTEST_ARGS="-k solve" for some)
+# make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
@@ -13,7 +14,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test figures bench bench-gpu lint clean
+.PHONY: demo test test-all figures bench bench-gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -21,7 +22,10 @@ demo: .venv/.installed
 	@echo "Pictures: $(CURDIR)/demo/"
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
+
+test-all: .venv/.installed-dev
+	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
 figures: .venv/.installed-dev
 	$(BIN)/python tools/figures.py
