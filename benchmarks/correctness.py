@@ -52,6 +52,7 @@ def correctness(net: nn.Module, x: Tensor) -> dict[str, Any]:
         found[f"naflow_fx {method}"] = _count(dict(flow.maps), wanted[method], None)
     sites = list(flow.maps)
     modules = hookable(net, sites)
+    x = x.detach().requires_grad_()  # else a module before the first parameter has no gradient
     for name, peer in PEERS.items():
         if peer.method == "none":
             continue

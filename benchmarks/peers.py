@@ -153,14 +153,19 @@ def as_found(net: nn.Module) -> Iterator[nn.Module]:
 
 
 def hookable(net: nn.Module, sites: list[str]) -> dict[str, list[str]]:
-    """Modules, blocks included -> the call sites whose map each could give."""
+    """Modules, blocks included -> the call sites whose map each could give.
+
+    In the order in which they return: pytorch-grad-cam tells its layers apart by that.
+    """
     found = {}
     for name, _ in net.named_modules():
         inside = [s for s in sites if s.startswith(name + ".")]
         calls = [s for s in sites if s == name or _is_call_of(s, name)]
         if name and (calls or inside):
             found[name] = calls or inside[-1:]
-    return found
+    position = {site: i for i, site in enumerate(sites)}
+    order = sorted(found, key=lambda name: (position[found[name][0]], -name.count(".")))
+    return {name: found[name] for name in order}
 
 
 def _is_call_of(site: str, name: str) -> bool:

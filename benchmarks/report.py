@@ -46,6 +46,8 @@ def _device(device: str, data: Record) -> Iterator[str]:
     yield f"## {device.upper()}\n\n{facts}.\n"
     yield (f"Measured with {' or '.join(map(str, threads))} threads, load average "
            f"{min(loads):.1f} to {max(loads):.1f}.\n")  # fmt: skip
+    if max(loads) > data["machine"]["cores"]:
+        yield "Other work kept the cores busy: figures of few repetitions are rough.\n"
     for part in (
         _goals,
         _correctness,

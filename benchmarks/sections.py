@@ -117,7 +117,7 @@ def _speed(plan: Plan, name: str, batch: int) -> Any:
     modules = list(hookable(net, sites))
     for label, peer in PEERS.items():
         if not peer.slow or (batch == 1 and (plan.full or name == plan.models[0])):
-            runs[label] = peer.make(net, x, modules)
+            runs[label] = peer.make(net, x.clone().requires_grad_(), modules)
     with as_found(net):
         return interleaved(lambda: forward_backward(net, x), runs, plan.budget)
 
