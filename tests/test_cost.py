@@ -22,11 +22,11 @@ CONVOLUTIONS = {"resnet18": 683, "efficientnet_lite0": 1157}
 OPERATORS = {"resnet18": 190, "efficientnet_lite0": 145}
 
 
-class Count(TorchDispatchMode):
+class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operators called in its `with` block."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.forward = self.transposed = self.operators = 0
 
     @property
@@ -54,14 +54,16 @@ def count(name: str, method: Any = "naflow", steps: int | None = None) -> Count:
     x = images((3, 64, 64), dtype=torch.float32)
     inverse = nf.Inverse(steps=steps, precision="float32")
     explainer = nf.compile(network(name), x[:1], method=method, inverse=inverse)
-    with Count() as found:
+    found = Count()
+    with found:
         explainer(x)
     return found
 
 
 @cache
 def count_forward(name: str) -> Count:
-    with torch.no_grad(), Count() as found:
+    found = Count()
+    with torch.no_grad(), found:
         network(name)(images((3, 64, 64), dtype=torch.float32))
     return found
 
@@ -101,6 +103,7 @@ def test_a_layer_costs_two_convolutions_a_step(steps: int) -> None:
     net = nn.Sequential(layer, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     x = images((3, 9, 9), dtype=torch.float32)
     explainer = nf.compile(net, x[:1], inverse=nf.Inverse(steps=steps, precision="float32"))
-    with Count() as found:
+    found = Count()
+    with found:
         explainer(x)
     assert (found.forward, found.transposed) == (1 + steps, 1 + steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,11 @@ import naflow_fx as nf
 from naflow_fx.errors import InputError, TargetError
 
 STEPS = nf.Inverse(steps=3)
+
+
+def name_of(value: object) -> str:
+    """repr without addresses, which differ between the processes of a parallel run."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +73,7 @@ def test_none_is_the_predicted_class(explainer: Any, x: Tensor, logits: Tensor) 
         ClassifierOutputTarget(2), [ClassifierOutputTarget(2)] * 3,
         [ClassifierOutputTarget(2), 2, np.int32(2)],
     ],
-    ids=repr,
+    ids=name_of,
 )  # fmt: skip
 def test_a_class(explainer: Any, x: Tensor, logits: Tensor, target: Any) -> None:
     flow = explainer(x, target)
@@ -205,7 +211,7 @@ def test_attribute_and_the_context_manager(explainer: Any, x: Tensor) -> None:
         ([score_of_one, score_of_one], "got 2 entries, 2 of them callables, for a batch of 3"),
         ([score_of_one, 1, 2], "got 3 entries, 1 of them callables, for a batch of 3"),
     ],
-    ids=repr,
+    ids=name_of,
 )  # fmt: skip
 def test_what_a_target_must_not_be(explainer: Any, x: Tensor, target: Any, words: str) -> None:
     with pytest.raises(TargetError, match=words):
