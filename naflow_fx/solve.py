@@ -316,10 +316,11 @@ def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
 
 def _largest_eigenvalue(diagonal: list[Tensor], off: list[Tensor]) -> Tensor:
     """Of symmetric tridiagonal matrices, elementwise over tensors [...], by repeated squaring."""
+    if not off:  # squared in a row, a single number makes compilers write out all its powers
+        return diagonal[0]
+    side = torch.stack(off, -1)
     t = torch.diag_embed(torch.stack(diagonal, -1))
-    if off:
-        side = torch.stack(off, -1)
-        t = t + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
+    t = t + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
     power = t / nonzero(t.abs().amax((-2, -1), keepdim=True))
     for _ in range(max(7, len(diagonal) // 2)):  # more steps resolve closer eigenvalues
         power = power @ power
