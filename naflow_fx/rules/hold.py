@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rule import Rule
+from naflow_fx.rules.identity import adapt, inverse, linear, transpose
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,29 +14,9 @@ def forward(input: Tensor) -> Tensor:
     return input.detach()
 
 
-def linear(v: Tensor) -> Tensor:
-    """A v = v."""
-    return v
-
-
-def transpose(w: Tensor) -> Tensor:
-    """A^T w = w."""
-    return w
-
-
-def inverse(z: Tensor) -> Tensor:
-    """z."""
-    return z
-
-
 def vjp(w: Tensor) -> Tensor:
     """0: what is held does not answer for the score."""
     return torch.zeros_like(w)
-
-
-def adapt(input: Any) -> Arguments:
-    """forward's own arguments."""
-    return {"input": input}
 
 
 RULE = Rule(
