@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from naflow_fx.cli.parser import make_parser
+from naflow_fx.cli.parsers import make_parser
 from naflow_fx.errors import NaflowError
 
 __all__ = ["main"]

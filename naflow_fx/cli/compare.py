@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naflow_fx.cli.encoder import open_encoder
-from naflow_fx.cli.explain import _shown
+from naflow_fx.cli.photos import shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.flow_record import shape_text
 from naflow_fx.models.preprocess import open_photo
@@ -22,7 +22,7 @@ def compare(args: argparse.Namespace) -> None:
     place = Path(args.out) / f"{query.stem}-{support.stem}"
     open_photo(support)
     encoder = open_encoder(args, query, [place])
-    title = f"{_shown(query)} and {_shown(support)}"
+    title = f"{shown(query)} and {shown(support)}"
     flow = encoder.explain(place, query, [support], ["query", "support"], title, {})
     out = console()
     out.print(Text(f"{title}: {args.metric} similarity {float(flow.similarity[0]):.4f}",

@@ -16,7 +16,8 @@ from torch import Tensor, fx, nn
 
 import naflow_fx
 from naflow_fx import models
-from naflow_fx.cli.explain import _check_writable, _shown, news_aside, progress, seen
+from naflow_fx.cli.photos import check_writable, seen, shown
+from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, open_device
 from naflow_fx.embedding import embed, encoder_of
 from naflow_fx.errors import PhotoError
@@ -112,13 +113,13 @@ class Encoder:
         images = self.inputs(photos)
         explainer = self.explainer(len(supports), images[:1])
         with progress() as bar:
-            task = bar.add_task(_shown(query), total=len(explainer.layers) + 1)
+            task = bar.add_task(shown(query), total=len(explainer.layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
-            shown = [seen(self.preprocessing, photo) for photo in photos]
+            seen_photos = [seen(self.preprocessing, photo) for photo in photos]
             flow.save(
-                place, shown[:1], shown[1:],
+                place, seen_photos[:1], seen_photos[1:],
                 names=names, alpha=self.args.alpha, colormap=self.args.colormap, title=title,
                 info={**self._facts(paths, photos), **facts},
                 on_picture=lambda name: bar.advance(task),
@@ -131,7 +132,7 @@ class Encoder:
         return {
             "photos": [
                 {
-                    "file": _shown(path),
+                    "file": shown(path),
                     "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
                     "size": [photo.height, photo.width],
                 }
@@ -161,7 +162,7 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
     choose(args)
     device = open_device(args.device)
     for place in places:
-        _check_writable(place)
+        check_writable(place)
     with progress(count=False) as bar:
         bar.add_task(f"preparing {args.model}", total=None)
         with news_aside():
@@ -185,11 +186,11 @@ def pictures_in(folder: Path, out: Path) -> list[Path]:
     Hidden ones are left out, and those in `out`, where that is a folder in it: earlier results.
     """
     found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
-    shown = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
+    visible = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
     written = out.resolve()
     if folder.resolve() not in written.parents:
-        return shown
-    return [path for path in shown if written not in path.resolve().parents]
+        return visible
+    return [path for path in visible if written not in path.resolve().parents]
 
 
 def _hidden(path: Path) -> bool:

@@ -10,8 +10,8 @@ import torch
 from naflow_fx import models
 from naflow_fx.artefacts import ENDINGS, KINDS
 from naflow_fx.artefacts.files import check_name
-from naflow_fx.cli.explain import news_aside, progress
 from naflow_fx.cli.info import size_text
+from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, compile_model, open_device
 from naflow_fx.models.preprocess import class_names
 

@@ -19,7 +19,7 @@ from naflow_fx.cli.encoder import (
     pictures_in,
     report,
 )
-from naflow_fx.cli.explain import _places, _shown
+from naflow_fx.cli.photos import places, shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError, TargetError
@@ -42,15 +42,15 @@ def few_shot(args: argparse.Namespace) -> None:
     photos = [open_photo(query) for query in queries]
     found = _folders(folder, Path(args.out))
     match = None if args.match is None else _index(args.match, list(found))
-    places = _places(queries, Path(args.out))
-    encoder = open_encoder(args, queries[0], places)
+    folders = places(queries, Path(args.out))
+    encoder = open_encoder(args, queries[0], folders)
     classes = _classes(encoder, found, folder, args.match)
     means = torch.stack([one.mean for one in classes])
     images = encoder.inputs(photos)
     logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
     names = [one.name for one in classes]
     match = None if match is None else names.index(list(found)[match])
-    for query, place, row in zip(queries, places, logits.cpu(), strict=True):
+    for query, place, row in zip(queries, folders, logits.cpu(), strict=True):
         _explain(encoder, query, place, row, classes, int(row.argmax()) if match is None else match)
 
 
@@ -59,7 +59,7 @@ def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     check_folder(folder)
     inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     inside = [path for path in inside if path.resolve() != out.resolve()]
-    found = {_shown(path): pictures for path in inside if (pictures := pictures_in(path, out))}
+    found = {shown(path): pictures for path in inside if (pictures := pictures_in(path, out))}
     if len(found) < 2:
         raise PhotoError(f"{folder}: {len(found)} folders with pictures in it; wanted one for each "
                          "class, two or more")  # fmt: skip
@@ -110,19 +110,19 @@ def _explain(
 ) -> None:
     """Explain one query with the shots of a class, save and print."""
     best, chosen = classes[int(logits.argmax())].name, classes[match]
-    rows = ["query", *(f"{chosen.name} · {_shown(shot)}" for shot in chosen.shots)]
+    rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
     facts = {
         "prediction": best,
         "match": chosen.name,
         "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
         "temperature": encoder.args.temperature,
     }
-    title = f"{_shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
-    _print(_shown(query), logits, classes, encoder.args.temperature)
+    title = f"{shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
+    _print(shown(query), logits, classes, encoder.args.temperature)
     try:
         encoder.explain(place, query, chosen.shots, rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
-        report(f"{_shown(query)} with {chosen.name} is not explained: {error}")
+        report(f"{shown(query)} with {chosen.name} is not explained: {error}")
         return
     console().print(Text(f"written: {os.fspath(place / 'grid.png')}, compared with {chosen.name}"))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from naflow_fx.cli.encoder import Encoder, check_folder, open_encoder, pictures_in, report
-from naflow_fx.cli.explain import _shown
+from naflow_fx.cli.photos import shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError
@@ -47,7 +47,7 @@ def _explain(
 ) -> str:
     """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
     rows = ["query", f"hit {rank} · {value:.3f}"]
-    title = f"{_shown(query)} and hit {rank}, {_shown(hit)}"
+    title = f"{shown(query)} and hit {rank}, {shown(hit)}"
     try:
         encoder.explain(place, query, [hit], rows, title, {"rank": rank, "hit": inside})
     except InputError as error:  # a similarity of exactly 0
@@ -65,7 +65,7 @@ def _print(
     query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], pictures: list[str]
 ) -> None:
     out = console()
-    out.print(Text(f"{_shown(query)}: {len(hits)} of {count} pictures", style="bold"))
+    out.print(Text(f"{shown(query)}: {len(hits)} of {count} pictures", style="bold"))
     table = plain_table("#", "hit", "similarity", "pictures", right=("#", "similarity"))
     for rank, ((path, value), grid) in enumerate(zip(hits, pictures, strict=True), start=1):
         table.add_row(str(rank), Text(_inside(path, gallery)), f"{value:.4f}", Text(grid))

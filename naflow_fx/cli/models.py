@@ -1,29 +1,19 @@
-"""`naflow-fx inspect` and `naflow-fx models`: what there is, without explaining a photo."""
+"""`naflow-fx models`: the networks, their public weights and input."""
 
 from __future__ import annotations
 
 import argparse
 
-import torch
 from rich.table import Table
 from rich.text import Text
 
 from naflow_fx import models as zoo
-from naflow_fx.cli.setup import compile_model
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
 
-def inspect(args: argparse.Namespace) -> None:
-    """Print the report of the explainer; without --weights on random ones, nothing is fetched."""
-    preprocessing = zoo.card(args.model, args.weights).preprocessing
-    model = zoo.build(args.model, weights=args.weights)
-    example = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    print(compile_model(model, example, args).inspect())
-
-
-def models() -> None:
+def models(args: argparse.Namespace) -> None:
     """Print every model's name, weights, input and licence, by where the weights come from."""
     out = console()
     cards = [zoo.card(name) for name in zoo.names()]

@@ -1,0 +1,69 @@
+"""What the commands' parsers are made of. No heavy import in here."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import NoReturn, TypeAlias
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as all errors of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and where help is, and leave with exit code 2."""
+        self.exit(2, f"naflow-fx: error: {message} (see `{self.prog} --help`)\n")
+
+
+def make(
+    create: Callable[..., argparse.ArgumentParser], *args: str, **texts: str
+) -> argparse.ArgumentParser:
+    """A parser whose epilog keeps its lines, and that takes no abbreviations of options."""
+    form = argparse.RawDescriptionHelpFormatter
+    return create(*args, formatter_class=form, allow_abbrev=False, **texts)
+
+
+def command(
+    commands: Commands, name: str, text: str, epilog: str, run: str, operands: str = ""
+) -> argparse.ArgumentParser:
+    """A parser for the command `name`.
+
+    text: one line of help. epilog: what is written, examples. run: "module:function" of
+    `naflow_fx.cli`, imported only when the command runs. operands: how the usage line shows them.
+    """
+    description = f"{text[0].upper()}{text[1:]}."
+    usage = f"naflow-fx {name} {operands}{' ' if operands else ''}[options]"
+    parser = make(
+        commands.add_parser, name, help=text, usage=usage, description=description, epilog=epilog
+    )
+    parser.set_defaults(command=_later(run))
+    return parser
+
+
+def _later(run: str) -> Callable[[argparse.Namespace], None]:
+    """A function of `naflow_fx.cli` that is imported when it is called."""
+    module, name = run.split(":")
+
+    def call(args: argparse.Namespace) -> None:
+        getattr(importlib.import_module(f"naflow_fx.cli.{module}"), name)(args)
+
+    return call
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    """A number of things, 1 or more."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    return value
