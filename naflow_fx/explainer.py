@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import AttentionFlow
-from naflow_fx.inspection import Inspection, inspect_graph
+from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Job
 from naflow_fx.options import Options
 from naflow_fx.similarity import Similarity
@@ -48,6 +48,7 @@ class Explainer(nn.Module):
         self._job, self._build = job, build
         self._shapes = [tuple(x.shape[1:]) for x in job.examples]
         self._of_targets: dict[Score | Similarity | None, fx.GraphModule] = {}
+        self._last: Run | None = None
 
     @property
     def layers(self) -> list[str]:
@@ -153,9 +154,16 @@ class Explainer(nn.Module):
 
         return write(kind, path, self.graph_module, self._job, self._like(), **facts)
 
-    def inspect(self) -> Inspection:
-        """The table of the program: forward node, captures, inverse, importance; print it."""
-        return inspect_graph(self.graph_module)
+    def inspect(self, flow: AttentionFlow | None = None) -> Inspection:
+        """The program step by step: print it, or ask for JSON, a networkx graph, DOT or SVG.
+
+        Args:
+            flow: whose residuals and norm ratios it shows, means over its images; None: the last
+                run's, if there was one.
+        """
+        run = self._last if flow is None else Run(flow.residual, flow.norm_ratio)
+        model = type(self._job.model).__name__
+        return inspect_graph(self.graph_module, self.options, run, model)
 
     def __enter__(self) -> Explainer:
         """Nothing to set up: there are no hooks."""
@@ -212,6 +220,7 @@ class Explainer(nn.Module):
         return self._flow(_concatenate(flows))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
+        self._last = Run(dict(result["residual"]), dict(result["norm_ratio"]))
         return AttentionFlow(
             maps=OrderedDict(result["maps"]),
             output=result["output"],

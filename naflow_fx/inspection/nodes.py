@@ -1,0 +1,156 @@
+"""The nodes of an inspection: what there is to tell about each step of a program."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx
+
+from naflow_fx import keys
+from naflow_fx.inspection.measure import Measure
+from naflow_fx.inspection.program import Place, Program, name_of, site_of
+from naflow_fx.inspection.records import Captured, Node
+from naflow_fx.options import Options
+from naflow_fx.passes import _graph
+from naflow_fx.passes._inverse_steps import (
+    CLOSED,
+    CONTROL,
+    DAMPED,
+    LEAST_SQUARES,
+    REMAINDER,
+    REPROPAGATED,
+    START,
+    Step,
+)
+
+DOCS = {
+    START: "Z is the forward activation: here the cascade starts",
+    CONTROL: "Z is the forward activation: a control branch is captured, not inverted",
+    CLOSED: "the damped least squares as one matrix, made at compile time",
+    DAMPED: "d (z - c) / (d^2 + damping max d^2), the maximum per image",
+    LEAST_SQUARES: "argmin_v ||A v - (z - c)||^2 + damping sigma_max(A)^2 ||v||^2",
+    REMAINDER: "what the other branches leave of Z at the merge",
+    REPROPAGATED: "the captured affine forward of Z at the region's fork",
+}
+MANY = 4  # operators, beyond which they are counted, not named
+
+
+@dataclass(frozen=True)
+class Run:
+    """How far Z could be trusted in a run: call site -> [N]."""
+
+    residual: Mapping[str, Tensor] = field(default_factory=dict)
+    norm_ratio: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Writer:
+    """Writes the node of each place of a program."""
+
+    def __init__(self, program: Program, options: Options, run: Run) -> None:
+        self.program, self.options, self.run = program, options, run
+        self.measure = Measure(program.gm)
+
+    def node(self, place: Place) -> Node:
+        """All that is to be told about a place."""
+        node, name = place.node, name_of(place.node)
+        common: dict[str, Any] = {
+            "id": place.id, "kind": place.kind, "site": site_of(node), "name": name,
+            "block": block_of(name), "operator": node.meta.get(keys.RULE, "input"),
+            "shape": node.meta[keys.SHAPE],
+        }  # fmt: skip
+        tell = {"forward": self._forward, "capture": self._capture, "map": self._map,
+                "importance": self._importance, "inverse": self._inverse}  # fmt: skip
+        return Node(**common | tell[place.kind](place))
+
+    def _forward(self, place: Place) -> dict[str, Any]:
+        rule = _graph.rule_of(place.node)
+        return {
+            "captures": tuple(map(self.measure, self.program.captures(place.node))),
+            "doc": _line(rule.forward) if rule else "what the model is given",
+        }
+
+    def _capture(self, place: Place) -> dict[str, Any]:
+        rule, held = _graph.rule_of(place.node), self.measure(place.made)
+        doc = _line(rule.capture if rule else None)
+        return {"shape": held.shape, "captures": (held,), "doc": doc}
+
+    def _importance(self, place: Place) -> dict[str, Any]:
+        doc = "d score / d x: the chain rule, from what reads x"
+        return {"equation": "Eq. 15", "captures": self._read(place), "doc": doc}
+
+    def _map(self, place: Place) -> dict[str, Any]:
+        method, channel = self.options.method, place.node.meta[keys.LABELS].index("C")
+        shape = place.node.meta[keys.SHAPE]
+        return {
+            "operator": "map",
+            "equation": "Eq. 2" if method == "naflow" else method,
+            "shape": (*shape[:channel], *shape[channel + 1 :]),
+            "doc": _line(place.made.target),
+        }
+
+    def _inverse(self, place: Place) -> dict[str, Any]:
+        step: Step = place.node.meta[keys.STEP]
+        found: dict[str, Any] = {
+            "equation": step.equation, "how": step.kind, "region": step.region,
+            "residual": _mean(self.run.residual, place),
+            "norm_ratio": _mean(self.run.norm_ratio, place),
+            "doc": DOCS.get(step.kind, ""),
+        }  # fmt: skip
+        if place.made is place.node:
+            return found
+        operators = [self.program.names[name] for name in step.operators]
+        rule = _graph.rule_of(operators[-1])
+        return found | self._solver(step, place.made) | {
+            "block": block_of(name_of(operators[-1])), "operator": _words(operators),
+            "operators": step.operators, "captures": self._read(place),
+            "doc": found["doc"] or _line(rule.inverse if rule else None),
+        }  # fmt: skip
+
+    def _solver(self, step: Step, made: fx.Node) -> dict[str, Any]:
+        """Steps, damping and sigma_max, where they have a say."""
+        found: dict[str, Any] = {}
+        if step.kind in (LEAST_SQUARES, CLOSED, DAMPED) or "damping" in made.kwargs:
+            found["damping"] = self.options.inverse.damping
+        if step.kind == LEAST_SQUARES:
+            found["steps"] = self.options.steps
+            solved: Any = made.all_input_nodes[0]
+            sigma = solved.args[1]
+            if isinstance(sigma, fx.Node) and _graph.is_constant(sigma):
+                found["sigma_max"] = float(_graph.attribute(self.program.gm, str(sigma.target)))
+        return found
+
+    def _read(self, place: Place) -> tuple[Captured, ...]:
+        """Tensors of the forward pass that a generated node reads; not the model's parameters."""
+        found = []
+        for node in self.program.reads(place):
+            source = self.program.source(node, place)
+            constant = source is None and node.meta.get(keys.PART) == "capture"
+            if constant or (source is not None and source.kind in ("forward", "capture")):
+                found.append(self.measure(node))
+        return tuple(found)
+
+
+def block_of(name: str) -> str:
+    """The block of a name, "layer1.0" of "layer1.0.conv1"; the model itself is ""."""
+    return name.rpartition(".")[0]
+
+
+def _words(operators: list[fx.Node]) -> str:
+    """What is inverted as one: the operators, or how many they are."""
+    if len(operators) > MANY:
+        return f"{len(operators)} operators"
+    return " + ".join(node.meta[keys.RULE] for node in operators)
+
+
+def _line(function: Any) -> str:
+    """The first line of a function's documentation."""
+    return (inspect.getdoc(function) or "").partition("\n")[0] if callable(function) else ""
+
+
+def _mean(values: Mapping[str, Tensor], place: Place) -> float | None:
+    """Over the images of a run."""
+    found = values.get(site_of(place.node) or "")
+    return None if found is None else float(found.double().mean())

@@ -1,0 +1,119 @@
+"""What an inspection holds: blocks, nodes, edges, and one row per call site."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["forward", "capture", "importance", "inverse", "map"]
+Link = Literal["forward", "capture", "importance", "inverse"]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A part of the model by its name; the model itself is "", whose parent is None.
+
+    Attributes:
+        id: "layer1.0".
+        parent: "layer1".
+        region: whether a fork and a merge are inverted as one in it.
+    """
+
+    id: str
+    parent: str | None
+    region: bool
+
+
+@dataclass(frozen=True)
+class Captured:
+    """A tensor that the forward pass leaves for the inverse or the importance.
+
+    Attributes:
+        name: the node that holds it.
+        bytes_per_image: 0 where it is a constant of the program, shared by all images.
+        dtype: such as "bool".
+        shape: -1 in the batch dimension.
+        constant: whether it was made at compile time.
+    """
+
+    name: str
+    bytes_per_image: int
+    dtype: str
+    shape: tuple[int, ...]
+    constant: bool
+
+
+@dataclass(frozen=True)
+class Node:
+    """One step of the program: an operator, a capture, Lambda, an inverse step or a map.
+
+    Attributes:
+        id: of the generated node, unique; of a Z that is the forward activation, with ".z".
+        kind: see `Kind`.
+        site: the call site that it belongs to (of an inverse step: whose Z it makes); None where
+            that is no call site (the classifier).
+        name: what to show: the site, or the operator's name in the model.
+        block: id of its block; an inverse step is where the operators are that it inverts.
+        operator: of the rule table, "map", or what is inverted.
+        equation: of the paper, or what stands for it.
+        shape: of the tensor it makes, -1 in the batch dimension.
+        how: of an inverse step: "exact", "least squares", "closed form", "damped diagonal",
+            "remainder", "re-propagated"; "start" and "control": Z is the forward activation.
+        operators: of an inverse step: the forward nodes (ids) that it inverts as one.
+        region: "kind entry -> exit" of the innermost region around an inverse step.
+        captures: tensors of the forward pass that it leaves (forward, capture) or reads.
+        steps, damping: of the solver, where it has a say.
+        sigma_max: the largest singular value of an operator of constants; None for one that
+            depends on the image (a region): the solver estimates it per image as it runs, and the
+            program doesn't hand it out; None for a closed form, which keeps the inverse alone.
+        residual, norm_ratio: how far Z can be trusted in the last run, the mean over its images.
+        doc: what it does, in a line.
+    """
+
+    id: str
+    kind: Kind
+    site: str | None
+    name: str
+    block: str
+    operator: str
+    equation: str = ""
+    shape: tuple[int, ...] = ()
+    how: str = ""
+    operators: tuple[str, ...] = ()
+    region: str = ""
+    captures: tuple[Captured, ...] = ()
+    steps: int | None = None
+    damping: float | None = None
+    sigma_max: float | None = None
+    residual: float | None = None
+    norm_ratio: float | None = None
+    doc: str = ""
+
+    @property
+    def bytes_per_image(self) -> int:
+        """Of its captures."""
+        return sum(captured.bytes_per_image for captured in self.captures)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """Who reads whom, by ids; `kind` is what flows: an activation, a capture, Lambda or Z."""
+
+    source: str
+    target: str
+    kind: Link
+
+
+@dataclass(frozen=True)
+class Row:
+    """One call site: its forward node and what was generated for it, as text."""
+
+    layer: str
+    operator: str
+    shape: str
+    captures: str
+    inverse: str
+    kind: str
+    equation: str
+    importance: str
+    region: str
