@@ -45,6 +45,10 @@ class FlowError(NaflowError):
     """An argument of a result's method (overlay, save, upsampled) does not fit."""
 
 
+class EvaluationError(NaflowError):
+    """Data, explainers or metrics of an evaluation do not fit each other, or an extra lacks."""
+
+
 class ModelError(NaflowError):
     """A model name or a checkpoint is not what it should be."""
 

@@ -1,0 +1,1 @@
+"""Is the explanation any good: data with known evidence, metrics, peers."""

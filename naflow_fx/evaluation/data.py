@@ -1,0 +1,81 @@
+"""Images with known evidence: what `nf.evaluate` measures explanations on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.errors import EvaluationError
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, eq=False)
+class EvaluationSet:
+    """N images as the model takes them, with the pixels that show the class.
+
+    Attributes:
+        images: [N, C, H, W].
+        target: int64 [N], the class whose evidence is marked; -1: the predicted class.
+        evidence: bool [N, H, W], the pixels of the boxes or of the mask; None: not known, and
+            localisation can't be measured.
+        names: N names.
+        groups: int64 [N]; views of one photo share a number, and the bootstrap draws photos, not
+            views.
+        name: of the whole set.
+    """
+
+    images: Tensor
+    target: Tensor
+    evidence: Tensor | None
+    names: tuple[str, ...]
+    groups: Tensor
+    name: str = "images"
+
+    def __post_init__(self) -> None:
+        """EvaluationError: no image, or parts of different lengths."""
+        count = len(self.images)
+        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)
+                   if f.name != "name" and getattr(self, f.name) is not None}  # fmt: skip
+        if not count or set(lengths.values()) != {count}:
+            raise EvaluationError(f"EvaluationSet {self.name!r}: wanted the same number of images, "
+                                  f"at least 1, everywhere; got {lengths}")  # fmt: skip
+
+    def __len__(self) -> int:
+        """Number N of images."""
+        return len(self.images)
+
+    def __getitem__(self, index: slice | Sequence[int]) -> EvaluationSet:
+        """The images of a slice or a list of indices."""
+        chosen = list(range(len(self)))[index] if isinstance(index, slice) else list(index)
+
+        def part(value: Any) -> Any:
+            return tuple(value[i] for i in chosen) if isinstance(value, tuple) else value[chosen]
+
+        names = ("images", "target", "evidence", "names", "groups")
+        return replace(self, **{n: part(getattr(self, n)) for n in names
+                                if getattr(self, n) is not None})  # fmt: skip
+
+    @property
+    def share(self) -> Tensor:
+        """Share of each image that is evidence, [N]: the energy inside of a map without content."""
+        if self.evidence is None:
+            raise EvaluationError(f"EvaluationSet {self.name!r} has no boxes or masks")
+        return self.evidence.flatten(1).float().mean(1)
+
+
+def box_mask(boxes: Sequence[Box], height: int, width: int) -> Tensor:
+    """Pixels whose centre lies in one of the boxes, bool [height, width].
+
+    A box is (left, top, right, bottom) in fractions of the image; what reaches outside is cut.
+    """
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    for left, top, right, bottom in boxes:
+        mask |= ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
+    return mask

@@ -1,0 +1,140 @@
+"""Does the network read what the map marks?  Images are changed by the map and classified again.
+
+All functions take ``probability``, a callable of images [M, C, H, W] that gives the class
+probabilities [M, K]; images [N, C, H, W], target int64 [N] and maps [N, h, w], which are brought
+to the images' size.  `batch` images at a time go through the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from naflow_fx.evaluation.localisation import at_size
+
+Probability = Callable[[Tensor], Tensor]
+SIGMA = 1 / 20  # of the image's height: no object's detail is left
+STEPS = 8
+
+
+def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
+    """Images [N, C, H, W] under a Gaussian of `sigma` pixels (None: H / 20), borders mirrored."""
+    from torchvision.transforms.functional import gaussian_blur
+
+    sigma = SIGMA * images.shape[-2] if sigma is None else sigma
+    reach = min(int(3 * sigma), *(s - 1 for s in images.shape[-2:]))
+    result: Tensor = gaussian_blur(images, [2 * reach + 1] * 2, [sigma, sigma])
+    return result
+
+
+def ranks(maps: Tensor, seed: int = 0) -> Tensor:
+    """Each pixel's place in the order of falling values, as a share in [0, 1), [N, H, W].
+
+    Pixels of the same value come in one random order, the same for all maps of a size: in reading
+    order, a map's zeros would favour what is at the top.
+    """
+    flat = maps.flatten(1)
+    count = flat.shape[1]
+    shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
+    place = torch.arange(count, device=maps.device, dtype=torch.float32).expand_as(order) / count
+    return torch.empty_like(place).scatter(1, order, place).reshape(maps.shape)
+
+
+def curves(
+    probability: Probability,
+    images: Tensor,
+    target: Tensor,
+    maps: Tensor,
+    steps: int = STEPS,
+    base: Tensor | None = None,
+    batch: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Class probability while pixels are inserted, and deleted, in the map's order.
+
+    At step s of `steps`, the first s / steps of the pixels are the photo's and the others the
+    base's (insertion), or the other way round (deletion).
+
+    Args:
+        probability: images -> class probabilities.
+        images: [N, C, H, W].
+        target: int64 [N].
+        maps: [N, h, w].
+        steps: parts of the image.
+        base: [N, C, H, W]; None: `blurred` images.
+        batch: images a call of the network.
+
+    Returns:
+        two tensors [N, steps + 1], from 0 to all of the pixels.
+    """
+    base = blurred(images) if base is None else base
+    rank = ranks(at_size(maps, tuple(images.shape[2:])))[:, None]
+
+    def mixed() -> Iterator[Tensor]:
+        yield images
+        yield base
+        for step in range(1, steps):
+            first = rank < step / steps
+            yield torch.where(first, images, base)
+            yield torch.where(first, base, images)
+
+    values = _of_targets(probability, mixed(), target, batch)  # [2 * steps, N]
+    photo, empty, inserted, deleted = values[0:1], values[1:2], values[2::2], values[3::2]
+    return torch.cat([empty, inserted, photo]).T, torch.cat([photo, deleted, empty]).T
+
+
+def area(curve: Tensor) -> Tensor:
+    """Area under curves [N, steps + 1] over [0, 1], trapezoids, [N] (Petsiuk et al., BMVC 2018)."""
+    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+
+
+def insertion_deletion(
+    probability: Probability,
+    images: Tensor,
+    target: Tensor,
+    maps: Tensor,
+    steps: int = STEPS,
+    base: Tensor | None = None,
+    batch: int = 64,
+) -> dict[str, Tensor]:
+    """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N]."""
+    inserted, deleted = map(area, curves(probability, images, target, maps, steps, base, batch))
+    return {"insertion": inserted, "deletion": deleted, "i_d": inserted - deleted}
+
+
+def average_drop(
+    probability: Probability, images: Tensor, target: Tensor, maps: Tensor, batch: int = 64
+) -> dict[str, Tensor]:
+    """Drop max(y - o, 0) / y and increase o > y of the probability, each [N].
+
+    y is the photo's, o that of the photo times the map in [0, 1], each pixel (Chattopadhay et
+    al., WACV 2018).  0 of a photo is the mean colour for the usual preprocessing.
+    """
+    shares = at_size(maps, tuple(images.shape[2:]))
+    largest = shares.flatten(1).amax(1)[:, None, None]
+    shares = shares / torch.where(largest > 0, largest, 1.0)
+    y, o = _of_targets(probability, iter([images, images * shares[:, None]]), target, batch)
+    return {"drop": (y - o).clamp_min(0) / y.clamp_min(1e-12), "increase": (o > y).to(y)}
+
+
+def _of_targets(
+    probability: Probability, changed: Iterator[Tensor], target: Tensor, batch: int
+) -> Tensor:
+    """The target's probability for each of several versions of N images, [versions, N]."""
+    rows = []
+    with torch.no_grad():
+        for group in _grouped(changed, max(1, batch // len(target))):
+            stacked = torch.cat(group)
+            given = torch.cat([probability(part) for part in torch.split(stacked, batch)])
+            rows.append(given.gather(1, target.repeat(len(group))[:, None]).view(len(group), -1))
+    return torch.cat(rows)
+
+
+def _grouped(items: Iterator[Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Lists of `size` items, the last one shorter."""
+    import itertools
+
+    while group := list(itertools.islice(items, size)):
+        yield group

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation import faithfulness as faith
+from naflow_fx.evaluation import localisation as loc
+from naflow_fx.evaluation.data import EvaluationSet, box_mask
+
+
+def random_maps(count: int = 6, size: int = 12) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(3)
+    maps = torch.rand(count, size, size, generator=generator, dtype=torch.float64)
+    boxes = [(0.1 * (i % 3), 0.2, 0.5 + 0.05 * i, 0.9) for i in range(count)]
+    return maps, torch.stack([box_mask([b], size, size) for b in boxes])
+
+
+def test_a_box_marks_the_pixels_whose_centre_it_holds() -> None:
+    assert box_mask([(0.25, 0.0, 0.75, 0.5)], 4, 4).int().tolist() == [
+        [0, 1, 1, 0], [0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 0, 0]]  # fmt: skip
+    union = box_mask([(0, 0, 0.5, 0.5), (0.25, 0.25, 2.0, 2.0)], 4, 4)
+    assert int(union.sum()) == 4 + 9 - 1
+
+
+def test_localisation_of_a_map_that_is_the_evidence() -> None:
+    _, evidence = random_maps()
+    for name, metric in loc.LOCALISATION.items():
+        assert torch.equal(metric(evidence.double(), evidence), torch.ones(6).double()), name
+        assert torch.equal(metric(1 - evidence.double(), evidence)[:3].round(), torch.zeros(3)), (
+            name
+        )
+        assert not metric(torch.zeros(6, 12, 12), evidence).any(), name
+
+
+def test_energy_of_a_uniform_map_is_the_share_of_the_evidence() -> None:
+    _, evidence = random_maps()
+    share = evidence.flatten(1).double().mean(1)
+    torch.testing.assert_close(loc.energy(torch.ones(6, 3, 3).double(), evidence), share)
+    torch.testing.assert_close(loc.pointing(torch.ones(6, 3, 3).double(), evidence), share)
+
+
+def test_iou_by_hand() -> None:
+    maps = torch.tensor([[[1.0, 0.6], [0.4, 0.0]]])
+    evidence = torch.tensor([[[True, False], [True, False]]])
+    assert loc.iou(maps, evidence, 0.5).item() == pytest.approx(1 / 3)
+    assert loc.iou(maps, evidence, 0.3).item() == pytest.approx(2 / 3)
+    assert loc.iou(maps, evidence, 0.9).item() == pytest.approx(1 / 2)
+    assert loc.best_iou(maps, evidence).item() == pytest.approx(2 / 3)
+
+
+def test_pointing_tolerance() -> None:
+    maps = torch.zeros(1, 9, 9)
+    maps[0, 4, 7] = 1
+    evidence = box_mask([(0.0, 0.0, 5 / 9, 1.0)], 9, 9)[None]
+    assert [loc.pointing(maps, evidence, t).item() for t in (0, 2, 3)] == [0, 0, 1]
+
+
+def test_shapes_that_do_not_fit_are_told() -> None:
+    with pytest.raises(EvaluationError, match=r"\[2, 4, 4\] against evidence \[1, 4, 4\]"):
+        loc.energy(torch.ones(2, 4, 4), torch.ones(1, 4, 4, dtype=torch.bool))
+    with pytest.raises(EvaluationError, match="same number of images"):
+        EvaluationSet(torch.ones(2, 3, 4, 4), torch.zeros(2), None, ("one",), torch.arange(2))
+
+
+def test_localisation_agrees_with_quantus() -> None:
+    quantus = pytest.importorskip("quantus")
+    maps, evidence = random_maps()
+    batches = (np.zeros((6, 1, 12, 12)), np.zeros(6, int), maps.numpy()[:, None])
+    call: dict[str, object] = dict(zip(("x_batch", "y_batch", "a_batch"), batches, strict=True))
+    call |= {"model": None, "s_batch": evidence.numpy()[:, None]}
+    options = {"abs": False, "normalise": False, "disable_warnings": True}
+    energy = quantus.RelevanceMassAccuracy(**options)(**call)
+    np.testing.assert_allclose(loc.energy(maps, evidence), energy, rtol=1e-12)
+    pointing = quantus.PointingGame(**options)(**call)
+    np.testing.assert_array_equal(loc.pointing(maps, evidence), np.asarray(pointing, float))
+
+
+def first_pixels(images: Tensor) -> Tensor:
+    """Probabilities of two classes: the sum of the left half, and the rest."""
+    p = images[..., : images.shape[-1] // 2].flatten(1).mean(1)
+    return torch.stack([p, 1 - p], 1)
+
+
+def test_insertion_and_deletion_of_known_evidence() -> None:
+    images, target = torch.ones(2, 1, 8, 8), torch.tensor([0, 0])
+    left = box_mask([(0, 0, 0.5, 1)], 8, 8).float()
+    maps, base = torch.stack([left, 1 - left]), torch.zeros(2, 1, 8, 8)
+    found = faith.curves(first_pixels, images, target, maps, steps=4, base=base)
+    torch.testing.assert_close(found[0], torch.tensor([[0, 0.5, 1, 1, 1], [0, 0, 0, 0.5, 1]]))
+    torch.testing.assert_close(found[1], torch.tensor([[1, 0.5, 0, 0, 0], [1, 1, 1, 0.5, 0]]))
+    areas = faith.insertion_deletion(first_pixels, images, target, maps, 4, base, batch=3)
+    torch.testing.assert_close(areas["i_d"], torch.tensor([0.5, -0.5]))
+
+
+def test_equal_values_are_ranked_in_no_direction() -> None:
+    rank = faith.ranks(torch.zeros(1, 32, 32))[0]
+    assert rank.flatten().sort().values.tolist() == [i / 1024 for i in range(1024)]
+    assert all((half.mean() - 0.5).abs() < 0.05 for half in (rank[:16], rank[:, :16]))
+
+
+def test_blur_keeps_a_flat_image_and_flattens_noise() -> None:
+    flat = torch.full((1, 3, 40, 40), 0.3)
+    torch.testing.assert_close(faith.blurred(flat), flat)
+    noise = torch.randn(1, 3, 40, 40, generator=torch.Generator().manual_seed(0))
+    assert faith.blurred(noise).std() < 0.2
+
+
+def test_drop_and_increase_agree_with_grad_cam() -> None:
+    module = pytest.importorskip("pytorch_grad_cam.metrics.cam_mult_image")
+    targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
+
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(4, 3, 8, 8, generator=generator)
+    maps = torch.rand(4, 8, 8, generator=generator)
+    maps = maps / maps.flatten(1).amax(1)[:, None, None]
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 5), torch.nn.Softmax(1))
+    target = torch.tensor([0, 1, 2, 3])
+    ours = faith.average_drop(network, images, target, maps, batch=3)
+    given = (
+        images,
+        maps.numpy(),
+        [targets.ClassifierOutputTarget(int(t)) for t in target],
+        network,
+    )
+    with torch.no_grad():
+        before = network(images).gather(1, target[:, None])[:, 0].numpy()
+    np.testing.assert_allclose(ours["drop"], module.DropInConfidence()(*given) / before, rtol=1e-4,
+                               atol=1e-6)  # fmt: skip
+    np.testing.assert_array_equal(ours["increase"], module.IncreaseInConfidence()(*given))
