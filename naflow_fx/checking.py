@@ -55,6 +55,7 @@ LAWS: dict[str, Law] = {
     ),
     "remainder": Law(laws.remainder, lambda rule: rule.inverse is not None and rule.variadic),
     "function inverse": Law(laws.function_inverse, lambda rule: rule.function_inverse),
+    "support": Law(laws.support),
     "diagonal": Law(laws.diagonal, lambda rule: rule.diagonal is not None),
     "dense": Law(laws.dense, lambda rule: rule.dense is not None),
     "batch": Law(laws.batch),

@@ -126,6 +126,20 @@ def function_inverse(p: Point) -> Findings:
         yield "the inverse of values that f never takes is not finite"
 
 
+def support(p: Point) -> Findings:
+    """`support`, or `transpose` of patterns, counts who reads a neuron: P^T u, P = (A != 0).
+
+    A neuron that one output reads more than once (a reflected border) may count for more.
+    """
+    u = (p.random(p.output, 11) > 0).to(p.output.dtype)
+    found = torch.cat([rows(part) for part in p.support(u)], 1)
+    wanted = _apply((p.matrix() != 0).to(u.dtype).mT, u, found)
+    if bool(((found > 0.5) != (wanted > 0.5)).any()):
+        yield "the support is not where A is not 0"
+    if bool((found < wanted - 0.5).any()) or _apart(found, found.round()):
+        yield "the support doesn't count every output that reads a neuron"
+
+
 def diagonal(p: Point) -> Findings:
     """`diagonal` is A's diagonal, and A has nothing else; not where f changes the shape."""
     if p.output.shape == p.vectors[0].shape:

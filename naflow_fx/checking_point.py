@@ -14,6 +14,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_map
 
+from naflow_fx import use
 from naflow_fx.rule import Arguments, Function, Rule, parameters
 
 
@@ -136,6 +137,15 @@ class Point:
         """A^T w."""
         found = self.call(self.rule.transpose, w)
         return list(found) if self.rule.variadic else [found]
+
+    def support(self, w: Tensor) -> list[Tensor]:
+        """P^T w without signs, as `count_use` writes it."""
+        function, operands = self.rule.support or self.rule.transpose, self.rule.operands
+        numbers = {k: float(v != 0) for k, v in self.state.items()
+                   if k in operands and isinstance(v, (int, float))}  # fmt: skip
+        patterns = tree_map(lambda x: use.pattern(x) if isinstance(x, Tensor) else x, self.state)
+        found = self.call(function, w.to(torch.float32), **patterns | numbers)
+        return [part.abs() for part in (found if self.rule.variadic else [found])]
 
     def shift(self) -> Any:
         """c; None if there is none."""

@@ -35,6 +35,7 @@ from naflow_fx.passes.build_importance import build_importance
 from naflow_fx.passes.build_inverse import build_inverse
 from naflow_fx.passes.build_maps import build_maps
 from naflow_fx.passes.canonicalise import canonicalise
+from naflow_fx.passes.count_use import count_use
 from naflow_fx.passes.expand_composites import expand_composites
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.insert_captures import insert_captures
@@ -51,7 +52,7 @@ from naflow_fx.targets import as_callable
 Pass = Callable[[Any, Job], fx.GraphModule]
 Check = Callable[[fx.GraphModule, Job], None]
 
-PIPELINE: tuple[tuple[Pass, Check], ...] = (
+CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
@@ -63,8 +64,12 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: join_features(gm), lambda gm, job: check_forward_kept(gm, job)),
     (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
     (lambda gm, job: fold_constants(gm), lambda gm, job: check_captured(gm)),
+)
+PIPELINE: tuple[tuple[Pass, Check], ...] = (
+    *CAPTURED,
     (lambda gm, job: build_importance(gm), lambda gm, job: check_importance(gm)),
     (lambda gm, job: _inverse(gm, job.options), lambda gm, job: check_inverse(gm, job.options)),
+    (lambda gm, job: _counts(gm, job.options), lambda gm, job: None),
     (lambda gm, job: build_maps(gm, job.options), lambda gm, job: None),
     (lambda gm, job: prune(gm), lambda gm, job: None),
     (lambda gm, job: fold_constants(gm), lambda gm, job: None),
@@ -77,6 +82,11 @@ def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
     """`build_inverse`, where the method looks at feature maps that were brought back."""
     needed = options.method == "naflow" or "bpfm" in options.keep
     return build_inverse(gm, options) if needed else gm
+
+
+def _counts(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
+    """`count_use`, where it is asked for."""
+    return count_use(gm) if {"used", "neuron_times"} & set(options.keep) else gm
 
 
 def _pairs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
@@ -108,7 +118,8 @@ def compile(
             model's output that returns [N] is compiled into the program.  A `Similarity`
             makes a `PairExplainer`, called with queries and supports.
         layers: call-site names and globs; the others are not computed.  None: all.
-        keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W].
+        keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W]; "used" and
+            "neuron_times": which neurons take part, and how often each is read.
         preset: "paper", or another of `naflow_fx.options.PRESETS`; explicit options win.
         inverse: how convolutions and regions are inverted.
         residual: "joint" (Z at a fork solves its whole region) or "capture" (cheaper).
@@ -147,11 +158,11 @@ def explain_job(job: Job) -> Explainer:
     return made(run_pipeline(job), job, run_pipeline)
 
 
-def run_pipeline(job: Job) -> fx.GraphModule:
+def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> fx.GraphModule:
     """The generated GraphModule of one job."""
     state: Any = job.model
     with torch.no_grad():
-        for run, check in PIPELINE:
+        for run, check in steps:
             state = run(state, job)
             check(state, job)
     result: fx.GraphModule = state

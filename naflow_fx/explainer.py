@@ -230,6 +230,8 @@ class Explainer(nn.Module):
             norm_ratio=dict(result["norm_ratio"]),
             bpfm=dict(result["bpfm"]),
             importance=dict(result["importance"]),
+            used=dict(result["used"]),
+            neuron_times=dict(result["neuron_times"]),
             input_size=self._shapes[0][1:],
             options=self.options.to_json(),
         )

@@ -33,6 +33,10 @@ class AttentionFlow:
     -1 where the target was a callable, or None.
     residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
     bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
+    used: bool, likewise: whether a neuron reaches the feature node through the captured masks,
+    indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
+    neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of control
+    branches, where nothing is abandoned, 1.
     input_size: spatial size of the network's input, (H, W). options: how it was computed.
     """
 
@@ -44,6 +48,8 @@ class AttentionFlow:
     norm_ratio: dict[str, Tensor]
     bpfm: dict[str, Tensor] = field(default_factory=dict)
     importance: dict[str, Tensor] = field(default_factory=dict)
+    used: dict[str, Tensor] = field(default_factory=dict)
+    neuron_times: dict[str, Tensor] = field(default_factory=dict)
     input_size: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
 
@@ -95,6 +101,12 @@ class AttentionFlow:
         tensors = [f.name for f in fields(self) if f.name not in ("input_size", "options")]
         changed = {name: tree_map(one, getattr(self, name)) for name in tensors}
         return replace(self, **changed, options=dict(self.options))
+
+    @property
+    def abandoned(self) -> dict[str, Tensor]:
+        """Share of neurons that take no part: call site -> [N]; needs `keep="used"`."""
+        return {name: 1 - used.flatten(1).double().mean(1).to(self.score.dtype)
+                for name, used in self.used.items()}  # fmt: skip
 
     def normalised(self, scale: Scale = "map", eps: float = 1e-7) -> OrderedDict[str, Tensor]:
         """The maps divided by their maximum, clipped at 0 first: call site -> [N, ...] in [0, 1].

@@ -19,7 +19,7 @@ Precision = Literal["auto", "float32", "bfloat16"]
 Residual = Literal["joint", "capture"]
 Reduction = Literal["sum", "channelwise"]
 Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam"]
-Keep = Literal["bpfm", "importance"]
+Keep = Literal["bpfm", "importance", "used", "neuron_times"]
 
 
 def _is_number(value: Any) -> bool:

@@ -165,7 +165,7 @@ class PairExplainer(Explainer):
 
 def _side(flow: AttentionFlow, rows: slice, score: Tensor) -> AttentionFlow:
     """One side's rows of everything that a flow holds per image."""
-    per_image = ("maps", "residual", "norm_ratio", "bpfm", "importance")
+    per_image = ("maps", "residual", "norm_ratio", "bpfm", "importance", "used", "neuron_times")
     values = {name: getattr(flow, name) for name in per_image}
     parts = {
         name: type(value)((site, x[rows]) for site, x in value.items())

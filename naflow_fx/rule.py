@@ -62,6 +62,9 @@ class Rule:
             None: always.
         vjp: the true vector-Jacobian product where A is not the derivative; it returns a tuple
             with one entry per operand when there are several.  None: ``transpose``.
+        support: ``support(w, ...) = P^T w``, P with 1 in place of each entry of A that is not 0
+            (which neurons are read, Fig. 3).  None: `transpose` with 1 in place of every number
+            that is not 0 in tensors and operands; signs in its code don't matter.
         diagonal: d, broadcastable, where ``A v = d * v``.  Such an operator joins a preceding
             convolution's least squares; standing alone it is inverted damped, and its own
             ``inverse`` serves for the map inside the chain only.
@@ -93,6 +96,7 @@ class Rule:
     shift: Function | None = None
     has_shift: Function | None = None
     vjp: Function | None = None
+    support: Function | None = None
     diagonal: Function | None = None
     dense: Function | None = None
     operands: tuple[str, ...] = ("input",)
@@ -134,6 +138,7 @@ _LEADING = {
     "transpose": 1,
     "inverse": 1,
     "vjp": 1,
+    "support": 1,
     "capture": 0,
     "shift": 0,
     "has_shift": 0,

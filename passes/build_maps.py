@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_args
 
 from torch import fx
 
-from naflow_fx import keys, maps, solve
+from naflow_fx import keys, maps, solve, use
 from naflow_fx.errors import GraphError
-from naflow_fx.options import Options
+from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import find_flow, score_of
 
@@ -21,7 +21,7 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
 
     Before: a graph with importance, and Z where the method needs it.  After: ``{"output",
     "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio": {site: [N]}, "bpfm",
-    "importance"}``; what nobody asked for is dead code.
+    "importance", "used", "neuron_times"}``; what nobody asked for is dead code.
 
     Raises:
         GraphError: a wanted layer does not exist.
@@ -36,7 +36,7 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     result["target"] = _target(score_of(new.graph), names)
     with new.graph.inserting_before(end):
         builder = _Maps(new.graph, names, options)
-        for part in ("maps", "residual", "norm_ratio", "bpfm", "importance"):
+        for part in ("maps", "residual", "norm_ratio", *get_args(Keep)):
             result[part] = {}
         for site in wanted:
             for part, node in builder.site(sites[site]).items():
@@ -91,7 +91,17 @@ class _Maps:
             found["bpfm"] = z
         if "importance" in self.options.keep:
             found["importance"] = importance
-        return found
+        return found | self._use(node)
+
+    def _use(self, node: fx.Node) -> dict[str, fx.Node]:
+        """Which neurons take part; all of what is captured whole."""
+        wanted = {"used": use.used, "neuron_times": use.whole}
+        wanted = {part: made for part, made in wanted.items() if part in self.options.keep}
+        if not wanted:
+            return {}
+        known = self.names.get(node.meta.get(keys.TIMES, ""))
+        times = known or self._call(node, use.everywhere, node)
+        return {part: self._call(node, made, times) for part, made in wanted.items()}
 
     def _finite(self, node: fx.Node) -> fx.Node:
         """The activation, without the infinite border that a pad gives it for a max pool."""

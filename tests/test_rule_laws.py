@@ -73,6 +73,7 @@ ROLES = {
     "inverse": {"Moore-Penrose", "remainder", "function inverse"},
     "vjp": {"vjp"},
     "shift": {"affine"},
+    "support": {"support"},
     "diagonal": {"diagonal"},
     "dense": {"dense"},
     "labels": {"labels"},

@@ -102,8 +102,7 @@ class Artefact:
         return last if isinstance(last, int) else None
 
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
-        parts = {name: dict(result.get(name, {})) for name in
-                 ("residual", "norm_ratio", "bpfm", "importance")}  # fmt: skip
+        parts = {name: dict(result.get(name, {})) for name in PARTS if name != "maps"}
         return AttentionFlow(
             maps=OrderedDict(result["maps"]),
             output=result["output"],
@@ -115,7 +114,8 @@ class Artefact:
         )
 
 
-PARTS = ("maps", "residual", "norm_ratio", "bpfm", "importance")  # call site -> tensor
+PARTS = ("maps", "residual", "norm_ratio", "bpfm", "importance", "used",
+         "neuron_times")  # call site -> tensor  # fmt: skip
 
 
 def nested(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Any]:

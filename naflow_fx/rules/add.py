@@ -50,6 +50,13 @@ def transpose(
     return tuple(sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active)
 
 
+def support(
+    w: Tensor, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
+) -> tuple[Tensor, ...]:
+    """P^T w: w for every active input, summed over what was broadcast."""
+    return tuple(sum_to(w, input_shapes[i]) for i in active)
+
+
 def inverse(
     z: Tensor,
     values: Sequence[Tensor],
@@ -119,6 +126,7 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
+    support=support,
     has_shift=has_shift,
     operands=("inputs",),
     variadic=True,

@@ -36,6 +36,13 @@ def transpose(
     return spread if total else spread / _count(dim, input_shape)
 
 
+def support(
+    w: Tensor, dim: tuple[int, ...] | None, keepdim: bool, input_shape: tuple[int, ...]
+) -> Tensor:
+    """P^T w: w spread."""
+    return _spread(w, dim, keepdim, input_shape)
+
+
 def inverse(
     z: Tensor,
     dim: tuple[int, ...] | None,
@@ -92,6 +99,7 @@ RULE = Rule(
     linear,
     transpose,
     inverse,
+    support=support,
     labels=labels,
     equation="least squares, exact",
     targets=dict.fromkeys((torch.mean, "mean", _aten.mean.dim), _adapt(False))

@@ -27,6 +27,11 @@ def transpose(w: Tensor, support: bool, shots: int) -> Tensor:
     return _back(w / shots if support else w, support, shots)
 
 
+def support(w: Tensor, support: bool, shots: int) -> Tensor:
+    """P^T w: w at the rows, at every shot, 0 at the other side's."""
+    return _back(w, support, shots)
+
+
 def inverse(z: Tensor, support: bool, shots: int) -> Tensor:
     """A^+ z: z at the rows, whole at every shot, 0 at the other side's."""
     return _back(z, support, shots)
@@ -45,6 +50,7 @@ RULE = Rule(
     linear,
     transpose,
     inverse,
+    support=support,
     equation="exact",
     targets={forward: same(forward)},
 )

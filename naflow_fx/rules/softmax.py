@@ -27,6 +27,11 @@ def transpose(w: Tensor, output: Tensor, dim: int) -> Tensor:
     return linear(w, output, dim)
 
 
+def support(w: Tensor, dim: int) -> Tensor:
+    """P^T w: every output reads every input along `dim`."""
+    return w.sum(dim, keepdim=True).expand_as(w)
+
+
 def shift(input: Tensor, output: Tensor, dim: int) -> Tensor:
     """c = p - A x."""
     return output - linear(input, output, dim)
@@ -82,6 +87,7 @@ RULE = Rule(
     linear,
     transpose,
     shift=shift,
+    support=support,
     gating="squashes",
     equation="tangent, damped least squares",
     targets=dict.fromkeys((F.softmax, torch.softmax, "softmax", _aten.softmax.int), adapt),
@@ -93,6 +99,7 @@ LOG = Rule(
     log_linear,
     log_transpose,
     shift=log_shift,
+    support=support,
     equation="tangent, damped least squares",
     targets=dict.fromkeys(
         (F.log_softmax, torch.log_softmax, "log_softmax", _aten.log_softmax.int), adapt
