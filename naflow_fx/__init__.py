@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from naflow_fx import models
     from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
+    from naflow_fx.decomposition import Decomposition, decompose
     from naflow_fx.episodes import FewShot, few_shot
     from naflow_fx.errors import NaflowError
     from naflow_fx.explainer import Explainer
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PUBLIC = {
     "AttentionFlow": "naflow_fx.flow",
+    "Decomposition": "naflow_fx.decomposition",
     "Explainer": "naflow_fx.explainer",
     "FewShot": "naflow_fx.episodes",
     "Inverse": "naflow_fx.options",
@@ -35,6 +37,7 @@ _PUBLIC = {
     "Similarity": "naflow_fx.similarity",
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
+    "decompose": "naflow_fx.decomposition",
     "few_shot": "naflow_fx.episodes",
     "register": "naflow_fx.rules",
     "retrieve": "naflow_fx.retrieval",
@@ -43,6 +46,7 @@ _PUBLIC = {
 
 __all__ = [
     "AttentionFlow",
+    "Decomposition",
     "Explainer",
     "FewShot",
     "Inverse",
@@ -55,6 +59,7 @@ __all__ = [
     "__version__",
     "check_rule",
     "compile",
+    "decompose",
     "few_shot",
     "models",
     "register",

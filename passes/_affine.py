@@ -82,7 +82,7 @@ class AffineMap:
             if node not in parts:
                 continue
             rule = _rule(node)
-            called = _emit(graph, rule.transpose, (parts.pop(node),), node, self.names, lookup)
+            called = emit(graph, rule.transpose, (parts.pop(node),), node, self.names, lookup)
             for i, operand in enumerate(_graph.operands(node, invertible=True)):
                 part = _item(graph, called, i) if rule.variadic else called
                 parts[operand] = part if operand not in parts else _add(graph, parts[operand], part)
@@ -114,9 +114,9 @@ def emit_affine(
         value = None
         if any(v is not None for v in inputs):
             leading = (inputs,) if rule.variadic else (inputs[0],)
-            value = _emit(graph, rule.linear, leading, node, names, lookup, suffix)
+            value = emit(graph, rule.linear, leading, node, names, lookup, suffix)
         if shifts and has_shift(node):
-            shift = _emit(graph, rule.shift, (), node, names, lookup, suffix)
+            shift = emit(graph, rule.shift, (), node, names, lookup, suffix)
             if value is None and like is not None:
                 shape = node.meta[keys.SHAPE]
                 shift = graph.call_function(spread, (shift, like, shape))
@@ -140,7 +140,7 @@ def _merges_batch(node: fx.Node) -> bool:
     return _rule(node).name == "reshape" and math.prod(before[1:]) != math.prod(after[1:])
 
 
-def _emit(
+def emit(
     graph: fx.Graph,
     function: Any,
     leading: Sequence[Any],
@@ -149,6 +149,7 @@ def _emit(
     lookup: Lookup,
     suffix: str = "",
 ) -> fx.Node:
+    """Inserts a rule's function of `node`; `lookup` gives the values that it asks for."""
     offered = _graph.state(node, names)
     wanted = parameters(function)[len(leading) :]
     mapped = {

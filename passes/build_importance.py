@@ -47,7 +47,7 @@ def _back(
     rule = _graph.rule_of(node)
     if rule is None:
         return
-    receivers = _differentiable(node)
+    receivers = differentiable(node)
     several = rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
     name = f"{node.name}_vjp" if several else _part_name(receivers[0], node, parts)
     state = _graph.state(node, names)
@@ -83,7 +83,7 @@ def _part_name(operand: fx.Node | None, user: fx.Node, parts: dict[fx.Node, list
     return f"{operand.name}_importance" + ("" if len(users) == 1 else f"_from_{user.name}")
 
 
-def _differentiable(node: fx.Node) -> list[fx.Node | None]:
+def differentiable(node: fx.Node) -> list[fx.Node | None]:
     """One entry per result of the vjp: the operand that it belongs to, None for a constant."""
     rule = _graph.rule_of(node)
     assert rule is not None

@@ -23,7 +23,7 @@ def linear(v: Tensor, index: Any) -> Tensor:
 
 def transpose(w: Tensor, input: Tensor, index: Any) -> Tensor:
     """A^T w: w at the index, added up where the index repeats, 0 elsewhere."""
-    v = torch.zeros_like(input, dtype=w.dtype)
+    v = w.new_zeros(input.shape)
     if not _has_list(index):
         v[index] = w
         return v

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 from naflow_fx.cli.parsers import (
     base,
     compare,
+    decompose,
     explain,
     export,
     few_shot,
@@ -22,7 +23,7 @@ from naflow_fx.cli.parsers import (
 
 __all__ = ["COMMANDS", "make_parser"]
 
-COMMANDS = (explain, compare, retrieve, few_shot, inspect, export, info, models)
+COMMANDS = (explain, compare, retrieve, few_shot, decompose, inspect, export, info, models)
 
 TOP_EXAMPLES = """\
 examples:

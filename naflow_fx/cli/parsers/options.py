@@ -14,7 +14,9 @@ COLORMAPS = ("inferno", "magma", "viridis", "jet", "gray")
 METRICS, POOLS = ("cosine", "dot", "euclidean"), ("flatten", "mean")
 
 
-def add_model_options(parser: argparse.ArgumentParser, artefact: bool = False) -> None:
+def add_model_options(
+    parser: argparse.ArgumentParser, artefact: bool = False, layers: str = "all"
+) -> None:
     """Options that choose the network, or an artefact of one, and its layers."""
     group = parser.add_argument_group("the network")
     choice = group.add_mutually_exclusive_group()
@@ -36,7 +38,8 @@ def add_model_options(parser: argparse.ArgumentParser, artefact: bool = False) -
         "--layers",
         nargs="+",
         metavar="GLOB",
-        help="only these layers: names or patterns, quoted, such as 'layer4.*' (default: all)",
+        help="only these layers: names or patterns, quoted, such as 'layer4.*' "
+        f"(default: {layers})",
     )
 
 
