@@ -1,14 +1,19 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation import complexity
 from naflow_fx.evaluation import faithfulness as faith
 from naflow_fx.evaluation import localisation as loc
 from naflow_fx.evaluation.data import EvaluationSet, box_mask
+from naflow_fx.evaluation.road import impute, road
+from naflow_fx.evaluation.robustness import max_sensitivity
 
 
 def random_maps(count: int = 6, size: int = 12) -> tuple[Tensor, Tensor]:
@@ -130,3 +135,78 @@ def test_drop_and_increase_agree_with_grad_cam() -> None:
     np.testing.assert_allclose(ours["drop"], module.DropInConfidence()(*given) / before, rtol=1e-4,
                                atol=1e-6)  # fmt: skip
     np.testing.assert_array_equal(ours["increase"], module.IncreaseInConfidence()(*given))
+
+
+def test_complexity_of_extremes() -> None:
+    one = torch.zeros(1, 4, 4)
+    one[0, 1, 2] = 3.0
+    maps = torch.cat([one, torch.ones(1, 4, 4), torch.zeros(1, 4, 4)])
+    assert complexity.entropy(maps).tolist() == pytest.approx([0, 1, 1])
+    assert complexity.sparsity(maps).tolist() == pytest.approx([15 / 16, 0, 0], abs=1e-9)
+
+
+def test_complexity_agrees_with_quantus() -> None:
+    quantus = pytest.importorskip("quantus")
+    maps, _ = random_maps()
+    call = {"model": None, "x_batch": np.zeros((6, 1, 12, 12)), "y_batch": np.zeros(6, int)}
+    options = {"abs": True, "normalise": False, "disable_warnings": True}
+    entropy = quantus.Complexity(**options)(**call, a_batch=maps.numpy()[:, None].copy())
+    np.testing.assert_allclose(complexity.entropy(maps) * math.log(144), entropy, rtol=1e-9)
+    sparsity = quantus.Sparseness(**options)(**call, a_batch=maps.numpy()[:, None].copy())
+    np.testing.assert_allclose(complexity.sparsity(maps), sparsity, rtol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+@pytest.mark.parametrize("percent", [20, 50])
+def test_imputation_agrees_with_the_authors_direct_solver(percent: int) -> None:
+    authors = pytest.importorskip("pytorch_grad_cam.metrics.road").NoisyLinearImputer(noise=0)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, 32, 40, generator=generator)
+    rank = faith.ranks(loc.at_size(torch.rand(2, 5, 5, generator=generator), (32, 40)))
+    gone = rank < percent / 100
+    theirs = torch.stack([authors(x, (~g).float()) for x, g in zip(images, gone, strict=True)])
+    ours = impute(images, gone, noise=0)
+    torch.testing.assert_close(ours, theirs, atol=3e-3, rtol=0)
+    assert torch.equal(ours[(~gone)[:, None].expand_as(ours)],
+                       images[(~gone)[:, None].expand_as(ours)])  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")
+def test_road_agrees_with_grad_cam(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = pytest.importorskip("pytorch_grad_cam.metrics.road")
+    targets = pytest.importorskip("pytorch_grad_cam.utils.model_targets")
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(4, 3, 24, 24, generator=generator)
+    maps = torch.rand(4, 24, 24, generator=generator)
+    weights = torch.randn(24 * 24 * 3, 5, generator=generator) / 10
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(1728, 5), torch.nn.Softmax(1))
+    network[1].weight.data = weights.T.contiguous()
+    target = torch.tensor([0, 1, 2, 3])
+    ours = road(network, images, target, maps, (20, 60), noise=0)
+    given = (images, maps.numpy(), [targets.ClassifierOutputTarget(int(t)) for t in target])
+    monkeypatch.setattr(module.torch, "randn_like", torch.zeros_like)  # their noise
+    theirs = module.ROADCombined([80, 40])(*given, network)  # they count what is kept
+    np.testing.assert_allclose(ours, theirs, atol=5e-3)
+
+
+def test_max_sensitivity_agrees_with_captum() -> None:
+    captum = pytest.importorskip("captum.metrics")
+    generator = torch.Generator().manual_seed(1)
+    images = torch.rand(3, 2, 6, 6, generator=generator)
+
+    def maps(x: Tensor, target: Tensor | None = None) -> dict[str, Tensor]:
+        return {"a": (x**3).sum(1), "zero": 0 * x[:, 0]}
+
+    ours = max_sensitivity(maps, images, torch.zeros(3), maps(images), radius=0.1, draws=4, seed=5)
+    noise = torch.Generator().manual_seed(5)
+
+    def same_noise(x: Tensor, radius: float) -> tuple[Tensor]:  # each image, repeated
+        drawn = torch.stack([2 * torch.rand(images.shape, generator=noise) - 1 for _ in range(4)])
+        return (x + radius * drawn.transpose(0, 1).flatten(0, 1),)
+
+    def explain(x: tuple[Tensor]) -> tuple[Tensor]:
+        return (maps(x[0])["a"],)
+
+    theirs = captum.sensitivity_max(explain, (images,), same_noise, 0.1, 4)
+    torch.testing.assert_close(ours["a"], theirs)
+    assert not ours["zero"].any()

@@ -130,16 +130,16 @@ def train(steps: int = 150, batch: int = 32, seed: int = 0, shuffled: bool = Fal
         batch: pictures a step.
         seed: of the initial weights and the pictures.
         shuffled: labels drawn at random, the same for a picture each time it is seen: there is
-            nothing to read in them.  One set of `16 * batch` pictures is learnt by heart.
+            nothing to read in them.  One set of `4 * batch` pictures is learnt by heart.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = SmallCNN()
-        labels = torch.randint(len(PATTERNS), (16, batch))
+        labels = torch.randint(len(PATTERNS), (4, batch))
     rate = torch.optim.Adam(network.parameters(), lr=1e-3)
     cycle = torch.optim.lr_scheduler.OneCycleLR(rate, 1e-2, total_steps=steps)
     for step in range(steps):
-        part = step % 16 if shuffled else step
+        part = step % 4 if shuffled else step
         images, target, _ = draw(batch, 1000 + seed * 100_000 + part, faded=True)
         loss = F.cross_entropy(network(images), labels[part] if shuffled else target)
         rate.zero_grad()

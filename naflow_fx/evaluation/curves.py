@@ -1,0 +1,96 @@
+"""Depth curves of an evaluation as a picture, with matplotlib."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from naflow_fx.evaluation.bootstrap import Estimate, estimate
+from naflow_fx.evaluation.metrics import METRICS
+from naflow_fx.evaluation.peers import library
+
+if TYPE_CHECKING:
+    from naflow_fx.evaluation.result import Evaluation
+
+MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
+OURS = ("#b2182b", "#ef8a62", "#7b3294", "#c51b7d")
+OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999")
+WIDTH, HEIGHT = 4.6, 3.1
+
+
+def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
+    """Writes one panel per metric: its mean over images against the depth, a line per method.
+
+    NAFlow's lines are thick, with their 95 % intervals; the dotted line is the evidence's share,
+    what a map without content gets.  The format is that of the path's ending.
+
+    Raises:
+        EvaluationError: matplotlib is missing, or there is no such metric.
+    """
+    library("matplotlib").use("Agg")
+    pyplot = library("matplotlib.pyplot")
+    wanted = list(metrics or result.metrics)
+    columns = min(len(wanted), 3)
+    rows = -(-len(wanted) // columns)
+    size = (WIDTH * columns, HEIGHT * rows + 0.7)
+    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    for axis, metric in zip(axes.flat, wanted, strict=False):
+        _panel(axis, result, metric)
+    for axis in axes.flat[len(wanted) :]:
+        axis.axis("off")
+    handles = {
+        h.get_label(): h for a in axes.flat for h in a.get_lines() if h.get_label()[0] != "_"
+    }
+    figure.legend(handles.values(), handles, loc="lower center", ncols=5, frameon=False, fontsize=9)
+    figure.tight_layout(rect=(0, 0.62 / size[1], 1, 1))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
+    pyplot.close(figure)
+    return path
+
+
+def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Estimate]]:
+    """(depth, mean over images) of each layer, or of each tenth of the depth."""
+    found = result.scores[method][metric]
+    depth = np.array([result.depth[layer] for layer in found.layers])
+    if len(depth) <= MANY:
+        places = [(float(d), [i]) for i, d in enumerate(depth)]
+    else:
+        bins = np.minimum((depth * BINS).astype(int), BINS - 1)
+        places = [((b + 0.5) / BINS, np.flatnonzero(bins == b).tolist()) for b in range(BINS)]
+    return [(d, estimate(found.values[i].mean(0), result.groups)) for d, i in places if i]
+
+
+def _panel(axis: Any, result: Evaluation, metric: str) -> None:
+    """One metric's curves."""
+    ours = [m for m in result.methods if m.lower().startswith("naflow")]
+    others = [m for m in result.methods if m not in ours]
+    for group, colours, wide in ((others, OTHERS, False), (ours, OURS, True)):
+        for i, method in enumerate(group):
+            if metric in result.scores[method]:
+                _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide)
+    if metric == "energy" and result.share is not None:
+        axis.axhline(result.share.mean(), color="#888888", lw=1, ls=":")
+    better = METRICS[metric].better
+    axis.set_title(f"{metric}, {better} is better" if better else metric, fontsize=10, loc="left")
+    axis.set_xlabel("depth: first call site (0) to last (1)", fontsize=8)
+    axis.tick_params(labelsize=8)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="y", alpha=0.25)
+    axis.set_xlim(-0.02, 1.02)
+
+
+def _line(
+    axis: Any, curve: list[tuple[float, Estimate]], name: str, colour: str, wide: bool
+) -> None:
+    """One method; a single point where it has one layer."""
+    x, means = [d for d, _ in curve], [e.mean for _, e in curve]
+    look = {"lw": 2.2, "zorder": 3} if wide else {"lw": 1.3, "zorder": 2}
+    axis.plot(x, means, color=colour, label=name, marker="o", ms=4 if wide else 3, **look)
+    if wide:
+        axis.fill_between(x, [e.low for _, e in curve], [e.high for _, e in curve],
+                          color=colour, alpha=0.10, lw=0)  # fmt: skip

@@ -1,0 +1,181 @@
+"""Other methods as explainers for `nf.evaluate`: callables of (images, target) that give maps.
+
+Perturbation methods take hundreds of forward passes an image.  A missing library is an
+`EvaluationError` that says what to install.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import operator
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation.evaluate import Explain
+
+
+def library(name: str) -> Any:
+    """A library of the extra "evaluate"; EvaluationError: it isn't there."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        text = f"{name} is needed here, and can't be imported ({error})"
+        raise EvaluationError(f"{text}; pip install 'naflow-fx[evaluate]'") from error
+
+
+def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
+    """sum_d max(dy/dx_d x_d, 0) at each layer: gradient x activation, cut per channel.
+
+    By torchvision's feature extraction and autograd; names are those of `nf.compile`.
+    """
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    network = copy.deepcopy(model).eval()
+    extract = create_feature_extractor(network, [*layers, _output(network)])
+
+    def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            *found, output = extract(images.detach().requires_grad_()).values()
+            score = output.gather(1, target[:, None]).sum()
+            gradients = torch.autograd.grad(score, found)
+        pairs = zip(layers, found, gradients, strict=True)
+        return {name: F.relu(g * x).sum(1).detach() for name, x, g in pairs}
+
+    return explain
+
+
+def _output(model: nn.Module) -> str:
+    from torchvision.models.feature_extraction import get_graph_node_names
+
+    return str(get_graph_node_names(model)[1][-1])
+
+
+def score_cam(model: nn.Module, layer: str) -> Explain:
+    """Score-CAM at one module (Wang et al., CVPRW 2020), by pytorch-grad-cam."""
+    return _grad_cam(library("pytorch_grad_cam").ScoreCAM, model, layer)
+
+
+def ablation_cam(model: nn.Module, layer: str) -> Explain:
+    """Ablation-CAM at one module (Desai and Ramaswamy, WACV 2020), by pytorch-grad-cam."""
+    return _grad_cam(library("pytorch_grad_cam").AblationCAM, model, layer)
+
+
+def _grad_cam(kind: Any, model: nn.Module, layer: str) -> Explain:
+    """A method of pytorch-grad-cam; its maps are as large as the input."""
+    output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    network = copy.deepcopy(model).eval()
+
+    def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
+        bars = contextlib.redirect_stderr(io.StringIO())  # one an image
+        with bars, kind(network, [network.get_submodule(layer)]) as cam:
+            cam.batch_size = 32
+            maps = cam(images, [output_target(int(t)) for t in target])
+        return {layer: torch.from_numpy(maps)}
+
+    return explain
+
+
+def integrated_gradients(model: nn.Module, steps: int = 32) -> Explain:
+    """|sum over channels| of integrated gradients from 0 (Sundararajan et al., 2017), captum."""
+    method = library("captum.attr").IntegratedGradients(copy.deepcopy(model).eval())
+
+    def explain(images: Tensor, target: Tensor) -> Tensor:
+        with torch.enable_grad():
+            found: Tensor = method.attribute(images, target=target, n_steps=steps,
+                                             internal_batch_size=32)  # fmt: skip
+        return found.detach().sum(1).abs()
+
+    return explain
+
+
+def lrp(model: nn.Module) -> Explain:
+    """max(relevance, 0), summed over channels: layer-wise relevance propagation, by zennit.
+
+    Epsilon for dense layers, z+ for convolutions, flat for the first one (Kohlbrenner et al.,
+    IJCNN 2020); batch norms are merged, and sums share relevance out by what they add up.
+    """
+    composites, layers = library("zennit.composites"), library("zennit.layer")
+    network = with_sums(copy.deepcopy(model).eval(), layers.Sum)
+    composite = composites.EpsilonPlusFlat()
+
+    def explain(images: Tensor, target: Tensor) -> Tensor:
+        with torch.enable_grad(), composite.context(network) as changed:
+            inputs = images.detach().clone().requires_grad_()
+            output = changed(inputs)
+            start = torch.zeros_like(output).scatter(1, target[:, None], 1.0)
+            (relevance,) = torch.autograd.grad(output, inputs, start)
+        return F.relu(relevance.sum(1)).detach()
+
+    return explain
+
+
+def with_sums(model: nn.Module, make: Callable[[], nn.Module]) -> fx.GraphModule:
+    """The model with batch norms merged, and a module `make()` in place of every x + y.
+
+    The module is given both terms stacked along a new last dimension.
+    """
+    from torch.fx.experimental.optimization import fuse
+
+    traced = fx.symbolic_trace(fuse(model))
+    sums = (operator.add, operator.iadd, torch.add)
+    for i, node in enumerate(list(traced.graph.nodes)):
+        both = node.op == "call_function" and node.target in sums
+        if both and all(isinstance(a, fx.Node) for a in node.args):
+            traced.add_submodule(f"sum_{i}", make())
+            with traced.graph.inserting_before(node):
+                stacked = traced.graph.call_function(torch.stack, (list(node.args), -1))
+                new = traced.graph.call_module(f"sum_{i}", (stacked,))
+            node.replace_all_uses_with(new)
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
+
+
+def rise(
+    model: nn.Module, masks: int = 500, cells: int = 7, keep: float = 0.5, seed: int = 0
+) -> Explain:
+    """RISE (Petsiuk et al., BMVC 2018): the mean of random masks, by the probability they leave.
+
+    Args:
+        model: the network.
+        masks: how many; the paper takes 4000 to 8000.
+        cells: of a mask, each side; they are enlarged bilinearly, and shifted.
+        keep: share of cells that are 1.
+        seed: of the masks.
+    """
+    network = copy.deepcopy(model).eval()
+
+    def explain(images: Tensor, target: Tensor) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        total = images.new_zeros(images.shape[0], *images.shape[2:])
+        with torch.no_grad():
+            for start in range(0, masks, 16):
+                part = _masks(min(16, masks - start), cells, keep, images, generator)
+                for i, image in enumerate(images):
+                    share = network(image * part).softmax(1)[:, target[i]]
+                    total[i] += (share[:, None, None] * part[:, 0]).sum(0)
+        # what every mask shows of a pixel on average tells nothing of the image
+        return F.relu(total - total.flatten(1).amin(1)[:, None, None]) / (masks * keep)
+
+    return explain
+
+
+def _masks(count: int, cells: int, keep: float, like: Tensor, generator: Any) -> Tensor:
+    """Random smooth masks [count, 1, H, W] in [0, 1], each shifted within a cell."""
+    height, width = like.shape[2:]
+    cell = (-(-height // cells), -(-width // cells))
+    grid = (torch.rand(count, 1, cells + 1, cells + 1, generator=generator) < keep).float()
+    size = ((cells + 1) * cell[0], (cells + 1) * cell[1])
+    large = F.interpolate(grid, size, mode="bilinear", align_corners=False)
+    shifts = (torch.rand(count, 2, generator=generator) * torch.tensor(cell)).long().tolist()
+    cut = [m[:, y : y + height, x : x + width] for m, (y, x) in zip(large, shifts, strict=True)]
+    return torch.stack(cut).to(like)
