@@ -10,9 +10,20 @@ if TYPE_CHECKING:
     from naflow_fx import models
     from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
+    from naflow_fx.dataset.results import Results, open_results
+    from naflow_fx.dataset.run import DatasetRun, explain_dataset
+    from naflow_fx.dataset.spec import ExplainerSpec
     from naflow_fx.decomposition import Decomposition, decompose
     from naflow_fx.episodes import FewShot, few_shot
     from naflow_fx.errors import NaflowError
+    from naflow_fx.evaluation import (
+        Evaluation,
+        EvaluationSet,
+        evaluate,
+        photos,
+        quantus_explain_func,
+        synthetic,
+    )
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
     from naflow_fx.options import Inverse
@@ -22,37 +33,57 @@ if TYPE_CHECKING:
     from naflow_fx.rule import Rule
     from naflow_fx.rules import register
     from naflow_fx.similarity import Similarity
+    from naflow_fx.viewer import ReportEntry, save_report
 
 _PUBLIC = {
     "AttentionFlow": "naflow_fx.flow",
+    "DatasetRun": "naflow_fx.dataset.run",
     "Decomposition": "naflow_fx.decomposition",
+    "Evaluation": "naflow_fx.evaluation",
+    "EvaluationSet": "naflow_fx.evaluation",
     "Explainer": "naflow_fx.explainer",
+    "ExplainerSpec": "naflow_fx.dataset.spec",
     "FewShot": "naflow_fx.episodes",
     "Inverse": "naflow_fx.options",
     "NaflowError": "naflow_fx.errors",
     "PairExplainer": "naflow_fx.pairs",
     "PairFlow": "naflow_fx.pairs",
+    "ReportEntry": "naflow_fx.viewer",
+    "Results": "naflow_fx.dataset.results",
     "Retrieval": "naflow_fx.retrieval",
     "Rule": "naflow_fx.rule",
     "Similarity": "naflow_fx.similarity",
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
+    "evaluate": "naflow_fx.evaluation",
+    "explain_dataset": "naflow_fx.dataset.run",
     "few_shot": "naflow_fx.episodes",
+    "open_results": "naflow_fx.dataset.results",
+    "photos": "naflow_fx.evaluation",
+    "quantus_explain_func": "naflow_fx.evaluation",
     "register": "naflow_fx.rules",
     "retrieve": "naflow_fx.retrieval",
+    "save_report": "naflow_fx.viewer",
     "show_on_image": "naflow_fx.render",
+    "synthetic": "naflow_fx.evaluation",
 }
 
 __all__ = [
     "AttentionFlow",
+    "DatasetRun",
     "Decomposition",
+    "Evaluation",
+    "EvaluationSet",
     "Explainer",
+    "ExplainerSpec",
     "FewShot",
     "Inverse",
     "NaflowError",
     "PairExplainer",
     "PairFlow",
+    "ReportEntry",
+    "Results",
     "Retrieval",
     "Rule",
     "Similarity",
@@ -60,11 +91,18 @@ __all__ = [
     "check_rule",
     "compile",
     "decompose",
+    "evaluate",
+    "explain_dataset",
     "few_shot",
     "models",
+    "open_results",
+    "photos",
+    "quantus_explain_func",
     "register",
     "retrieve",
+    "save_report",
     "show_on_image",
+    "synthetic",
 ]
 
 

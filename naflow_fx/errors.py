@@ -49,6 +49,10 @@ class EvaluationError(NaflowError):
     """Data, explainers or metrics of an evaluation do not fit each other, or an extra lacks."""
 
 
+class DatasetError(NaflowError):
+    """A batch run's source, explainer or output folder does not fit, or another run has it."""
+
+
 class ModelError(NaflowError):
     """A model name or a checkpoint is not what it should be."""
 

@@ -1,0 +1,33 @@
+"""Thousands of photos: explained once, whatever happens in between, and read with any library.
+
+`explain_dataset` (run.py) is the place to start.  A run is cut into parts of fixed positions in
+the source's order, and a part into fixed batches; a part is one Parquet file that appears whole or
+not at all.  So which rows there are, and what is in them, does not depend on interruptions, on
+the engine or on the number of workers.
+
+    job.py        what is asked: source, explainer, sizes; its hash.  Positions of parts, batches
+    spec.py       how a process makes the explainer for itself
+    sources.py    folders, lists, ImageFolders;  archives.py  tar and Parquet: ids and bytes
+    decode.py     bytes -> pixels, or the reason why not;  loading.py  in worker processes
+    runner.py     batches through the explainer: rows, and the time that the device worked
+    parts.py      rows <-> Parquet;  writer.py  in the background;  folder.py  the output folder
+    pipeline.py   decode, explain, write: the local engine, also of each rank of torchrun
+    cluster.py    the same three stages as Ray Data operators
+    results.py    open_results: pandas, xarray, torch;  report.py  aggregates as a page
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from naflow_fx.errors import DatasetError
+
+
+def required(name: str, what: str, extra: str = "batch") -> Any:
+    """A module of an extra; DatasetError with the line that installs it if it is missing."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        package = name.partition(".")[0]
+        raise DatasetError(f"{what} needs {package}; pip install 'naflow-fx[{extra}]'") from error

@@ -1,0 +1,228 @@
+"""The output folder of a run: what it is of, which parts are there, what is still to do.
+
+manifest.json    the job and its hash; where the source lies, versions
+explainer.json   layers, shapes, class names, hashes of weights and program
+parts/           part-000000.parquet, ...
+failed.jsonl     photos without a row and why; made of the parts' metadata when a run ends
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from naflow_fx.dataset.job import Job, differences, job_hash
+from naflow_fx.dataset.lock import LOCK
+from naflow_fx.dataset.parts import part_name, read_facts, write_text
+from naflow_fx.dataset.runner import Layout
+from naflow_fx.dataset.spec import Opened
+from naflow_fx.errors import DatasetError
+
+MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
+DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
+STAGES = ".tmp-"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a run finds in its folder.
+
+    Attributes:
+        rows, failed: photos in finished parts, with a row and without.
+        parts: finished parts.
+        damaged: parts that couldn't be read, put aside under another name.
+        leftovers: unfinished files of a run that was killed, removed.
+        again: finished parts that are made again for their failed photos' sake.
+    """
+
+    rows: int
+    failed: int
+    parts: frozenset[int]
+    damaged: int
+    leftovers: int
+    again: int
+
+    def text(self, photos: int) -> str:
+        """For people."""
+        if not (self.parts or self.damaged or self.leftovers or self.again):
+            return f"{photos} photos to explain, none done yet"
+        more = [
+            f"{self.failed} of them failed" if self.failed else "",
+            f"{self.leftovers} unfinished files removed" if self.leftovers else "",
+            f"{self.damaged} damaged parts put aside" if self.damaged else "",
+            f"{self.again} parts made again for their failed photos" if self.again else "",
+        ]
+        done = self.rows + self.failed
+        words = "; ".join(word for word in more if word)
+        return (f"found {done} of {photos} photos done in {len(self.parts)} parts"
+                f"{f' ({words})' if words else ''}; {photos - done} to go")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Folder:
+    """An output folder.
+
+    Attributes:
+        path: where.
+        job: what it is of.
+        hash: the job's.
+        threads: of torch, for processes elsewhere.
+    """
+
+    path: Path
+    job: Job
+    hash: str
+    threads: int
+
+    @classmethod
+    def begin(cls, path: Path, job: Job) -> tuple[Folder, list[str]]:
+        """The folder of a job, new or of an earlier call of the same; and notes for people.
+
+        Raises:
+            DatasetError: it holds other files, or the results of another job.
+        """
+        wanted = json.loads(json.dumps(job.to_json()))
+        (path / PARTS).mkdir(exist_ok=True)
+        notes: list[str] = []
+        if (path / MANIFEST).exists():
+            notes = _compare(path, wanted)
+        else:
+            others = [name for name in os.listdir(path) if name not in (LOCK, PARTS)
+                      and not name.startswith(STAGES)] + os.listdir(path / PARTS)  # fmt: skip
+            if others:
+                raise DatasetError(f"{path}: not empty, and not of an earlier run ({others[0]}, "
+                                   "...); choose a new folder")  # fmt: skip
+            place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
+            facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
+                     "environment": environment(job.device)}  # fmt: skip
+            write_text(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
+        return cls(path, job, job_hash(wanted), torch.get_num_threads()), notes
+
+    @property
+    def parts(self) -> Path:
+        """The folder of the parts."""
+        return self.path / PARTS
+
+    def clear(self, tag: str | None) -> int:
+        """Removes the unfinished files of a rank's earlier life, or (None) all; how many."""
+        everywhere = [*self.parts.glob(f"{STAGES}*"), *self.path.glob(f"{STAGES}*")]
+        stages = everywhere if tag is None else [*self.parts.glob(f"{STAGES}{tag}-*")]
+        for stage in stages:
+            stage.unlink(missing_ok=True)
+        return len(stages)
+
+    def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
+        """What is there of a share of the parts; puts damaged ones aside."""
+        rows, failed, damaged, again = 0, 0, 0, 0
+        done = set()
+        for part in share:
+            path = self.parts / part_name(part)
+            if not path.exists():
+                continue
+            try:
+                found, lost = self._check(part, path)
+            except (ValueError, KeyError, TypeError, OSError):
+                path.rename(self.parts / (DAMAGED + path.name))
+                damaged += 1
+                continue
+            if lost and retry_failed:
+                again += 1
+                continue
+            done.add(part)
+            rows, failed = rows + found, failed + lost
+        return Found(rows, failed, frozenset(done), damaged, leftovers, again)
+
+    def _check(self, part: int, path: Path) -> tuple[int, int]:
+        """Rows and failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
+        facts, rows = read_facts(path)
+        whole = rows + len(facts.failed) == len(self.job.positions(part))
+        if not whole or (facts.part, facts.job) != (part, self.hash):
+            raise ValueError(f"{path}: not part {part} of this job")
+        return rows, len(facts.failed)
+
+    def agree(self, opened: Opened, layout: Layout) -> None:
+        """Writes what the explainer is, or compares it with what other processes wrote.
+
+        Raises:
+            DatasetError: another explainer: weights drawn at random, a file that has changed.
+        """
+        facts = {
+            "identity": opened.identity,
+            "layers": {name: list(shape) for name, shape in layout.shapes.items()},
+            "stored": list(layout.stored),
+            "class_names": list(opened.class_names),
+        }
+        facts, path = json.loads(json.dumps(facts)), self.path / EXPLAINER
+        if not _create(path, json.dumps(facts, indent=1) + "\n"):
+            unlike = differences(json.loads(path.read_text("utf-8")), facts)
+            if unlike:
+                raise DatasetError(
+                    f"{self.path}: the parts there were made by another explainer ("
+                    f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in make, or "
+                    "load them from a file. Else choose a new folder"
+                )
+
+    def write_failed(self) -> int:
+        """failed.jsonl, of what the parts say; gives the number of lines."""
+        lines = []
+        for path in sorted(self.parts.glob("part-*.parquet")):
+            facts, _ = read_facts(path)
+            lines += [json.dumps(line, ensure_ascii=False) + "\n" for line in facts.failed]
+        write_text(self.path / FAILED, "".join(lines))
+        return len(lines)
+
+
+def environment(device: str) -> dict[str, Any]:
+    """What may change the last bits of a result, and does not keep a run from going on."""
+    import torchvision
+
+    found: dict[str, Any] = {
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+    }
+    found |= {"naflow-fx": version("naflow-fx"), "pillow": version("pillow")}
+    found |= {"threads": torch.get_num_threads(), "machine": platform.machine()}
+    if device.startswith("cuda"):
+        found["gpu"] = torch.cuda.get_device_name(device)
+    return found
+
+
+def _compare(path: Path, wanted: dict[str, Any]) -> list[str]:
+    """Notes on another environment; DatasetError for another job."""
+    try:
+        facts = json.loads((path / MANIFEST).read_text("utf-8"))
+        job, there = facts["job"], facts["environment"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(f"{path / MANIFEST}: not a manifest of a run ({error}); choose a new "
+                           "folder") from error  # fmt: skip
+    unlike = differences(job, wanted)
+    if unlike:
+        raise DatasetError(f"{path}: holds the results of another job ({'; '.join(unlike)}); "
+                           "repeat the call that began it, or choose a new folder")  # fmt: skip
+    changed = differences(there, environment(wanted["device"]))
+    return [f"rows may differ in their last bits: {line}" for line in changed]
+
+
+def _create(path: Path, text: str) -> bool:
+    """Makes a file whole and on the disk, unless it exists; whether it was made."""
+    if path.exists():
+        return False
+    stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
+    write_text(stage, text)
+    try:
+        os.link(stage, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: the last one wins, as all are the same
+        os.replace(stage, path)
+    finally:
+        stage.unlink(missing_ok=True)
+    return True

@@ -1,0 +1,222 @@
+"""`open_results`: the rows of a run as pandas, xarray or torch see them, read when asked for."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naflow_fx.dataset import required
+from naflow_fx.errors import DatasetError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas
+    import pyarrow
+    import xarray
+    from numpy.typing import NDArray
+
+    from naflow_fx.dataset.torch_view import TorchRows
+
+
+class Results:
+    """The results in a folder of `explain_dataset`, of a run that still goes on, too.
+
+    Attributes:
+        path: the folder.
+        manifest: the job, where its source lies, versions.
+        explainer: layers, shapes, class names, hashes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Reads the two small files; rows are read by the views.
+
+        Raises:
+            DatasetError: not such a folder, or no part is finished yet.
+        """
+        required("pyarrow.parquet", "open_results")
+        from naflow_fx.dataset.folder import EXPLAINER, MANIFEST, PARTS
+
+        self.path = Path(path)
+        self.manifest = _read(self.path / MANIFEST)
+        self.explainer = _read(self.path / EXPLAINER)
+        self.files = sorted((self.path / PARTS).glob("part-*.parquet"))
+        if not self.files:
+            raise DatasetError(f"{self.path}: no part is finished yet; repeat the call that began "
+                               "the run")  # fmt: skip
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Call site -> shape of its maps, in forward order."""
+        return {name: tuple(shape) for name, shape in self.explainer["layers"].items()}
+
+    @property
+    def layers(self) -> list[str]:
+        """Call sites in the order of the lists `residual`, `mean`, ..."""
+        return list(self.shapes)
+
+    @property
+    def stored(self) -> list[str]:
+        """Call sites whose maps are stored."""
+        return list(self.explainer["stored"])
+
+    @property
+    def class_names(self) -> list[str]:
+        """Words for the classes, or []."""
+        return list(self.explainer["class_names"])
+
+    @cached_property
+    def failed(self) -> list[dict[str, Any]]:
+        """Photos without a row: position, id, reason, sha256."""
+        from naflow_fx.dataset.parts import read_facts
+
+        return [line for file in self.files for line in read_facts(file)[0].failed]
+
+    @cached_property
+    def _counts(self) -> list[int]:
+        """Rows of each file."""
+        import pyarrow.parquet as pq
+
+        return [pq.read_metadata(file).num_rows for file in self.files]
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return sum(self._counts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every photo of the job has a row or a reason why not."""
+        return len(self) + len(self.failed) == int(self.manifest["job"]["photos"])
+
+    def __repr__(self) -> str:
+        photos = self.manifest["job"]["photos"]
+        return (f"Results({str(self.path)!r}: {len(self)} rows, {len(self.failed)} failed, of "
+                f"{photos} photos; {len(self.layers)} layers)")  # fmt: skip
+
+    def columns(self) -> list[str]:
+        """All columns but the maps."""
+        import pyarrow.parquet as pq
+
+        from naflow_fx.dataset.parts import MAP
+
+        return [n for n in pq.read_schema(self.files[0]).names if not n.startswith(MAP)]
+
+    def table(self, part: int, columns: Sequence[str]) -> pyarrow.Table:
+        """The rows of the part-th file; OSError if a checksum doesn't fit."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(self.files[part], page_checksum_verification=True) as opened:
+            return opened.read(columns=list(columns))
+
+    def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
+        """One Arrow table a part, of these columns; None: of all but the maps."""
+        wanted = self.columns() if columns is None else columns
+        return (self.table(part, wanted) for part in range(len(self.files)))
+
+    def pandas(self, columns: Sequence[str] | None = None) -> pandas.DataFrame:
+        """A row a photo, in the source's order; the measures are arrays [layers].
+
+        Args:
+            columns: some of them; None: all but the maps.
+        """
+        required("pandas", "results.pandas")
+        import pyarrow as pa
+
+        table = pa.concat_tables(t.replace_schema_metadata(None) for t in self.tables(columns))
+        frame: pandas.DataFrame = table.to_pandas()
+        return frame
+
+    def maps(self, layer: str, raw: bool = False) -> NDArray[np.floating[Any]]:
+        """The maps of a layer, [rows, H, W], in the order of `pandas`.
+
+        Args:
+            layer: a call site, one of `stored`.
+            raw: float32, as the explainer gave them up to the rounding of float16; else float16,
+                each divided by its largest value.
+
+        Raises:
+            DatasetError: no such layer, or its maps are not stored.
+        """
+        import numpy as np
+
+        return np.concatenate(list(self._maps(self._stored([layer])[0], raw)))
+
+    def _maps(self, layer: str, raw: bool) -> Iterator[NDArray[np.floating[Any]]]:
+        import numpy as np
+
+        from naflow_fx.dataset.parts import MAP, maps_of
+
+        shape, order = self.shapes[layer], self.layers.index(layer)
+        for table in self.tables([MAP + layer, "max"]):
+            found = maps_of(table[MAP + layer], shape)
+            largest = table["max"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            scale = largest.reshape(len(found), -1)[:, order].reshape(-1, *[1] * len(shape))
+            yield found.astype(np.float32) * scale if raw else found
+
+    def xarray(self, layers: str | Sequence[str] = ()) -> xarray.Dataset:
+        """Dimensions `photo` and `layer`; maps of the layers asked for (names, globs) as variables.
+
+        The maps' variables are named as in the files, `map.<layer>`, with dimensions of their own.
+        """
+        xr = required("xarray", "results.xarray")
+        import numpy as np
+
+        from naflow_fx.dataset.parts import MAP
+        from naflow_fx.dataset.runner import MEASURES
+
+        frame = self.pandas()
+        data: dict[str, Any] = {name: ("photo", frame[name].to_numpy())
+                                for name in frame if name not in (*MEASURES, "id")}  # fmt: skip
+        for name in MEASURES:
+            data[name] = (("photo", "layer"), np.stack(frame[name].to_list()))
+        for layer in self._stored(layers):
+            axes = [f"axis{i}.{layer}" for i in range(len(self.shapes[layer]))]
+            data[MAP + layer] = (("photo", *axes), self.maps(layer))
+        coords = {"photo": frame["id"].to_numpy(), "layer": self.layers}
+        found: xarray.Dataset = xr.Dataset(data, coords, {"job": self.manifest["hash"]})
+        return found
+
+    def torch(self, layers: str | Sequence[str] = "*") -> TorchRows:
+        """A map-style Dataset of dictionaries: a row's numbers, and "maps": layer -> [H, W].
+
+        One part is kept in memory: read in order, or shuffle within parts.
+        """
+        from naflow_fx.dataset.torch_view import TorchRows
+
+        return TorchRows(self, self._stored(layers), self._counts)
+
+    def _stored(self, layers: str | Sequence[str]) -> list[str]:
+        """The stored layers that names and globs mean; DatasetError for one that means none."""
+        globs = [layers] if isinstance(layers, str) else list(layers)
+        idle = [g for g in globs if not any(fnmatch.fnmatchcase(n, g) for n in self.stored)]
+        if idle and idle != ["*"]:
+            raise DatasetError(f"{self.path}: no maps of {', '.join(map(repr, idle))} are stored; "
+                               f"stored: {', '.join(self.stored[:8]) or 'none'}")  # fmt: skip
+        return [n for n in self.stored if any(fnmatch.fnmatchcase(n, g) for g in globs)]
+
+
+def open_results(path: str | Path) -> Results:
+    """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
+    return Results(path)
+
+
+def is_results(path: str | Path) -> bool:
+    """Whether a path is a folder of results, by its two small files."""
+    from naflow_fx.dataset.folder import MANIFEST, PARTS
+
+    return (Path(path) / MANIFEST).is_file() and (Path(path) / PARTS).is_dir()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object of the folder."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(f"{path.parent}: not a folder of results, or nothing is finished yet "
+                           f"(no {path.name})") from error  # fmt: skip
+    except ValueError as error:
+        raise DatasetError(f"{path}: damaged ({error})") from error
+    return dict(found)

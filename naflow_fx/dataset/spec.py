@@ -1,0 +1,254 @@
+"""ExplainerSpec: how a process makes the explainer for itself, picklable and comparable."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.errors import DatasetError
+from naflow_fx.explainer import Explainer
+from naflow_fx.options import Inverse
+from naflow_fx.pairs import PairExplainer
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from naflow_fx.artefacts.artefact import Artefact
+    from naflow_fx.models.preprocess import Preprocessing
+
+Prepare = Callable[["Image.Image"], Tensor]
+OPTIONS = ("layers", "preset", "inverse", "residual", "reduction", "method")
+
+
+@dataclass(frozen=True)
+class ExplainerSpec:
+    """What explains the photos: a model by name, an artefact's file, or a callable that makes it.
+
+    Attributes:
+        model: a name of `naflow_fx.models.names()`; not looked at with `artefact` or `make`.
+        weights: a checkpoint file or the name of public weights; None: the best public ones.
+        layers, preset, inverse, residual, reduction, method: of `naflow_fx.compile`.
+        artefact: a file that `Explainer.export`, `package` or `to_onnx` wrote.
+        make: device -> Explainer or Artefact; picklable (a module's function, or a
+            `functools.partial` of one) where other processes call it.
+        preprocessing: how photos become inputs: a `models.Preprocessing`, or a callable of the
+            RGB photo that gives [C, H, W]; None: the model's, or what the artefact tells.
+        class_names: words for the classes; None: the model's, or the artefact's.
+        compiled: run the program through torch.compile.
+    """
+
+    model: str = "efficientnet_lite0"
+    weights: str | None = None
+    layers: tuple[str, ...] | None = None
+    preset: str = "paper"
+    inverse: Inverse | None = None
+    residual: str | None = None
+    reduction: str | None = None
+    method: str | None = None
+    artefact: str | None = None
+    make: Callable[[torch.device], Any] | None = None
+    preprocessing: Preprocessing | Prepare | None = None
+    class_names: tuple[str, ...] | None = None
+    compiled: bool = False
+
+    def prepare(self) -> Preprocessing | Prepare:
+        """How photos become inputs.
+
+        Raises:
+            DatasetError: neither given nor told by the model or the artefact.
+        """
+        if self.preprocessing is not None:
+            return self.preprocessing
+        if self.artefact is not None:
+            return _told(Path(self.artefact))
+        if self.make is not None:
+            raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; "
+                               "give preprocessing=nf.models.Preprocessing(...)")  # fmt: skip
+        from naflow_fx import models
+
+        return models.card(self.model, self.weights).preprocessing
+
+    def to_json(self) -> dict[str, Any]:
+        """What decides the results, as plain data; file names without their folders."""
+        prepare: Any = self.prepare()
+        known = dataclasses.is_dataclass(prepare) and not isinstance(prepare, type)
+        found: dict[str, Any] = {
+            "preprocessing": dataclasses.asdict(prepare) if known else name_of(prepare),
+            "compiled": self.compiled,
+        }
+        if self.artefact is not None:
+            return {"artefact": Path(self.artefact).name, **found}
+        if self.make is not None:
+            return {"make": name_of(self.make), **found}
+        options = {name: getattr(self, name) for name in OPTIONS}
+        options["inverse"] = self.inverse and dataclasses.asdict(self.inverse)
+        weights = self.weights and Path(self.weights).name
+        return {"model": self.model, "weights": weights, **options, **found}
+
+    def open(self, device: torch.device) -> Opened:
+        """The explainer, on a device.
+
+        Raises:
+            NaflowError: it can't be made, or isn't one that explains single photos.
+        """
+        made = self._made(device)
+        names = self.class_names if self.class_names is not None else self._names(made)
+        facts = identity(made, self.artefact)
+        if self.compiled and isinstance(made, Explainer):
+            made = made.compiled()
+        return Opened(made, device, tuple(made.layers), tuple(names), facts)
+
+    def _made(self, device: torch.device) -> Any:
+        """An Explainer or an Artefact."""
+        if self.artefact is not None:
+            from naflow_fx.artefacts import load
+
+            return load(self.artefact, device)
+        if self.make is None:
+            return _compiled(self, device)
+        made = self.make(device)
+        from naflow_fx.artefacts.artefact import Artefact
+
+        if isinstance(made, PairExplainer) or not isinstance(made, (Explainer, Artefact)):
+            raise DatasetError(f"ExplainerSpec(make={name_of(self.make)}) gave a "
+                               f"{type(made).__name__}; wanted an Explainer of photos")  # fmt: skip
+        return made
+
+    def _names(self, made: Any) -> tuple[str, ...]:
+        """Words for the classes, () where nobody tells."""
+        if self.artefact is not None:
+            return tuple(made.metadata.class_names or ())
+        if self.make is not None:
+            return ()
+        from naflow_fx import models
+
+        return models.card(self.model, self.weights).class_names
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A spec's explainer in this process.
+
+    Attributes:
+        explain: an Explainer or Artefact; None in a copy that is sent elsewhere.
+        device: where.
+        layers: call sites, in forward order.
+        class_names: () where unknown.
+        identity: what must be the same in all processes of a run: hashes, options.
+    """
+
+    explain: Any
+    device: torch.device
+    layers: tuple[str, ...]
+    class_names: tuple[str, ...]
+    identity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Given:
+    """A `make` that gives an explainer there is already, or its copy on another device."""
+
+    explainer: Explainer = field(repr=False)
+
+    def __call__(self, device: torch.device) -> Explainer:
+        """The explainer on `device`."""
+        if self.explainer._like().device == device:
+            return self.explainer
+        return copy.deepcopy(self.explainer).to(device)
+
+
+def as_spec(given: Any) -> ExplainerSpec:
+    """What `explain_dataset` takes as its first argument, as an ExplainerSpec.
+
+    Raises:
+        DatasetError: none of an ExplainerSpec, an Explainer, a model's name, an artefact's path,
+            a callable.
+    """
+    if isinstance(given, ExplainerSpec):
+        return given
+    if isinstance(given, Explainer):
+        return ExplainerSpec(make=Given(given))
+    if isinstance(given, (str, Path)):
+        artefact = Path(given).suffix in (".pt2", ".onnx")
+        return ExplainerSpec(artefact=str(given)) if artefact else ExplainerSpec(str(given))
+    if callable(given):
+        return ExplainerSpec(make=given)
+    raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, an "
+                       "Explainer, a model's name, an artefact's path or a callable")  # fmt: skip
+
+
+def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]:
+    """Hashes of the weights and the program, and the resolved options, as plain data.
+
+    Constants that the compiler folded are left out: processors differ in their last bits.
+    """
+    if artefact is not None or not isinstance(made, Explainer):
+        data = Path(artefact).read_bytes() if artefact is not None else b""
+        return {"artefact": hashlib.sha256(data).hexdigest()}
+    weights = hashlib.sha256()
+    for name, tensor in sorted(made.graph_module.state_dict().items()):
+        if "folded_" not in name:
+            weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+            weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    code = str(made.graph_module.code)
+    return {
+        "weights": weights.hexdigest(),
+        "program": hashlib.sha256(code.encode()).hexdigest(),
+        "options": made.options.to_json(),
+    }
+
+
+def name_of(function: Any) -> str:
+    """A callable's name: the same in every process."""
+    if isinstance(function, partial):
+        words = [name_of(function.func), *map(_plain, function.args)]
+        words += [f"{key}={_plain(value)}" for key, value in sorted(function.keywords.items())]
+        return f"partial({', '.join(words)})"
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _plain(value: Any) -> str:
+    """An argument's text, without addresses."""
+    simple = value is None or isinstance(value, (str, int, float, bool, Path))
+    return repr(value) if simple else type(value).__qualname__
+
+
+def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer:
+    """The named model's explainer."""
+    import naflow_fx as nf
+
+    options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
+    prepare = spec.prepare()
+    model = nf.models.build(spec.model, pretrained=spec.weights is None, weights=spec.weights)
+    example = _example(prepare).to(device)
+    return nf.compile(model.to(device), example, **options)
+
+
+def _example(prepare: Preprocessing | Prepare) -> Tensor:
+    """What a grey photo becomes, [1, C, H, W]."""
+    from PIL import Image
+
+    return prepare(Image.new("RGB", (256, 256), "grey"))[None]
+
+
+def _told(path: Path) -> Preprocessing:
+    """The preprocessing that an artefact tells."""
+    from naflow_fx.artefacts import read
+    from naflow_fx.models.preprocess import Preprocessing
+
+    told: Any = read(path).preprocessing
+    if told is None:
+        raise DatasetError(f"{path}: doesn't tell how photos become inputs; give preprocessing=, "
+                           "or export with preprocessing=")  # fmt: skip
+    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
+    return Preprocessing(**fields)

@@ -1,0 +1,69 @@
+"""Rows of results as a torch Dataset."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import Dataset
+
+if TYPE_CHECKING:
+    from naflow_fx.dataset.results import Results
+
+NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
+
+
+class TorchRows(Dataset[dict[str, Any]]):
+    """Row number -> dictionary of numbers, texts and tensors.
+
+    "label", "prediction", "target": -1 where unknown.  Measures: [layers].  "maps": layer ->
+    [H, W] float16, each divided by its largest value, "max".
+    """
+
+    def __init__(self, results: Results, layers: Sequence[str], counts: Sequence[int]) -> None:
+        self.results, self.layers = results, list(layers)
+        self.ends = list(itertools.accumulate(counts))
+        self._part: tuple[int, Any] = (-1, None)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row."""
+        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.dataset.runner import MEASURES
+
+        index = range(len(self))[index]
+        part = bisect.bisect_right(self.ends, index)
+        row = index - (self.ends[part - 1] if part else 0)
+        table = self._table(part)
+        found: dict[str, Any] = {name: table[name][row].as_py() for name in ("id", "sha256")}
+        for name in NUMBERS:
+            value = table[name][row].as_py()
+            found[name] = torch.tensor(-1 if value is None else value)
+        for name in MEASURES:
+            found[name] = torch.tensor(table[name][row].as_py(), dtype=torch.float32)
+        one = table.slice(row, 1)
+        found["maps"] = {
+            layer: torch.from_numpy(maps_of(one[MAP + layer], self.results.shapes[layer])[0].copy())
+            for layer in self.layers
+        }
+        return found
+
+    def _table(self, part: int) -> Any:
+        """The part's rows, the last one read kept."""
+        if self._part[0] != part:
+            from naflow_fx.dataset.parts import MAP
+
+            base = self.results.columns()
+            columns = [*base, *(MAP + layer for layer in self.layers)]
+            self._part = (part, self.results.table(part, columns))
+        return self._part[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the part that was read last."""
+        return {**self.__dict__, "_part": (-1, None)}
