@@ -165,6 +165,12 @@ class Explainer(nn.Module):
         model = type(self._job.model).__name__
         return inspect_graph(self.graph_module, self.options, run, model)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the layers and how each is inverted, block by block."""
+        from naflow_fx.viewer.notebook import of_explainer
+
+        return of_explainer(self)
+
     def __enter__(self) -> Explainer:
         """Nothing to set up: there are no hooks."""
         return self

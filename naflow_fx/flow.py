@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 from .errors import FlowError
 from .flow_images import as_photos
 from .flow_save import Style, save_flow
+from .flow_views import FlowViews
 from .render import Bytes, show_on_image
 
 Scale = Literal["map", "shared"]
@@ -24,7 +25,7 @@ MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(repr=False, eq=False)
-class AttentionFlow:
+class AttentionFlow(FlowViews):
     """Attention maps of N images at every call site, with what is needed to judge them.
 
     maps: call site -> [N, H_l, W_l] (1-d networks [N, L_l], 3-d ones [N, D_l, H_l, W_l]), not

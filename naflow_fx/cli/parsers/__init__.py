@@ -18,17 +18,19 @@ from naflow_fx.cli.parsers import (
     info,
     inspect,
     models,
+    report,
     retrieve,
 )
 
 __all__ = ["COMMANDS", "make_parser"]
 
-COMMANDS = (explain, compare, retrieve, few_shot, decompose, inspect, export, info, models)
+COMMANDS = (explain, report, compare, retrieve, few_shot, decompose, inspect, export, info, models)
 
 TOP_EXAMPLES = """\
 examples:
   naflow-fx explain cat.jpg                      maps of every layer, bundled model, ./naflow_out
   naflow-fx explain *.jpg --target espresso      why espresso? for many photos
+  naflow-fx report cat.jpg --models A B C        models side by side, a page for the browser
   naflow-fx compare cat.jpg other-cat.jpg        how much are they alike, and where?
   naflow-fx retrieve cat.jpg photos/             the photos of a folder most alike, and why
   naflow-fx inspect --model resnet50             which layers there are, and how each is inverted

@@ -1,0 +1,49 @@
+"""Numbers along depth: how spread out a map is, how many neurons were abandoned."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from naflow_fx.flow import AttentionFlow
+
+
+def entropy(maps: Tensor) -> Tensor:
+    """-sum p log p / log(positions), p = map / sum: [N, ...] -> [N], 1 evenly spread, 0 one spot.
+
+    NaN for a map that is zero everywhere, and for maps of a single position.
+    """
+    values = maps.detach().flatten(1).double().clamp_min(0) if maps.ndim > 1 else maps[:, None]
+    if values.shape[1] < 2:
+        return torch.full((len(values),), torch.nan, dtype=torch.float64)
+    shares = values / values.sum(1, keepdim=True)
+    spread: Tensor = torch.special.entr(shares).sum(1)
+    return spread / math.log(values.shape[1])
+
+
+def along_depth(flow: AttentionFlow) -> dict[str, dict[str, list[float | None]]]:
+    """Measure -> call site -> one number an image, None where there is none.
+
+    "entropy" of the maps, "residual", "norm_ratio", and "abandoned" (the share of neurons that
+    don't reach the feature node) of a flow that was made with ``keep=("used",)``.
+    """
+    found = {
+        "entropy": {name: entropy(maps) for name, maps in flow.maps.items()},
+        "residual": flow.residual,
+        "norm_ratio": flow.norm_ratio,
+        "abandoned": getattr(flow, "abandoned", {}),
+    }
+    return {
+        measure: {name: _numbers(values[name]) for name in flow.maps if name in values}
+        for measure, values in found.items()
+    }
+
+
+def _numbers(values: Tensor) -> list[float | None]:
+    """[N] as numbers that JSON can hold."""
+    plain = values.detach().double().cpu().tolist()
+    return [value if math.isfinite(value) else None for value in plain]

@@ -1,0 +1,193 @@
+"""The page: what goes into it, that nothing gets out of it, and that text stays text."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_flow import explained
+
+import naflow_fx as nf
+from naflow_fx.errors import FlowError
+from naflow_fx.viewer import measures, save_graph
+from naflow_fx.viewer.record import make_report
+
+ATTACK = '"><img src=x onerror=alert(1)></script><script>alert(2)</script><!--'
+DETAILS = ("bpfm", "importance", "used")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a page was given, as its own script reads it."""
+    found = re.search(
+        r'<script type="application/json" id="report">(.*?)</script>', path.read_text(), re.S
+    )
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_a_flow_becomes_one_file_that_asks_for_nothing(tmp_path: Path) -> None:
+    explainer, flow, images = explained()
+    path = flow.save_html(tmp_path / "new" / "flow.html", images, explainer=explainer)
+    text = path.read_text()
+    assert not re.search(r"<(?:link|img|iframe|script)[^>]*(?:src|href)\s*=", text)
+    policy = re.search(r'Security-Policy" content="([^"]*)"', text)
+    assert policy
+    assert "default-src 'none'" in policy[1]
+    assert "unsafe" not in policy[1]
+    assert "connect-src" not in policy[1]
+    for tag, what in (("style", "style-src"), ("script", "script-src")):
+        inside = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.S)
+        assert len(inside) == 1
+        digest = base64.b64encode(hashlib.sha256(inside[0].encode()).digest()).decode()
+        assert f"{what} 'sha256-{digest}'" in policy[1]
+
+
+def test_maps_travel_at_their_resolution(tmp_path: Path) -> None:
+    _, flow, images = explained()
+    data = read(flow.save_html(tmp_path / "flow.html", images))
+    layers = data["entries"][0]["layers"]
+    assert [one["name"] for one in layers] == list(flow.maps)
+    normalised = flow.normalised()
+    for one in layers:
+        name = one["name"]
+        raw = np.frombuffer(base64.b64decode(one["map"]), "<f2").reshape(one["shape"])
+        wanted = normalised[name][0].numpy()
+        np.testing.assert_allclose(raw, wanted, atol=5e-4)
+        assert one["max"] == pytest.approx(float(flow.maps[name].max()))
+        assert one["residual"] == pytest.approx(float(flow.residual[name][0]))
+    assert data["models"][0]["graph"] is None
+
+
+def test_energy_channels_and_abandoned_neurons_are_there_when_kept(tmp_path: Path) -> None:
+    explainer, flow, images = explained(keep=DETAILS)
+    data = read(flow.save_html(tmp_path / "flow.html", images, explainer=explainer))
+    layer = next(one for one in data["entries"][0]["layers"] if one["name"] == "layer1.0.conv1")
+    z, importance = flow.bpfm["layer1.0.conv1"][0], flow.importance["layer1.0.conv1"][0]
+    sums = (importance * z).sum((1, 2))
+    positive = [i for i in sums.argsort(descending=True).tolist() if sums[i] > 0][:4]
+    assert [one["index"] for one in layer["channels"]] == positive
+    assert layer["channels"][0]["share"] == pytest.approx(float(sums.max() / sums.clamp(0).sum()))
+    energy = np.frombuffer(base64.b64decode(layer["energy"]["map"]), np.uint8)
+    wanted = z.square().sum(0).sqrt()
+    np.testing.assert_allclose(energy, (255 * wanted / wanted.max()).flatten().numpy(), atol=0.51)
+    assert layer["abandoned"] == pytest.approx(float(flow.abandoned["layer1.0.conv1"][0]))
+    nodes = data["models"][0]["graph"]["nodes"]
+    made = explainer.inspect().to_dict()["nodes"]
+    assert [node["id"] for node in nodes] == [node["id"] for node in made]
+
+
+def test_names_are_text_wherever_they_come_from(tmp_path: Path) -> None:
+    explainer, flow, images = explained()
+    path = flow.save_html(
+        tmp_path / "flow.html", images, explainer=explainer, photos=[ATTACK], model=ATTACK,
+        class_names=[ATTACK] * 3, title=ATTACK,
+    )  # fmt: skip
+    text = path.read_text()
+    assert ATTACK not in text
+    assert "<img" not in text
+    assert text.count("<script") == 3
+    assert f"<title>{html.escape(ATTACK)}</title>" in text
+    data = read(path)
+    assert data["photos"][0]["name"] == data["models"][0]["name"] == data["title"] == ATTACK
+    assert data["entries"][0]["explained"] == ATTACK
+
+
+def test_models_of_a_photo_stand_side_by_side(tmp_path: Path) -> None:
+    explainer, flow, images = explained(count=2)
+    names = ["a.png", "b.png"]
+    entries = [
+        nf.ReportEntry(flow, images, "first", names, explainer),
+        nf.ReportEntry([flow[0], flow[1]], images, "second", names),
+    ]
+    data = read(nf.save_report(tmp_path / "two.html", entries, title="Two"))
+    shown = [
+        (data["photos"][one["photo"]]["name"], data["models"][one["model"]]["name"])
+        for one in data["entries"]
+    ]
+    assert shown == [("a.png", "first"), ("a.png", "second"), ("b.png", "first"),
+                     ("b.png", "second")]  # fmt: skip
+    assert data["entries"][2]["layers"] == data["entries"][3]["layers"]
+    assert data["entries"][0]["layers"] != data["entries"][2]["layers"]
+
+
+def test_a_graph_alone(tmp_path: Path) -> None:
+    explainer, _, _ = explained()
+    data = read(save_graph(tmp_path / "graph.html", explainer))
+    assert data["entries"] == []
+    assert {node["kind"] for node in data["models"][0]["graph"]["nodes"]} == {
+        "forward", "capture", "importance", "inverse", "map",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"photos": ["one", "two"]}, "2 names for 1 images"),
+        ({"colormap": "rainbow"}, "No colormap 'rainbow'"),
+        ({"alpha": 2.0}, "alpha must lie in"),
+    ],
+)
+def test_what_does_not_fit_is_said_and_nothing_is_written(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    _, flow, images = explained()
+    with pytest.raises(FlowError, match=message):
+        flow.save_html(tmp_path / "flow.html", images, **change)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_report_of_nothing() -> None:
+    with pytest.raises(FlowError, match="at least one entry"):
+        make_report([], "", "inferno", 0.5, "")
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "flow.html"
+    path.write_text("old")
+
+    def full(source: object, target: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", full)
+    _, flow, images = explained()
+    with pytest.raises(OSError, match="disk full"):
+        flow.save_html(path, images)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_entropy_of_a_map() -> None:
+    even, spot, nothing = torch.ones(3, 3), torch.zeros(3, 3), torch.zeros(3, 3)
+    spot[1, 2] = 5.0
+    half = torch.zeros(3, 3)
+    half[0] = 1.0
+    found = measures.entropy(torch.stack([even, spot, half, nothing]))
+    assert found[0] == pytest.approx(1)
+    assert found[1] == 0
+    assert found[2] == pytest.approx(0.5)  # log 3 / log 9
+    assert found[3].isnan()
+    assert measures.entropy(torch.ones(2)).isnan().all()
+
+
+def test_notebooks_show_flows_and_explainers() -> None:
+    explainer, flow, _ = explained(count=6)
+    flow.maps["<b>"] = flow.maps.pop("layer1.1.relu_1")
+    shown = flow._repr_html_()
+    assert shown.count("<img") == 4 * 8
+    assert "and 2 more images" in shown
+    assert "<b>" not in shown
+    assert "&lt;b&gt;" in shown
+    table = explainer._repr_html_()
+    assert table.count("<details>") >= 3
+    assert all(html.escape(name) in table for name in explainer.layers)
