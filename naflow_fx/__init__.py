@@ -16,14 +16,9 @@ if TYPE_CHECKING:
     from naflow_fx.decomposition import Decomposition, decompose
     from naflow_fx.episodes import FewShot, few_shot
     from naflow_fx.errors import NaflowError
-    from naflow_fx.evaluation import (
-        Evaluation,
-        EvaluationSet,
-        evaluate,
-        photos,
-        quantus_explain_func,
-        synthetic,
-    )
+    from naflow_fx.evaluation import Evaluation, EvaluationSet, evaluate, quantus_explain_func
+    from naflow_fx.evaluation.photos import photos
+    from naflow_fx.evaluation.synthetic import synthetic
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
     from naflow_fx.options import Inverse
@@ -60,13 +55,13 @@ _PUBLIC = {
     "explain_dataset": "naflow_fx.dataset.run",
     "few_shot": "naflow_fx.episodes",
     "open_results": "naflow_fx.dataset.results",
-    "photos": "naflow_fx.evaluation",
+    "photos": "naflow_fx.evaluation.photos",
     "quantus_explain_func": "naflow_fx.evaluation",
     "register": "naflow_fx.rules",
     "retrieve": "naflow_fx.retrieval",
     "save_report": "naflow_fx.viewer",
     "show_on_image": "naflow_fx.render",
-    "synthetic": "naflow_fx.evaluation",
+    "synthetic": "naflow_fx.evaluation.synthetic",
 }
 
 __all__ = [

@@ -11,7 +11,7 @@ import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation.bootstrap import estimate
 from naflow_fx.evaluation.data import EvaluationSet, box_mask
-from naflow_fx.evaluation.evaluate import Effort, as_maps, evaluate
+from naflow_fx.evaluation.measure import Effort, as_maps, evaluate
 from naflow_fx.evaluation.metrics import METRICS
 from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic

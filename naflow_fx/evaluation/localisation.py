@@ -14,7 +14,7 @@ from torch import Tensor
 
 from naflow_fx.errors import EvaluationError
 
-FIXED = 0.5  # of the map's largest value
+FIXED = 0.2  # of the map's largest value, as CAM's authors take it
 THRESHOLDS = tuple(i / 20 for i in range(1, 20))
 
 

@@ -38,7 +38,7 @@ METRICS: dict[str, Metric] = {
                      localisation.energy),
     "pointing": Metric("evidence", "higher", "the map's peak lies in the box",
                        localisation.pointing),
-    "iou": Metric("evidence", "higher", "IoU of the box and the map above half of its peak",
+    "iou": Metric("evidence", "higher", "IoU of the box and the map above a fifth of its peak",
                   localisation.iou),
     "best_iou": Metric("evidence", "higher", "IoU at each map's best threshold",
                        localisation.best_iou),

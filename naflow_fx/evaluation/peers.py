@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.evaluate import Explain
+from naflow_fx.evaluation.measure import Explain
 
 
 def library(name: str) -> Any:

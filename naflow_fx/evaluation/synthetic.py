@@ -122,7 +122,7 @@ class SmallCNN(nn.Sequential):
         )
 
 
-def train(steps: int = 150, batch: int = 32, seed: int = 0, shuffled: bool = False) -> SmallCNN:
+def train(steps: int = 120, batch: int = 32, seed: int = 0, shuffled: bool = False) -> SmallCNN:
     """The small CNN, trained on new pictures at each step; the same seed gives the same network.
 
     Args:

@@ -1,0 +1,237 @@
+"""Data sets on your disk as evaluation sets: PASCAL VOC, COCO, ImageNet, CUB-200-2011.
+
+Nothing is downloaded.  Networks of other classes than the data set's need `classes`: the data
+set's name of a class -> the network's number; what is not in it is left out, and each class that
+a photo shows becomes an image of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask
+from naflow_fx.evaluation.photos import from_masks
+from naflow_fx.models.preprocess import Preprocessing, open_photo
+
+LIMIT = 200  # images; all of them lie in memory
+Item = tuple[str, Image.Image, int, Tensor]
+
+
+def voc(
+    root: str | Path,
+    preprocessing: Preprocessing,
+    classes: Mapping[str, int],
+    *,
+    year: str = "2012",
+    image_set: str = "val",
+    limit: int | None = LIMIT,
+) -> EvaluationSet:
+    """PASCAL VOC as torchvision.datasets.VOCDetection reads it (root/VOCdevkit/VOC2012/...).
+
+    Raises:
+        EvaluationError: no such folder, or it shows none of the classes.
+    """  # fmt: skip
+    from torchvision.datasets import VOCDetection
+
+    _folder(root)
+    try:
+        found = VOCDetection(str(root), year=year, image_set=image_set)
+    except (RuntimeError, OSError) as error:
+        raise EvaluationError(f"{root}: no VOC {year} {image_set} there ({error})") from error
+
+    def items() -> Iterator[Item]:
+        for path, (photo, target) in zip(found.images, found, strict=True):
+            objects = [(o["name"], _corners(o["bndbox"], photo.size))
+                       for o in target["annotation"]["object"]]  # fmt: skip
+            yield from _by_class(Path(path).stem, photo.convert("RGB"), objects, classes)
+
+    return _dataset(f"VOC {year} {image_set}", items(), preprocessing, limit)
+
+
+def coco(
+    images: str | Path,
+    annotations: str | Path,
+    preprocessing: Preprocessing,
+    classes: Mapping[str, int],
+    *,
+    limit: int | None = LIMIT,
+) -> EvaluationSet:
+    """COCO: a folder of photos and an instances_*.json, the boxes of one category an image.
+
+    Raises:
+        EvaluationError: a file is missing or no COCO file, or it shows none of the classes.
+    """  # fmt: skip
+    _folder(images)
+    try:
+        given = json.loads(Path(annotations).read_text())
+        names = {c["id"]: c["name"] for c in given["categories"]}
+        boxes: dict[int, list[tuple[str, list[float]]]] = {}
+        for one in given["annotations"]:
+            boxes.setdefault(one["image_id"], []).append((names[one["category_id"]], one["bbox"]))
+        files = {one["id"]: one["file_name"] for one in given["images"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise EvaluationError(f"{annotations}: no COCO instances file ({error!r})") from error
+
+    def items() -> Iterator[Item]:
+        for key, file in files.items():
+            if key in boxes:
+                photo = open_photo(Path(images, file))
+                objects = [(n, _from_size(b, photo.size)) for n, b in boxes[key]]
+                yield from _by_class(Path(file).stem, photo, objects, classes)
+
+    return _dataset("COCO", items(), preprocessing, limit)
+
+
+def imagenet(
+    root: str | Path,
+    annotations: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    classes: Mapping[str, int] | None = None,
+    limit: int | None = LIMIT,
+) -> EvaluationSet:
+    """ImageNet: folders n01440764/... of photos, and their XML boxes, anywhere in `annotations`.
+
+    Args:
+        root: the folder of class folders, as torchvision.datasets.ImageFolder reads it.
+        annotations: folder of <photo>.xml files; photos without boxes are left out.
+        preprocessing: of the network.
+        classes: folder -> number; None: the 1000 folders in alphabetical order.
+        limit: images; taken evenly from all classes.
+
+    Raises:
+        EvaluationError: no such folder, not 1000 classes, or no boxes.
+    """  # fmt: skip
+    folders = sorted(p for p in _folder(root).iterdir() if p.is_dir())
+    if classes is None:
+        if len(folders) != 1000:
+            raise EvaluationError(f"{root}: {len(folders)} class folders, not 1000; give classes=, "
+                                  "a mapping of folders to the network's classes")  # fmt: skip
+        classes = {folder.name: i for i, folder in enumerate(folders)}
+    files = {path.stem: path for path in _folder(annotations).rglob("*.xml")}
+    photos = _in_turn([sorted(f.iterdir()) for f in folders if f.name in classes])
+
+    def items() -> Iterator[Item]:
+        for path in photos:
+            if path.stem in files:
+                photo = open_photo(path)
+                boxes = [(path.parent.name, _corners(box, photo.size))
+                         for box in _boxes_of_xml(files[path.stem])]  # fmt: skip
+                yield from _by_class(path.stem, photo, boxes, classes)
+
+    return _dataset("ImageNet", items(), preprocessing, limit)
+
+
+def cub200(
+    root: str | Path,
+    preprocessing: Preprocessing,
+    *,
+    masks: bool = False,
+    limit: int | None = LIMIT,
+) -> EvaluationSet:
+    """CUB-200-2011's test photos, boxes or masks, for a network of its 200 birds.
+
+    Args:
+        root: the folder CUB_200_2011 with images.txt, bounding_boxes.txt and the others.
+        preprocessing: of the network.
+        masks: segmentations/ instead of boxes.
+        limit: images; taken evenly from all classes.
+
+    Raises:
+        EvaluationError: no such folder or files.
+    """  # fmt: skip
+    top = _folder(root)
+    try:
+        names, labels, boxes, split = (
+            dict(line.split(maxsplit=1) for line in (top / f"{name}.txt").read_text().splitlines())
+            for name in ("images", "image_class_labels", "bounding_boxes", "train_test_split")
+        )
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{root}: not a CUB-200-2011 folder ({error})") from error
+    test = [key for key in names if int(split[key]) == 0]
+    by_label: dict[int, list[str]] = {}
+    for key in test:
+        by_label.setdefault(int(labels[key]) - 1, []).append(key)
+
+    def items() -> Iterator[Item]:
+        for key in _in_turn(list(by_label.values())):
+            file = Path(names[key])
+            photo = open_photo(top / "images" / file)
+            if masks:
+                drawn = open_photo(top / "segmentations" / file.with_suffix(".png"))
+                mask = torch.from_numpy(np.array(drawn)[..., 0] > 127)
+            else:
+                box = _from_size([float(v) for v in boxes[key].split()], photo.size)
+                mask = box_mask([box], photo.height, photo.width)
+            yield file.stem, photo, int(labels[key]) - 1, mask
+
+    return _dataset("CUB-200-2011", items(), preprocessing, limit)
+
+
+def _dataset(
+    name: str, items: Iterable[Item], preprocessing: Preprocessing, limit: int | None
+) -> EvaluationSet:
+    """The first `limit` items whose evidence is inside of what the network sees."""
+    chosen = list(islice(items, limit))
+    if not chosen:
+        raise EvaluationError(f"{name}: no photo shows one of the classes")
+    found = from_masks(chosen, preprocessing, name=name)
+    seen = torch.nonzero(found.share > 0).flatten().tolist()
+    if not seen:
+        raise EvaluationError(f"{name}: no object lies inside of what the network sees")
+    return found[seen]
+
+
+def _by_class(
+    name: str, photo: Image.Image, objects: Sequence[tuple[str, Box]], classes: Mapping[str, int]
+) -> Iterator[Item]:
+    """One item for each class that the photo shows, its evidence the boxes of that class."""
+    for label in dict.fromkeys(n for n, _ in objects if n in classes):
+        boxes = [box for n, box in objects if n == label]
+        mask = box_mask(boxes, photo.height, photo.width)
+        yield f"{name} {label}", photo, classes[label], mask
+
+
+def _boxes_of_xml(path: Path) -> list[dict[str, str]]:
+    """The boxes of an annotation, corners in pixels."""
+    try:
+        boxes = ElementTree.parse(path).getroot().iter("bndbox")
+        return [{corner.tag: corner.text or "" for corner in box} for box in boxes]
+    except ElementTree.ParseError as error:
+        raise EvaluationError(f"{path}: no annotation ({error})") from error
+
+
+def _corners(box: Mapping[str, Any], size: tuple[int, int]) -> Box:
+    """VOC's corners in pixels, from 1, as fractions."""
+    left, top, right, bottom = (float(box[k]) for k in ("xmin", "ymin", "xmax", "ymax"))
+    width, height = size
+    return (left - 1) / width, (top - 1) / height, right / width, bottom / height
+
+
+def _from_size(box: Sequence[float], size: tuple[int, int]) -> Box:
+    """(left, top, width, height) in pixels as fractions."""
+    left, top, w, h = box
+    return left / size[0], top / size[1], (left + w) / size[0], (top + h) / size[1]
+
+
+def _in_turn(lists: list[list[Any]]) -> list[Any]:
+    """The first of each list, then the second of each, ..."""
+    longest = max(map(len, lists), default=0)
+    return [items[i] for i in range(longest) for items in lists if i < len(items)]
+
+
+def _folder(path: str | Path) -> Path:
+    if not Path(path).is_dir():
+        raise EvaluationError(f"{path}: no such folder")
+    return Path(path)

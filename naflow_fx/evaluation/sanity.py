@@ -1,0 +1,146 @@
+"""Sanity checks: do the maps depend on the weights, on the labels, and on the class?
+
+Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018.  Maps are compared by Spearman's
+rank correlation over pixels, at the layer's own size.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
+from naflow_fx.evaluation.data import EvaluationSet
+from naflow_fx.evaluation.localisation import energy
+from naflow_fx.evaluation.measure import Explain, as_maps
+
+Make = Callable[[nn.Module], Explain]
+STAGES = (0.25, 0.5, 0.75, 1.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Sanity:
+    """How alike maps stay while something is changed that they should depend on.
+
+    Attributes:
+        stages: what was changed, from little to all.
+        layers: names of the call sites.
+        similarity: rank correlation with the maps before, [stages, layers, N].
+        energy: share of the maps inside of the evidence, before (first row) and at each stage,
+            [1 + stages, layers, N]; empty where the evidence is not known.
+        groups: int64 [N], for the bootstrap.
+    """
+
+    stages: tuple[str, ...]
+    layers: tuple[str, ...]
+    similarity: Array
+    energy: Array
+    groups: Array
+
+    def similarities(self) -> list[Estimate]:
+        """Each stage's mean over layers and images, with its interval."""
+        return [estimate(row.mean(0), self.groups.astype(int)) for row in self.similarity]
+
+    def energies(self) -> list[Estimate]:
+        """The mean energy before, and at each stage."""
+        return [estimate(row.mean(0), self.groups.astype(int)) for row in self.energy]
+
+
+def spearman(first: Tensor, second: Tensor) -> Tensor:
+    """Rank correlation over pixels of maps [N, h, w], [N]; 0 where a map is constant."""
+    a, b = (_centred_ranks(m) for m in (first, second))
+    size = a.norm(dim=1) * b.norm(dim=1)
+    return torch.where(size > 0, (a * b).sum(1) / torch.where(size > 0, size, 1.0), 0.0)
+
+
+def _centred_ranks(maps: Tensor) -> Tensor:
+    """Ranks [N, h w] about their mean; equal values share their mean rank."""
+    flat = maps.flatten(1).double().contiguous()
+    ordered = flat.sort(1).values.contiguous()
+    low = torch.searchsorted(ordered, flat)
+    high = torch.searchsorted(ordered, flat, right=True)
+    ranks = (low + high - 1).double() / 2
+    return ranks - ranks.mean(1, keepdim=True)
+
+
+def randomised(model: nn.Module, share: float, seed: int = 0) -> nn.Module:
+    """A copy whose last `share` of the weighted layers have their weights in random order.
+
+    Layers count from the output.  The values stay, so that activations keep their size; batch
+    norms are left alone.
+    """
+    changed = copy.deepcopy(model)
+    kinds = (nn.modules.conv._ConvNd, nn.Linear)
+    weighted = [m for m in changed.modules() if isinstance(m, kinds)]
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for module in weighted[len(weighted) - round(share * len(weighted)) :]:
+            for tensor in (module.weight, module.bias):
+                if tensor is not None:
+                    order = torch.randperm(tensor.numel(), generator=generator).to(tensor.device)
+                    tensor.copy_(tensor.flatten()[order].reshape(tensor.shape))
+    return changed
+
+
+def cascading(
+    make: Make,
+    model: nn.Module,
+    dataset: EvaluationSet,
+    shares: tuple[float, ...] = STAGES,
+    seed: int = 0,
+) -> Sanity:
+    """Maps of networks whose weights are randomised from the output down, against the network's.
+
+    Args:
+        make: an explainer of a model, `lambda m: nf.compile(m, example)`.
+        model: the trained network.
+        dataset: images, classes, and the evidence if it is known.
+        shares: of the layers that are randomised, one stage each.
+        seed: of the order of the weights.
+    """  # fmt: skip
+    networks = {f"{share:.0%}": randomised(model, share, seed) for share in shares}
+    return compared(make, model, networks, dataset)
+
+
+def compared(
+    make: Make, model: nn.Module, others: dict[str, nn.Module], dataset: EvaluationSet
+) -> Sanity:
+    """Maps of other networks of the same layers against the network's, for the same classes."""
+    before = _maps(make(model), dataset)
+    after = [_maps(make(other), dataset) for other in others.values()]
+    similar = [[spearman(before[k], maps[k]) for k in before] for maps in after]
+    return Sanity(tuple(others), tuple(before), _array(similar),
+                  _array([_energies(maps, dataset) for maps in (before, *after)]),
+                  np.asarray(dataset.groups, float))  # fmt: skip
+
+
+def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int = 0) -> Sanity:
+    """Maps of another class, drawn at random, against those of the dataset's classes."""
+    generator = torch.Generator().manual_seed(seed)
+    step = torch.randint(1, classes, dataset.target.shape, generator=generator)
+    other = (dataset.target + step.to(dataset.target)) % classes
+    before = _maps(explain, dataset)
+    after = _maps(explain, dataset, other)
+    similar = [[spearman(before[k], after[k]) for k in before]]
+    return Sanity(("another class",), tuple(before), _array(similar),
+                  _array([_energies(maps, dataset) for maps in (before, after)]),
+                  np.asarray(dataset.groups, float))  # fmt: skip
+
+
+def _maps(explain: Explain, data: EvaluationSet, target: Tensor | None = None) -> dict[str, Tensor]:
+    return as_maps(explain(data.images, data.target if target is None else target))
+
+
+def _energies(maps: dict[str, Tensor], dataset: EvaluationSet) -> list[Tensor]:
+    evidence = dataset.evidence
+    return [] if evidence is None else [energy(m, evidence) for m in maps.values()]
+
+
+def _array(rows: list[list[Tensor]]) -> Array:
+    """[rows, layers, N]."""
+    return np.asarray([[values.double().cpu().numpy() for values in row] for row in rows])
