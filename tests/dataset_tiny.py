@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -44,6 +45,21 @@ def make(device: torch.device) -> nf.Explainer:
     example = torch.zeros(1, 3, 32, 32, device=device)
     inverse = nf.Inverse(steps=2, precision="float32")
     return nf.compile(Tiny().eval().to(device), example, inverse=inverse)
+
+
+def make_deadly(flag: str, device: torch.device) -> nf.Explainer:
+    """An explainer whose process is killed in its fifth call; the first one that gets there."""
+    explainer = make(device)
+    inner, calls = explainer.forward, itertools.count(1)
+
+    def forward(images: Tensor, target: Any = None) -> nf.AttentionFlow:
+        if next(calls) == 5 and not os.path.exists(flag):
+            Path(flag).touch()
+            os.kill(os.getpid(), 9)
+        return inner(images, target)
+
+    explainer.forward = forward  # type: ignore[method-assign, assignment]
+    return explainer
 
 
 def spec(**options: Any) -> nf.ExplainerSpec:

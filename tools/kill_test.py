@@ -96,7 +96,7 @@ def make_photos(folder: Path, count: int, seed: int) -> None:
 def kill(command: Sequence[str], place: Path, kills: int, alone: float, seed: int) -> Outcome:
     """Kills calls of a command, lets the last one end, compares `killed` with `whole` in `place`.
 
-    alone: seconds of the uninterrupted run; a kill comes up to 1.5 times its share later than
+    alone: seconds of the uninterrupted run; a kill comes up to its share of them later than
     the start of the work, which is measured by a first call that is killed when it writes.
     """
     draw, outcome, out = random.Random(seed), Outcome(), place / "killed"
@@ -108,7 +108,7 @@ def kill(command: Sequence[str], place: Path, kills: int, alone: float, seed: in
     startup = time.monotonic() - begin
     outcome.kills.append((startup, _done(out)))
     while len(outcome.kills) < kills:
-        moment = draw.uniform(0, startup + 1.5 * alone / kills)
+        moment = draw.uniform(0, startup + alone / kills)
         with _call(command) as process:
             try:
                 process.wait(moment)

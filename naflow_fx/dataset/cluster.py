@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from naflow_fx.dataset import required
+from naflow_fx.dataset.decode import Batch
 from naflow_fx.dataset.folder import Folder
 from naflow_fx.dataset.progress import Progress
 from naflow_fx.dataset.runner import Rows, Runner
@@ -51,12 +52,12 @@ def run_on_ray(
         progress.devices = count
         shared = ray.put(folder)
         dataset = _dataset(ray, [shared], parts, count, gpu)
-        try:
-            for row in dataset.iter_rows():
-                progress.begin(ago=float(row["seconds"]))
-                progress.add(int(row["done"]), int(row["failed"]), float(row["seconds"]))
-        except ray.exceptions.RayError as error:
-            raise _cause(error) from None
+        for row in dataset.iter_rows():
+            if isinstance(row["value"], Exception):
+                raise row["value"]
+            done, failed, seconds = row["value"]
+            progress.begin(ago=seconds)
+            progress.add(done, failed, seconds)
 
 
 @contextmanager
@@ -78,7 +79,7 @@ def _session(ray: Any) -> Iterator[None]:
 
 
 def _dataset(ray: Any, shared: list[Any], parts: Sequence[int], actors: int, gpu: bool) -> Any:
-    """The three operators; rows of (part, done, failed, seconds), in the order that they end."""
+    """The three operators; rows as `_written` gives them, in the order that they end."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -96,14 +97,37 @@ def _dataset(ray: Any, shared: list[Any], parts: Sequence[int], actors: int, gpu
     )  # fmt: skip
 
 
-def _decoded(row: dict[str, Any], shared: list[Any]) -> dict[str, Any]:
-    """A part number -> its decoded batches."""
+Row = dict[str, Any]  # "part": [number], "value": [what the last operator made, or an error]
+
+
+def _step(row: Row, run: Callable[[int, Any], Any]) -> Row:
+    """An operator: part and value -> value.
+
+    What it raises goes on as a value, to the driver: of an error that is raised, Ray would try
+    again for ever.
+    """
+    value = row["value"][0] if "value" in row else None
+    if not isinstance(value, Exception):
+        try:
+            value = run(int(row["part"][0]), value)
+        except Exception as error:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            value = error
+    column = np.empty(1, dtype=object)
+    column[0] = value
+    return {"part": row["part"], "value": column}
+
+
+def _decoded(row: Row, shared: list[Any]) -> Row:
+    """A part -> its decoded batches."""
     from naflow_fx.dataset.decode import decode
 
-    folder, part = _get(shared), int(row["part"][0])
-    prepare = folder.job.spec.prepare()
-    batches = [decode(folder.job.source, prepare, p) for p in folder.job.batches(part)]
-    return {"part": row["part"], "batches": _one(batches)}
+    def run(part: int, _: None) -> list[Batch]:
+        folder = _get(shared)
+        prepare = folder.job.spec.prepare()
+        return [decode(folder.job.source, prepare, p) for p in folder.job.batches(part)]
+
+    return _step(row, run)
 
 
 @dataclass
@@ -119,41 +143,48 @@ class Explaining:
     """An actor: makes the explainer once, then explains part after part."""
 
     def __init__(self, shared: list[Any]) -> None:
-        import torch
+        self.shared = shared
+        self.runner: Runner | None = None
 
-        self.folder = _get(shared)
-        job = self.folder.job
-        torch.set_num_threads(self.folder.threads)  # other sums of floats would be other bits
-        self.runner = Runner(job, job.spec.open(torch.device(job.device)))
-
-    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+    def __call__(self, row: Row) -> Row:
         """Decoded batches -> rows."""
-        from dataclasses import replace
+        return _step(row, self._explain)
 
+    def _explain(self, part: int, batches: list[Batch]) -> Explained:
+        runner = self._opened()
+        pending = [runner.start(batch) for batch in batches[:1]]
         rows: list[Rows] = []
-        last = None
-        for batch in row["batches"][0]:
-            pending = self.runner.start(batch)
-            rows += [] if last is None else [last.result()]
-            last = pending
-        rows += [] if last is None else [last.result()]
-        known: Any = replace(self.runner.opened, explain=None)
-        return {"part": row["part"],
-                "rows": _one(Explained(rows, self.runner.known_layout(), known))}  # fmt: skip
+        for batch in batches[1:]:
+            pending.append(runner.start(batch))
+            rows.append(pending.pop(0).result())
+        rows.append(pending[0].result())
+        return Explained(rows, runner.known_layout(), replace(runner.opened, explain=None))
+
+    def _opened(self) -> Runner:
+        """The explainer, made at the first call: what a constructor raises never ends."""
+        if self.runner is None:
+            import torch
+
+            folder = _get(self.shared)
+            torch.set_num_threads(folder.threads)  # other sums of floats would be other bits
+            opened = folder.job.spec.open(torch.device(folder.job.device))
+            self.runner = Runner(folder.job, opened)
+        return self.runner
 
 
-def _written(row: dict[str, Any], shared: list[Any]) -> dict[str, Any]:
-    """Rows -> the part's file, and what the driver counts."""
+def _written(row: Row, shared: list[Any]) -> Row:
+    """Rows -> the part's file, and what the driver counts: done, failed, seconds."""
     from naflow_fx.dataset.parts import as_table, write_part
 
-    folder, part, found = _get(shared), int(row["part"][0]), row["rows"][0]
-    folder.agree(found.opened, found.layout)
-    write_part(folder.parts, as_table(part, folder.hash, found.rows, found.layout), TAG)
-    failed = sum(len(rows.failed) for rows in found.rows)
-    done = failed + sum(len(rows.photos) for rows in found.rows)
-    seconds = sum(rows.seconds for rows in found.rows)
-    return {"part": row["part"], "done": np.array([done]), "failed": np.array([failed]),
-            "seconds": np.array([seconds])}  # fmt: skip
+    def run(part: int, found: Explained) -> tuple[int, int, float]:
+        folder = _get(shared)
+        folder.agree(found.opened, found.layout)
+        write_part(folder.parts, as_table(part, folder.hash, found.rows, found.layout), TAG)
+        failed = sum(len(rows.failed) for rows in found.rows)
+        done = failed + sum(len(rows.photos) for rows in found.rows)
+        return done, failed, sum(rows.seconds for rows in found.rows)
+
+    return _step(row, run)
 
 
 def _get(shared: list[Any]) -> Folder:
@@ -162,24 +193,3 @@ def _get(shared: list[Any]) -> Folder:
 
     folder: Folder = ray.get(shared[0])
     return folder
-
-
-def _one(value: Any) -> Any:
-    """A column of one row that holds an object."""
-    column = np.empty(1, dtype=object)
-    column[0] = value
-    return column
-
-
-def _cause(error: BaseException) -> BaseException:
-    """The NaflowError below Ray's, or Ray's."""
-    from naflow_fx.errors import NaflowError
-
-    found: BaseException | None = error
-    while found is not None:
-        cause = getattr(found, "cause", None)
-        for one in (found, cause):
-            if isinstance(one, NaflowError):
-                return type(one)(str(one))
-        found = found.__cause__
-    return error

@@ -190,7 +190,7 @@ def environment(device: str) -> dict[str, Any]:
     }
     found |= {"naflow-fx": version("naflow-fx"), "pillow": version("pillow")}
     found |= {"threads": torch.get_num_threads(), "machine": platform.machine()}
-    if device.startswith("cuda"):
+    if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
 

@@ -158,9 +158,9 @@ def _folder(root: str, kind: str) -> Files:
     paths = sorted(_below(root), key=lambda path: path.split(os.sep))
     labels = None
     if kind == "imagefolder":
-        classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
-        number = {name: i for i, name in enumerate(classes)}
-        labels = [number.get(path.split(os.sep)[0], -1) for path in paths]
+        inner = [path.split(os.sep)[0] if os.sep in path else None for path in paths]
+        number = {name: i for i, name in enumerate(sorted({n for n in inner if n is not None}))}
+        labels = [-1 if name is None else number[name] for name in inner]
     return Files(root, paths, [text(path) for path in paths], labels, kind)
 
 

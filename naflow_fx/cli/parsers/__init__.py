@@ -10,8 +10,10 @@ from importlib.metadata import PackageNotFoundError, version
 
 from naflow_fx.cli.parsers import (
     base,
+    batch,
     compare,
     decompose,
+    evaluate,
     explain,
     export,
     few_shot,
@@ -24,15 +26,30 @@ from naflow_fx.cli.parsers import (
 
 __all__ = ["COMMANDS", "make_parser"]
 
-COMMANDS = (explain, report, compare, retrieve, few_shot, decompose, inspect, export, info, models)
+COMMANDS = (
+    explain,
+    report,
+    batch,
+    compare,
+    retrieve,
+    few_shot,
+    decompose,
+    evaluate,
+    inspect,
+    export,
+    info,
+    models,
+)
 
 TOP_EXAMPLES = """\
 examples:
   naflow-fx explain cat.jpg                      maps of every layer, bundled model, ./naflow_out
   naflow-fx explain *.jpg --target espresso      why espresso? for many photos
   naflow-fx report cat.jpg --models A B C        models side by side, a page for the browser
+  naflow-fx batch photos/ --out results          thousands of photos into tables, resumable
   naflow-fx compare cat.jpg other-cat.jpg        how much are they alike, and where?
   naflow-fx retrieve cat.jpg photos/             the photos of a folder most alike, and why
+  naflow-fx evaluate                             how good are the maps? photos with boxes
   naflow-fx inspect --model resnet50             which layers there are, and how each is inverted
   naflow-fx models                               names for --model
   naflow-fx export --format onnx --out x.onnx    network and explainer as one file, see `info`

@@ -1,0 +1,157 @@
+"""What a run's rows say together: classes, depth, unusual photos, residuals."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from naflow_fx.dataset.results import Results
+from naflow_fx.dataset.runner import MEASURES
+
+Floats = NDArray[np.float64]
+NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the truth lies inside
+UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
+
+
+@dataclass(frozen=True)
+class Depth:
+    """One measure along depth, each [layers]; NaN where no photo has it.
+
+    Attributes:
+        name: the measure.
+        mean: over the photos.
+        error: half of the mean's 95 % interval.
+        low, high: tenth and ninetieth percentile of the photos.
+    """
+
+    name: str
+    mean: Floats
+    error: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class Unusual:
+    """A photo far from the others.
+
+    Attributes:
+        row: its number among the rows.
+        distance: mean over measures and layers of |value - median| in units of the spread of
+            the photos (1.4826 median absolute deviations), each cut at 10.
+        layers: where it is furthest, with the measure.
+    """
+
+    row: int
+    distance: float
+    layers: tuple[tuple[str, str], ...]
+
+
+def depths(measures: dict[str, Floats]) -> list[Depth]:
+    """Curves of every measure [rows, layers] that has a number."""
+    found = []
+    for name, values in measures.items():
+        with _quiet():
+            count = np.maximum(np.isfinite(values).sum(0), 1)
+            error = NORMAL * np.nanstd(values, 0) / np.sqrt(count)
+            low, high = np.nanpercentile(values, [10, 90], axis=0)
+            mean = np.nanmean(values, 0)
+        if np.isfinite(mean).any():
+            found.append(Depth(name, mean, error, low, high))
+    return found
+
+
+def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> list[Unusual]:
+    """The photos that are furthest from the median photo, furthest first.
+
+    `mean` and `max` go in by their logarithms: they are compared by ratio.  Fewer than eight
+    photos have no usual.
+    """
+    blocks = [_distances(np.log(np.maximum(measures[name], 1e-30)) if name in ("mean", "max")
+                         else measures[name]) for name in UNUSUAL]  # fmt: skip
+    distances = np.stack(blocks, 1)  # [rows, measures, layers]
+    if len(distances) < 8:
+        return []
+    total = distances.mean((1, 2))
+    found = []
+    for row in np.argsort(-total, kind="stable")[:count]:
+        furthest = np.argsort(-distances[row].ravel(), kind="stable")[:3]
+        where = [divmod(int(i), len(layers)) for i in furthest]
+        names = tuple((layers[layer], UNUSUAL[measure]) for measure, layer in where)
+        found.append(Unusual(int(row), float(total[row]), names))
+    return found
+
+
+def _distances(values: Floats) -> Floats:
+    """Distances from the median of each layer [rows, layers], robust, at most 10; 0 for NaN."""
+    with _quiet():
+        centre = np.nanmedian(values, 0)
+        scale = 1.4826 * np.nanmedian(np.abs(values - centre), 0)
+    floor = 1e-6 + 1e-3 * np.abs(np.nan_to_num(centre))
+    away = np.abs(values - centre) / np.maximum(np.nan_to_num(scale), floor)
+    return np.clip(np.nan_to_num(away, posinf=10.0), 0, 10)
+
+
+def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list[dict[str, Any]]:
+    """The layers with the largest median residual: layer, median, p90, share above 0.9."""
+    with _quiet():
+        median, high = np.nanpercentile(residual, [50, 90], axis=0)
+        poor = np.nanmean(np.where(np.isfinite(residual), residual > 0.9, np.nan), 0)
+    order = [i for i in np.argsort(-np.nan_to_num(median), kind="stable") if median[i] > 0]
+    return [{"layer": layers[i], "median": float(median[i]), "p90": float(high[i]),
+             "poor": float(poor[i])} for i in order[:count]]  # fmt: skip
+
+
+def measures_of(results: Results) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Columns of single values, and measures [rows, layers]."""
+    frame = results.pandas()
+    single = {name: frame[name].to_numpy() for name in frame if name not in MEASURES}
+    count = len(results.layers)
+    return single, {
+        name: np.stack(frame[name].to_list()).astype(np.float64).reshape(-1, count)
+        for name in MEASURES
+    }
+
+
+def mean_maps(
+    results: Results, layers: Sequence[str], classes: Sequence[int]
+) -> dict[tuple[int, str], Floats]:
+    """Mean over a class's photos of the maps of layers: (predicted class, layer) -> [H, W].
+
+    Each map counts by the share of its own largest value.  One part is in memory at a time.
+    """
+    from naflow_fx.dataset.parts import MAP, maps_of
+
+    sums: dict[tuple[int, str], Floats] = {}
+    counts = dict.fromkeys(classes, 0)
+    for table in results.tables(["prediction", *(MAP + layer for layer in layers)]):
+        predicted = table["prediction"].fill_null(-1).to_numpy()
+        for one in classes:
+            counts[one] += int((predicted == one).sum())
+        for layer in layers:
+            maps = np.nan_to_num(maps_of(table[MAP + layer], results.shapes[layer]).astype(float))
+            for one in classes:
+                total = maps[predicted == one].sum(0)
+                sums[one, layer] = sums.get((one, layer), np.zeros_like(total)) + total
+    return {key: total / max(counts[key[0]], 1) for key, total in sums.items()}
+
+
+def spread_out(layers: Sequence[str], count: int) -> list[str]:
+    """Some of the layers, evenly along depth, first and last among them."""
+    if len(layers) <= count:
+        return list(layers)
+    return [layers[round(i * (len(layers) - 1) / (count - 1))] for i in range(count)]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without numpy's warnings of columns that are all NaN."""
+    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
