@@ -45,6 +45,7 @@ from naflow_fx.passes.orient_gates import orient_gates
 from naflow_fx.passes.pair_inputs import pair_inputs
 from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
+from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import as_callable
@@ -74,6 +75,7 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: prune(gm), lambda gm, job: None),
     (lambda gm, job: fold_constants(gm), lambda gm, job: None),
     (lambda gm, job: prune(gm), lambda gm, job: check_outputs(gm)),
+    (lambda gm, job: shorten_lives(gm), lambda gm, job: check_outputs(gm)),
     (lambda gm, job: _pairs(gm, job.target), lambda gm, job: check_outputs(gm)),
 )
 

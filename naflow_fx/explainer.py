@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from naflow_fx.errors import InputError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Job
+from naflow_fx.maps import where_defined
 from naflow_fx.options import Options
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
@@ -96,11 +96,14 @@ class Explainer(nn.Module):
 
         Args:
             mode: of torch.compile: None, "reduce-overhead" (CUDA graphs), "max-autotune".
+
+        Raises:
+            OptionError: no such mode.
         """
         from naflow_fx.artefacts.compiled import CompiledBuild
 
-        made = CompiledBuild(self._build, mode)
-        return type(self)(made.compile(self.graph_module), self._job, made)
+        made, device = CompiledBuild(self._build, mode), self._job.examples[0].device.type
+        return type(self)(made.compile(self.graph_module, device), self._job, made)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.
@@ -225,10 +228,11 @@ class Explainer(nn.Module):
         ]
         return self._flow(_concatenate(flows))
 
-    def _flow(self, result: dict[str, Any]) -> AttentionFlow:
+    def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
+        """The program's result; `score`: what each row of maps explains, if there are more."""
         self._last = Run(dict(result["residual"]), dict(result["norm_ratio"]))
         return AttentionFlow(
-            maps=OrderedDict(result["maps"]),
+            maps=where_defined(result["maps"], result["score"] if score is None else score),
             output=result["output"],
             score=result["score"],
             target=result["target"],
@@ -261,6 +265,8 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
             f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
             "Resize the images, or nf.compile(model, an example of their size)"
         )
+    if not len(x):
+        raise InputError(f"{name}: got no image, {list(x.shape)}; wanted {wanted} with N >= 1")
     if x.dtype != dtype and not torch.is_autocast_enabled():
         raise InputError(f"{name}: got {x.dtype}; this explainer computes in {dtype}.  "
                          f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip

@@ -45,6 +45,7 @@ class LeastSquares(nn.Module):
         low: captures (indices) that A and A^T take in bfloat16 while all else is solved in
             float32: the weights of dense layers.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
+            With either, the basis of the solution is stored in bfloat16.
     """
 
     def __init__(
@@ -107,7 +108,8 @@ class LeastSquares(nn.Module):
         target = b if start is None else b - linear(start)
         target = target if rows is None else target * rows
         zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
-        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups)
+        kept = lower if self.whole or self.low else None
+        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups, kept)
         if sigma is None and self.damping:
             v, left = bidiagonal_least_squares(problem)
         else:
@@ -154,7 +156,8 @@ class SigmaMax(nn.Module):
 class Problem:
     """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart.
 
-    `zero` has the shape of v.
+    `zero` has the shape of v.  kept: the dtype of vectors that are only
+    stored, if it is another.
     """
 
     linear: Map
@@ -164,6 +167,7 @@ class Problem:
     damping: float
     steps: int
     groups: int = 1
+    kept: torch.dtype | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """<x, y> per sample and group, [N, G]."""
@@ -250,7 +254,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     betas: list[Tensor] = []
     for _ in range(problem.steps):
         u, v, alpha, beta, largest = _bidiagonal_step(problem, u, v, beta, largest)
-        basis.append(v)
+        basis.append(v.to(problem.kept or v.dtype))
         alphas.append(alpha)
         betas.append(beta)
     diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
@@ -259,7 +263,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
     x = problem.zero
     for c, w in zip(y, basis, strict=True):
-        x = x + problem.times(c, w)
+        x = x + problem.times(c, w.to(x.dtype))
     parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
     parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
     return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
@@ -346,13 +350,17 @@ def nonzero(x: Tensor) -> Tensor:
 
 def relative_residual(found: Tensor, wanted: Tensor) -> Tensor:
     """||found - wanted|| / ||wanted|| per sample, [N]; the divisor clamped."""
-    return ratio(found - wanted, wanted)
+    return size_ratio(found - wanted, size(wanted))
 
 
-def ratio(a: Tensor, b: Tensor) -> Tensor:
+def size(x: Tensor) -> Tensor:
+    """||x|| per sample, [N], in the solver's dtype."""
+    return norm(x.to(solver_dtype(x.dtype)))
+
+
+def size_ratio(a: Tensor, size_of_b: Tensor) -> Tensor:
     """||a|| / ||b|| per sample, [N]; the divisor clamped."""
-    dtype = solver_dtype(a.dtype)
-    return (norm(a.to(dtype)) / at_least_tiny(norm(b.to(dtype)))).to(a.dtype)
+    return (size(a) / at_least_tiny(size_of_b)).to(a.dtype)
 
 
 def norm(x: Tensor) -> Tensor:

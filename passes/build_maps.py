@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from torch import fx
 
-from naflow_fx import keys, maps, solve, use
+from naflow_fx import attend, keys, maps, solve, use
 from naflow_fx.errors import GraphError
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph
@@ -35,7 +35,7 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     result: dict[str, Any] = dict(end.args[0])  # type: ignore[arg-type]
     result["target"] = _target(score_of(new.graph), names)
     with new.graph.inserting_before(end):
-        builder = _Maps(new.graph, names, options)
+        builder = _Maps(new.graph, names, options, [names[name] for name in flow.features])
         for part in ("maps", "residual", "norm_ratio", *get_args(Keep)):
             result[part] = {}
         for site in wanted:
@@ -68,11 +68,19 @@ def _target(score: fx.Node, names: dict[str, fx.Node]) -> fx.Node | None:
 
 
 class _Maps:
-    def __init__(self, graph: fx.Graph, names: dict[str, fx.Node], options: Options) -> None:
+    def __init__(
+        self,
+        graph: fx.Graph,
+        names: dict[str, fx.Node],
+        options: Options,
+        features: list[fx.Node],
+    ) -> None:
         self.graph, self.names, self.options = graph, names, options
         self.needs_z = options.method == "naflow" or "bpfm" in options.keep
-        reduce = maps.REDUCTIONS[options.reduction]
+        reduce = maps.REDUCTIONS.get(options.reduction, maps.naflow_sum)
         self.reduce = maps.METHODS.get(options.method, reduce)
+        self.attends = options.method == "naflow" and options.reduction == "attended"
+        self.focus = [self._focus(node) for node in features] if self.attends else []
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
@@ -82,8 +90,13 @@ class _Maps:
         z = x if z is node else z
         labels = node.meta[keys.LABELS]
         space = tuple(d for d, label in enumerate(labels) if label == "S")
-        values = z if self.options.method == "naflow" else x
-        reduced = self._call(node, self.reduce, importance, values, labels.index("C"), space)
+        channel = labels.index("C")
+        if self.attends:
+            focus = [node for axes, node in self.focus if axes == len(space)]
+            reduced = self._call(node, attend.attended, importance, x, z, focus, channel)
+        else:
+            values = z if self.options.method == "naflow" else x
+            reduced = self._call(node, self.reduce, importance, values, channel, space)
         found = {"maps": reduced}
         if self.needs_z:
             found |= self._trust(node, x, z)
@@ -92,6 +105,13 @@ class _Maps:
         if "importance" in self.options.keep:
             found["importance"] = importance
         return found | self._use(node)
+
+    def _focus(self, node: fx.Node) -> tuple[int, fx.Node]:
+        """A feature node's number of space axes, and its map."""
+        importance = self.names[node.meta[keys.IMPORTANCE]]
+        labels = node.meta[keys.LABELS]
+        made = self._call(node, attend.focus_map, importance, node, labels.index("C"))
+        return labels.count("S"), made
 
     def _use(self, node: fx.Node) -> dict[str, fx.Node]:
         """Which neurons take part; all of what is captured whole."""
@@ -117,7 +137,8 @@ class _Maps:
                     "norm_ratio": self._call(node, maps.one_like, x)}  # fmt: skip
         residual = node.meta[keys.RESIDUAL]
         known = self.names[residual] if residual else self._call(node, maps.zero_like, x)
-        return {"residual": known, "norm_ratio": self._call(node, solve.ratio, z, x)}
+        norm_ratio = self._call(node, solve.size_ratio, z, self._call(node, solve.size, x))
+        return {"residual": known, "norm_ratio": norm_ratio}
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

@@ -27,7 +27,7 @@ from naflow_fx import artefacts, models
 from naflow_fx.artefacts import writers
 from naflow_fx.artefacts.files import required
 from naflow_fx.artefacts.metadata import EXTRA, Metadata, parse
-from naflow_fx.errors import ArtefactError, InputError, NaflowError, TargetError
+from naflow_fx.errors import ArtefactError, InputError, NaflowError, OptionError, TargetError
 from naflow_fx.models import Preprocessing
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,7 +183,10 @@ def test_compiled_is_called_as_the_explainer(monkeypatch: pytest.MonkeyPatch) ->
     assert type(compiled) is nf.Explainer and compiled.layers == explainer.layers
     assert_same_flow(compiled(x, target), explainer(x, target))
     assert_same_flow(compiled(x), explainer(x))
-    assert calls == [{"fullgraph": True, "mode": "reduce-overhead"}]
+    options = {"triton.cudagraphs": True, "layout_optimization": False}  # no channels-last: slower
+    assert calls == [{"fullgraph": True, "options": options}]
+    with pytest.raises(OptionError, match="mode='fast'.: wanted one of default, "):
+        explainer.compiled(mode="fast")
     assert str(compiled.inspect()) == str(explainer.inspect())
 
     def score(out: Tensor) -> Tensor:

@@ -41,8 +41,8 @@ def write(
     return path
 
 
-def load(path: str | Path, device: Any = None) -> Artefact:
+def load(path: str | Path, device: Any = None, trusted: bool = False) -> Artefact:
     """The artefact in a file, ready to call; see `Artefact`."""
     from naflow_fx.artefacts.artefact import Artefact
 
-    return Artefact(path, device)
+    return Artefact(path, device, trusted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,10 @@ from torch import Tensor
 
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.runners import OPENERS
+from naflow_fx.artefacts.untrusted import check_archive
 from naflow_fx.errors import ArtefactError, InputError, TargetError
 from naflow_fx.flow import AttentionFlow
+from naflow_fx.maps import where_defined
 from naflow_fx.targets import class_indices
 
 
@@ -25,19 +26,25 @@ class Artefact:
         device: where it runs.
     """
 
-    def __init__(self, path: str | Path, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, path: str | Path, device: str | torch.device | None = None, trusted: bool = False
+    ) -> None:
         """Loads the file.
 
         Args:
-            path: what `Explainer.export`, `package` or `to_onnx` wrote.  Only from people that
-                you trust: a package is machine code, and torch.export.load unpickles.
+            path: what `Explainer.export`, `package` or `to_onnx` wrote.  A package is machine
+                code: only from people that you trust.
             device: None: the one it was made for.
+            trusted: reads a .pt2 unseen; else one that could run code when loaded is refused.
 
         Raises:
-            ArtefactError: not an artefact, or not for this device.  OSError: it can't be read.
+            ArtefactError: not an artefact, not for this device, or not safe.  OSError: it can't
+                be read.
         """
         path = Path(path)
         self.metadata = read(path)
+        if self.metadata.kind == "pt2" and not trusted:
+            check_archive(path)
         self.device = torch.device(self.metadata.device if device is None else device)
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
@@ -104,7 +111,7 @@ class Artefact:
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
         parts = {name: dict(result.get(name, {})) for name in PARTS if name != "maps"}
         return AttentionFlow(
-            maps=OrderedDict(result["maps"]),
+            maps=where_defined(result["maps"], result["score"]),
             output=result["output"],
             score=result["score"],
             target=result.get("target"),

@@ -9,6 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
+from naflow_fx.errors import OptionError
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
 
@@ -27,16 +28,32 @@ class CompiledBuild:
 
     def __call__(self, job: Job) -> fx.GraphModule:
         """The program of a job, compiled when it is first called."""
-        return self.compile(self.build(job))
+        return self.compile(self.build(job), job.examples[0].device.type)
 
-    def compile(self, program: fx.GraphModule) -> fx.GraphModule:
+    def compile(self, program: fx.GraphModule, device: str) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
         made = _graph.copy(program)
-        made.compile(fullgraph=True, mode=self.mode)
+        made.compile(fullgraph=True, options=inductor_options(device, self.mode))
         if self.mode in CUDA_GRAPHS:
             run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
             made._compiled_call_impl = _own_results(run)
         return made
+
+
+def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
+    """Inductor's options for a program on a device, those of a mode of `torch.compile` among them.
+
+    On a CPU tensors keep their layout.  Inductor would have convolutions give channels-last, and
+    the solver's sums read such tensors beside plain ones number by number.
+
+    Raises:
+        OptionError: no such mode.
+    """
+    known = torch._inductor.list_mode_options()
+    if mode is not None and mode not in known:
+        raise OptionError(f"compiled(mode={mode!r}): wanted one of {', '.join(sorted(known))}")
+    options: dict[str, Any] = {} if mode is None else dict(torch._inductor.list_mode_options(mode))
+    return options | ({"layout_optimization": False} if device == "cpu" else {})
 
 
 def _own_results(run: Any) -> Any:

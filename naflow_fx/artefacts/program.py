@@ -14,6 +14,7 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
+from naflow_fx.artefacts.files import quiet
 from naflow_fx.artefacts.metadata import OUT, Kind, Metadata, Value
 from naflow_fx.errors import ArtefactError
 from naflow_fx.flow_record import versions
@@ -73,16 +74,20 @@ def example_inputs(job: Job, like: Tensor) -> tuple[Tensor, ...]:
 def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> ExportedProgram:
     """torch.export of the program, with an open batch.
 
+    Strict where that goes: then equal steps of the solver stay one subgraph, called many times.
+
     Raises:
         ArtefactError: torch.export refuses the program, and why.
     """
-    program, batch = plain_program(gm), Dim("batch", min=1)
-    with torch.no_grad(), warnings.catch_warnings():
+    program, dynamic = plain_program(gm), ({0: Dim("batch", min=1)},) * len(inputs)
+    with torch.no_grad(), warnings.catch_warnings(), quiet():
         warnings.simplefilter("ignore")
-        try:
-            return torch.export.export(program, inputs, dynamic_shapes=({0: batch},) * len(inputs))
-        except Exception as error:  # of many kinds: torch.export raises what its parts raise
-            raise ArtefactError(f"torch.export refuses the program: {first_line(error)}") from error
+        for strict in (True, False):
+            try:
+                return torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
+            except Exception as error:  # of many kinds: torch.export raises what its parts raise
+                refused = error
+    raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
 
 
 def first_line(error: BaseException) -> str:

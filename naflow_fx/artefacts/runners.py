@@ -25,13 +25,21 @@ def open_pt2(path: Path, metadata: Metadata, device: torch.device) -> Run:
         from torch.export.passes import move_to_device_pass
 
         exported = move_to_device_pass(exported, device)
-    module = exported.module()
+    module = _unguarded(exported)
 
     def run(inputs: Sequence[Tensor]) -> list[Tensor]:
         with torch.no_grad():
             return pytree.tree_leaves(module(*inputs))
 
     return run
+
+
+def _unguarded(exported: torch.export.ExportedProgram) -> torch.nn.Module:
+    """The module without its guards, which are code in the file; `Artefact` checks its inputs."""
+    try:
+        return exported.module(check_guards=False)
+    except TypeError:  # torch 2.11 has no guards to leave out
+        return exported.module()
 
 
 def open_package(path: Path, metadata: Metadata, device: torch.device) -> Run:

@@ -11,6 +11,7 @@ import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.files import quiet, required
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
 from naflow_fx.artefacts.program import first_line
@@ -41,7 +42,11 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
         "outputs": "\n".join(value.name for value in metadata.outputs),
         "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
     }
-    config = {"aot_inductor.metadata": texts, "cpp.dynamic_threads": True}
+    config = {
+        "aot_inductor.metadata": texts,
+        "cpp.dynamic_threads": True,
+        **inductor_options(metadata.device),
+    }
     try:
         with quiet(), torch.no_grad():
             torch._inductor.aoti_compile_and_package(
@@ -64,7 +69,9 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     if size >= LARGEST:
         raise ArtefactError(f"the weights take {size / 1024**3:.1f} GiB; an ONNX file holds less "
                             "than 2.  Choose fewer layers, or format pt2")  # fmt: skip
-    _name_dimensions(exported.graph)
+    for part in exported.graph_module.modules():
+        if isinstance(part, fx.GraphModule):
+            _name_dimensions(part.graph)
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
@@ -109,11 +116,10 @@ def _try(path: Path) -> None:
 def _name_dimensions(graph: fx.Graph) -> None:
     """`amax` and `amin` over everything get their dimensions: ONNX's translation asks for them."""
     aten = torch.ops.aten
-    for node in graph.find_nodes(op="call_function", target=aten.amax.default) + graph.find_nodes(
-        op="call_function", target=aten.amin.default
-    ):
-        if len(node.args) == 1:
-            node.args = (node.args[0], list(range(node.args[0].meta["val"].dim())))
+    for target in (aten.amax.default, aten.amin.default):
+        for node in graph.find_nodes(op="call_function", target=target):
+            if len(node.args) == 1:
+                node.args = (node.args[0], list(range(node.args[0].meta["val"].dim())))
 
 
 def _tensors(exported: ExportedProgram) -> list[torch.Tensor]:
