@@ -2,6 +2,8 @@
 # make test    run the tests, minutes     (PYTEST_ARGS="-k solve" for some)
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
+# make docs-figures   every other picture of README and docs, screenshots too (needs chromium)
+# make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
 # make lint    ruff, its format, mypy
@@ -14,7 +16,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-all figures bench bench-gpu lint clean
+.PHONY: demo test test-all figures docs-figures viewer viewer-check bench bench-gpu lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -29,6 +31,19 @@ test-all: .venv/.installed-dev
 
 figures: .venv/.installed-dev
 	$(BIN)/python tools/figures.py
+
+docs-figures: .venv/.installed-dev
+	$(BIN)/python tools/docs_figures.py
+
+viewer: naflow_fx/viewer/web/node_modules
+	npm --prefix naflow_fx/viewer/web run build
+
+viewer-check: naflow_fx/viewer/web/node_modules
+	npm --prefix naflow_fx/viewer/web run check
+
+naflow_fx/viewer/web/node_modules: naflow_fx/viewer/web/package-lock.json
+	npm --prefix naflow_fx/viewer/web ci
+	@touch $@
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)

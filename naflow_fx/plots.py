@@ -102,7 +102,7 @@ def _sheet(
 ) -> FlowFigure:
     """Pictures row by row; each has the label of its place, modulo the labels' number."""
     rows = math.ceil(len(made) / columns)
-    figure = FlowFigure(figsize=(columns * CELL + 0.2, rows * (CELL + 0.42) + 0.3 * bool(title)),
+    figure = FlowFigure(figsize=(columns * CELL + 0.2, rows * (CELL + 0.32) + 0.3 * bool(title)),
                         layout="constrained", dpi=150)  # fmt: skip
     axes = figure.subplots(rows, columns, squeeze=False).flat
     for index, one in enumerate(axes):

@@ -40,6 +40,7 @@ def opened(browser: Any, path: Path, **context: Any) -> Iterator[tuple[Any, list
     """The page in the browser, and a list that grows with its errors, warnings and requests."""
     with browser.new_context(**{"viewport": WIDE, **context}) as window:
         page = window.new_page()
+        page.set_default_timeout(90_000)  # busy machines: a page of megabytes takes its time
         troubles: list[str] = []
 
         def dismissed(dialog: Any) -> None:

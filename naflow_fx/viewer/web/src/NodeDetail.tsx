@@ -53,22 +53,22 @@ function Fact({ name, value }: { name: string; value: string | number | null | u
 
 function Captures({ node }: { node: GraphNode }) {
   if (!node.captures?.length) return null;
+  const reads = node.kind === "inverse" || node.kind === "importance";
   return (
-    <table class="captures">
-      <caption>{node.kind === "inverse" || node.kind === "importance" ? "Reads" : "Captured"}</caption>
-      <tbody>
+    <section class="captures">
+      <h4>{reads ? "Reads" : "Captured"}</h4>
+      <ul>
         {node.captures.map((one) => (
-          <tr key={one.name}>
-            <th scope="row">
-              <code>{one.name}</code>
-            </th>
-            <td>{one.dtype}</td>
-            <td>{shape(one.shape)}</td>
-            <td>{one.bytes_per_image ? memory(one.bytes_per_image) : "constant"}</td>
-          </tr>
+          <li key={one.name}>
+            <code>{one.name}</code>
+            <small>
+              {one.dtype}, {shape(one.shape)},{" "}
+              {one.bytes_per_image ? `${memory(one.bytes_per_image)} an image` : "constant"}
+            </small>
+          </li>
         ))}
-      </tbody>
-    </table>
+      </ul>
+    </section>
   );
 }
 

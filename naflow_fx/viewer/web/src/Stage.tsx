@@ -50,7 +50,7 @@ function Card({ one, index }: { one: Entry; index: number }) {
       <p class="card-foot">
         <code class="site">{shown.name}</code>
         <span>{size(shown.shape)}</span>
-        {shown.residual !== null && <span title="relative residual">r {number(shown.residual)}</span>}
+        {shown.residual !== null && <span>residual {number(shown.residual)}</span>}
         {shown.max === 0 && <span class="flag">all zero</span>}
       </p>
     </figure>

@@ -36,7 +36,7 @@ export function reveal(graph: Graph, node: GraphNode): void {
   pick(node);
   requestAnimationFrame(() => {
     const box = document.querySelector<SVGElement>(`[data-node="${CSS.escape(node.id)}"]`);
-    box?.scrollIntoView({ block: "center", inline: "center" });
+    box?.scrollIntoView({ block: "center", inline: "nearest" });
     box?.focus({ preventScroll: true });
   });
 }

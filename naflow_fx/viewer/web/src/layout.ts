@@ -2,10 +2,10 @@
 import { type EdgeLabel, Graph as Dagre, type GraphLabel, type NodeLabel, layout } from "@dagrejs/dagre";
 import type { Box, View } from "./fold";
 
-export const WIDTH = 190;
+export const WIDTH = 184;
 export const HEIGHT = 28;
 export const CHIP = 22; // room for each small mark beside a box
-const BETWEEN = 110; // forward | inverse
+const BETWEEN = 96; // forward | inverse
 const MARGIN = 16;
 
 export interface Spot {
