@@ -7,7 +7,8 @@ activation for the others), both in a node's own layout; `channel` is its channe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -79,6 +80,15 @@ METHODS: dict[str, Map] = {
     "xgradcam": xgradcam,
 }
 REDUCTIONS: dict[str, Map] = {"sum": naflow_sum, "channelwise": naflow_channelwise}
+
+
+def where_defined(maps: Mapping[str, Tensor], score: Tensor) -> OrderedDict[str, Tensor]:
+    """Maps [N, ...], NaN in rows whose score [N] is not finite: a map of zeros is a result."""
+    fine = score.isfinite()
+    return OrderedDict(
+        (site, torch.where(fine.reshape(-1, *(1,) * (x.dim() - 1)), x, torch.nan))
+        for site, x in maps.items()
+    )
 
 
 def zero_like(x: Tensor) -> Tensor:

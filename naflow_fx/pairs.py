@@ -134,10 +134,12 @@ class PairExplainer(Explainer):
         with torch.no_grad():
             result = self.graph_module(q, s)
         _refuse_zero(result, self._similarity)
-        both, score = self._flow(result), result["score"]
+        score = result["score"]
+        supports = score.repeat_interleave(self._similarity.shots)
+        both = self._flow(result, torch.cat((score, supports)))
         return PairFlow(
             _side(both, slice(len(q)), score),
-            _side(both, slice(len(q), None), score.repeat_interleave(self._similarity.shots)),
+            _side(both, slice(len(q), None), supports),
             result["similarity"],
             result.get("contribution"),
         )

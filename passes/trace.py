@@ -7,6 +7,7 @@ import inspect
 import operator
 import os
 import re
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from naflow_fx.rules import TABLE
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
 _MODELS = _PACKAGE + "models" + os.sep
+_ONE_AT_A_TIME = threading.RLock()  # while it traces, torch.fx patches nn.Module for all threads
 
 
 def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -126,7 +128,8 @@ class PathTracer(fx.Tracer):
     """Symbolic tracer that names nodes by module path, `layer1.0.relu_1` for a second call.
 
     The naming is torchvision's (`feature_extraction.get_graph_node_names`), so that users find
-    the names that they know.  Leaves: torch.nn's modules and those that a rule claims.
+    the names that they know.  Leaves: torch.nn's modules and those that a rule claims.  Modules
+    that other threads call meanwhile run as ever.
     """
 
     def __init__(self) -> None:
@@ -134,6 +137,19 @@ class PathTracer(fx.Tracer):
         self.record_stack_traces = True
         self._path = ""
         self._names = _Names()
+        self._thread = 0
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
+        """The graph of a module's forward pass; one thread at a time."""
+        with _ONE_AT_A_TIME:
+            self._thread = threading.get_ident()
+            return super().trace(root, concrete_args)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """A parameter as a node, in the thread that traces."""
+        if threading.get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Whether a call of `m` is one node."""
@@ -141,6 +157,8 @@ class PathTracer(fx.Tracer):
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Keeps the caller's path while a module is traced."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
         caller, self._path = self._path, self.path_of_module(m)
         try:
             return super().call_module(m, forward, args, kwargs)

@@ -1,0 +1,108 @@
+"""What a .pt2 from strangers may hold, checked before torch reads it.
+
+`torch.export.load` unpickles, evaluates symbolic expressions and guards as Python, and finds
+operators by any dotted name below `torch`; a compiled package among its files is machine code.
+What the exporter writes needs none of that, so all else is refused.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from naflow_fx.errors import ArtefactError
+
+FILES = re.compile(
+    r"data/weights/(weight_\d+|\w+_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|\w+_constants_config\.json)"
+    r"|data/sample_inputs/\w+\.pt|models/\w+\.json|extra/[\w.]+"
+    r"|archive_format|archive_version|version|byteorder|\.data/\w+"
+)
+CALLS = re.compile(
+    r"torch\.ops\.(aten|prims)\.\w+\.\w+|torch\.sym_(max|min|int|float|not|ite|sum)"
+    r"|torch\.ops\.higher_order\.invoke_subgraph|math\.(ceil|floor|trunc)"
+    r"|_operator\.(getitem|add|sub|mul|truediv|floordiv|mod|pow|neg|eq|ne|lt|le|gt|ge|and_|or_)"
+)
+EXPRESSION = re.compile(
+    r"(Symbol\('[a-z]+\d+'(, \w+=(True|False))*\)|Integer\(-?\d+\)|Rational\(-?\d+, \d+\)"
+    r"|(Add|Mul|Pow|Max|Min|Mod|FloorDiv|CeilToInt|Equality|Unequality|GreaterThan|LessThan"
+    r"|StrictGreaterThan|StrictLessThan)(?=\()|[(), ]|true|false|-?\d+)+"
+)
+NAME = re.compile(r"[a-z]+\d+")
+SAMPLE = "data/sample_inputs/"
+
+
+def check_archive(path: Path) -> None:
+    """Nothing if torch.export.load can read the file without running anything of it.
+
+    Raises:
+        ArtefactError: it holds what could run, and what that is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = next(_offences(archive), None)
+    except (zipfile.BadZipFile, ValueError, KeyError, RecursionError) as error:
+        raise ArtefactError(f"{path}: damaged, or of another version of torch ({error})") from error
+    if found:
+        raise ArtefactError(
+            f"{path}: holds {found}, which could run code when loaded; nothing that naflow_fx "
+            "exports does.  Export it again, or, if you trust who made it, load(path, "
+            "trusted=True)"
+        )
+
+
+def _offences(archive: zipfile.ZipFile) -> Iterator[str]:
+    """What could run code, as text."""
+    for entry in archive.namelist():
+        name = entry.partition("/")[2]
+        if not FILES.fullmatch(name):
+            yield f"the file {name[:80]!r}"
+        elif name.startswith(SAMPLE):
+            if not _is_plain(archive.read(entry)):
+                yield "a pickle of more than tensors"
+        elif name.endswith(".json") and not name.startswith("extra/"):
+            yield from _in_json(json.loads(archive.read(entry)))
+
+
+def _is_plain(data: bytes) -> bool:
+    """Whether a pickle holds tensors and containers only."""
+    try:
+        torch.load(io.BytesIO(data), weights_only=True, map_location="meta")
+    except Exception:  # an unpickler raises nearly anything
+        return not data
+    return True
+
+
+def _in_json(value: Any) -> Iterator[str]:
+    """The same of a program or of a table of weights."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _in_json(item)
+    elif isinstance(value, dict):
+        yield from _in_entry(value)
+        for item in value.values():
+            yield from _in_json(item)
+
+
+def _in_entry(value: dict[str, Any]) -> Iterator[str]:
+    if value.get("use_pickle"):
+        yield "a pickled tensor"
+    file = value.get("path_name")
+    if file is not None and not re.fullmatch(r"(weight|tensor)_\d+", str(file)):
+        yield f"the object {str(file)[:80]!r}"
+    call = value.get("target") if "inputs" in value else None
+    if call is not None and not CALLS.fullmatch(str(call)):
+        yield f"a call of {str(call)[:80]!r}"
+    expression = value.get("expr_str")
+    if expression is not None and not EXPRESSION.fullmatch(str(expression)):
+        yield f"the expression {str(expression)[:80]!r}"
+    for name in value.get("range_constraints") or ():
+        if not NAME.fullmatch(str(name)):
+            yield f"the symbol {str(name)[:80]!r}"
