@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import re
 from functools import cache
 from typing import Any
+from xml.etree import ElementTree
 
+import networkx as nx
 import pytest
+import torch
+from shelf import fill, hazard, hazard_images, images
+from torch import Tensor, nn
 
 import naflow_fx as nf
+from naflow_fx.errors import GraphError
 from naflow_fx.inspection import Inspection, Node
-from naflow_fx.models.hazards import HAZARDS
-from tests.shelf import hazard, hazard_images
+from naflow_fx.inspection.fold import fold
+from naflow_fx.inspection.layout import LINE, Box, Layout, lay_out
 
 STARTS = ("start", "control")
 
@@ -43,8 +52,14 @@ def test_the_json_is_plain_and_complete() -> None:
     assert all(b["parent"] in blocks or b["id"] == "" for b in found["blocks"])
 
 
-@pytest.mark.parametrize("name", [name for name in HAZARDS if name != "two_heads"])
-def test_every_step_of_every_hazard_model(name: str) -> None:
+VARIED = (
+    "channel_shuffle", "dense_block", "gate", "inception", "nested_residual", "padding_modes",
+    "shared_conv",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_every_step_is_told(name: str) -> None:
     inspection = explained(name)
     assert {node.kind for node in inspection.nodes} >= {"forward", "importance", "inverse", "map"}
     sites = {row.layer for row in inspection.rows}
@@ -58,3 +73,210 @@ def test_every_step_of_every_hazard_model(name: str) -> None:
         if node.kind == "inverse":
             assert node.how and node.equation and (node.operators or node.how in STARTS), node
             assert node.site not in sites or node.residual is not None is not node.norm_ratio
+
+
+def test_an_inverse_step_tells_how_it_works() -> None:
+    steps = nf.Inverse(steps=3, damping=0.02)
+    nodes = by_id(explained("nested_residual", inverse=steps))
+    solved = nodes["stem_least_squares"]
+    assert (solved.how, solved.operators) == ("least squares", ("stem",))
+    assert (solved.steps, solved.damping, solved.site) == (3, 0.02, "x")
+    weight = hazard("nested_residual").get_parameter("stem.weight")
+    assert solved.sigma_max is not None
+    assert 0 < solved.sigma_max <= float(weight.detach().norm()) * 3  # of 3 x 3 shifts
+    region = nodes["add_1_least_squares"]
+    assert region.equation.startswith("Eq. 7") and region.sigma_max is None
+    assert region.region == "residual relu -> add_1" and len(region.operators) > 2
+    (held,) = nodes["relu_1_inverse"].captures
+    shape = nodes["relu_1"].shape
+    assert (held.name, held.dtype, held.shape) == ("relu_1_mask", "bool", shape)
+    assert held.bytes_per_image == math.prod(shape[1:]) == nodes["relu_1"].bytes_per_image
+
+
+def test_residuals_are_the_means_of_the_last_run_or_of_a_flow() -> None:
+    x = hazard_images("nested_residual")
+    explainer = nf.compile(hazard("nested_residual"), x, inverse=nf.Inverse(steps=2))
+    assert all(node.residual is None for node in explainer.inspect().nodes)
+    first, _ = explainer(x), explainer(2 * x)
+    for flow, found in ((first, explainer.inspect(first)), (explainer(x[:1]), explainer.inspect())):
+        by_site = {node.site: node for node in found.nodes if node.kind == "inverse"}
+        for site in flow.maps:
+            assert by_site[site].residual == pytest.approx(float(flow.residual[site].mean()))
+            assert by_site[site].norm_ratio == pytest.approx(float(flow.norm_ratio[site].mean()))
+
+
+def test_networkx_has_the_same_graph() -> None:
+    inspection = explained("inception")
+    graph = inspection.to_networkx()
+    assert isinstance(graph, nx.DiGraph) and nx.is_directed_acyclic_graph(graph)
+    assert list(graph) == [node.id for node in inspection.nodes]
+    assert graph.number_of_edges() == len(inspection.edges)
+    start = [n for n, data in graph.nodes(data=True) if data["how"] == "start"]
+    z = next(n for n, data in graph.nodes(data=True)
+             if data["kind"] == "inverse" and data["site"] == "x")  # fmt: skip
+    assert all(nx.has_path(graph, s, z) for s in start)
+
+
+def test_dot_names_every_node_and_edge() -> None:
+    inspection = explained("gate")
+    text = inspection.to_dot()
+    assert text.startswith("digraph") and text.count("{") == text.count("}")
+    assert len(re.findall(r'^ *".*" \[label=', text, re.M)) == len(inspection.nodes)
+    assert len(re.findall(r'^ *".*" -> ".*" \[', text, re.M)) == len(inspection.edges)
+
+
+# The picture.
+
+
+class Block(nn.Module):
+    """A residual block, with a shortcut where the stride is 2."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(4, channels, 3, stride, 1)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.relu = nn.ReLU()
+        self.conv2 = nn.Conv2d(channels, 4, 3, 1, 1)
+        self.bn2 = nn.BatchNorm2d(4)
+        shortcut = nn.Sequential(nn.Conv2d(4, 4, 1, 2), nn.BatchNorm2d(4))
+        self.downsample = shortcut if stride == 2 else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(self.relu(self.bn1(self.conv1(x)))))
+        if self.downsample is not None:
+            x = self.downsample(x)
+        y: Tensor = self.relu(out + x)
+        return y
+
+
+class Small(nn.Module):
+    """Named as torchvision names its ResNets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 4, 3)
+        self.maxpool = nn.MaxPool2d(2)
+        self.layer1 = nn.Sequential(Block(4, 1), Block(4, 1))
+        self.layer2 = nn.Sequential(Block(4, 2), *(Block(4, 1) for _ in range(5)))
+        self.fc = nn.Linear(4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer2(self.layer1(self.maxpool(self.conv1(x))))
+        score: Tensor = self.fc(x.mean((2, 3)))
+        return score
+
+
+@cache
+def small() -> Inspection:
+    """Of a ResNet of eight blocks."""
+    explainer = nf.compile(fill(Small()), images((3, 14, 14), 1, torch.float32))
+    return explainer.inspect()
+
+
+SHELF = (
+    "inception",
+    "dense_block",
+    "channel_shuffle",
+    "nested_residual",
+    "gate",
+    "nested_concat",
+    "shared_conv",
+)
+
+
+def layout_of(inspection: Inspection, expand: Any) -> Layout:
+    return lay_out(inspection, fold(inspection, expand))
+
+
+def inside(box: Box, x: float, y: float, margin: float = 0.5) -> bool:
+    """Whether a point is within a box, not on its border."""
+    return (box.x + margin < x < box.x + box.width - margin
+            and box.y + margin < y < box.y + box.height - margin)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHELF)
+def test_nothing_runs_into_something_else_in_small_networks(name: str) -> None:
+    check_picture(explained(name), None)
+
+
+@pytest.mark.parametrize("expand", [None, ["layer1.0", "layer2*"], "*"], ids=str)
+def test_nothing_runs_into_something_else_in_a_resnet(expand: Any) -> None:
+    check_picture(small(), expand)
+
+
+def check_picture(inspection: Inspection, expand: Any) -> None:
+    """Every node is drawn once, boxes are apart, lines keep out of them."""
+    layout = layout_of(inspection, expand)
+    drawn = [node.id for box in layout.boxes for node in box.part.nodes]
+    assert sorted(drawn) == sorted(node.id for node in inspection.nodes)  # each once
+    for i, a in enumerate(layout.boxes):
+        assert a.x >= 0 and a.x + a.width <= layout.width and a.y + a.height <= layout.height
+        assert len(a.part.lines) * LINE <= a.height
+        for b in layout.boxes[i + 1 :]:
+            apart = a.x + a.width < b.x or b.x + b.width < a.x
+            assert apart or a.y + a.height < b.y or b.y + b.height < a.y, (a.part, b.part)
+    beside = [line for line in layout.lines if line.kind == "forward" or line.kind == "importance"]
+    for line in beside:
+        for (x1, y1), (x2, y2) in itertools.pairwise(line.points):
+            assert x1 == x2 or y1 == y2  # upright or level
+            for t in (0.1, 0.3, 0.5, 0.7, 0.9):
+                x, y = x1 + t * (x2 - x1), y1 + t * (y2 - y1)
+                assert not any(inside(box, x, y) for box in layout.boxes), (line, x, y)
+
+
+def test_every_line_of_the_inverse_ends_at_a_box() -> None:
+    layout = layout_of(small(), ["layer2*"])
+    for line in layout.lines:
+        for x, y in (line.points[0], line.points[-1]):
+            assert any(box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
+                       for box in layout.boxes), line  # fmt: skip
+
+
+def test_the_svg_is_well_formed_and_tells_more_on_a_pointer() -> None:
+    inspection = explained("nested_residual")
+    root = ElementTree.fromstring(inspection.to_svg())
+    space = {"s": "http://www.w3.org/2000/svg"}
+    groups = root.findall(".//s:g", space)
+    assert len(groups) == len(layout_of(inspection, None).boxes)
+    titles = {group.get("data-id"): group.findtext("s:title", "", space) for group in groups}
+    told = titles["inverse:stem_least_squares"]
+    for words in ("Eqs. 6-10", "11 steps", "damping 0.01", "sigma_max", "residual", "norm_ratio"):
+        assert words in told, words
+    assert "captured relu_1_mask: bool" in titles["inverse:relu_1_inverse"]
+    wide = max(len(text.text or "") for group in groups for text in group.findall("s:text", space))
+    assert wide <= 28  # letters in the widest box
+
+
+def test_blocks_fold() -> None:
+    inspection = small()
+    rows = [row.id for row in fold(inspection)]
+    assert rows[:5] == ["x", "conv1", "maxpool", "layer1.0", "layer1.1"] and len(rows) < 20
+    opened = [row.id for row in fold(inspection, "layer1.0")]
+    assert "layer1_0_conv1" in opened and "layer1.1" in opened and "layer2" in opened
+    assert len(fold(inspection, ["*"])) == sum(n.kind == "forward" for n in inspection.nodes)
+    alone = inspection.to_svg(only="layer1.0")
+    assert "layer1_0_conv2" in alone and "forward:maxpool" in alone and "layer2" not in alone
+
+
+@pytest.mark.parametrize("options", [{"expand": "layer9"}, {"only": "layer9"}])
+def test_blocks_that_are_not_there(options: dict[str, Any]) -> None:
+    with pytest.raises(GraphError, match=r"no block is named layer9 \(of .*layer1"):
+        small().to_svg(**options)
+
+
+def test_a_gradient_method_has_no_inverse() -> None:
+    explainer = nf.compile(hazard("gate"), hazard_images("gate"), method="layercam")
+    inspection = explainer.inspect()
+    assert not any(node.kind == "inverse" for node in inspection.nodes)
+    assert {node.equation for node in inspection.nodes if node.kind == "map"} == {"layercam"}
+    ElementTree.fromstring(inspection.to_svg())
+    assert "inverse" not in str(inspection)
+
+
+def test_a_pair_and_a_batch_free_program() -> None:
+    encoder = fill(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten()))
+    explainer = nf.compile(encoder.double(), images((1, 6, 6)), target=nf.Similarity())
+    inspection = explainer.inspect()
+    (mask,) = (node for node in inspection.nodes if node.kind == "capture" and node.name == "1")
+    assert mask.captures[0].shape == (-1, 2, 4, 4) and mask.bytes_per_image == 32
+    ElementTree.fromstring(inspection.to_svg())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
-from naflow_fx.errors import table
 from naflow_fx.inspection.records import Block, Edge, Node, Row
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
@@ -46,10 +49,56 @@ class Inspection:
         return {"version": VERSION, "model": self.model, **plain}
 
     def __str__(self) -> str:
-        """Aligned columns, a header, a row per call site in forward order."""
-        names = [field.name for field in fields(Row)]
-        body = [[str(getattr(row, name)) for name in names] for row in self.rows]
-        return table([names, ["-" * len(name) for name in names], *body], indent="")
+        """Headline, a table of blocks, a table of call sites, in forward order."""
+        from naflow_fx.inspection.tables import as_text
+
+        return as_text(self)
+
+    def to_networkx(self) -> nx.DiGraph:
+        """A graph: nodes by id with the fields of `Node`, edges with their ``kind``."""
+        from naflow_fx.inspection.graphs import as_networkx
+
+        return as_networkx(self)
+
+    def to_dot(self) -> str:
+        """DOT text for Graphviz, every node; the picture of `to_svg` needs no Graphviz."""
+        from naflow_fx.inspection.graphs import as_dot
+
+        return as_dot(self)
+
+    def to_svg(self, expand: Sequence[str] | str | None = None, only: str | None = None) -> str:
+        """A picture: forward at the left, downwards; the inverse at the right, upwards.
+
+        What is captured links the two; importance and maps stand beside.  A box tells more when
+        the pointer is on it.
+
+        Args:
+            expand: globs of blocks to draw node by node, such as "layer1.*"; None: as many levels
+                of blocks as leave the picture readable, the rest folded into one box each.
+            only: a block to draw alone, with what it reads.
+
+        Raises:
+            GraphError: a glob that no block matches, or no such block.
+        """
+        from naflow_fx.inspection.fold import cut, fold
+        from naflow_fx.inspection.svg import draw
+
+        if only is None:
+            return draw(self, fold(self, expand), self.headline)
+        rows = fold(self, [only, f"{only}.*"] if expand is None else expand)
+        return draw(self, cut(self, rows, only), f"{only} of {self.model}{self._solved}")
+
+    @property
+    def headline(self) -> str:
+        """Model, number of call sites, and how its least squares are solved."""
+        return f"{self.model or 'program'}: {len(self)} call sites{self._solved}"
+
+    @property
+    def _solved(self) -> str:
+        solved = next((node for node in self.nodes if node.steps is not None), None)
+        if solved is None:
+            return ""
+        return f"; least squares in {solved.steps} steps, damping {solved.damping:g}"
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""

@@ -1,0 +1,135 @@
+"""Folding: an inspection as rows in forward order, each a node or a whole block of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from naflow_fx.errors import GraphError
+from naflow_fx.inspection.records import Node
+
+if TYPE_CHECKING:
+    from naflow_fx.inspection.inspection import Inspection
+
+LIMIT = 40  # rows: blocks are opened, level by level, as long as there are no more
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a forward node, or a folded block.
+
+    Attributes:
+        id: of the node or of the block.
+        name: as the model has it.
+        block: the opened block that it is in, "" for the model itself.
+        folded: whether it is a block of several nodes.
+        nodes: the forward nodes.
+    """
+
+    id: str
+    name: str
+    block: str
+    folded: bool
+    nodes: tuple[Node, ...]
+
+
+def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> list[Row]:
+    """The rows of an inspection.
+
+    Args:
+        inspection: what is folded.
+        expand: globs of the blocks to open, those around them too; None: level by level, as many
+            as leave the picture readable.
+
+    Raises:
+        GraphError: a glob that no block matches.
+    """
+    blocks = [block.id for block in inspection.blocks]
+    if expand is not None:
+        return _rows(inspection, _matching(blocks, [expand] if isinstance(expand, str) else expand))
+    opened, found = {""}, _rows(inspection, {""})
+    for depth in range(max(map(_depth, blocks))):
+        opened = opened | {block for block in blocks if _depth(block) == depth + 1}
+        more = _rows(inspection, opened)
+        if len(more) > LIMIT:
+            break
+        found = more
+    return found
+
+
+def cut(inspection: Inspection, rows: Sequence[Row], block: str) -> list[Row]:
+    """The rows of one block, and those that it reads.
+
+    Raises:
+        GraphError: no such block.
+    """
+    inside = {row.id for row in rows if f"{row.name}.".startswith(f"{block}.")}
+    if not inside:
+        names = [b.id for b in inspection.blocks if b.id]
+        raise GraphError(f"no block is named {block} (of {len(names)}); first ones: "
+                         f"{', '.join(names[:8])}")  # fmt: skip
+    row_of = {node.id: row.id for row in rows for node in row.nodes}
+    read = {row_of[edge.source] for edge in inspection.edges
+            if edge.kind == "forward" and row_of[edge.target] in inside}  # fmt: skip
+    return [row for row in rows if row.id in inside | read]
+
+
+def with_starts(inspection: Inspection, rows: Sequence[Row]) -> list[Row]:
+    """The rows with one more, empty, below each single node at which the cascade starts."""
+    starts = {n.id.removesuffix(".z"): n for n in inspection.nodes if n.how == "start"}
+    found = []
+    for row in rows:
+        found.append(row)
+        if row.id in starts:
+            found.append(Row(starts[row.id].id, row.name, row.block, False, ()))
+    return found
+
+
+def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
+    """The blocks that a glob names, and those around them."""
+    opened = {""}
+    for glob in globs:
+        named = [block for block in blocks if block and fnmatchcase(block, glob)]
+        if not named and not glob.endswith(".*"):
+            raise GraphError(f"no block is named {glob} (of {len(blocks) - 1}); first ones: "
+                             f"{', '.join(blocks[1:9])}")  # fmt: skip
+        opened |= {around for block in named for around in _around(block)}
+    return opened
+
+
+def _rows(inspection: Inspection, opened: set[str]) -> list[Row]:
+    found: dict[str, list[Node]] = {}
+    inside: dict[str, str] = {}
+    for node in inspection.nodes:
+        if node.kind == "forward":
+            at, parent = _place(node, opened)
+            found.setdefault(at, []).append(node)
+            inside[at] = parent
+    return [_row(id, inside[id], tuple(nodes)) for id, nodes in found.items()]
+
+
+def _row(id: str, block: str, nodes: tuple[Node, ...]) -> Row:
+    folded = len(nodes) > 1
+    return Row(id, id if folded else nodes[0].name, block, folded, nodes)
+
+
+def _place(node: Node, opened: set[str]) -> tuple[str, str]:
+    """The id of the row that a node is in, and the opened block around it."""
+    parent = ""
+    for block in _around(node.block):
+        if block not in opened:
+            return block, parent
+        parent = block
+    return node.id, parent
+
+
+def _around(block: str) -> list[str]:
+    """The block and those around it, the outermost first, without the model itself."""
+    parts = block.split(".") if block else []
+    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
+
+
+def _depth(block: str) -> int:
+    return len(block.split(".")) if block else 0

@@ -1,0 +1,171 @@
+"""The boxes of the picture: which nodes each stands for, its rows, its lines of text."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from naflow_fx.inspection import words
+from naflow_fx.inspection.fold import Row
+from naflow_fx.inspection.records import Edge, Node
+
+if TYPE_CHECKING:
+    from naflow_fx.inspection.inspection import Inspection
+
+ROOM = 28  # letters in a line of an inverse step
+SOLID = "\N{NO-BREAK SPACE}"
+Column = Literal["forward", "capture", "inverse", "importance", "map"]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box: its column, its first and last row, the nodes that it stands for, its text."""
+
+    key: str
+    column: Column
+    first: int
+    last: int
+    nodes: tuple[Node, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What a tooltip tells: all there is to say of a single node, else a line per node."""
+        if len(self.nodes) == 1:
+            return "\n".join(_details(self.nodes[0]))
+        return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
+
+
+def parts_of(inspection: Inspection, rows: Sequence[Row]) -> list[Part]:
+    """The boxes of the given rows."""
+    row_of = {node.id: i for i, row in enumerate(rows) for node in row.nodes}
+    row_of |= {row.id: i for i, row in enumerate(rows)}
+    found = [part for i, row in enumerate(rows) if row.nodes
+             for part in _row_parts(inspection, row, i)]  # fmt: skip
+    groups: dict[tuple[int, int, str], list[Node]] = {}
+    for node in inspection.nodes:
+        if node.kind == "inverse":
+            at = _rows_of(node, row_of)
+            if at:
+                whole = rows[at[0]].folded and at[0] == at[-1]
+                groups.setdefault((at[0], at[-1], "" if whole else node.id), []).append(node)
+    return found + [_inverse(rows, *key, tuple(nodes)) for key, nodes in groups.items()]
+
+
+def _rows_of(node: Node, row_of: Mapping[str, int]) -> list[int]:
+    """The rows of an inverse step: of what it inverts, or of whose activation is Z."""
+    here = row_of.get(node.id, row_of.get(node.id.removesuffix(".z")))
+    at = [row_of[name] for name in node.operators if name in row_of]
+    return sorted(at) if node.operators else [] if here is None else [here]
+
+
+def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> Iterator[tuple[Part, Part, str]]:
+    """Who reads whom, between boxes, each once."""
+    part_of = {node.id: part for part in parts for node in part.nodes}
+    seen = set()
+    for edge in edges:
+        source, target = part_of.get(edge.source), part_of.get(edge.target)
+        if source is None or target is None or source is target:
+            continue
+        if (source.key, target.key) not in seen:
+            seen.add((source.key, target.key))
+            yield source, target, edge.kind
+
+
+def _row_parts(inspection: Inspection, row: Row, at: int) -> Iterator[Part]:
+    """Forward, captures, importance and map of one row."""
+    names = {node.name for node in row.nodes}
+    label = row.name if row.folded else _short(row.name, row.block)
+    last = row.nodes[-1]
+    what = f"{len(row.nodes)} operators" if row.folded else last.operator
+    lines: tuple[str, ...] = (label, f"{what} · {words.shape_text(last.shape)}")
+    yield Part(f"forward:{row.id}", "forward", at, at, row.nodes, lines)
+    for column in ("capture", "importance", "map"):
+        nodes = tuple(n for n in inspection.nodes if n.kind == column and n.name in names)
+        if nodes:
+            lines = _side_lines(column, row, nodes)
+            yield Part(f"{column}:{row.id}", column, at, at, nodes, lines)
+
+
+def _side_lines(column: str, row: Row, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    if column == "capture":
+        held = words.running(nodes)
+        names = [words.capture_name(h, row.nodes[0].id) for h in held]
+        what = f"{len(held)} capture{'s' * (len(held) > 1)}" if row.folded else ", ".join(names)
+        return what, words.size_text(sum(h.bytes_per_image for h in held))
+    if column == "importance":
+        return (f"{len(nodes)} Λ" if row.folded else "Λ",)
+    return (f"{len(nodes)} maps",) if row.folded else ("map", words.shape_text(nodes[0].shape))
+
+
+def _inverse(rows: Sequence[Row], first: int, last: int, id: str, nodes: tuple[Node, ...]) -> Part:
+    """An inverse step, or all those of a folded block."""
+    if not id:
+        return Part(f"inverse:{rows[first].id}", "inverse", first, last, nodes, _summary(nodes))
+    node, of = nodes[0], _short(nodes[0].name, rows[first].block)
+    way, equation = words.way(node), _equation(node)
+    together = f"{way} · {equation}"
+    lines = [together if len(together) <= ROOM else way, f"Z of {of}"]
+    if last > first:
+        lines = [way, equation, f"Z of {of}"]
+    if not node.operators:
+        lines = ["Z = x, the activation"]
+    lines += _numbers(node)
+    return Part(f"inverse:{node.id}", "inverse", first, last, nodes, tuple(lines))
+
+
+def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    """How many steps of which kind, and how far they can be trusted."""
+    whole = ", ".join(words.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
+    lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
+    residual = words.mean(node.residual for node in nodes if node.operators)
+    return (*lines, *([] if residual is None else [f"residual {residual:.2g} (mean)"]))
+
+
+def _equation(node: Node) -> str:
+    """The paper's equation alone, where there is one, else the first words."""
+    found = re.search(r"Eqs?\. [\d-]+", node.equation)
+    return found[0] if found else node.equation.removeprefix("damped ").split(",")[0]
+
+
+def _numbers(node: Node) -> list[str]:
+    """sigma_max, residual and norm ratio, where they are known."""
+    found = [f"σ {node.sigma_max:.2g}"] if node.sigma_max is not None else []
+    if node.residual is not None and node.operators:
+        found.append(f"residual {node.residual:.2g}")
+    return [" · ".join(found)] if found else []
+
+
+def _short(name: str, block: str) -> str:
+    """A name without the block around it; whole where a number is left."""
+    rest = name.removeprefix(f"{block}.") if block else name
+    return name if rest.isdigit() else rest
+
+
+def _heading(node: Node) -> str:
+    """Kind and way of a node in a few words."""
+    what = node.how or (node.operator if node.kind == "forward" else node.kind)
+    return f"{what}  {node.equation}".rstrip()
+
+
+def _details(node: Node) -> list[str]:
+    """All there is to tell of a node, a line each."""
+    lines = [f"{node.name}: {_heading(node)}", node.doc, f"makes {words.shape_text(node.shape)}"]
+    if node.operators:
+        lines.append(f"inverts {', '.join(node.operators)}")
+    if node.region:
+        lines.append(f"in the region: {node.region}")
+    if node.steps is not None:
+        lines.append(f"{node.steps} steps")
+    for name in ("damping", "sigma_max", "residual", "norm_ratio"):
+        value = getattr(node, name)
+        if value is not None:
+            lines.append(f"{name} {words.number_text(value)}")
+    lines += [f"{'constant' if h.constant else 'captured'} {h.name}: {h.dtype} "
+              f"{words.shape_text(h.shape)}"
+              + ("" if h.constant else f", {words.size_text(h.bytes_per_image)} an image")
+              for h in node.captures]  # fmt: skip
+    return [line for line in lines if line]
