@@ -16,14 +16,14 @@ export function Layers() {
   return (
     <nav class="layers" aria-label="Layers in their blocks" ref={list}>
       {blocks(entry.value.layers).map((block) => (
-        <section key={block.start} aria-label={block.name || "outside of blocks"}>
-          {block.name && <h3>{block.name}</h3>}
+        <div key={block.start} role="group" aria-label={block.name || "outside of blocks"}>
+          {block.name && <h2>{block.name}</h2>}
           <ul>
             {block.layers.map((one, i) => (
               <Row key={one.name} one={one} index={block.start + i} />
             ))}
           </ul>
-        </section>
+        </div>
       ))}
     </nav>
   );
