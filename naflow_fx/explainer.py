@@ -197,6 +197,8 @@ class Explainer(nn.Module):
             raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
         for x, shape in zip(given, self._shapes, strict=True):
             check_image("images", x, shape, self._like().dtype)
+            if not len(x):
+                raise InputError(f"images: got no image, {list(x.shape)}; wanted N >= 1")
         return given
 
     def _like(self) -> Tensor:
@@ -265,8 +267,6 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
             f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
             "Resize the images, or nf.compile(model, an example of their size)"
         )
-    if not len(x):
-        raise InputError(f"{name}: got no image, {list(x.shape)}; wanted {wanted} with N >= 1")
     if x.dtype != dtype and not torch.is_autocast_enabled():
         raise InputError(f"{name}: got {x.dtype}; this explainer computes in {dtype}.  "
                          f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip

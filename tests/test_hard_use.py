@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import random
+import re
 import sys
 import threading
 import warnings
@@ -318,3 +319,11 @@ def test_no_global_state_is_changed(grad: bool, tmp_path: Path) -> None:
         after = global_state()
     for name, value in before.items():
         assert after[name] == value, name
+
+
+def test_the_docs_name_tests_that_exist() -> None:
+    root = Path(__file__).resolve().parents[1]
+    named = re.findall(r"`(tests/\w+\.py)::(\w+)`", (root / "docs" / "hard-use.md").read_text())
+    assert len(named) > 35
+    for file, test in named:
+        assert f"def {test}(" in (root / file).read_text(), f"{file}::{test}"
