@@ -17,7 +17,7 @@ Prior = Literal["zero", "activation"]
 Weight = Literal["none", "importance"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Residual = Literal["joint", "capture"]
-Reduction = Literal["sum", "channelwise"]
+Reduction = Literal["sum", "channelwise", "attended"]
 Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam"]
 Keep = Literal["bpfm", "importance", "used", "neuron_times"]
 
@@ -120,8 +120,11 @@ class Options:
         return dataclasses.asdict(self)
 
 
-STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 5}  # tools/accuracy.py
-PRESETS = {"paper": Options()}
+STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 5, "attended": 5}  # tools/accuracy.py
+PRESETS = {
+    "paper": Options(),
+    "best": Options(Inverse(weight="importance"), reduction="attended"),  # docs/better-maps.md
+}
 
 
 def on_device(options: Options, device: torch.device) -> Options:
