@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx import options, solve
-from naflow_fx.solve import (
+from naflow_fx.krylov import (
     Problem,
     bidiagonal_least_squares,
     conjugate_gradient_least_squares,

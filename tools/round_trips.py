@@ -1,6 +1,6 @@
 """Whether every format gives the maps of the eager program, and what it costs to make them.
 
-    python tools/round_trips.py [NAME...] [--size 64] [--steps 12] [--layers GLOB...]
+    python tools/round_trips.py [NAME...] [--size 64] [--steps 11] [--layers GLOB...]
         [--formats compiled pt2 aoti onnx]
 
 For each network and format: seconds to write (of `compiled`: of the first call), megabytes,
@@ -13,6 +13,7 @@ keeps to float32.
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
@@ -28,7 +29,8 @@ from torch import Tensor, nn
 import naflow_fx as nf
 from naflow_fx import artefacts, models
 
-NETWORKS = ("resnet18", "resnet50_cbam", "efficientnet_lite0", "densenet121")
+SIMILARITY = "conv4net, similarity"
+NETWORKS = (SIMILARITY, "resnet18", "efficientnet_lite0", "densenet121", "resnet50_cbam")
 FORMATS = ("compiled", "pt2", "aoti", "onnx")
 RUN = Path(__file__).resolve().parents[1] / "examples" / "run_artefact.py"
 COLUMNS = ("network", "size", "sites", "format", "write [s]", "MB", "call [s]", "difference", "at")
@@ -75,6 +77,14 @@ def largest(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> tuple[float,
     return rows[worst], worst
 
 
+def maps_of(result: Any) -> dict[str, Tensor]:
+    """The maps of a flow; of a pair's, the queries' rows, then the supports'."""
+    if isinstance(result, nf.AttentionFlow):
+        return dict(result.maps)
+    sides = (result.query.maps, result.support.maps)
+    return {name: torch.cat([side[name] for side in sides]) for name in sides[0]}
+
+
 def round_trip(
     explainer: nf.Explainer, kind: str, x: Tensor, target: Tensor, folder: Path
 ) -> tuple[float, float, float, dict[str, Tensor]]:
@@ -83,33 +93,36 @@ def round_trip(
         compiled = explainer.compiled()
         first, flow = seconds(lambda: compiled(x, target))
         again, flow = seconds(lambda: compiled(x, target))
-        return first, 0.0, again, dict(flow.maps)
+        return first, 0.0, again, maps_of(flow)
     path = folder / f"{kind}.{'onnx' if kind == 'onnx' else 'pt2'}"
     write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}[kind]
     written, _ = seconds(lambda: write(path))
-    artefact = artefacts.load(path)
-    artefact(x, target)
-    call, _ = seconds(lambda: artefact(x, target))
+    run = artefacts.load(path).run
+    run(x, target)
+    call, _ = seconds(lambda: run(x, target))
     return written, path.stat().st_size / 1e6, call, elsewhere(path, x, target)
 
 
 def rows(name: str, given: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
     """The table's rows of one network."""
     torch.manual_seed(0)
-    model = seeded(models.build(name))
+    model = seeded(models.build(name.split(",")[0]))
     size = 224 if name == "resnet50_cbam" else given.size  # its pooling has a fixed size
     x, target = torch.randn(2, 3, size, size), torch.tensor([-1, 3])
     options = {
         "layers": given.layers,
         "inverse": nf.Inverse(steps=given.steps, precision="float32"),
     }
+    if name == SIMILARITY:  # called with queries and supports
+        options["target"], target = nf.Similarity(), torch.randn(2, 3, size, size)
     compiling, explainer = seconds(lambda: nf.compile(model, x[:1], **options))
-    call, flow = seconds(lambda: explainer(x, target))
+    call, result = seconds(lambda: explainer(x, target))
+    wanted = maps_of(result)
     head = [name, str(size), str(len(explainer.layers))]
     yield [*head, "eager", f"{compiling:.1f}", "", f"{call:.2f}", "", ""]
     for kind in given.formats:
         written, megabytes, call, maps = round_trip(explainer, kind, x, target, folder)
-        difference, site = largest(maps, dict(flow.maps))
+        difference, site = largest(maps, wanted)
         yield [*head, kind, f"{written:.1f}", f"{megabytes:.0f}", f"{call:.2f}",
                f"{difference:.1e}", site]  # fmt: skip
 
@@ -126,6 +139,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS))
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder  # what was compiled before does not count
         for name in given.names:
             for row in rows(name, given, Path(folder)):
                 print("| " + " | ".join(row) + " |", flush=True)

@@ -1,0 +1,231 @@
+"""Least squares in a Krylov space: per sample, a fixed number of steps, no control flow.
+
+argmin_v  || A v - b ||^2  +  damping * sigma_max(A)^2 * || v ||^2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Map = Callable[[Tensor], Tensor]
+
+ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margin
+
+
+def _compiled_once(step: Any) -> Any:
+    """Marks a step that `torch.compile` compiles once for all steps; no change elsewhere."""
+    mark = getattr(torch.compiler, "nested_compile_region", None)
+    if mark is None:
+        return step
+    options = {"max_reuse_entries": 4096}
+    return (
+        mark(step, **options) if "max_reuse_entries" in signature(mark).parameters else mark(step)
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart.
+
+    `zero` has the shape of v.  kept: the dtype of vectors that are only
+    stored, if it is another.
+    """
+
+    linear: Map
+    transpose: Map
+    b: Tensor
+    zero: Tensor
+    damping: float
+    steps: int
+    groups: int = 1
+    kept: torch.dtype | None = None
+
+    def dot(self, x: Tensor, y: Tensor) -> Tensor:
+        """<x, y> per sample and group, [N, G]."""
+        if self.groups == 1:
+            return dot(x, y).unsqueeze(1)
+        return (x * y).reshape(x.shape[0], self.groups, -1).sum(2)
+
+    def times(self, a: Tensor, x: Tensor) -> Tensor:
+        """Each sample's group of x multiplied by its number of a [N, G]."""
+        if self.groups == 1:
+            return times(a.squeeze(1), x)
+        each = a.repeat_interleave(x.shape[1] // self.groups, 1)
+        return each.reshape(*each.shape, *(1,) * (x.dim() - 2)) * x
+
+
+def conjugate_gradient_least_squares(
+    problem: Problem, sigma: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """(v, ||A v - b|| [N]) by CGLS from zero, for a known sigma_max (None at damping 0).
+
+    Every sample is frozen once its gradient is down to what rounding makes of its residual,
+    ``eps sigma ||r||``: going on would change nothing, or build up noise without bound where
+    b is mostly out of A's range.  At damping 0 this is the minimum-norm least-squares solution.
+    """
+    cost = problem.dot(problem.b, problem.b)
+    zero = torch.zeros_like(cost)
+    shift = zero
+    if problem.damping and sigma is not None:
+        shift = problem.damping * (sigma * sigma).to(cost.dtype).reshape(-1, 1) + zero
+    state = (problem.zero, problem.b, problem.zero, zero, cost, zero, zero, torch.ones_like(zero))
+    for _ in range(problem.steps):
+        state = _conjugate_gradient_step(problem, shift, *state)
+    return state[0], norm(state[1])
+
+
+@_compiled_once
+def _conjugate_gradient_step(
+    problem: Problem,
+    shift: Tensor,
+    x: Tensor,
+    r: Tensor,
+    p: Tensor,
+    gamma: Tensor,
+    cost: Tensor,
+    largest: Tensor,
+    top: Tensor,
+    alive: Tensor,
+) -> tuple[Tensor, ...]:
+    """x, r = b - A x and the direction p after one more step; the rest are numbers [N, G].
+
+    gamma: ||A^T r - shift x||^2 of the step before.  cost: ||r||^2 + shift ||x||^2.  largest: the
+    largest ||A p||^2 / ||p||^2, towards sigma_max^2.  top: the largest gamma.  alive: 0 where
+    frozen.
+    """
+    dot, times = problem.dot, problem.times
+    s = problem.transpose(r) - times(shift, x)
+    new = dot(s, s)
+    p = s + times(new / nonzero(gamma) * (gamma > 0), p)
+    q = problem.linear(p)
+    image, size = dot(q, q), dot(p, p)
+    eps = torch.finfo(s.dtype).eps
+    largest, top = torch.maximum(largest, image / nonzero(size)), torch.maximum(top, new)
+    curvature = image + shift * size
+    rounding = torch.maximum((ROUNDING * eps) ** 2 * largest * cost, top * eps**3)
+    alive = alive * ((new > rounding) & (curvature > 0))
+    alpha = torch.where(alive > 0, new / torch.where(alive > 0, curvature, 1.0), 0.0)
+    cost = (cost - alpha * new).clamp(min=0)
+    return x + times(alpha, p), r - times(alpha, q), p, new, cost, largest, top, alive
+
+
+def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
+    """(v, ||A v - b|| [N]) where sigma_max is not known: LSQR with its basis kept.
+
+    Golub and Kahan's bidiagonalisation ``A V = U B`` (Paige and Saunders, ACM TOMS 1982) builds
+    one Krylov space, whatever the damping.  sigma_max is B's largest singular value, the
+    solution V y with ``(B^T B + damping sigma_max^2) y = B^T U^T b``: the vector that CGLS would
+    reach in as many steps, had it known sigma_max before.
+    """
+    first = problem.dot(problem.b, problem.b).sqrt()
+    u, v = problem.times(1 / nonzero(first), problem.b), problem.zero
+    beta, largest = torch.zeros_like(first), torch.zeros_like(first)
+    basis: list[Tensor] = []
+    alphas: list[Tensor] = []
+    betas: list[Tensor] = []
+    for _ in range(problem.steps):
+        u, v, alpha, beta, largest = _bidiagonal_step(problem, u, v, beta, largest)
+        basis.append(v.to(problem.kept or v.dtype))
+        alphas.append(alpha)
+        betas.append(beta)
+    diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
+    off = [a * b for a, b in zip(alphas[1:], betas, strict=False)]
+    shift = problem.damping * _largest_eigenvalue(diagonal, off).amax(1, keepdim=True).clamp(min=0)
+    y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
+    x = problem.zero
+    for c, w in zip(y, basis, strict=True):
+        x = x + problem.times(c, w.to(x.dtype))
+    parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
+    parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
+    return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
+
+
+@_compiled_once
+def _bidiagonal_step(
+    problem: Problem, u: Tensor, v: Tensor, beta: Tensor, largest: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The next u, v, alpha, beta; what is below the rounding of the largest alpha or beta is 0."""
+    dot, times = problem.dot, problem.times
+    v = problem.transpose(u) - times(beta, v)
+    alpha = dot(v, v).sqrt()
+    largest = torch.maximum(largest, alpha)
+    alpha = torch.where(alpha > ROUNDING * torch.finfo(v.dtype).eps * largest, alpha, 0.0)
+    v = times((alpha > 0) / nonzero(alpha), v)
+    u = problem.linear(v) - times(alpha, u)
+    beta = dot(u, u).sqrt()
+    return times(1 / nonzero(beta), u), v, alpha, beta, torch.maximum(largest, beta)
+
+
+def _solve_tridiagonal(diagonal: list[Tensor], off: list[Tensor], first: Tensor) -> list[Tensor]:
+    """y of ``T y = first e_1`` for symmetric positive T, elementwise over tensors [N, G]."""
+    pivots, right = [diagonal[0]], [first]
+    for d, o in zip(diagonal[1:], off, strict=True):
+        factor = o / nonzero(pivots[-1])
+        pivots.append(d - factor * o)
+        right.append(-factor * right[-1])
+    y = [right[-1] / nonzero(pivots[-1])]
+    for pivot, value, o in zip(pivots[-2::-1], right[-2::-1], off[::-1], strict=True):
+        y.insert(0, (value - o * y[0]) / nonzero(pivot))
+    return y
+
+
+def largest_singular_value(normal: Map, start: Tensor, steps: int) -> Tensor:
+    """sigma_max per sample, [N]: the square root of the largest Ritz value of A^T A.
+
+    Lanczos from `start`; a sample whose `start` is 0 gets 0.
+    """
+    norm = dot(start, start).sqrt()
+    v, previous = times(1 / nonzero(norm), start), torch.zeros_like(start)
+    beta = torch.zeros_like(norm)
+    diagonal, off = [], []
+    for _ in range(steps):
+        u = normal(v) - times(beta, previous)
+        alpha = dot(u, v)
+        u = u - times(alpha, v)
+        beta = dot(u, u).sqrt()
+        diagonal.append(alpha)
+        off.append(beta)
+        previous, v = v, times(1 / nonzero(beta), u)
+    return _largest_eigenvalue(diagonal, off[:-1]).clamp(min=0).sqrt()
+
+
+def _largest_eigenvalue(diagonal: list[Tensor], off: list[Tensor]) -> Tensor:
+    """Of symmetric tridiagonal matrices, elementwise over tensors [...], by repeated squaring."""
+    if not off:  # squared in a row, a single number makes compilers write out all its powers
+        return diagonal[0]
+    side = torch.stack(off, -1)
+    t = torch.diag_embed(torch.stack(diagonal, -1))
+    t = t + torch.diag_embed(side, 1) + torch.diag_embed(side, -1)
+    power = t / nonzero(t.abs().amax((-2, -1), keepdim=True))
+    for _ in range(max(7, len(diagonal) // 2)):  # more steps resolve closer eigenvalues
+        power = power @ power
+        power = power / nonzero(power.abs().amax((-2, -1), keepdim=True))
+    u = power[..., :1]  # the start is the first basis vector
+    return ((u * (t @ u)).sum((-2, -1))) / nonzero((u * u).sum((-2, -1)))
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> per sample, [N]."""
+    return (a * b).flatten(1).sum(1)
+
+
+def times(a: Tensor, x: Tensor) -> Tensor:
+    """Each sample of x multiplied by its number of a [N]."""
+    return a.reshape(-1, *(1,) * (x.dim() - 1)) * x
+
+
+def nonzero(x: Tensor) -> Tensor:
+    """x with 0 replaced by 1, as a divisor."""
+    return torch.where(x == 0, 1.0, x)
+
+
+def norm(x: Tensor) -> Tensor:
+    """||x|| per sample, [N]."""
+    length: Tensor = x.flatten(1).norm(dim=1)
+    return length
