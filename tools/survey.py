@@ -36,6 +36,7 @@ HEADER = (
     "compile [s]", "importance error",
 )  # fmt: skip
 TRANSFORMERS = ("vit", "swin", "maxvit")
+# "resnet50, cbam" is timm's resnet50 with that attention layer in every block
 SIZES = {"inception_v3": 96, "alexnet": 96}
 TIMM = (
     "resnet18d", "resnet50d", "resnest14d", "seresnet50", "ecaresnet50d", "cspresnet50",
@@ -55,7 +56,7 @@ TIMM = (
     "lambda_resnet26t", "eca_resnet33ts", "cs3darknet_s", "darknetaa53", "bat_resnext26ts",
     "focalnet_tiny_srf", "poolformer_s12", "mobilevit_xxs", "coat_tiny", "convmixer_768_32",
     "resmlp_12_224", "levit_128s", "efficientformer_l1", "repvit_m1", "shvit_s1",
-    "efficientvit_b0",
+    "efficientvit_b0", "resnet50, cbam", "resnet50, lcbam", "resnet50, gc",
 )  # fmt: skip
 
 
@@ -187,7 +188,9 @@ def build(library: str, name: str) -> nn.Module:
     else:
         import timm
 
-        made = timm.create_model(name, pretrained=False)
+        base, _, attention = name.partition(", ")
+        blocks = {"block_args": {"attn_layer": attention}} if attention else {}
+        made = timm.create_model(base, pretrained=False, **blocks)
     return fill(made).eval()
 
 
