@@ -91,24 +91,30 @@ def _children(
     moved = v.movedim(layer.channel + 1, 1)
     activation = x.movedim(layer.channel, 0)
     shares = evidence.product(moved, activation)
-    channels = shares.flatten(2).sum(2)  # [P, C]
-    best = channels.topk(min(top_k, channels.shape[1]))
     rows: list[tuple[int, int]] = []
-    children: list[Node] = []
     for p, parent in enumerate(parents):
-        chosen = best.indices[p][best.values[p] > 0].tolist()
-        for c in chosen:
-            parent.children.append(_node(layer, c, channels[p, c], shares[p, c], activation[c]))
-        children += parent.children
-        rows += [(p, c) for c in chosen]
-        others = torch.ones_like(channels[p], dtype=torch.bool)
-        others[chosen] = False
-        parent.remainder = float(channels[p][others].sum())
+        rows += [(p, c) for c in _fill(parent, shares[p], activation, layer, top_k)]
         parent.bias = {name: float(value[p]) for name, value in bias.items()}
-        if parent.channel is None:
-            parent.map = _picture(shares[p].sum(0), layer).relu()
-    p_index, c_index = torch.tensor(rows, dtype=torch.int64, device=v.device).reshape(-1, 2).T
-    return Front(children, moved[p_index, c_index])
+    index = torch.tensor(rows, dtype=torch.int64, device=v.device).reshape(-1, 2)
+    children = [child for parent in parents for child in parent.children]
+    return Front(children, moved[index[:, 0], index[:, 1]])
+
+
+def _fill(parent: Node, shares: Tensor, activation: Tensor, layer: Layer, top_k: int) -> list[int]:
+    """Adds to a parent its children and the remainder; gives the children's channels.
+
+    shares, activation: [C, *the rest of x]; the former's sum over the rest is the evidence.
+    """
+    channels = shares.flatten(1).sum(1)
+    best = channels.topk(min(top_k, len(channels)))
+    chosen: list[int] = best.indices[best.values > 0].tolist()
+    parent.children = [_node(layer, c, channels[c], shares[c], activation[c]) for c in chosen]
+    others = torch.ones_like(channels, dtype=torch.bool)
+    others[chosen] = False
+    parent.remainder = float(channels[others].sum())
+    if parent.channel is None:  # where the first layer as a whole supports the decision
+        parent.map = _picture(shares.sum(0), layer).relu()
+    return chosen
 
 
 def _node(layer: Layer, channel: int, value: Tensor, share: Tensor, activation: Tensor) -> Node:

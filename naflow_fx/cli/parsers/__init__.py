@@ -50,6 +50,7 @@ examples:
   naflow-fx compare cat.jpg other-cat.jpg        how much are they alike, and where?
   naflow-fx retrieve cat.jpg photos/             the photos of a folder most alike, and why
   naflow-fx evaluate                             how good are the maps? photos with boxes
+  naflow-fx decompose cat.jpg                    which channels the decision rests on, as a tree
   naflow-fx inspect --model resnet50             which layers there are, and how each is inverted
   naflow-fx models                               names for --model
   naflow-fx export --format onnx --out x.onnx    network and explainer as one file, see `info`
