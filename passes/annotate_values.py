@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,7 +74,7 @@ class _Recorder(fx.Interpreter):
 def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
     recorder = _Recorder(gm)
     inputs = [example_batch(x, size) for x in examples]
-    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with torch.no_grad(), _own_words(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
@@ -85,6 +87,17 @@ def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.N
                 f"at {place}: {str(error).splitlines()[0]}\n  {_hint(gm, examples, size)}"
             ) from error
     return recorder.env
+
+
+@contextmanager
+def _own_words() -> Iterator[None]:
+    """Without torch's hundred lines of log on a fake run that fails: the error says it in two."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _refuse_output(output: Tensor) -> None:
