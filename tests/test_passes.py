@@ -297,7 +297,7 @@ def test_an_example_of_the_wrong_size_names_the_place(caplog: pytest.LogCaptureF
     place = r"batch of 2 of shape \[N, 4, 12, 12\]: at stem \(hazards.py:\d+\): [^\n]+\n  Give an"
     with pytest.raises(TraceError, match=place):
         nf.compile(hazard("in_place"), images((4, 12, 12)))
-    assert not caplog.records  # torch logs a hundred lines of its fake run
+    assert all(r.levelno < 30 for r in caplog.records)  # torch logs a hundred lines of its fake run
 
 
 class OneImage(nn.Module):
