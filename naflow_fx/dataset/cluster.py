@@ -56,8 +56,8 @@ def run_on_ray(
             if isinstance(row["value"], Exception):
                 raise row["value"]
             done, failed, seconds = row["value"]
-            progress.begin(ago=seconds)
-            progress.add(done, failed, seconds)
+            progress.begin(ago=float(seconds))
+            progress.add(int(done), int(failed), float(seconds))
 
 
 @contextmanager

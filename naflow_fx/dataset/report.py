@@ -107,8 +107,7 @@ def _classes(context: Context) -> str:
         return ""
     order = np.argsort(-counts, kind="stable")[:CLASSES]
     shown = [int(classes[i]) for i in order]
-    flat = [name for name in stored if len(context.results.shapes[name]) == 2]
-    layers = aggregate.spread_out(flat, COLUMNS)
+    layers = _shown_layers(context, COLUMNS)
     means = aggregate.mean_maps(context.results, layers, shown)
     head = "".join(f"<th>{_breakable(layer)}</th>" for layer in layers)
     rows = []
@@ -146,8 +145,7 @@ def _unusual(context: Context) -> str:
     if not found:
         return ""
     pictures = _photos(context, [one.row for one in found])
-    flat = [n for n in context.results.stored if len(context.results.shapes[n]) == 2]
-    layers = aggregate.spread_out(flat, 3)
+    layers = _shown_layers(context, 3)
     maps = {layer: context.results.maps(layer) for layer in layers}
     cards = []
     for one in found:
@@ -206,6 +204,12 @@ def _made(context: Context) -> str:
     facts = {"source": manifest["source"], **manifest["job"], **manifest["environment"]}
     text = json.dumps(facts, indent=1, ensure_ascii=False)
     return f"<h2>How it was made</h2><details><summary>The job</summary><pre>{escape(text)}</pre></details>"  # noqa: E501
+
+
+def _shown_layers(context: Context, count: int) -> list[str]:
+    """Stored layers along depth; the input's map, bright points, only if there is room."""
+    flat = [n for n in context.results.stored if len(context.results.shapes[n]) == 2]
+    return aggregate.spread_out(flat[1:] if len(flat) > count else flat, count)
 
 
 def _photos(context: Context, rows: Sequence[int]) -> dict[int, str]:

@@ -95,8 +95,8 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
     """Round numbers on the axis, three to six."""
     if log:
         first, last = math.ceil(math.log10(low)), math.floor(math.log10(high))
-        step = max(1, (last - first + 3) // 4)
-        decades = [10.0**e for e in range(first, last + 1, step)]
+        every = max(1, (last - first + 3) // 4)
+        decades = [10.0**e for e in range(first, last + 1, every)]
         return decades if len(decades) > 1 else [low / 0.9, high / 1.1]
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))

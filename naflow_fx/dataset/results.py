@@ -153,7 +153,7 @@ class Results:
         for table in self.tables([MAP + layer, "max"]):
             found = maps_of(table[MAP + layer], shape)
             largest = table["max"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            scale = largest.reshape(len(found), -1)[:, order].reshape(-1, *[1] * len(shape))
+            scale = largest.reshape(-1, len(self.layers))[:, order].reshape(-1, *[1] * len(shape))
             yield found.astype(np.float32) * scale if raw else found
 
     def xarray(self, layers: str | Sequence[str] = ()) -> xarray.Dataset:
