@@ -1,0 +1,166 @@
+"""`naflow-fx evaluate`: maps of several methods, measured on images with known evidence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.text import Text
+from torch import nn
+
+from naflow_fx import models
+from naflow_fx.cli.progress import news_aside, progress
+from naflow_fx.cli.setup import open_device
+from naflow_fx.cli.tables import console, plain_table
+from naflow_fx.compiler import compile
+from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation import adapters, metrics, report
+from naflow_fx.evaluation.data import EvaluationSet
+from naflow_fx.evaluation.measure import depth_of
+from naflow_fx.evaluation.measure import evaluate as measure
+from naflow_fx.evaluation.methods import NAMES, OF_THE_INPUT, make
+from naflow_fx.evaluation.photos import photos
+from naflow_fx.evaluation.result import Evaluation
+from naflow_fx.evaluation.synthetic import synthetic, trained
+from naflow_fx.models.preprocess import Preprocessing
+
+LAYERS = 7
+PICTURES = 24
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
+    check_names(args)
+    device = open_device(args.device)
+    with news_aside():
+        data, model = open_data(args)
+    model, data = model.to(device), moved(data, device)
+    place = Path(args.out)
+    place.mkdir(parents=True, exist_ok=True)
+    result = measured(args, data, model)
+    result.save(place / "evaluation.json")
+    (place / "evaluation.md").write_text(page(result))
+    written = ["evaluation.md", *curves(result, place)]
+    out = console()
+    out.print(Text(f"{data.name}: {len(data)} images, mean over layers and images [95 %]",
+                   style="bold"))  # fmt: skip
+    head, *rows = result.rows()
+    table = plain_table(*head, right=head[1:])
+    for row in rows:
+        table.add_row(*row)
+    out.print(table)
+    out.print(Text(f"written: {place / 'evaluation.json'}, {', '.join(written)}"))
+
+
+def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> Evaluation:
+    """Every method's figures, with a bar while they are made."""
+    example = data.images[:1]
+    every = compile(model, example, method="hirescam").layers
+    layers = args.layers or spread(every)
+    sites = compile(model, example, method="hirescam", layers=layers).layers
+    explainers = {
+        name: make(name, model, example, None if name in OF_THE_INPUT else sites)
+        for name in args.methods
+    }
+    with progress() as bar:
+        task = bar.add_task("", total=len(explainers))
+        done: list[str] = []
+
+        def told(text: str) -> None:
+            method = text.split(":")[0]
+            if method not in done:
+                done.append(method)
+            bar.update(task, description=text, completed=len(done) - 1)
+
+        return measure(explainers, data, list(args.metrics), model=model, progress=told,
+                       depth={"input": 0.0, **depth_of(every)})  # fmt: skip
+
+
+def spread(layers: list[str]) -> list[str]:
+    """Seven layers, evenly over the depth, the last one among them; all where there are fewer."""
+    if len(layers) <= LAYERS:
+        return layers
+    return [layers[round((i + 1) * (len(layers) - 1) / LAYERS)] for i in range(LAYERS)]
+
+
+def check_names(args: argparse.Namespace) -> None:
+    """EvaluationError: an unknown method or metric, or an option that the data needs."""
+    for kind, given, there in (("method", args.methods, NAMES),
+                               ("metric", args.metrics, metrics.METRICS)):  # fmt: skip
+        unknown = [name for name in given if name not in there]
+        if unknown:
+            raise EvaluationError(f"no {kind} {', '.join(unknown)}; there are {', '.join(there)}")
+    needed = {"voc": ("root", "classes"), "coco": ("root", "annotations", "classes"),
+              "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
+    lacking = [name for name in needed.get(args.data, ()) if getattr(args, name) is None]
+    if lacking:
+        raise EvaluationError(f"--data {args.data} needs --{' and --'.join(lacking)}")
+
+
+def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
+    """The images and the network."""
+    if args.data == "synthetic":
+        return synthetic(args.limit or PICTURES, seed=2), trained()
+    preprocessing = models.card(args.model, args.weights).preprocessing
+    data = read(args, preprocessing)
+    built = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
+    return (data[: args.limit] if args.limit else data), built.eval()
+
+
+def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSet:
+    """The images of a data set, as the network takes them."""
+    if args.data in ("check", "choose"):
+        return photos(args.data, preprocessing)
+    limit = {"limit": args.limit} if args.limit else {}
+    classes = class_numbers(Path(args.classes)) if args.classes else None
+    if args.data == "cub200":
+        return adapters.cub200(args.root, preprocessing, **limit)
+    if args.data == "imagenet":
+        return adapters.imagenet(args.root, args.annotations, preprocessing, classes=classes,
+                                 **limit)  # fmt: skip
+    assert classes is not None
+    if args.data == "coco":
+        return adapters.coco(args.root, args.annotations, preprocessing, classes, **limit)
+    return adapters.voc(args.root, preprocessing, classes, **limit)
+
+
+def class_numbers(path: Path) -> Mapping[str, int]:
+    """The JSON file of --classes."""
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):
+        raise EvaluationError(f'{path}: wanted {{"name of a class": number, ...}}')
+    return found
+
+
+def moved(data: EvaluationSet, device: torch.device) -> EvaluationSet:
+    """The same images on the device."""
+    evidence: Any = None if data.evidence is None else data.evidence.to(device)
+    return replace(data, images=data.images.to(device), target=data.target.to(device),
+                   evidence=evidence)  # fmt: skip
+
+
+def page(result: Evaluation) -> str:
+    """The tables as Markdown."""
+    parts = [
+        f"# {result.dataset}: {len(result.images)} images\n",
+        report.means(result, result.metrics),
+    ]
+    parts += [f"\n## {metric}, by fifths of the depth\n\n{report.fifths(result, metric)}"
+              for metric in result.metrics]  # fmt: skip
+    return "\n".join(parts)
+
+
+def curves(result: Evaluation, place: Path) -> list[str]:
+    """Writes the curves, where matplotlib is there; gives the file's name."""
+    try:
+        return [result.plot(place / "curves.png").name]
+    except EvaluationError:
+        return []

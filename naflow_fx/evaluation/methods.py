@@ -1,0 +1,65 @@
+"""Methods by name, for the command line and for docs/evaluation.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from naflow_fx.compiler import compile
+from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation import peers
+from naflow_fx.evaluation.measure import Explain
+from naflow_fx.options import PRESETS, Inverse
+
+OWN: dict[str, dict[str, Any]] = {
+    "naflow": {"preset": "paper"},
+    "naflow-channelwise": {"preset": "paper", "reduction": "channelwise"},
+    "naflow-weighted": {"preset": "paper", "reduction": "channelwise",
+                        "inverse": Inverse(weight="importance")},
+    **{f"naflow-{name}": {"preset": name} for name in PRESETS if name != "paper"},
+    **{name: {"method": name}
+       for name in ("layercam", "hirescam", "gradcam", "gradcam++", "xgradcam")},
+}  # fmt: skip
+CHANNELWISE = "gradient-channelwise"
+AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
+    "score-cam": peers.score_cam,
+    "ablation-cam": peers.ablation_cam,
+}
+OF_THE_INPUT: dict[str, Callable[[nn.Module], Explain]] = {
+    "integrated-gradients": peers.integrated_gradients,
+    "lrp": peers.lrp,
+    "rise": peers.rise,
+}
+NAMES = (*OWN, CHANNELWISE, *AT_ONE_MODULE, *OF_THE_INPUT)
+
+
+def make(
+    name: str, model: nn.Module, example: Tensor, layers: Sequence[str] | None = None
+) -> Explain:
+    """The explainer of a method.
+
+    Args:
+        name: one of `NAMES`.
+        model: the network.
+        example: [1, C, H, W].
+        layers: call sites, None for all; one name of a module for Score-CAM and Ablation-CAM.
+
+    Raises:
+        EvaluationError: no such method, or a library or the layer is missing.
+    """
+    if name in OWN:
+        return compile(model, example, layers=layers, **OWN[name])
+    if name == CHANNELWISE:
+        sites = compile(model, example, layers=layers, method="layercam").layers
+        return peers.gradient_channelwise(model, sites)
+    if name in OF_THE_INPUT:
+        return OF_THE_INPUT[name](model)
+    if name not in AT_ONE_MODULE:
+        raise EvaluationError(f"no method {name!r}; there are {', '.join(NAMES)}")
+    modules = dict(model.named_modules())
+    if layers is None or len(layers) != 1 or layers[0] not in modules:
+        raise EvaluationError(f"{name} takes hundreds of passes a layer: wanted the name of one "
+                              f"module as layers=, got {layers!r}")  # fmt: skip
+    return AT_ONE_MODULE[name](model, layers[0])

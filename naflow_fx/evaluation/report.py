@@ -1,0 +1,90 @@
+"""Tables of an evaluation as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from naflow_fx.evaluation.bootstrap import Estimate
+from naflow_fx.evaluation.metrics import METRICS
+from naflow_fx.evaluation.result import FIFTHS, Evaluation
+
+
+def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
+    """Rows of text, the first one the head, as a table; columns but the first to the right."""
+    head, *body = rows
+    rule = ["---", *(["---:" if right else "---"] * (len(head) - 1))]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body)) + "\n"
+
+
+def means(result: Evaluation, metrics: Sequence[str]) -> str:
+    """Each method's means with their intervals; the best of a column is bold."""
+    rows = result.rows(metrics)
+    for column, metric in enumerate(metrics, start=1):
+        sign = {"higher": 1, "lower": -1}.get(METRICS[metric].better)
+        having = [i for i, name in enumerate(result.methods, 1) if metric in result.scores[name]]
+        if sign and having:
+            best = max(having, key=lambda i: sign * result.mean(rows[i][0], metric).mean)  # noqa: B023
+            rows[best][column] = f"**{rows[best][column]}**"
+    return markdown(rows)
+
+
+def fifths(result: Evaluation, metric: str) -> str:
+    """Each method's mean in each fifth of the depth; the best of a column is bold."""
+    rows = result.fifths(metric)
+    if METRICS[metric].better:
+        choose = max if METRICS[metric].better == "higher" else min
+        for column in range(1, len(rows[0])):
+            filled = [row for row in rows[1:] if row[column]]
+            best = choose((row[column] for row in filled), key=float, default="")
+            for row in filled:
+                if row[column] == best:
+                    row[column] = f"**{best}**"
+    return markdown(rows)
+
+
+def differences(result: Evaluation, method: str, others: Sequence[str], metric: str) -> str:
+    """Method minus each other one, in each fifth of the depth and overall, with intervals.
+
+    A difference whose interval lies wholly on the better side of 0 is bold; one wholly on the
+    worse side has a †.
+    """
+    head = [f"{metric}: {method} minus", *(f"{20 * i} to {20 * i + 20} %" for i in range(FIFTHS))]
+    rows = [[*head, "all"]]
+    for other in others:
+        cells = []
+        for fifth in (*range(FIFTHS), None):
+            there = not np.isnan(result.values(method, metric, fifth)).any()
+            cells.append(_marked(result.difference(method, other, metric, fifth), metric)
+                         if there else "")  # fmt: skip
+        rows.append([other, *cells])
+    return markdown(rows)
+
+
+def _marked(found: Estimate, metric: str) -> str:
+    text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    sign = -1 if METRICS[metric].better == "lower" else 1
+    if min(sign * found.low, sign * found.high) > 0:
+        return f"**{text}**"
+    return f"{text} †" if max(sign * found.low, sign * found.high) < 0 else text
+
+
+def standing(result: Evaluation, method: str, others: Sequence[str], metrics: Sequence[str],
+             slack: float = 0.005) -> list[str]:  # fmt: skip
+    """Where the lower end of the paired interval is below -slack: "energy, 20 to 40 %, layercam".
+
+    Empty: the method is at least as good as all others in each fifth of the depth, with 95 %
+    confidence, but for the slack.
+    """
+    worse = []
+    for metric in metrics:
+        sign = -1 if METRICS[metric].better == "lower" else 1
+        for fifth in range(FIFTHS):
+            if np.isnan(result.values(method, metric, fifth)).any():
+                continue
+            for other in others:
+                found = result.difference(method, other, metric, fifth)
+                if min(sign * found.low, sign * found.high) < -slack:
+                    worse.append(f"{metric}, {20 * fifth} to {20 * fifth + 20} %, {other}")
+    return worse

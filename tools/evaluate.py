@@ -1,0 +1,73 @@
+"""Measures the maps and writes docs/evaluation.md, its curves and figures: `make evaluate`.
+
+python tools/evaluate.py               within 20 minutes on 2 cores
+python tools/evaluate.py --full        everything, hours; what is finished is kept in
+                                       .evaluate/ and not measured again
+python tools/evaluate.py --sections photos sanity     these only, the others as they were
+python tools/evaluate.py --page        only the page, from docs/evaluation/*.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+import warnings
+from pathlib import Path
+
+import evaluate_page
+import evaluate_sections as sections
+import torch
+
+from naflow_fx.evaluation.result import Evaluation
+
+ROOT = Path(__file__).parent.parent
+CACHE = ROOT / ".evaluate"
+SECTIONS = {
+    "photos": sections.on_photos,
+    "pictures": sections.on_pictures,
+    "last-layer": sections.at_the_end,
+    "robustness": sections.robust,
+    "sanity": sections.sane,
+}
+
+
+def main() -> None:
+    """Measures the sections, then writes the page."""
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser.add_argument("--full", action="store_true", help="everything, resumable")
+    parser.add_argument("--page", action="store_true", help="only write the page again")
+    parser.add_argument("--sections", nargs="+", choices=tuple(SECTIONS), default=tuple(SECTIONS))
+    parser.add_argument("--cache", type=Path, help="keep finished parts in this folder")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(given.threads)
+    if not given.page:
+        plan = sections.Plan(given.full, given.cache or (CACHE if given.full else None))
+        measure(plan, given.sections, given.docs / "evaluation", given.threads)
+    print(f"written: {evaluate_page.write(given.docs)}")
+
+
+def measure(plan: sections.Plan, names: list[str], folder: Path, threads: int) -> None:
+    """Measures sections; each one's figures are written when it is done."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        started = time.perf_counter()
+        found = SECTIONS[name](plan)
+        facts = {"full": plan.full, "seconds": round(time.perf_counter() - started),
+                 "threads": threads, "cores": os.cpu_count()}  # fmt: skip
+        if isinstance(found, Evaluation):
+            data = found.to_json()
+            data["facts"] |= facts
+        else:
+            data = {"checks": found, "facts": facts}
+        (folder / f"{name}.json").write_text(json.dumps(data, separators=(",", ":")) + "\n")
+        print(f"{name}: {facts['seconds']} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""docs/evaluation.md, from the figures in docs/evaluation/*.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from evaluate_sections import LAST, OURS, SEED, SEVEN
+
+from naflow_fx.evaluation import report
+from naflow_fx.evaluation.bootstrap import Estimate, estimate
+from naflow_fx.evaluation.methods import CHANNELWISE, OWN
+from naflow_fx.evaluation.metrics import METRICS
+from naflow_fx.evaluation.result import Evaluation
+
+RIVALS = ("layercam", "hirescam", CHANNELWISE)
+JUDGED = ("energy", "pointing", "i_d")
+TEXTS = {
+    "naflow": "as the paper prints it, Eq. 2",
+    "naflow-channelwise": "the same, cut at 0 per channel",
+    "naflow-weighted": "cut per channel, least squares weighted by importance",
+    "naflow-best": "`preset=\"best\"`",
+    CHANNELWISE: "gradient x activation, cut at 0 per channel",
+    "hirescam": "gradient x activation, cut after the sum",
+}  # fmt: skip
+
+
+def write(docs: Path) -> Path:
+    """Writes the page and its curves; sections without a file are left out."""
+    folder = docs / "evaluation"
+    found = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
+    results = {name: Evaluation.from_json(data) for name, data in found.items() if "scores" in data}
+    parts = [HEAD, five_lines(results, found), data_text(results), methods_text()]
+    if "photos" in results:
+        results["photos"].plot(folder / "photos.png", ("energy", "pointing", "i_d"))
+        parts.append(photos_text(results["photos"]))
+    if "pictures" in results:
+        results["pictures"].plot(folder / "pictures.png", ("energy", "pointing", "i_d"))
+        parts.append(pictures_text(results["pictures"]))
+    if "last-layer" in results:
+        parts.append(last_text(results["last-layer"]))
+    if "robustness" in results:
+        parts.append(robust_text(results["robustness"]))
+    if "sanity" in found:
+        parts.append(sanity_text(found["sanity"]["checks"]))
+    if "photos" in results:
+        parts.append(residual_text(results))
+    parts.append(made_text(found))
+    path = docs / "evaluation.md"
+    path.write_text("\n".join(parts))
+    return path
+
+
+HEAD = """# Is the explanation any good?
+
+Every figure here is made by `make evaluate` (minutes) or `make evaluate-full` (hours);
+`naflow-fx evaluate` and `nf.evaluate` measure your own networks and photos the same way. Brackets
+are 95 % intervals of a bootstrap that draws photos. Where NAFlow loses, the table says so.
+"""
+
+
+def five_lines(results: dict[str, Evaluation], found: dict[str, Any]) -> str:
+    """When to use which, with the figures."""
+    photos, pictures = results.get("photos"), results.get("pictures")
+    if photos is None or pictures is None:
+        return ""
+    ours = best_of_ours(photos)
+    lines = [
+        _first_line(photos, ours),
+        _second_line(photos, pictures, ours),
+        _third_line(photos),
+        _fourth_line(photos, ours),
+        _fifth_line(photos),
+    ]
+    return "## In five lines\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+
+
+def best_of_ours(result: Evaluation) -> str:
+    """The preset, or else the weighted variant."""
+    return "naflow-best" if "naflow-best" in result.methods else "naflow-weighted"
+
+
+def _first_line(photos: Evaluation, ours: str) -> str:
+    energy, rival = photos.mean(ours, "energy").mean, photos.mean("layercam", "energy").mean
+    gap = photos.difference(ours, "layercam", "energy")
+    word = _verdict(gap, "more of the map on the object than LayerCAM",
+                    "no measurable difference from LayerCAM in how much of the map is on the object",
+                    "less of the map on the object than LayerCAM")  # fmt: skip
+    return (f"`{ours}`, on photos: {word} ({energy:.3f} against {rival:.3f}, difference "
+            f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]).")  # fmt: skip
+
+
+def _second_line(photos: Evaluation, pictures: Evaluation, ours: str) -> str:
+    faith = photos.difference(ours, "layercam", "i_d")
+    known = pictures.difference(ours, "layercam", "energy")
+    return ("LayerCAM, by `method=\"layercam\"`, needs no inverse and costs a tenth: take it where "
+            "time counts. Insertion minus deletion on photos: NAFlow minus LayerCAM "
+            f"{faith.mean:+.3f} [{faith.low:+.3f}, {faith.high:+.3f}]; energy on pictures with "
+            f"known evidence {known.mean:+.3f} [{known.low:+.3f}, {known.high:+.3f}].")  # fmt: skip
+
+
+def _third_line(photos: Evaluation) -> str:
+    paper, grad = photos.mean("naflow", "energy"), photos.mean("gradcam", "energy")
+    layer = photos.mean("layercam", "energy")
+    return (f"The paper's form (`preset=\"paper\"`) is far better than Grad-CAM at inner layers, "
+            f"as the paper says ({paper.mean:.3f} against {grad.mean:.3f}), and not as good as "
+            f"LayerCAM ({layer.mean:.3f}), which the paper did not compare."
+            if layer.mean > paper.mean > grad.mean else
+            f"The paper's form: {paper.mean:.3f}; Grad-CAM {grad.mean:.3f}; LayerCAM "
+            f"{layer.mean:.3f}.")  # fmt: skip
+
+
+def _fourth_line(photos: Evaluation, ours: str) -> str:
+    first, last = photos.values(ours, "energy", 0), photos.values(ours, "energy", 4)
+    rival = photos.values("layercam", "energy", 0), photos.values("layercam", "energy", 4)
+    return (f"Near the output all methods but Grad-CAM show much the same (last fifth: "
+            f"{last.mean():.3f}, LayerCAM {rival[1].mean():.3f}); the choice matters at early "
+            f"layers (first fifth: {first.mean():.3f}, LayerCAM {rival[0].mean():.3f}).")  # fmt: skip
+
+
+def _fifth_line(photos: Evaluation) -> str:
+    low, high = halves(photos, best_of_ours(photos))
+    return ("The residual says how much of what came from above the inverse explains at a site, not "
+            f"whether the map is right: energy {low.mean:.3f} where it is below its median, "
+            f"{high.mean:.3f} above.")  # fmt: skip
+
+
+def _verdict(gap: Estimate, more: str, same: str, less: str) -> str:
+    return more if gap.low > 0 else less if gap.high < 0 else same
+
+
+def data_text(results: dict[str, Evaluation]) -> str:
+    """What was measured on."""
+    lines = ["## Data\n"]
+    if "photos" in results:
+        found = results["photos"]
+        share = 0.0 if found.share is None else float(found.share.mean())
+        lines.append(f"* **Photos**: {len(found.images)} photos that the package foolbox ships, with "
+                     "boxes drawn by hand (`naflow_fx/evaluation/photo_table.py`); the boxes cover "
+                     f"{share:.2f} of what the network sees, on average. None was used to choose "
+                     "anything. The network is the bundled EfficientNet-Lite0; the class is the "
+                     "photo's.")  # fmt: skip
+    if "pictures" in results:
+        found = results["pictures"]
+        share = 0.0 if found.share is None else float(found.share.mean())
+        lines.append(f"* **Pictures**: {len(found.images)} synthetic pictures (seed {SEED}) in which "
+                     "the pattern of one shape alone decides the class, on a cluttered background, "
+                     f"and a small CNN trained on others; the shape covers {share:.2f}.")  # fmt: skip
+    lines.append("* Localisation is measured at every call site; what needs the network again, at "
+                 f"seven: {', '.join(f'`{name}`' for name in SEVEN)}.\n")  # fmt: skip
+    table = [["metric", "what", "better"]]
+    table += [[name, m.text, m.better or "neither"] for name, m in METRICS.items()]
+    return "\n".join(lines) + "\n" + report.markdown(table, right=False)
+
+
+def methods_text() -> str:
+    """What the names stand for."""
+    rows = [["method", "what"]]
+    rows += [[name, TEXTS[name]] for name in (*OURS, CHANNELWISE, "hirescam") if name in TEXTS]
+    rows.append(["layercam, gradcam, gradcam++, xgradcam", "`method=` of this library, exact at "
+                 "every call site"])  # fmt: skip
+    rows.append(["score-cam, ablation-cam", "pytorch-grad-cam"])
+    rows.append(
+        ["integrated-gradients, lrp, rise", "captum; zennit, sums shared out; ours, 500 masks"]
+    )
+    return "## Methods\n\n" + report.markdown(rows, right=False)
+
+
+def photos_text(result: Evaluation) -> str:
+    """The main tables."""
+    ours = best_of_ours(result)
+    parts = ["## Photos\n", "Means over call sites and photos:\n",
+             report.means(result, ("energy", "pointing", "residual")),
+             "Means over seven depths:\n", report.means(result, ("i_d", "insertion", "deletion")),
+             report.means(result, ("iou", "best_iou", "drop", "increase")),
+             report.means(result, ("entropy", "sparsity")),
+             "![Energy, pointing game and insertion minus deletion against depth, on photos]"
+             "(evaluation/photos.png)\n", depth_tables(result),
+             compared_text(result, ours)]  # fmt: skip
+    return "\n".join(parts)
+
+
+def depth_tables(result: Evaluation) -> str:
+    """Energy, pointing game and insertion minus deletion by fifths."""
+    heads = {"energy": "Energy in the box", "pointing": "Pointing game",
+             "i_d": "Insertion minus deletion"}  # fmt: skip
+    return "\n".join(f"{text} by depth, first fifth to last:\n\n{report.fifths(result, name)}"
+                     for name, text in heads.items())  # fmt: skip
+
+
+def compared_text(result: Evaluation, ours: str) -> str:
+    """Paired differences, and where the method falls short."""
+    tables = "\n".join(report.differences(result, ours, RIVALS, metric) for metric in JUDGED)
+    worse = report.standing(result, ours, RIVALS, JUDGED)
+    if worse:
+        ending = (f"Of {3 * 3 * 5} lower ends, {len(worse)} are below -0.005: "
+                  + "; ".join(worse) + ".")  # fmt: skip
+    else:
+        ending = "No lower end is below -0.005."
+    return ("Paired differences by depth (bold: surely better, †: surely worse):\n\n"
+            f"{tables}\n{ending}\n")  # fmt: skip
+
+
+def pictures_text(result: Evaluation) -> str:
+    """The same on pictures with known evidence."""
+    return "\n".join([
+        "## Pictures with known evidence\n", report.means(result, ("energy", "pointing", "i_d")),
+        report.means(result, ("iou", "best_iou", "drop")),
+        "![The same curves on pictures with known evidence](evaluation/pictures.png)\n",
+        depth_tables(result), compared_text(result, best_of_ours(result)),
+    ])  # fmt: skip
+
+
+def last_text(result: Evaluation) -> str:
+    """Slow methods."""
+    return "\n".join([
+        f"## Slow methods, at `{LAST}`\n",
+        f"{len(result.images)} photos; integrated gradients, LRP and RISE are of the input.\n",
+        report.means(result, ("energy", "pointing", "best_iou")),
+        report.means(result, ("i_d", "insertion", "deletion", "drop")),
+    ])  # fmt: skip
+
+
+def robust_text(result: Evaluation) -> str:
+    """ROAD and max-sensitivity."""
+    layers = next(iter(next(iter(result.scores.values())).values())).layers
+    return "\n".join([
+        "## ROAD and max-sensitivity\n",
+        f"{len(result.images)} photos, at {', '.join(f'`{name}`' for name in layers)}.\n",
+        report.means(result, ("road", "max_sensitivity")),
+    ])  # fmt: skip
+
+
+def sanity_text(checks: dict[str, dict[str, Any]]) -> str:
+    """How alike maps stay."""
+    parts = ["## Sanity checks\n",
+             "Rank correlation of the maps with those of the trained network, of the right labels, "
+             "of the right class; an explainer that ignores the network has 1. Then the energy in "
+             "the evidence, before and after.\n"]  # fmt: skip
+    for name, of_method in checks.items():
+        rows: list[list[str]] = []
+        for method, (similar, energy) in of_method.items():
+            stages = _stages(name, len(similar))
+            head = ["method", *(f"alike, {s}" for s in stages), "energy before",
+                    *(f"energy, {s}" for s in stages)]  # fmt: skip
+            rows = rows or [head]
+            first, *others = (str(Estimate(*e)) for e in energy)
+            rows.append([method, *(str(Estimate(*s)) for s in similar), first, *others])
+        parts.append(f"{_title(name)}\n\n{report.markdown(rows)}")
+    return "\n".join(parts)
+
+
+def _stages(check: str, count: int) -> list[str]:
+    if "weights" in check:
+        return ["25 %", "50 %", "75 %", "all"] if count == 4 else ["25 %", "all"]
+    return ["random labels"] if "labels" in check else ["another class"]
+
+
+def _title(check: str) -> str:
+    network, what = check.split(", ")
+    return (
+        f"**{network}**, "
+        + {
+            "weights": "weights in random order, from the output down:",
+            "labels": "a network trained on random labels:",
+            "class": "maps of another class, drawn at random:",
+        }[what]
+    )
+
+
+def residual_text(results: dict[str, Evaluation]) -> str:
+    """What the residual tells of the map."""
+    rows = [["", "residual, mean", "energy where it is low", "energy where it is high",
+             "rank correlation with the energy"]]  # fmt: skip
+    for title in ("photos", "pictures"):
+        result = results.get(title)
+        for method in OURS if result is not None else ():
+            if result is not None and "residual" in result.scores.get(method, {}):
+                low, high = halves(result, method)
+                rows.append([f"{title}, {method}", str(result.mean(method, "residual")), str(low),
+                             str(high), str(correlation(result, method))])  # fmt: skip
+    return ("## What the residual tells\n\nCall sites of an image below and above its median "
+            "residual, and the rank correlation of residual and energy over the call sites of an "
+            f"image:\n\n{report.markdown(rows)}")  # fmt: skip
+
+
+def _inverted(result: Evaluation, method: str) -> tuple[np.ndarray, np.ndarray]:
+    """Residual and energy [L, N] of the call sites that both have, where there is an inverse."""
+    residual, energy = result.scores[method]["residual"], result.scores[method]["energy"]
+    both = [name for name in residual.layers if name in energy.layers]
+    r = residual.values[[residual.layers.index(name) for name in both]]
+    e = energy.values[[energy.layers.index(name) for name in both]]
+    chosen = r.max(1) > 0
+    return r[chosen], e[chosen]
+
+
+def halves(result: Evaluation, method: str) -> tuple[Estimate, Estimate]:
+    """Mean energy of each image's call sites below, and above, its median residual."""
+    r, e = _inverted(result, method)
+    low = r <= np.median(r, axis=0)
+    first, second = (np.where(part, e, 0).sum(0) / part.sum(0) for part in (low, ~low))
+    return estimate(first, result.groups), estimate(second, result.groups)
+
+
+def correlation(result: Evaluation, method: str) -> Estimate:
+    """Rank correlation of residual and energy over call sites, mean over images."""
+    r, e = (x.argsort(0).argsort(0).astype(float) for x in _inverted(result, method))
+    r, e = r - r.mean(0), e - e.mean(0)
+    return estimate((r * e).sum(0) / np.sqrt((r**2).sum(0) * (e**2).sum(0)), result.groups)
+
+
+def made_text(found: dict[str, Any]) -> str:
+    """Which command made it, and how long it took."""
+    facts = [data["facts"] for data in found.values()]
+    full = all(f["full"] for f in facts)
+    minutes = sum(f["seconds"] for f in facts) / 60
+    command = "make evaluate-full" if full else "make evaluate"
+    threads: Sequence[int] = sorted({f["threads"] for f in facts})
+    return (f"## How it was made\n\n`{command}`: {minutes:.0f} minutes with "
+            f"{' and '.join(map(str, threads))} thread(s) of {facts[0]['cores']} cores. Figures of "
+            f"every photo and call site: {', '.join(f'[{n}](evaluation/{n}.json)' for n in found)}."
+            f" {len(OWN)} methods of this library.\n" if facts else "")  # fmt: skip
