@@ -46,6 +46,12 @@ class PairFlow:
         return (f"PairFlow(pairs={len(self)}{each}, layers={len(self.query.maps)}, "
                 f"similarity=[{values}{more}])")  # fmt: skip
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line of facts, the queries' maps, the supports' maps."""
+        from naflow_fx.viewer.notebook import of_pairs
+
+        return of_pairs(self)
+
     def __getitem__(self, index: int | slice) -> PairFlow:
         """One pair (N = 1), or a slice of them; IndexError outside of the batch."""
         if isinstance(index, int):

@@ -188,6 +188,8 @@ def test_notebooks_show_flows_and_explainers() -> None:
     assert "and 2 more images" in shown
     assert "<b>" not in shown
     assert "&lt;b&gt;" in shown
+    pair = nf.PairFlow(flow[:1], flow[1:2], torch.tensor([0.5]), None)
+    assert pair._repr_html_().count("<img") == 2 * 8
     table = explainer._repr_html_()
     assert table.count("<details>") >= 3
     assert all(html.escape(name) in table for name in explainer.layers)

@@ -154,7 +154,7 @@ def test_the_box_measures_the_map(chrome: Any, small: Path) -> None:
         plane = flow.maps["layer1.1.relu_1"][0]
         assert tuple(plane.shape) == (8, 10)
         share = float(plane[:2, :5].sum() / plane.sum())
-        assert float(text.split(" ")[0]) == pytest.approx(100 * share, abs=0.06)
+        assert float(text.split()[0]) == pytest.approx(100 * share, abs=0.06)
         page.get_by_role("button", name="Clear").click()
         assert page.locator(".facts", has_text="In the box").count() == 0
         assert troubles == []

@@ -19,6 +19,7 @@ from naflow_fx.selection import spread
 if TYPE_CHECKING:
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
+    from naflow_fx.pairs import PairFlow
 
 LAYERS, IMAGES, SIDE = 8, 4, 96  # at most so many maps in a row, and rows; pixels of a map
 CELL = "padding:2px 10px 2px 0;text-align:left;font-size:12px;vertical-align:top"
@@ -41,6 +42,12 @@ def of_flow(flow: AttentionFlow) -> str:
     more = f"<p>and {len(flow) - IMAGES} more images</p>" if len(flow) > IMAGES else ""
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return f"{line}<table><tr>{heads}</tr>{body}</table>{more}"
+
+
+def of_pairs(flow: PairFlow) -> str:
+    """The pairs' line, then the flows of the queries and of the supports."""
+    line = f"<p><code>{escape(repr(flow))}</code></p>"
+    return line + of_flow(flow.query) + of_flow(flow.support)
 
 
 def of_explainer(explainer: Explainer) -> str:

@@ -1,7 +1,7 @@
 /** Numbers and sizes as text. */
 
 export const share = (value: number | null | undefined): string =>
-  value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)} %`;
+  value === null || value === undefined ? "–" : `${(100 * value).toFixed(1)}\u00a0%`;
 
 export const number = (value: number | null | undefined): string =>
   value === null || value === undefined ? "–" : Number(value.toPrecision(3)).toString();
