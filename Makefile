@@ -6,6 +6,7 @@
 # make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
+# make evaluate   how good the maps are: docs/evaluation.md, < 20 minutes; evaluate-full: hours
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
@@ -16,7 +17,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
 
-.PHONY: demo test test-all figures docs-figures viewer viewer-check bench bench-gpu lint clean
+.PHONY: demo test test-all figures docs-figures viewer viewer-check bench bench-gpu evaluate evaluate-full lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -52,6 +53,12 @@ bench: .venv/.installed-bench
 bench-gpu: .venv/.installed-bench
 	$(BIN)/python -m benchmarks --device cuda $(BENCH_ARGS)
 
+evaluate: .venv/.installed-evaluate
+	$(BIN)/python tools/evaluate.py
+
+evaluate-full: .venv/.installed-evaluate
+	$(BIN)/python tools/evaluate.py --full
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -77,3 +84,8 @@ $(BIN)/python:
 	@echo "Installing into .venv, once; PyTorch is a large download"
 	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[bench]"
 	@touch .venv/.installed .venv/.installed-dev $@
+
+.venv/.installed-evaluate: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv, once; PyTorch is a large download"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[evaluate]"
+	@touch .venv/.installed $@

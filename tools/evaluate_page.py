@@ -86,9 +86,9 @@ def best_of_ours(result: Evaluation) -> str:
 def _first_line(photos: Evaluation, ours: str) -> str:
     energy, rival = photos.mean(ours, "energy").mean, photos.mean("layercam", "energy").mean
     gap = photos.difference(ours, "layercam", "energy")
-    word = _verdict(gap, "more of the map on the object than LayerCAM",
-                    "no measurable difference from LayerCAM in how much of the map is on the object",
-                    "less of the map on the object than LayerCAM")  # fmt: skip
+    word = _verdict(gap, "more of the map lies on the object than of LayerCAM's",
+                    "as much of the map lies on the object as of LayerCAM's, within the interval",
+                    "less of the map lies on the object than of LayerCAM's")  # fmt: skip
     return (f"`{ours}`, on photos: {word} ({energy:.3f} against {rival:.3f}, difference "
             f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]).")  # fmt: skip
 
@@ -118,13 +118,13 @@ def _fourth_line(photos: Evaluation, ours: str) -> str:
     rival = photos.values("layercam", "energy", 0), photos.values("layercam", "energy", 4)
     return (f"Near the output all methods but Grad-CAM show much the same (last fifth: "
             f"{last.mean():.3f}, LayerCAM {rival[1].mean():.3f}); the choice matters at early "
-            f"layers (first fifth: {first.mean():.3f}, LayerCAM {rival[0].mean():.3f}).")  # fmt: skip
+            f"layers (first: {first.mean():.3f}, LayerCAM {rival[0].mean():.3f}).")  # fmt: skip
 
 
 def _fifth_line(photos: Evaluation) -> str:
     low, high = halves(photos, best_of_ours(photos))
-    return ("The residual says how much of what came from above the inverse explains at a site, not "
-            f"whether the map is right: energy {low.mean:.3f} where it is below its median, "
+    return ("The residual says how much of what came from above the inverse explains at a site, "
+            f"not whether the map is right: energy {low.mean:.3f} where it is below its median, "
             f"{high.mean:.3f} above.")  # fmt: skip
 
 
@@ -138,17 +138,18 @@ def data_text(results: dict[str, Evaluation]) -> str:
     if "photos" in results:
         found = results["photos"]
         share = 0.0 if found.share is None else float(found.share.mean())
-        lines.append(f"* **Photos**: {len(found.images)} photos that the package foolbox ships, with "
-                     "boxes drawn by hand (`naflow_fx/evaluation/photo_table.py`); the boxes cover "
-                     f"{share:.2f} of what the network sees, on average. None was used to choose "
-                     "anything. The network is the bundled EfficientNet-Lite0; the class is the "
+        lines.append(f"* **Photos**: {len(found.images)} photos that the package foolbox ships, "
+                     "with boxes drawn by hand (`naflow_fx/evaluation/photo_table.py`); the boxes "
+                     f"cover {share:.2f} of what the network sees, on average. None was used to "
+                     "choose anything. The network is the bundled EfficientNet-Lite0; the class is the "
                      "photo's.")  # fmt: skip
     if "pictures" in results:
         found = results["pictures"]
         share = 0.0 if found.share is None else float(found.share.mean())
-        lines.append(f"* **Pictures**: {len(found.images)} synthetic pictures (seed {SEED}) in which "
-                     "the pattern of one shape alone decides the class, on a cluttered background, "
-                     f"and a small CNN trained on others; the shape covers {share:.2f}.")  # fmt: skip
+        lines.append(f"* **Pictures**: {len(found.images)} synthetic pictures (seed {SEED}) in "
+                     "which the pattern of one shape alone decides the class, on a cluttered "
+                     "background, and a small CNN trained on others; the shape covers "
+                     f"{share:.2f}.")  # fmt: skip
     lines.append("* Localisation is measured at every call site; what needs the network again, at "
                  f"seven: {', '.join(f'`{name}`' for name in SEVEN)}.\n")  # fmt: skip
     table = [["metric", "what", "better"]]

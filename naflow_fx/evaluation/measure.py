@@ -92,7 +92,7 @@ def evaluate(
 def class_probability(model: nn.Module) -> Probability:
     """Images -> class probabilities, by a copy of the model in eval mode, channels last."""
     # on CPU less than half of the time, as are small batches
-    network = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
 
     def probability(images: Tensor) -> Tensor:
         laid = images.contiguous(memory_format=torch.channels_last)
