@@ -16,6 +16,7 @@ from naflow_fx import models
 from naflow_fx.cli.photos import check_writable, seen, shown
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, open_device
+from naflow_fx.dataset import is_results
 from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.card import ModelCard
@@ -41,6 +42,11 @@ class Named:
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     out = Path(args.out)
+    if len(args.photos) == 1 and is_results(args.photos[0]):
+        from naflow_fx.dataset.report import write_report
+
+        print(f"written: {write_report(args.photos[0], out)}, open it in a browser")
+        return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
     chosen = [_named(text) for text in args.models]
     target = None if args.target is None else class_index(args.target)

@@ -19,9 +19,17 @@ the engine or on the number of workers.
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import Any
 
 from naflow_fx.errors import DatasetError
+
+MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
+
+
+def is_results(path: str | Path) -> bool:
+    """Whether a path is a folder that `explain_dataset` wrote."""
+    return (Path(path) / MANIFEST).is_file() and (Path(path) / PARTS).is_dir()
 
 
 def required(name: str, what: str, extra: str = "batch") -> Any:

@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS
 from naflow_fx.dataset.job import Job, differences, job_hash
 from naflow_fx.dataset.lock import LOCK
 from naflow_fx.dataset.parts import part_name, read_facts, write_text
@@ -26,7 +27,6 @@ from naflow_fx.dataset.runner import Layout
 from naflow_fx.dataset.spec import Opened
 from naflow_fx.errors import DatasetError
 
-MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
 DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
 STAGES = ".tmp-"
 

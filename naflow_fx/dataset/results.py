@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.dataset import required
+from naflow_fx.dataset import EXPLAINER, MANIFEST, PARTS, required
 from naflow_fx.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ class Results:
             DatasetError: not such a folder, or no part is finished yet.
         """
         required("pyarrow.parquet", "open_results")
-        from naflow_fx.dataset.folder import EXPLAINER, MANIFEST, PARTS
-
         self.path = Path(path)
         self.manifest = _read(self.path / MANIFEST)
         self.explainer = _read(self.path / EXPLAINER)
@@ -201,13 +199,6 @@ class Results:
 def open_results(path: str | Path) -> Results:
     """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
     return Results(path)
-
-
-def is_results(path: str | Path) -> bool:
-    """Whether a path is a folder of results, by its two small files."""
-    from naflow_fx.dataset.folder import MANIFEST, PARTS
-
-    return (Path(path) / MANIFEST).is_file() and (Path(path) / PARTS).is_dir()
 
 
 def _read(path: Path) -> dict[str, Any]:

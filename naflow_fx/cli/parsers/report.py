@@ -18,6 +18,7 @@ what is written: one HTML file that needs no network, with the photos, the maps 
 examples:
   naflow-fx report cat.jpg
   naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
+  naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
   naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
 """
 
@@ -25,7 +26,12 @@ examples:
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "report", TEXT, EXAMPLES, "report:report", "PHOTO...")
-    parser.add_argument("photos", nargs="+", metavar="PHOTO", help="picture files, first of all")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="picture files, first of all; or one folder of `naflow-fx batch`",
+    )
     parser.add_argument(
         "--models",
         nargs="+",

@@ -1,0 +1,134 @@
+"""Throughput of batch runs as a share of the explainer's own, on the same machine.
+
+    python -m benchmarks.pipeline                  single process, and Ray with two workers
+    python -m benchmarks.pipeline --photos 64 --rounds 2 --engines local
+
+Each round measures the explainer alone, on batches that are in memory, just before and just after
+the run, so that the machine's load hits both; the share is of the mean of the two.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import naflow_fx as nf
+from benchmarks.subjects import ROOT, TRAINED
+from benchmarks.timing import load, spread
+from naflow_fx.models.preprocess import open_photo
+
+BATCH = 8
+LABELS = {"local": "single process", "ray": "Ray, two workers"}
+
+
+def pipeline(device: str, engine: str, photos: int = 64, rounds: int = 3) -> dict[str, Any]:
+    """The section: ratio (median), low, high, repetitions, photos a second of both.
+
+    Args:
+        device: where the explainer runs.
+        engine: "local", or "ray" with two actors.  Two explainers share the machine then, so
+            the unit is the rate of two that run at the same time, each in a process of its own.
+        photos: JPEG files of 500 x 400 pixels, each 224 x 224 for the network.
+        rounds: how often.
+    """
+    ratios, own, run, busy = [], [], [], []
+    actors = 2 if engine == "ray" else 1
+    with tempfile.TemporaryDirectory(prefix="naflow-bench-") as place:
+        folder = _photos(Path(place) / "photos", photos)
+        before = alone(device, actors)
+        for number in range(rounds):
+            done = _run(folder, Path(place) / f"out{number}", device, engine, actors)
+            after = alone(device, actors)
+            unit = (before + after) / 2
+            ratios.append(done.rate / unit)
+            own, run = [*own, unit], [*run, done.rate]
+            busy.append(done.device_share)
+            before = after
+    low, high = spread(ratios)
+    return {
+        "ratio": statistics.median(ratios), "low": low, "high": high, "repetitions": rounds,
+        "photos": photos, "own photos a second": statistics.median(own),
+        "run photos a second": statistics.median(run),
+        "device busy": statistics.median(busy),
+    }  # fmt: skip
+
+
+def alone(device: str, processes: int) -> float:
+    """Photos a second of explainers that are given batches from memory, all together."""
+    if processes == 1:
+        return _rate(device)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    with context.Pool(processes, _meet, (barrier,)) as pool:
+        return sum(pool.map(_rate_together, [device] * processes, chunksize=1))
+
+
+def _meet(barrier: Any) -> None:
+    """Keeps the barrier for `_rate_together`, and the processes to one thread each."""
+    torch.set_num_threads(1)
+    globals()["_barrier"] = barrier
+
+
+def _rate_together(device: str) -> float:
+    return _rate(device, globals()["_barrier"].wait)
+
+
+def _rate(device: str, ready: Any = None, batches: int = 4) -> float:
+    """Photos a second of one explainer; measured once `ready` has returned."""
+    explainer = nf.ExplainerSpec().open(torch.device(device)).explain
+    images = torch.randn(BATCH, 3, 224, 224, device=device)
+    explainer(images)
+    if ready is not None:
+        ready()
+    start = time.perf_counter()
+    for _ in range(batches):
+        explainer(images).score.cpu()
+    return batches * BATCH / (time.perf_counter() - start)
+
+
+def _run(folder: Path, out: Path, device: str, engine: str, actors: int) -> nf.DatasetRun:
+    given: dict[str, Any] = {"engine": engine}
+    if engine == "ray":
+        given["actors"] = actors
+    return nf.explain_dataset(nf.ExplainerSpec(), folder, out, device=device, batch_size=BATCH,
+                              part_size=2 * BATCH, progress=False, **given)  # fmt: skip
+
+
+def _photos(folder: Path, count: int) -> Path:
+    """The photos of examples/, cut differently each time."""
+    folder.mkdir()
+    files = sorted((ROOT / "examples").glob("*.png"))
+    for number in range(count):
+        photo = open_photo(files[number % len(files)])
+        left, top = number * 7 % (photo.width // 4), number * 5 % (photo.height // 4)
+        cut = photo.crop((left, top, photo.width * 3 // 4 + left, photo.height * 3 // 4 + top))
+        cut.resize((500, 400)).save(folder / f"{number:04d}.jpg", quality=90)
+    return folder
+
+
+def main() -> None:
+    """Measures and prints one line an engine."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--photos", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--engines", nargs="+", choices=tuple(LABELS), default=list(LABELS))
+    given = parser.parse_args()
+    for engine in given.engines:
+        torch.set_num_threads(1 if engine == "ray" else given.threads)
+        found = pipeline(given.device, engine, given.photos, given.rounds)
+        print(f"{TRAINED}, {LABELS[engine]}, load {load():.1f}: {json.dumps(found)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

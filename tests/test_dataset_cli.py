@@ -1,0 +1,78 @@
+"""`naflow-fx batch` and `naflow-fx report FOLDER`, with a network of two layers' cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from dataset_tiny import draw_photos, make
+
+import naflow_fx as nf
+from naflow_fx.cli import main
+from naflow_fx.models.preprocess import Preprocessing
+
+SMALL = Preprocessing(resize=36, crop=32)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    draw_photos(folder / "photos", 10)
+    (folder / "photos" / "empty.png").write_bytes(b"")
+    explainer = make(torch.device("cpu"))
+    explainer.export(folder / "tiny.pt2", preprocessing=SMALL, class_names=list("abcde"))
+    return folder
+
+
+def words(place: Path, out: str, *more: str) -> list[str]:
+    return ["batch", str(place / "photos"), "--out", str(place / out), "--artefact",
+            str(place / "tiny.pt2"), "--batch-size", "4", "--part-size", "8", "--workers", "0",
+            *more]  # fmt: skip
+
+
+def test_an_artefact_over_a_folder_then_a_page(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(place, "out")) == 0
+    said = capsys.readouterr()
+    assert "11 photos in " in said.out and "10 rows, 1 in failed.jsonl" in said.out
+    assert "naflow-fx: 11 photos to explain, none done yet" in said.err
+    assert main(words(place, "out", "--quiet")) == 0
+    said = capsys.readouterr()
+    assert "found 11 of 11 photos done in 2 parts (1 of them failed); 0 to go" in said.out
+    assert said.err == ""
+    rows = nf.open_results(place / "out").pandas()
+    assert len(rows) == 10 and rows["prediction"].between(0, 4).all()
+    page = place / "page.html"
+    assert main(["report", str(place / "out"), "--out", str(page)]) == 0
+    assert "attention flow of 10 photos" in page.read_text("utf-8")
+
+
+def test_a_class_by_name(place: Path) -> None:
+    assert main(words(place, "named", "--target", "c", "--quiet", "--maps")) == 0
+    rows = nf.open_results(place / "named").pandas()
+    assert set(rows["target"]) == {2}
+    assert json.loads((place / "named/manifest.json").read_text())["job"]["maps"] == []
+
+
+def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words(place, "out", "--batch-size", "2")) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1 and "batch_size: 4 there, 2 now" in error[0]
+    assert main(words(place, "x", "--size", "64")) == 2
+    assert "--compile, --size: the artefact was made with its own" in capsys.readouterr().err
+    assert main(words(place, "x", "--target", "label")) == 2
+    assert "has no labels" in capsys.readouterr().err
+
+
+def test_a_model_by_name_at_another_size(place: Path) -> None:
+    out = place / "by-name"
+    command = ["batch", str(place / "photos"), "--out", str(out), "--size", "64", "--quiet",
+               "--method", "layercam", "--layers", "head_act", "--workers", "0"]  # fmt: skip
+    assert main(command) == 0
+    found = nf.open_results(out)
+    assert found.shapes == {"head_act": (2, 2)}
+    prepare = found.manifest["job"]["explainer"]["preprocessing"]
+    assert prepare["crop"] == 64 and len(found.class_names) == 1000
