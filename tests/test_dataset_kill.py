@@ -10,8 +10,7 @@ import pytest
 from dataset_tiny import KILLS, draw_photos, in_another_process, run, unlike
 
 import naflow_fx as nf
-from naflow_fx.dataset import folder as folders
-from naflow_fx.dataset import parts
+from naflow_fx.dataset import FAILED, parts
 
 PHOTOS, COUNT = 60, 4
 
@@ -52,7 +51,7 @@ def test_kills_at_the_worst_moments(
 
     calls = 0
     monkeypatch.setattr(owner, name, deadly)
-    while not (out / folders.FAILED).exists() or not nf.open_results(out).complete:
+    while not (out / FAILED).exists() or not nf.open_results(out).complete:
         call = calls % 4 + 1  # a call gets a little further each time, then starts with new files
         calls += 1
         in_another_process(lambda: run(photos, out))
