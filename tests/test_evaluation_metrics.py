@@ -210,3 +210,10 @@ def test_max_sensitivity_agrees_with_captum() -> None:
     theirs = captum.sensitivity_max(explain, (images,), same_noise, 0.1, 4)
     torch.testing.assert_close(ours["a"], theirs)
     assert not ours["zero"].any()
+
+
+def test_blur_is_torchvisions() -> None:
+    from torchvision.transforms.functional import gaussian_blur
+
+    images = torch.rand(2, 3, 24, 30, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(faith.blurred(images, 2.0), gaussian_blur(images, [13, 13], [2, 2]))

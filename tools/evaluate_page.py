@@ -141,8 +141,7 @@ def data_text(results: dict[str, Evaluation]) -> str:
         lines.append(f"* **Photos**: {len(found.images)} photos that the package foolbox ships, "
                      "with boxes drawn by hand (`naflow_fx/evaluation/photo_table.py`); the boxes "
                      f"cover {share:.2f} of what the network sees, on average. None was used to "
-                     "choose anything. The network is the bundled EfficientNet-Lite0; the class is the "
-                     "photo's.")  # fmt: skip
+                     "choose anything. The network is the bundled EfficientNet-Lite0.")  # fmt: skip
     if "pictures" in results:
         found = results["pictures"]
         share = 0.0 if found.share is None else float(found.share.mean())
