@@ -1,6 +1,6 @@
 /** The inverse graph: boxes that fold, captures across, importance and map beside; and its key. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
-import type { Graph as GraphData, GraphNode } from "./data";
+import { type Graph as GraphData, type GraphNode, report } from "./data";
 import { type Box, type View, ancestors, pick, placeOf, view } from "./fold";
 import { type Frame, type Placed, type Spot, place } from "./layout";
 import { NodeDetail } from "./NodeDetail";
@@ -17,7 +17,7 @@ export function Graph() {
       <h2>The inverse graph</h2>
       <p class="hint">
         Left: the network, from the image down. Right: what brings the features back up. Click a
-        block to unfold it, a box to see what it does and to show its layer.
+        block to unfold it, a box to see what it does{report.entries.length > 0 && " and its map"}.
       </p>
       <Tools shown={shown} />
       <div class="graph-body">
@@ -36,7 +36,7 @@ function Tools({ shown }: { shown: GraphData }) {
   };
   return (
     <div class="graph-tools">
-      <button onClick={here}>Unfold the layer shown</button>
+      {report.entries.length > 0 && <button onClick={here}>Unfold the layer shown</button>}
       <button onClick={all}>Unfold all</button>
       <button onClick={() => (unfolded.value = new Set(shells(entry.value.model)))}>Fold all</button>
       <ul class="key" aria-label="Key">
@@ -54,8 +54,15 @@ function Canvas({ shown }: { shown: GraphData }) {
   const seen = useMemo(() => view(shown, unfolded.value), [shown, unfolded.value]);
   const placed = useMemo(() => place(seen), [seen]);
   const room = useRef<HTMLDivElement>(null);
-  const [zoom, setZoom] = useState(1);
+  const [chosen, setZoom] = useState<number | null>(null);
+  const [width, setWidth] = useState(1000);
+  const zoom = chosen ?? Math.min(1, Math.max(0.8, width / placed.width)); // all of it, if legible
   const current = currentRow(shown, seen);
+  useEffect(() => {
+    const watch = new ResizeObserver(() => setWidth(room.current!.clientWidth));
+    watch.observe(room.current!);
+    return () => watch.disconnect();
+  }, []);
   useEffect(() => {
     const spot = current && placed.spots.get(current);
     if (spot) keepInSight(room.current!, spot.y * zoom);
@@ -78,7 +85,7 @@ function Canvas({ shown }: { shown: GraphData }) {
           onKeyDown={(event) => move(event, placed)}
         >
           {placed.frames.map((frame) => (
-            <FrameOf key={`${frame.block} ${frame.title}`} frame={frame} />
+            <FrameOf key={`${frame.block} ${!frame.title}`} frame={frame} />
           ))}
           <Links placed={placed} />
           {boxes.map((box) => (
@@ -141,8 +148,8 @@ function FrameOf({ frame }: { frame: Frame }) {
       <rect class="block-frame" x={left} y={top} width={frame.width} height={frame.height} rx={8} />
       {frame.title && (
         <g class="fold" role="button" tabindex={-1} aria-label={`Fold ${frame.block}`} onClick={fold}>
-          <rect x={left} y={top - 14} width={26 + 6.4 * frame.block.length} height={18} rx={4} />
-          <text x={left + 8} y={top - 1}>
+          <rect x={frame.title.x} y={top - 14} width={frame.title.width} height={18} rx={4} />
+          <text x={frame.title.x + 8} y={top - 1}>
             ▾ {frame.block}
           </text>
         </g>

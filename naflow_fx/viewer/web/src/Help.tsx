@@ -40,7 +40,7 @@ export function Help() {
         <summary>Licences of the code in this page</summary>
         <pre>{document.getElementById("licences")!.textContent}</pre>
       </details>
-      <button onClick={() => (help.value = false)}>Close</button>
+      <button autofocus onClick={() => (help.value = false)}>Close</button>
     </dialog>
   );
 }

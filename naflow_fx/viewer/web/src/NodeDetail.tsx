@@ -7,7 +7,13 @@ import { memory, number } from "./words";
 export function NodeDetail({ shown }: { shown: Graph }) {
   const chosen = shown.nodes.find((one) => one.id === picked.value);
   const node = chosen ?? inverseOf(shown, layer.value.name);
-  if (!node) return <aside class="node" aria-label="Node" />;
+  if (!node) {
+    return (
+      <aside class="node" aria-label="Node">
+        <p class="hint">Click a box to see its operator, what it reads, and how it is inverted.</p>
+      </aside>
+    );
+  }
   const measured = entry.value.layers.find((l) => l.name === node.site);
   const inverse = node.kind === "inverse";
   const known = (value: number | null | undefined) =>

@@ -17,7 +17,7 @@ export interface Spot {
 
 export interface Frame extends Spot {
   block: string;
-  title: boolean; // the frame on the forward side has the name
+  title: { x: number; width: number } | null; // of its name, which the forward side has
 }
 
 export interface Placed {
@@ -42,7 +42,7 @@ export function place(view: View): Placed {
   }
   return {
     spots,
-    frames: view.open.flatMap((block) => frames(graph, block.id, mirror)),
+    frames: frames(view, graph, mirror),
     paths: paths(view, graph, spots, mirror),
     width: 2 * width + BETWEEN + 5 * CHIP + MARGIN,
     height,
@@ -97,16 +97,27 @@ function standInRow(members: Box[], at: Point, across: number, spots: Map<string
   of("map").forEach((box) => spots.set(box.id, { ...chip, x: side + CHIP }));
 }
 
+/** The frames of open blocks on both sides; a name stands behind the one it would cover. */
 function frames(
-  graph: ReturnType<typeof forwardLayout>, block: string, mirror: (x: number) => number,
+  view: View, graph: ReturnType<typeof forwardLayout>, mirror: (x: number) => number,
 ): Frame[] {
-  const spot = graph.node(block) as unknown as Spot;
-  const room = { y: spot.y - 4, height: spot.height + 12, block };
-  return [
-    { ...room, x: spot.x, width: spot.width + 8, title: true },
-    { ...room, x: mirror(spot.x) + CHIP, width: spot.width + 8 + CHIP, title: false },
-  ];
+  const named = new Map<string, Frame>();
+  const found: Frame[] = [];
+  for (const { id, parent } of view.open) {
+    const spot = graph.node(id) as unknown as Spot;
+    const room = { y: spot.y - 4, height: spot.height + 12, block: id };
+    const left = { ...room, x: spot.x, width: spot.width + 8 };
+    const around = named.get(parent ?? "");
+    const near = around && top(left) - top(around) < 20 ? around.title : null;
+    const x = near ? near.x + near.width + 4 : left.x - left.width / 2;
+    const frame = { ...left, title: { x, width: 24 + 6.8 * id.length } };
+    named.set(id, frame);
+    found.push(frame, { ...left, x: mirror(spot.x) + CHIP, width: left.width + CHIP, title: null });
+  }
+  return found;
 }
+
+const top = (spot: Spot): number => spot.y - spot.height / 2;
 
 /** Forward links as dagre bends them, inverse ones mirrored where they go the same way back. */
 function paths(
