@@ -43,6 +43,7 @@ class Law:
 LAWS: dict[str, Law] = {
     "linear": Law(laws.linear),
     "adjoint": Law(laws.adjoint),
+    "masks": Law(laws.masks, lambda rule: bool(rule.captures)),
     "affine": Law(laws.affine),
     "jacobian": Law(laws.jacobian, lambda rule: rule.vjp is None or bool(rule.control)),
     "vjp": Law(laws.vjp),

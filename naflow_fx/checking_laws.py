@@ -38,6 +38,19 @@ def adjoint(p: Point) -> Findings:
     yield from _differ("<A v, w>", _inner(p.linear(v), w), "<v, A^T w>", right)
 
 
+def masks(p: Point) -> Findings:
+    """A v and A^T w are the same where captured masks come as numbers 0 and 1."""
+    v, w = p.randoms(1), p.random(p.output, 2)
+    wanted = [p.linear(v), *p.transpose(w)]
+    kept = {name: p.state[name] for name in p.rule.captures}
+    flags = {k: x for k, x in kept.items() if isinstance(x, Tensor) and x.dtype == torch.bool}
+    p.state |= {name: x.to(w.dtype) for name, x in flags.items()}
+    found = [p.linear(v), *p.transpose(w)]
+    p.state |= kept
+    for name, a, b in zip(("A v", *["A^T w"] * len(found)), found, wanted, strict=False):
+        yield from _differ(f"{name} with numbers for masks", a, f"{name} with masks", b)
+
+
 def affine(p: Point) -> Findings:
     """A x + c = f(x) at the captured point; `has_shift` tells whether there is a c."""
     c = p.shift()

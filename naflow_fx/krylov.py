@@ -33,8 +33,7 @@ def _compiled_once(step: Any) -> Any:
 class Problem:
     """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart.
 
-    `zero` has the shape of v.  kept: the dtype of vectors that are only
-    stored, if it is another.
+    `zero` has the shape of v.
     """
 
     linear: Map
@@ -44,7 +43,6 @@ class Problem:
     damping: float
     steps: int
     groups: int = 1
-    kept: torch.dtype | None = None
 
     def dot(self, x: Tensor, y: Tensor) -> Tensor:
         """<x, y> per sample and group, [N, G]."""
@@ -52,12 +50,23 @@ class Problem:
             return dot(x, y).unsqueeze(1)
         return (x * y).reshape(x.shape[0], self.groups, -1).sum(2)
 
+    def norm(self, x: Tensor) -> Tensor:
+        """||x|| per sample and group, [N, G]."""
+        size: Tensor = torch.linalg.vector_norm(x.reshape(x.shape[0], self.groups, -1), dim=2)
+        return size
+
     def times(self, a: Tensor, x: Tensor) -> Tensor:
         """Each sample's group of x multiplied by its number of a [N, G]."""
-        if self.groups == 1:
-            return times(a.squeeze(1), x)
-        each = a.repeat_interleave(x.shape[1] // self.groups, 1)
-        return each.reshape(*each.shape, *(1,) * (x.dim() - 2)) * x
+        return self._spread(a, x) * x
+
+    def plus(self, x: Tensor, a: Tensor, y: Tensor) -> Tensor:
+        """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
+        return torch.addcmul(x, self._spread(a, y), y)
+
+    def _spread(self, a: Tensor, x: Tensor) -> Tensor:
+        """a [N, G] in a shape that multiplies x."""
+        each = a if self.groups == 1 else a.repeat_interleave(x.shape[1] // self.groups, 1)
+        return each.reshape(*each.shape, *(1,) * (x.dim() - 2))
 
 
 def conjugate_gradient_least_squares(
@@ -99,10 +108,10 @@ def _conjugate_gradient_step(
     largest ||A p||^2 / ||p||^2, towards sigma_max^2.  top: the largest gamma.  alive: 0 where
     frozen.
     """
-    dot, times = problem.dot, problem.times
-    s = problem.transpose(r) - times(shift, x)
+    dot = problem.dot
+    s = problem.plus(problem.transpose(r), -shift, x)
     new = dot(s, s)
-    p = s + times(new / nonzero(gamma) * (gamma > 0), p)
+    p = problem.plus(s, new / nonzero(gamma) * (gamma > 0), p)
     q = problem.linear(p)
     image, size = dot(q, q), dot(p, p)
     eps = torch.finfo(s.dtype).eps
@@ -112,7 +121,8 @@ def _conjugate_gradient_step(
     alive = alive * ((new > rounding) & (curvature > 0))
     alpha = torch.where(alive > 0, new / torch.where(alive > 0, curvature, 1.0), 0.0)
     cost = (cost - alpha * new).clamp(min=0)
-    return x + times(alpha, p), r - times(alpha, q), p, new, cost, largest, top, alive
+    x, r = problem.plus(x, alpha, p), problem.plus(r, -alpha, q)
+    return x, r, p, new, cost, largest, top, alive
 
 
 def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -123,15 +133,15 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     solution V y with ``(B^T B + damping sigma_max^2) y = B^T U^T b``: the vector that CGLS would
     reach in as many steps, had it known sigma_max before.
     """
-    first = problem.dot(problem.b, problem.b).sqrt()
-    u, v = problem.times(1 / nonzero(first), problem.b), problem.zero
+    first = problem.norm(problem.b)
+    u, v = problem.times(1 / at_least_tiny(first), problem.b), problem.zero
     beta, largest = torch.zeros_like(first), torch.zeros_like(first)
     basis: list[Tensor] = []
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     for _ in range(problem.steps):
         u, v, alpha, beta, largest = _bidiagonal_step(problem, u, v, beta, largest)
-        basis.append(v.to(problem.kept or v.dtype))
+        basis.append(v)
         alphas.append(alpha)
         betas.append(beta)
     diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
@@ -140,7 +150,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
     x = problem.zero
     for c, w in zip(y, basis, strict=True):
-        x = x + problem.times(c, w.to(x.dtype))
+        x = problem.plus(x, c, w)
     parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
     parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
     return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
@@ -151,15 +161,15 @@ def _bidiagonal_step(
     problem: Problem, u: Tensor, v: Tensor, beta: Tensor, largest: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The next u, v, alpha, beta; what is below the rounding of the largest alpha or beta is 0."""
-    dot, times = problem.dot, problem.times
-    v = problem.transpose(u) - times(beta, v)
-    alpha = dot(v, v).sqrt()
+    norm, times, plus = problem.norm, problem.times, problem.plus
+    v = plus(problem.transpose(u), -beta, v)
+    alpha = norm(v)
     largest = torch.maximum(largest, alpha)
-    alpha = torch.where(alpha > ROUNDING * torch.finfo(v.dtype).eps * largest, alpha, 0.0)
-    v = times((alpha > 0) / nonzero(alpha), v)
-    u = problem.linear(v) - times(alpha, u)
-    beta = dot(u, u).sqrt()
-    return times(1 / nonzero(beta), u), v, alpha, beta, torch.maximum(largest, beta)
+    alive = alpha > ROUNDING * torch.finfo(v.dtype).eps * largest
+    v, alpha = times(alive / at_least_tiny(alpha), v), alpha * alive
+    u = plus(problem.linear(v), -alpha, u)
+    beta = norm(u)
+    return times(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
 
 
 def _solve_tridiagonal(diagonal: list[Tensor], off: list[Tensor], first: Tensor) -> list[Tensor]:
@@ -229,3 +239,8 @@ def norm(x: Tensor) -> Tensor:
     """||x|| per sample, [N]."""
     length: Tensor = x.flatten(1).norm(dim=1)
     return length
+
+
+def at_least_tiny(x: Tensor) -> Tensor:
+    """x as a divisor: not below the smallest normal number."""
+    return x.clamp(min=torch.finfo(x.dtype).tiny)

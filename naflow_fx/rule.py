@@ -56,6 +56,7 @@ class Rule:
             ``inverse(z, values, index, ...)``: what remains of z for input ``index`` when the
             other active inputs are worth ``values``.
         capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.
+            The solver may hand masks (bool) to `linear` and `transpose` as numbers 0 and 1.
         captures: the names of what ``capture`` returns.
         shift: ``c``, broadcastable to the output; None: c = 0.
         has_shift: whether c is not 0, told from the constants alone (a bias may be missing);

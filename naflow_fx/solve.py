@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from naflow_fx.krylov import (
     Problem,
+    at_least_tiny,
     bidiagonal_least_squares,
     conjugate_gradient_least_squares,
     largest_singular_value,
@@ -33,7 +34,6 @@ class LeastSquares(nn.Module):
         low: captures (indices) that A and A^T take in bfloat16 while all else is solved in
             float32: the weights of dense layers.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
-            With either, the basis of the solution is stored in bfloat16.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class LeastSquares(nn.Module):
         lower = torch.bfloat16 if dtype == torch.float32 else dtype
         inner = lower if self.whole else dtype
         captures = tuple(
-            widen(c, lower if i in self.low else inner) for i, c in enumerate(captures)
+            number(c, lower if i in self.low else inner) for i, c in enumerate(captures)
         )
         rows = row_weight(b, weight, self.leading)
 
@@ -96,8 +96,7 @@ class LeastSquares(nn.Module):
         target = b if start is None else b - linear(start)
         target = target if rows is None else target * rows
         zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
-        kept = lower if self.whole or self.low else None
-        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups, kept)
+        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups)
         if sigma is None and self.damping:
             v, left = bidiagonal_least_squares(problem)
         else:
@@ -153,11 +152,6 @@ def size(x: Tensor) -> Tensor:
 def size_ratio(a: Tensor, size_of_b: Tensor) -> Tensor:
     """||a|| / ||b|| per sample, [N]; the divisor clamped."""
     return (size(a) / at_least_tiny(size_of_b)).to(a.dtype)
-
-
-def at_least_tiny(x: Tensor) -> Tensor:
-    """x as a divisor: not below the smallest normal number."""
-    return x.clamp(min=torch.finfo(x.dtype).tiny)
 
 
 def importance_weight(importance: Tensor, clip: float) -> Tensor:
@@ -219,6 +213,11 @@ def damped_diagonal(
 def solver_dtype(dtype: torch.dtype) -> torch.dtype:
     """float32 for half precision, else the dtype itself."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def number(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same, masks too: a product of two dtypes takes several times as long as one of equal."""
+    return x.to(dtype) if x.dtype == torch.bool else widen(x, dtype)
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:

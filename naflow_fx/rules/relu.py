@@ -21,17 +21,17 @@ def capture(input: Tensor) -> Tensor:
 
 def linear(v: Tensor, mask: Tensor) -> Tensor:
     """A v = m v."""
-    return torch.where(mask, v, 0.0)
+    return v * mask
 
 
 def transpose(w: Tensor, mask: Tensor) -> Tensor:
     """A^T w = m w."""
-    return torch.where(mask, w, 0.0)
+    return w * mask
 
 
 def inverse(z: Tensor, mask: Tensor) -> Tensor:
     """z on the mask, 0 elsewhere: negative neurons are abandoned (Eq. 12)."""
-    return torch.where(mask, z, 0.0)
+    return z * mask
 
 
 _adapt = same(forward, "inplace")
