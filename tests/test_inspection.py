@@ -256,6 +256,7 @@ def test_blocks_fold() -> None:
     assert len(fold(inspection, ["*"])) == sum(n.kind == "forward" for n in inspection.nodes)
     alone = inspection.to_svg(only="layer1.0")
     assert "layer1_0_conv2" in alone and "forward:maxpool" in alone and "layer2" not in alone
+    assert "layer1_1_conv1" not in alone and "forward:layer1.1" in alone  # who reads it
 
 
 @pytest.mark.parametrize("options", [{"expand": "layer9"}, {"only": "layer9"}])
@@ -280,3 +281,33 @@ def test_a_pair_and_a_batch_free_program() -> None:
     (mask,) = (node for node in inspection.nodes if node.kind == "capture" and node.name == "1")
     assert mask.captures[0].shape == (-1, 2, 4, 4) and mask.bytes_per_image == 32
     ElementTree.fromstring(inspection.to_svg())
+
+
+# The program as text.
+
+
+def test_the_program_prints_in_sections_a_line_a_step(capsys: pytest.CaptureFixture[str]) -> None:
+    explainer = nf.compile(hazard("nested_residual"), hazard_images("nested_residual"), keep="used")
+    gm = explainer.graph_module
+    text = gm.print_readable()
+    assert capsys.readouterr().out == text + "\n"
+    heads = ("# Forward", "# Importance", "# Inverse", "# Use", "# Maps", "return {")
+    places = [text.index(head) for head in heads]
+    assert places == sorted(places)
+    made = [line.split(" = ")[0].strip() for line in text.splitlines() if " = " in line]
+    names = [name for names in made if "#" not in names for name in names.split(", ")]
+    steps = {n.name for n in gm.graph.nodes if n.op not in ("placeholder", "get_attr", "output")}
+    assert steps - set(names) <= {n.name for n in gm.graph.nodes if len(n.users) != 1}
+    assert len(names) == len(set(names)) and set(names) <= steps
+    assert "relu_1_inverse = relu.inverse(" in text and "mask=relu_1_mask" in text
+    assert "# Z of conv1: exact, Eq. 12" in text and "self.stem.weight" in text
+    assert "'maps': {...},  # by call site" in text
+
+
+def test_blocks_are_named_and_torchs_own_text_is_there() -> None:
+    encoder = fill(nn.Sequential(Block(4, 1), nn.Flatten(), nn.Linear(64, 2)))
+    gm = nf.compile(encoder, images((4, 4, 4), 1, torch.float32), method="gradcam").graph_module
+    text = gm.print_readable(False)
+    assert "\n    # outside of blocks\n" in text and "\n    # 0\n" in text
+    assert "class Explanation" in gm.print_readable(False, include_device=False)
+    assert "class Explanation" not in text

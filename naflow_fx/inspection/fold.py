@@ -60,7 +60,7 @@ def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> l
 
 
 def cut(inspection: Inspection, rows: Sequence[Row], block: str) -> list[Row]:
-    """The rows of one block, and those that it reads.
+    """The rows of one block, those that it reads and those that read it.
 
     Raises:
         GraphError: no such block.
@@ -71,9 +71,10 @@ def cut(inspection: Inspection, rows: Sequence[Row], block: str) -> list[Row]:
         raise GraphError(f"no block is named {block} (of {len(names)}); first ones: "
                          f"{', '.join(names[:8])}")  # fmt: skip
     row_of = {node.id: row.id for row in rows for node in row.nodes}
-    read = {row_of[edge.source] for edge in inspection.edges
-            if edge.kind == "forward" and row_of[edge.target] in inside}  # fmt: skip
-    return [row for row in rows if row.id in inside | read]
+    links = [(row_of[edge.source], row_of[edge.target]) for edge in inspection.edges
+             if edge.kind == "forward"]  # fmt: skip
+    near = {end for link in links if inside & set(link) for end in link}
+    return [row for row in rows if row.id in inside | near]
 
 
 def with_starts(inspection: Inspection, rows: Sequence[Row]) -> list[Row]:

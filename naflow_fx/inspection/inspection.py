@@ -75,7 +75,7 @@ class Inspection:
         Args:
             expand: globs of blocks to draw node by node, such as "layer1.*"; None: as many levels
                 of blocks as leave the picture readable, the rest folded into one box each.
-            only: a block to draw alone, with what it reads.
+            only: a block to draw alone, with what it reads and who reads it.
 
         Raises:
             GraphError: a glob that no block matches, or no such block.

@@ -122,7 +122,10 @@ def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
     whole = ", ".join(words.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
     lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
     residual = words.mean(node.residual for node in nodes if node.operators)
-    return (*lines, *([] if residual is None else [f"residual {residual:.2g} (mean)"]))
+    return (
+        *lines,
+        *([] if residual is None else [f"residual {words.number_text(residual, 2)} (mean)"]),
+    )
 
 
 def _equation(node: Node) -> str:
@@ -135,7 +138,7 @@ def _numbers(node: Node) -> list[str]:
     """sigma_max, residual and norm ratio, where they are known."""
     found = [f"σ {node.sigma_max:.2g}"] if node.sigma_max is not None else []
     if node.residual is not None and node.operators:
-        found.append(f"residual {node.residual:.2g}")
+        found.append(f"residual {words.number_text(node.residual, 2)}")
     return [" · ".join(found)] if found else []
 
 

@@ -23,9 +23,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return "x".join(str(size) for size in shape if size != -1) or "1"
 
 
-def number_text(value: float | None) -> str:
-    """Three digits; "-" where there is none."""
-    return "-" if value is None else f"{value:.3g}"
+def number_text(value: float | None, digits: int = 3) -> str:
+    """A few digits; "< 1e-6" of what is rounding, "-" where there is none."""
+    if value is not None and 0 < value < 1e-6:
+        return "< 1e-6"
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def way(node: Node) -> str:

@@ -5,16 +5,42 @@ from __future__ import annotations
 from naflow_fx.cli.parsers.base import Commands, command
 from naflow_fx.cli.parsers.options import add_method_options, add_model_options
 
-TEXT = "print the layers and how each is explained"
+TEXT = "print the layers and how each is explained, or draw them"
+FORMATS = ("table", "svg", "dot", "json", "html")
 EXAMPLES = """\
 examples:
   naflow-fx inspect
   naflow-fx inspect --model resnet18 --layers 'layer4.*'
+  naflow-fx inspect --photo cat.jpg                          with residuals and norm ratios
+  naflow-fx inspect --model resnet50 --format svg --out resnet50.svg
+  naflow-fx inspect --model resnet50 --format svg --expand 'layer3.[01]' --out layer3.svg
+  naflow-fx inspect --format svg --only blocks.2 --out block.svg
+  naflow-fx inspect --format html --out inverse.html         folding, in the browser
 """
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "inspect", TEXT, EXAMPLES, "inspect:inspect")
+    parser.add_argument(
+        "--format", choices=FORMATS, default=FORMATS[0], help="(default: %(default)s)"
+    )
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="where to write (default: the terminal; of html, inspect.html)",
+    )
+    parser.add_argument(
+        "--photo",
+        metavar="PHOTO",
+        help="a picture file to run, for residuals and norm ratios; on the best public weights",
+    )
+    parser.add_argument(
+        "--expand",
+        nargs="+",
+        metavar="GLOB",
+        help="of svg: blocks to draw layer by layer (default: as many as stay readable)",
+    )
+    parser.add_argument("--only", metavar="BLOCK", help="of svg: one block alone")
     add_model_options(parser)
     add_method_options(parser)
