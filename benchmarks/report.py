@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks.pipeline import LABELS
 from benchmarks.subjects import DEFAULT, LAYERCAM
 
 Record = dict[str, Any]
@@ -54,6 +55,7 @@ def _device(device: str, data: Record) -> Iterator[str]:
         _speed,
         _compiled,
         _memory,
+        _pipeline,
         _count,
         _breakdown,
         _growth,
@@ -215,6 +217,21 @@ def _memory(sections: Record) -> Iterator[str]:
     unit = steps["training step"]
     rows = [(what, f"{v / 2**20:.0f}", f"{v / unit:.2f}") for what, v in steps.items()]
     yield from table(("", "MiB", "x training step"), *rows)
+
+
+def _pipeline(sections: Record) -> Iterator[str]:
+    parts = [(LABELS[engine], cells) for (engine,), cells in found(sections, "pipeline")]
+    if not parts:
+        return
+    yield "### Batch runs, efficientnet_lite0\n"
+    yield ("Photos a second of `nf.explain_dataset`, JPEG files to Parquet, as a share of the "
+           "explainer's own on batches in memory (of two at the same time, for two workers), just "
+           "before and after; wanted 0.9.\n")  # fmt: skip
+    rows: list[tuple[Any, ...]] = [("engine", "share", "photos a second", "the explainer's own",
+                                    "device busy")]  # fmt: skip
+    rows += [(label, ratio(c), f"{c['run photos a second']:.2f}", f"{c['own photos a second']:.2f}",
+              f"{100 * c['device busy']:.0f} %") for label, c in parts]  # fmt: skip
+    yield from table(*rows)
 
 
 def _count(sections: Record) -> Iterator[str]:

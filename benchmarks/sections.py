@@ -15,6 +15,7 @@ from benchmarks.accuracy import agreement, converged
 from benchmarks.breakdown import breakdown
 from benchmarks.correctness import correctness
 from benchmarks.peers import PEERS, as_found, hookable
+from benchmarks.pipeline import LABELS, pipeline
 from benchmarks.subjects import (
     DEFAULT,
     LAYERCAM,
@@ -59,6 +60,8 @@ class Plan:
             yield f"speed/{name}/1", partial(_speed, self, name, 1)
         for what in memory.WHAT:
             yield f"memory/resnet50/8/{what}", partial(_memory, self, "resnet50", 8, what)
+        for engine in LABELS:
+            yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in self.models[:2]:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
         for name in sorted(self.models, key=(TRAINED, *MODELS).index):  # the slowest one last
@@ -154,13 +157,21 @@ def _accuracy(plan: Plan, name: str) -> Any:
     return {
         s.name: agreement(dict(s.compile(net, x)(x).maps), wanted[s.reduction])
         for s in (*SETTINGS, DEFAULT)
-        if s.method == "naflow"
+        if s.method == "naflow" and s.reduction in wanted
     }
 
 
 def _breakdown(plan: Plan, name: str) -> Any:
     net, x = model(name, plan.device), photos(1, 224, plan.device)
     return breakdown(DEFAULT.compile(net, x), x)
+
+
+def _pipeline(plan: Plan, engine: str) -> Any:
+    torch.set_num_threads(1 if engine == "ray" else plan.threads)
+    try:
+        return pipeline(plan.device, engine)
+    finally:
+        torch.set_num_threads(plan.threads)
 
 
 def _growth(plan: Plan, batch: int, size: int) -> Any:

@@ -33,10 +33,11 @@ class Setting:
     method: str = "naflow"
     reduction: str = "sum"
     precision: str = "auto"
+    weight: str = "none"
 
     def compile(self, model: nn.Module, x: Tensor) -> nf.Explainer:
         """The explainer, for images of the size of x."""
-        inverse = nf.Inverse(precision=self.precision)  # type: ignore[arg-type]
+        inverse = nf.Inverse(precision=self.precision, weight=self.weight)  # type: ignore[arg-type]
         return nf.compile(
             model,
             x[:1],
@@ -51,6 +52,7 @@ SETTINGS = (
     Setting("naflow, sum, bfloat16", precision="bfloat16"),
     Setting("naflow, channelwise, float32", reduction="channelwise", precision="float32"),
     Setting("naflow, channelwise, bfloat16", reduction="channelwise", precision="bfloat16"),
+    Setting("naflow, best", reduction="attended", weight="importance"),  # preset="best"
     Setting("layercam", method="layercam", precision="float32"),
 )
 DEFAULT = Setting("naflow, the default")
