@@ -32,7 +32,10 @@ def blurred(m: Tensor) -> Tensor:
         smooth = []
         for i in range(len(rows)):
             w = [math.exp(-0.5 * ((i - j) / deviation) ** 2) for j in range(len(rows))]
-            smooth.append(sum(a * row for a, row in zip(w, rows, strict=True)) / sum(w))
+            weights = torch.tensor(w).to(m) / sum(w)
+            smooth.append(
+                torch.stack([a * row for a, row in zip(weights, rows, strict=True)]).sum(0)
+            )
         m = torch.stack(smooth, axis)
     return m
 
