@@ -87,13 +87,18 @@ def _dataset(ray: Any, shared: list[Any], parts: Sequence[int], actors: int, gpu
     # the light tasks must find room beside the actors, or nothing would ever flow
     processors = 0.8 * ray.cluster_resources().get("CPU", 1) / actors
     own: dict[str, Any] = {"num_gpus": 1} if gpu else {"num_cpus": min(1, round(processors, 2))}
+    # each process loads torch: a few suffice, as decoding is quick beside explaining on a CPU
+    few = ray.data.TaskPoolStrategy(size=actors * 4 if gpu else max(1, actors // 2))
+    light: dict[str, Any] = {
+        "num_cpus": LIGHT, "batch_size": 1, "fn_args": (shared,), "compute": few,
+    }  # fmt: skip
     items = [{"part": part} for part in parts]
     return (
         ray.data.from_items(items, override_num_blocks=len(items))
-        .map_batches(_decoded, batch_size=1, fn_args=(shared,), num_cpus=LIGHT)
+        .map_batches(_decoded, **light)
         .map_batches(Explaining, batch_size=1, fn_constructor_args=(shared,),
                      compute=ray.data.ActorPoolStrategy(size=actors), **own)
-        .map_batches(_written, batch_size=1, fn_args=(shared,), num_cpus=LIGHT)
+        .map_batches(_written, **light)
     )  # fmt: skip
 
 

@@ -87,7 +87,7 @@ class Folder:
         """The folder of a job, new or of an earlier call of the same; and notes for people.
 
         Raises:
-            DatasetError: it holds other files, or the results of another job.
+            DatasetError: it holds the results of another job.
         """
         wanted = json.loads(json.dumps(job.to_json()))
         (path / PARTS).mkdir(exist_ok=True)
@@ -95,11 +95,6 @@ class Folder:
         if (path / MANIFEST).exists():
             notes = _compare(path, wanted)
         else:
-            others = [name for name in os.listdir(path) if name not in (LOCK, PARTS)
-                      and not name.startswith(STAGES)] + os.listdir(path / PARTS)  # fmt: skip
-            if others:
-                raise DatasetError(f"{path}: not empty, and not of an earlier run ({others[0]}, "
-                                   "...); choose a new folder")  # fmt: skip
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
             facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
                      "environment": environment(job.device)}  # fmt: skip
@@ -178,6 +173,22 @@ class Folder:
             lines += [json.dumps(line, ensure_ascii=False) + "\n" for line in facts.failed]
         write_text(self.path / FAILED, "".join(lines))
         return len(lines)
+
+
+def check_ours(path: Path) -> None:
+    """Nothing if results can go there; DatasetError if a folder holds something else."""
+    if not path.exists() or (path / MANIFEST).exists():
+        return
+    if not path.is_dir():
+        raise DatasetError(f"{path}: is a file; choose a new folder")
+    # what a call leaves that is killed before its manifest is there
+    begun = [name for name in os.listdir(path) if name == LOCK or name.startswith(STAGES)]
+    others = set(os.listdir(path)) - {*begun, PARTS}
+    if (path / PARTS).is_dir():
+        others |= {f"{PARTS}/{name}" for name in os.listdir(path / PARTS)}
+    if others:
+        raise DatasetError(f"{path}: not empty, and not of an earlier run ({min(others)}, ...); "
+                           "choose a new folder")  # fmt: skip
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -111,6 +111,7 @@ def explain_dataset(
     job = Job(spec, open_source(source, kind), target, _device(device, spec, rank), batch_size,
               part_size, chosen)  # fmt: skip
     path = Path(out)
+    folders.check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         lock = stack.enter_context(locked(path, rank))
@@ -121,10 +122,14 @@ def explain_dataset(
         found = folder.scan(share, leftovers, retry_failed)
         call = _Call(folder, share, found, notes, engine, workers, actors, rank, progress)
         try:
-            return call.run()
-        finally:
-            with shared(lock, rank):
+            done = call.run()
+        except BaseException:
+            with shared(lock, rank), suppress(OSError):  # a full disk is told by what was raised
                 folder.write_failed()
+            raise
+        with shared(lock, rank):
+            folder.write_failed()
+        return done
 
 
 @dataclass(frozen=True)
