@@ -106,7 +106,7 @@ class AttentionFlow(FlowViews):
     @property
     def abandoned(self) -> dict[str, Tensor]:
         """Share of neurons that take no part: call site -> [N]; needs `keep="used"`."""
-        return {name: 1 - used.flatten(1).double().mean(1).to(self.score.dtype)
+        return {name: 1 - used.flatten(1).float().mean(1).to(self.score.dtype)
                 for name, used in self.used.items()}  # fmt: skip
 
     def normalised(self, scale: Scale = "map", eps: float = 1e-7) -> OrderedDict[str, Tensor]:

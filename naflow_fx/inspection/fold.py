@@ -17,7 +17,7 @@ LIMIT = 40  # rows: blocks are opened, level by level, as long as there are no m
 
 
 @dataclass(frozen=True)
-class Row:
+class Unit:
     """One row: a forward node, or a folded block.
 
     Attributes:
@@ -35,7 +35,7 @@ class Row:
     nodes: tuple[Node, ...]
 
 
-def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> list[Row]:
+def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> list[Unit]:
     """The rows of an inspection.
 
     Args:
@@ -59,7 +59,7 @@ def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> l
     return found
 
 
-def cut(inspection: Inspection, rows: Sequence[Row], block: str) -> list[Row]:
+def cut(inspection: Inspection, rows: Sequence[Unit], block: str) -> list[Unit]:
     """The rows of one block, those that it reads and those that read it.
 
     Raises:
@@ -77,14 +77,14 @@ def cut(inspection: Inspection, rows: Sequence[Row], block: str) -> list[Row]:
     return [row for row in rows if row.id in inside | near]
 
 
-def with_starts(inspection: Inspection, rows: Sequence[Row]) -> list[Row]:
+def with_starts(inspection: Inspection, rows: Sequence[Unit]) -> list[Unit]:
     """The rows with one more, empty, below each single node at which the cascade starts."""
     starts = {n.id.removesuffix(".z"): n for n in inspection.nodes if n.how == "start"}
     found = []
     for row in rows:
         found.append(row)
         if row.id in starts:
-            found.append(Row(starts[row.id].id, row.name, row.block, False, ()))
+            found.append(Unit(starts[row.id].id, row.name, row.block, False, ()))
     return found
 
 
@@ -100,7 +100,7 @@ def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
     return opened
 
 
-def _rows(inspection: Inspection, opened: set[str]) -> list[Row]:
+def _rows(inspection: Inspection, opened: set[str]) -> list[Unit]:
     found: dict[str, list[Node]] = {}
     inside: dict[str, str] = {}
     for node in inspection.nodes:
@@ -111,9 +111,9 @@ def _rows(inspection: Inspection, opened: set[str]) -> list[Row]:
     return [_row(id, inside[id], tuple(nodes)) for id, nodes in found.items()]
 
 
-def _row(id: str, block: str, nodes: tuple[Node, ...]) -> Row:
+def _row(id: str, block: str, nodes: tuple[Node, ...]) -> Unit:
     folded = len(nodes) > 1
-    return Row(id, id if folded else nodes[0].name, block, folded, nodes)
+    return Unit(id, id if folded else nodes[0].name, block, folded, nodes)
 
 
 def _place(node: Node, opened: set[str]) -> tuple[str, str]:

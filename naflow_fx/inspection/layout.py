@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from naflow_fx.inspection.fold import Row, with_starts
+from naflow_fx.inspection.fold import Unit, with_starts
 from naflow_fx.inspection.lanes import Wire, forward_lanes, nested_lanes, wires
 from naflow_fx.inspection.parts import Column, Part, links_of, parts_of
 
@@ -75,13 +75,13 @@ class Layout:
     height: float = 0
 
 
-def lay_out(inspection: Inspection, rows: Sequence[Row]) -> Layout:
+def lay_out(inspection: Inspection, rows: Sequence[Unit]) -> Layout:
     """The geometry of the given rows of an inspection."""
     return _Builder(inspection, with_starts(inspection, rows)).build()
 
 
 class _Builder:
-    def __init__(self, inspection: Inspection, rows: list[Row]) -> None:
+    def __init__(self, inspection: Inspection, rows: list[Unit]) -> None:
         self.rows, self.made = rows, Layout()
         self.parts = parts_of(inspection, rows)
         self.links = list(links_of(self.parts, inspection.edges))

@@ -35,6 +35,7 @@ DOCS = {
     REMAINDER: "what the other branches leave of Z at the merge",
     REPROPAGATED: "the captured affine forward of Z at the region's fork",
 }
+REDUCTIONS = {"sum": "Eq. 2", "channelwise": "Eq. 2, channel by channel", "attended": "attended"}
 MANY = 4  # operators, beyond which they are counted, not named
 
 
@@ -82,11 +83,12 @@ class Writer:
         return {"equation": "Eq. 15", "captures": self._read(place), "doc": doc}
 
     def _map(self, place: Place) -> dict[str, Any]:
-        method, channel = self.options.method, place.node.meta[keys.LABELS].index("C")
+        options, channel = self.options, place.node.meta[keys.LABELS].index("C")
         shape = place.node.meta[keys.SHAPE]
+        how = REDUCTIONS[options.reduction] if options.method == "naflow" else options.method
         return {
             "operator": "map",
-            "equation": "Eq. 2" if method == "naflow" else method,
+            "equation": how,
             "shape": (*shape[:channel], *shape[channel + 1 :]),
             "doc": _line(place.made.target),
         }

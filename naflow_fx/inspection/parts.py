@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from naflow_fx.inspection import words
-from naflow_fx.inspection.fold import Row
+from naflow_fx.inspection.fold import Unit
 from naflow_fx.inspection.records import Edge, Node
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Part:
         return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
 
 
-def parts_of(inspection: Inspection, rows: Sequence[Row]) -> list[Part]:
+def parts_of(inspection: Inspection, rows: Sequence[Unit]) -> list[Part]:
     """The boxes of the given rows."""
     row_of = {node.id: i for i, row in enumerate(rows) for node in row.nodes}
     row_of |= {row.id: i for i, row in enumerate(rows)}
@@ -75,7 +75,7 @@ def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> Iterator[tuple[Par
             yield source, target, edge.kind
 
 
-def _row_parts(inspection: Inspection, row: Row, at: int) -> Iterator[Part]:
+def _row_parts(inspection: Inspection, row: Unit, at: int) -> Iterator[Part]:
     """Forward, captures, importance and map of one row."""
     names = {node.name for node in row.nodes}
     label = row.name if row.folded else _short(row.name, row.block)
@@ -90,7 +90,7 @@ def _row_parts(inspection: Inspection, row: Row, at: int) -> Iterator[Part]:
             yield Part(f"{column}:{row.id}", column, at, at, nodes, lines)
 
 
-def _side_lines(column: str, row: Row, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, ...]:
     if column == "capture":
         held = words.running(nodes)
         names = [words.capture_name(h, row.nodes[0].id) for h in held]
@@ -101,7 +101,7 @@ def _side_lines(column: str, row: Row, nodes: tuple[Node, ...]) -> tuple[str, ..
     return (f"{len(nodes)} maps",) if row.folded else ("map", words.shape_text(nodes[0].shape))
 
 
-def _inverse(rows: Sequence[Row], first: int, last: int, id: str, nodes: tuple[Node, ...]) -> Part:
+def _inverse(rows: Sequence[Unit], first: int, last: int, id: str, nodes: tuple[Node, ...]) -> Part:
     """An inverse step, or all those of a folded block."""
     if not id:
         return Part(f"inverse:{rows[first].id}", "inverse", first, last, nodes, _summary(nodes))

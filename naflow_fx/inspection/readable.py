@@ -21,7 +21,7 @@ SECTIONS = {
     "importance": "Importance: Lambda = d score / d x, from the score back (Eq. 15)",
     "inverse": "Inverse: Z, from the feature node back",
     "use": "Use: which neurons reach the feature node, and how often each is read (Fig. 3)",
-    "map": "Maps: max(sum over channels of Lambda Z, 0), and how far each Z can be trusted",
+    "map": "Maps, and how far each Z can be trusted",
 }
 
 

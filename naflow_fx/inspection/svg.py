@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
-from naflow_fx.inspection.fold import Row
+from naflow_fx.inspection.fold import Unit
 from naflow_fx.inspection.layout import LINE, PAD, WIDTHS, Box, Bracket, Layout, Line, lay_out
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ HEADS = {
 LEGEND = (
     "thick border: least squares; dashed border: the activation itself, or carried forward from "
     "the fork",
-    "dotted line: read behind other steps; map = max(sum over channels of Λ Z, 0), "
-    "Z of the step that names the layer",
+    "dotted line: read behind other steps; map, with Z of the step that names the layer: ",
 )
 LETTER = 6.63  # width of a letter of the 11 pixel monospaced font
 # After Okabe and Ito, for the colour-blind: stroke and fill on a light page, and on a dark one.
@@ -33,7 +32,7 @@ COLOURS = {
 }
 
 
-def draw(inspection: Inspection, rows: Sequence[Row], title: str) -> str:
+def draw(inspection: Inspection, rows: Sequence[Unit], title: str) -> str:
     """The SVG text of a picture of the given rows."""
     layout = lay_out(inspection, rows)
     width, height = round(layout.width), round(layout.height) + LINE * len(LEGEND)
@@ -47,7 +46,7 @@ def draw(inspection: Inspection, rows: Sequence[Row], title: str) -> str:
     ET.SubElement(root, "rect", {"class": "page", "width": "100%", "height": "100%"})
     _text(root, layout, title)
     if "inverse" in layout.heads:
-        _legend(root, layout)
+        _legend(root, layout, next((n.doc for n in inspection.nodes if n.kind == "map"), ""))
     for bracket in layout.brackets:
         _bracket(root, bracket)
     for line in sorted(layout.lines, key=lambda line: not line.faint):
@@ -95,8 +94,8 @@ def _text(root: ET.Element, layout: Layout, title: str) -> None:
         ET.SubElement(root, "text", place).text = HEADS[column]
 
 
-def _legend(root: ET.Element, layout: Layout) -> None:
-    for i, line in enumerate(LEGEND):
+def _legend(root: ET.Element, layout: Layout, map: str) -> None:
+    for i, line in enumerate((LEGEND[0], LEGEND[1] + map.partition(".  ")[0])):
         place = {"x": "16", "y": f"{layout.height + LINE * i:g}", "class": "small"}
         ET.SubElement(root, "text", place).text = line
 

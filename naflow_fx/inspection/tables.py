@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from naflow_fx.errors import table
 from naflow_fx.inspection import words
-from naflow_fx.inspection.fold import Row, fold
+from naflow_fx.inspection.fold import Unit, fold
 from naflow_fx.inspection.records import Node
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def _table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return table([*head, *([row[i] for i in kept] for row in body)], indent="")
 
 
-def _block(row: Row, inverse: Sequence[Node]) -> list[str]:
+def _block(row: Unit, inverse: Sequence[Node]) -> list[str]:
     ids = {node.id for node in row.nodes}
     steps = [n for n in inverse if n.operators and n.operators[-1] in ids]
     held = words.running(row.nodes)
