@@ -122,10 +122,11 @@ def compile(
         layers: call-site names and globs; the others are not computed.  None: all.
         keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W]; "used" and
             "neuron_times": which neurons take part, and how often each is read.
-        preset: "paper", or another of `naflow_fx.options.PRESETS`; explicit options win.
+        preset: "paper", or "best" (`naflow_fx.attend`); explicit options win.
         inverse: how convolutions and regions are inverted.
         residual: "joint" (Z at a fork solves its whole region) or "capture" (cheaper).
-        reduction: "sum" (Eq. 2) or "channelwise" (max(., 0) before the sum).
+        reduction: "sum" (Eq. 2), "channelwise" (max(., 0) before the sum), or "attended" (ours:
+            `naflow_fx.attend`).
         method: "naflow", or a gradient method at every call site: "gradcam", "hirescam",
             "layercam", "gradcam++", "xgradcam".
 
