@@ -32,7 +32,7 @@ ray.init(num_cpus=3, object_store_memory=100_000_000, include_dashboard=False,
 deadly = dataset_tiny.spec(make=partial(dataset_tiny.make_deadly, flag))
 done = dataset_tiny.run(photos, Path(out), explainer=deadly, engine="ray", actors=2, progress=True)
 print(done.done, done.failed)
-wrong = dataset_tiny.spec(make=dataset_tiny.spec)
+wrong = dataset_tiny.spec(make=str)
 try:
     dataset_tiny.run(photos, Path(out + "2"), explainer=wrong, engine="ray", actors=2)
 except DatasetError as error:
@@ -48,10 +48,10 @@ def test_an_actor_is_killed_in_the_middle(tmp_path: Path) -> None:
     flag = tmp_path / "killed"
     words = [sys.executable, "-c", CHILD, str(photos), str(flag), str(tmp_path / "ray")]
     env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=240)
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=300)
     assert flag.exists(), done.stderr
-    assert done.stdout.splitlines()[0] == "61 1", done.stderr
-    assert "gave a ExplainerSpec; wanted an Explainer of photos" in done.stdout, done.stderr
+    assert "61 1" in done.stdout.splitlines(), done.stderr
+    assert "gave a str; wanted an Explainer of photos" in done.stdout, done.stderr
     assert "61/61 photos, 1 failed" in done.stderr
     assert unlike(tmp_path / "alone", tmp_path / "ray") == []
     assert nf.open_results(tmp_path / "ray").complete

@@ -28,7 +28,7 @@ from PIL import Image
 import naflow_fx as nf
 
 SIZE = 64  # pixels of the network's input
-LAYERS = ("blocks.1[0-5].project_bn", "head_act")
+LAYERS = ("blocks.15.*", "head_act")
 
 
 @dataclass
