@@ -265,6 +265,13 @@ def test_blocks_that_are_not_there(options: dict[str, Any]) -> None:
         small().to_svg(**options)
 
 
+def test_a_network_without_blocks() -> None:
+    inspection = explained("functional")
+    assert inspection.to_svg("*") == inspection.to_svg()
+    with pytest.raises(GraphError, match="no block is named stem .*this network has none"):
+        inspection.to_svg(only="stem")
+
+
 def test_a_gradient_method_has_no_inverse() -> None:
     explainer = nf.compile(hazard("gate"), hazard_images("gate"), method="layercam")
     inspection = explainer.inspect()

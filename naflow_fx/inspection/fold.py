@@ -67,9 +67,7 @@ def cut(inspection: Inspection, rows: Sequence[Unit], block: str) -> list[Unit]:
     """
     inside = {row.id for row in rows if f"{row.name}.".startswith(f"{block}.")}
     if not inside:
-        names = [b.id for b in inspection.blocks if b.id]
-        raise GraphError(f"no block is named {block} (of {len(names)}); first ones: "
-                         f"{', '.join(names[:8])}")  # fmt: skip
+        raise _unknown([b.id for b in inspection.blocks], block)
     row_of = {node.id: row.id for row in rows for node in row.nodes}
     links = [(row_of[edge.source], row_of[edge.target]) for edge in inspection.edges
              if edge.kind == "forward"]  # fmt: skip
@@ -93,11 +91,17 @@ def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
     opened = {""}
     for glob in globs:
         named = [block for block in blocks if block and fnmatchcase(block, glob)]
-        if not named and not glob.endswith(".*"):
-            raise GraphError(f"no block is named {glob} (of {len(blocks) - 1}); first ones: "
-                             f"{', '.join(blocks[1:9])}")  # fmt: skip
+        if not named and not glob.endswith("*"):
+            raise _unknown(blocks, glob)
         opened |= {around for block in named for around in _around(block)}
     return opened
+
+
+def _unknown(blocks: Sequence[str], name: str) -> GraphError:
+    """The error of a block that is not there."""
+    known = [block for block in blocks if block]
+    some = f"first ones: {', '.join(known[:8])}" if known else "this network has none"
+    return GraphError(f"no block is named {name} (of {len(known)}); {some}")
 
 
 def _rows(inspection: Inspection, opened: set[str]) -> list[Unit]:
