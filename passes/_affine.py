@@ -120,7 +120,8 @@ def emit_affine(
             if value is None and like is not None:
                 shape = node.meta[keys.SHAPE]
                 shift = graph.call_function(spread, (shift, like, shape))
-            value = shift if value is None else _add(graph, value, shift)
+            name = f"{node.name}_{suffix or 'linear'}_shifted"
+            value = shift if value is None else _add(graph, value, shift, name)
         values[node] = value
 
 
@@ -173,8 +174,8 @@ def _item(graph: fx.Graph, node: fx.Node, index: int) -> fx.Node:
     return graph.call_function(operator.getitem, (node, index))
 
 
-def _add(graph: fx.Graph, a: fx.Node, b: fx.Node) -> fx.Node:
-    return graph.call_function(operator.add, (a, b))
+def _add(graph: fx.Graph, a: fx.Node, b: fx.Node, name: str | None = None) -> fx.Node:
+    return graph.create_node("call_function", operator.add, (a, b), {}, name=name)
 
 
 def _finish(graph: fx.Graph, name: str) -> fx.GraphModule:
