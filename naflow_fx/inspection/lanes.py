@@ -74,35 +74,29 @@ def nested_lanes(parts: Sequence[Part]) -> dict[str, int]:
 
 
 def wires(
-    parts: Sequence[Part], links: Iterable[tuple[Part, Part]], lanes: Mapping[str, int], up: bool
+    parts: Sequence[Part], links: Iterable[tuple[Part, Part]], lanes: Mapping[str, int]
 ) -> tuple[list[Wire], int]:
-    """The wires of one column, and how many tracks they need; `up`: its boxes read upwards."""
+    """The wires of one column, and how many tracks they need."""
     rows_in: dict[int, set[int]] = {}
     for part in parts:
         rows_in.setdefault(lanes[part.key], set()).update(range(part.first, part.last + 1))
-    found = [_wire(source, target, lanes, rows_in, up) for source, target in links]
+    found = [Wire(a, b, _where(a, b, lanes, rows_in)) for a, b in links]
     tracks = _tracks([wire for wire in found if wire.where == "track"])
     found = [Wire(w.source, w.target, w.where, tracks.get(w.source.key, 0)) for w in found]
     return found, 1 + max(tracks.values(), default=-1)
 
 
-def _wire(
-    source: Part,
-    target: Part,
-    lanes: Mapping[str, int],
-    rows_in: Mapping[int, set[int]],
-    up: bool,
-) -> Wire:
-    between = (range(target.last + 1, source.first) if up
-               else range(source.last + 1, target.first))  # fmt: skip
-    beyond = target.last >= source.first if up else target.first <= source.last
-    if beyond:
-        return Wire(source, target, "side")
+def _where(
+    source: Part, target: Part, lanes: Mapping[str, int], rows_in: Mapping[int, set[int]]
+) -> Where:
+    """The lane in which nothing lies between two boxes, if there is one."""
+    if target.first <= source.last and source.first <= target.last:
+        return "side"
+    above, below = sorted((source, target), key=lambda part: part.first)
+    between = set(range(above.last + 1, below.first))
     places: tuple[tuple[Where, Part], ...] = (("source", source), ("target", target))
-    for where, part in places:
-        if not rows_in[lanes[part.key]] & set(between):
-            return Wire(source, target, where)
-    return Wire(source, target, "track")
+    free = [where for where, part in places if not rows_in[lanes[part.key]] & between]
+    return free[0] if free else "track"
 
 
 def _tracks(long: Sequence[Wire]) -> dict[str, int]:

@@ -132,8 +132,7 @@ class _Builder:
         self.lanes |= nested_lanes(parts) if nested else forward_lanes(parts, links)
         if column not in ("forward", "inverse"):
             self.lanes |= {part.key: 0 for part in parts}
-        up = column in ("inverse", "importance")
-        self.wires[column], self.tracks[column] = wires(parts, links, self.lanes, up)
+        self.wires[column], self.tracks[column] = wires(parts, links, self.lanes)
 
     def _place_columns(self) -> None:
         depth = max((len(row.block.split(".")) for row in self.rows if row.block), default=0)
@@ -169,7 +168,7 @@ class _Builder:
     def _line(self, wire: Wire, boxes: dict[str, Box]) -> Line:
         """A wire between boxes of one column."""
         source, target = boxes[wire.source.key], boxes[wire.target.key]
-        column, up = wire.source.column, wire.source.column != "forward"
+        column, up = wire.source.column, wire.target.last < wire.source.first
         lane = self.lanes[wire.source.key]
         leave = source.y if up else source.y + source.height
         enter = target.y + target.height if up else target.y
