@@ -90,3 +90,13 @@ def test_tables_mark_the_best_and_what_is_surely_worse() -> None:
     assert standing(found, "exact", ["flat"], ["energy"]) == []
     assert standing(found, "flat", ["exact"], ["energy"]) == [
         "energy, 0 to 20 %, exact", "energy, 80 to 100 %, exact"]  # fmt: skip
+
+
+def test_methods_of_the_input_alone_have_no_depth() -> None:
+    data = synthetic(2)
+    methods = {"rise": lambda x, t: torch.ones(len(x), 4, 4),
+               "cam": lambda x, t: {"input": torch.ones(len(x), 4, 4), "b": x[:, 0].abs()}}  # fmt: skip
+    found = evaluate(methods, data, ["energy"])
+    rise, cam = found.fifths("energy")[1:]
+    assert rise[1:6] == [""] * 5 and rise[6]
+    assert cam[1] and cam[5]

@@ -68,6 +68,7 @@ def shuffled() -> SmallCNN:
     return train(steps=40, shuffled=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["naflow", "layercam"])
 def test_a_network_of_random_labels_has_other_maps(method: str, shuffled: SmallCNN) -> None:
     found = compared(maker(method), trained(), {"shuffled": shuffled}, synthetic(12))

@@ -41,13 +41,16 @@ def main() -> None:
     parser.add_argument("--page", action="store_true", help="only write the page again")
     parser.add_argument("--sections", nargs="+", choices=tuple(SECTIONS), default=tuple(SECTIONS))
     parser.add_argument("--cache", type=Path, help="keep finished parts in this folder")
+    parser.add_argument("--limit", type=int, help="images of each section, at most")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(given.threads)
     if not given.page:
-        plan = sections.Plan(given.full, given.cache or (CACHE if given.full else None))
+        plan = sections.Plan(
+            given.full, given.cache or (CACHE if given.full else None), given.limit
+        )
         measure(plan, given.sections, given.docs / "evaluation", given.threads)
     print(f"written: {evaluate_page.write(given.docs)}")
 

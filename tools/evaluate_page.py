@@ -196,11 +196,12 @@ def compared_text(result: Evaluation, ours: str) -> str:
     tables = "\n".join(report.differences(result, ours, RIVALS, metric) for metric in JUDGED)
     worse = report.standing(result, ours, RIVALS, JUDGED)
     if worse:
-        ending = (f"Of {3 * 3 * 5} lower ends, {len(worse)} are below -0.005: "
+        ending = (f"Of {len(RIVALS) * len(JUDGED) * 5} lower ends, {len(worse)} are below -0.005: "
                   + "; ".join(worse) + ".")  # fmt: skip
     else:
         ending = "No lower end is below -0.005."
-    return ("Paired differences by depth (bold: surely better, †: surely worse):\n\n"
+    return ("Paired differences by depth (bold: surely better, †: surely worse; how the preset was "
+            "found, and what comes near it without an inverse: [better maps](better-maps.md)):\n\n"
             f"{tables}\n{ending}\n")  # fmt: skip
 
 

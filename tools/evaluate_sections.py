@@ -26,7 +26,7 @@ OURS = tuple(name for name in OWN if name.startswith("naflow"))
 # seven ends of blocks, at least one in each fifth of the depth
 SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.add",
          "blocks.11.project_bn", "blocks.15.project_bn"]  # fmt: skip
-SEVEN_SMALL = ["0.2", "1.conv1", "1.relu_1", "2.conv2", "2.relu_1", "3.bn1", "3.relu_1"]
+SEVEN_SMALL = ["0.2", "1.relu", "1.add", "1.relu_1", "2.relu", "2.relu_1", "3.relu_1"]
 LAST = "blocks.15.project_bn"
 SEED = 2  # of the pictures that are reported; others were used for choosing
 LARGE = (*(n for n in OURS if n in ("naflow", "naflow-best")), "layercam", "gradcam")
@@ -42,10 +42,12 @@ class Plan:
     Attributes:
         full: everything.
         cache: folder of finished parts; None: nothing is kept, all is measured anew.
+        limit: images of a section, at most; None: all.
     """
 
     full: bool = False
     cache: Path | None = None
+    limit: int | None = None
 
     @property
     def effort(self) -> Effort:
@@ -69,14 +71,16 @@ def measured(
     layers: Sequence[str] | None = None,
 ) -> Evaluation:
     """One section: every method, each from the cache where it is there."""  # fmt: skip
+    data = data[: plan.limit]
     depth = {"input": 0.0, **depth_of(nf.compile(model, data.images[:1], method="hirescam").layers)}
     result: Evaluation | None = None
     for method in methods:
         started = time.perf_counter()
         options = repr(OWN.get(method, method))
-        key = json.dumps([title, options, list(data.names), metrics, layers, asdict(plan.effort)])
+        wanted = dict.fromkeys(metrics) if method in OF_THE_INPUT else metrics
+        key = json.dumps([title, options, list(data.names), wanted, layers, asdict(plan.effort)])
 
-        def one(method: str = method) -> dict[str, Any]:
+        def one(method: str = method, metrics: Any = wanted) -> dict[str, Any]:
             explain = make(method, model, data.images[:1], layers)
             found = nf.evaluate({method: explain}, data, metrics, model=model, depth=depth,
                                 effort=plan.effort)  # fmt: skip
@@ -141,6 +145,7 @@ def sane(plan: Plan) -> dict[str, dict[str, list[list[float]]]]:
     small, pictures = trained(), nf.synthetic(24, SEED)
     shuffled = trained(shuffled=True)
     large, shown = network(), nf.photos("check")[:: 1 if plan.full else 6]
+    pictures, shown = pictures[: plan.limit], shown[: plan.limit]
     for method in (*OURS, "layercam", "hirescam", "gradcam"):
 
         def of_small(model: nn.Module, method: str = method) -> Any:

@@ -19,13 +19,16 @@ MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are dra
 OURS = ("#b2182b", "#ef8a62", "#7b3294", "#c51b7d")
 OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999")
 WIDTH, HEIGHT = 4.6, 3.1
+TITLES = {"energy": "energy in the box", "pointing": "pointing game",
+          "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
 
 
 def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
     """Writes one panel per metric: its mean over images against the depth, a line per method.
 
     NAFlow's lines are thick, with their 95 % intervals; the dotted line is the evidence's share,
-    what a map without content gets.  The format is that of the path's ending.
+    what a map without content gets.  Methods of the input alone are left out.  The format is that
+    of the path's ending.
 
     Raises:
         EvaluationError: matplotlib is missing, or there is no such metric.
@@ -71,12 +74,12 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
     others = [m for m in result.methods if m not in ours]
     for group, colours, wide in ((others, OTHERS, False), (ours, OURS, True)):
         for i, method in enumerate(group):
-            if metric in result.scores[method]:
+            if metric in result.scores[method] and result.has_depth(method, metric):
                 _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide)
     if metric == "energy" and result.share is not None:
         axis.axhline(result.share.mean(), color="#888888", lw=1, ls=":")
-    better = METRICS[metric].better
-    axis.set_title(f"{metric}, {better} is better" if better else metric, fontsize=10, loc="left")
+    better, title = METRICS[metric].better, TITLES.get(metric, metric.replace("_", " "))
+    axis.set_title(f"{title}, {better} is better" if better else title, fontsize=10, loc="left")
     axis.set_xlabel("depth: first call site (0) to last (1)", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)

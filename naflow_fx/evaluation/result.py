@@ -16,6 +16,7 @@ from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.metrics import METRICS
 
 FIFTHS = 5
+INPUT = "input"  # the layer of methods that have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,10 @@ class Evaluation:
         """Which fifth of the depth a layer lies in, 0 to 4."""
         return min(int(self.depth[layer] * FIFTHS), FIFTHS - 1)
 
+    def has_depth(self, method: str, metric: str) -> bool:
+        """Whether it was measured at layers, not at the input alone."""
+        return self._scores(method, metric).layers != (INPUT,)
+
     def mean(self, method: str, metric: str, fifth: int | None = None) -> Estimate:
         """Mean over layers and images with its bootstrap interval."""
         return estimate(self.values(method, metric, fifth), self.groups)
@@ -110,7 +115,9 @@ class Evaluation:
         body = []
         for name in self.scores:
             if metric in self.scores[name]:
-                means = [float(self.values(name, metric, i).mean()) for i in (*range(FIFTHS), None)]
+                places = range(FIFTHS if self.has_depth(name, metric) else 0)
+                means = [float(self.values(name, metric, i).mean()) for i in (*places, None)]
+                means = [np.nan] * (FIFTHS - len(places)) + means
                 body.append([name, *("" if np.isnan(m) else f"{m:.3f}" for m in means)])
         return [head, *body]
 
