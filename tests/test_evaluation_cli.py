@@ -94,8 +94,8 @@ def test_tables_mark_the_best_and_what_is_surely_worse() -> None:
 
 def test_methods_of_the_input_alone_have_no_depth() -> None:
     data = synthetic(2)
-    methods = {"rise": lambda x, t: torch.ones(len(x), 4, 4),
-               "cam": lambda x, t: {"input": torch.ones(len(x), 4, 4), "b": x[:, 0].abs()}}  # fmt: skip
+    flat = torch.ones(2, 4, 4)
+    methods = {"rise": lambda x, t: flat, "cam": lambda x, t: {"input": flat, "b": flat}}
     found = evaluate(methods, data, ["energy"])
     rise, cam = found.fifths("energy")[1:]
     assert rise[1:6] == [""] * 5 and rise[6]
