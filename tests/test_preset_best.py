@@ -32,7 +32,7 @@ def blurred(m: Tensor) -> Tensor:
         smooth = []
         for i in range(len(rows)):
             w = [math.exp(-0.5 * ((i - j) / deviation) ** 2) for j in range(len(rows))]
-            weights = torch.tensor(w).to(m) / sum(w)
+            weights = torch.tensor(w, dtype=m.dtype) / sum(w)
             smooth.append(
                 torch.stack([a * row for a, row in zip(weights, rows, strict=True)]).sum(0)
             )
