@@ -392,3 +392,11 @@ def test_a_damaged_artefact(tmp_path: Path) -> None:
         archive.writestr(f"x/extra/{EXTRA}", kind.to_json())
     with pytest.raises(NaflowError, match="damaged, or of another version"):
         artefacts.load(path)
+
+
+def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:
+    explainer, _, _ = gate()
+    here = str(Path(nf.__file__).parent).encode()
+    with zipfile.ZipFile(explainer.export(tmp_path / "x.pt2")) as archive:
+        assert not [name for name in archive.namelist() if here in archive.read(name)]
+    assert here not in explainer.to_onnx(tmp_path / "x.onnx").read_bytes()

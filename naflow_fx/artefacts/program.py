@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
 
 BATCH = 2  # of the example: batches of 0 and 1 would be compiled as constants
+ORIGINS = ("from_node", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn")
 MAPS = "maps."  # how names of maps begin
 
 
@@ -84,10 +85,21 @@ def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Exported
         warnings.simplefilter("ignore")
         for strict in (True, False):
             try:
-                return torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
+                made = torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
             except Exception as error:  # of many kinds: torch.export raises what its parts raise
                 refused = error
+            else:
+                return _without_origins(made)
     raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
+
+
+def _without_origins(exported: ExportedProgram) -> ExportedProgram:
+    """The program without each node's tale of where it came from: half of a file, and our paths."""
+    for part in exported.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, fx.GraphModule) else ():
+            for key in ORIGINS:
+                node.meta.pop(key, None)
+    return exported
 
 
 def first_line(error: BaseException) -> str:
