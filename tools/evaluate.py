@@ -61,8 +61,9 @@ def measure(plan: sections.Plan, names: list[str], folder: Path, threads: int) -
     for name in names:
         started = time.perf_counter()
         found = SECTIONS[name](plan)
-        facts = {"full": plan.full, "seconds": round(time.perf_counter() - started),
-                 "threads": threads, "cores": os.cpu_count()}  # fmt: skip
+        seconds = round(time.perf_counter() - started)
+        facts = {"full": plan.full, "limit": plan.limit, "kept": plan.cache is not None,
+                 "seconds": seconds, "threads": threads, "cores": os.cpu_count()}  # fmt: skip
         if isinstance(found, Evaluation):
             data = found.to_json()
             data["facts"] |= facts

@@ -26,9 +26,9 @@ TITLES = {"energy": "energy in the box", "pointing": "pointing game",
 def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
     """Writes one panel per metric: its mean over images against the depth, a line per method.
 
-    NAFlow's lines are thick, with their 95 % intervals; the dotted line is the evidence's share,
-    what a map without content gets.  Methods of the input alone are left out.  The format is that
-    of the path's ending.
+    NAFlow's lines are thick, the last one with its 95 % intervals; the dotted line is the
+    evidence's share, what a map without content gets.  Methods of the input alone are left out.
+    The format is that of the path's ending.
 
     Raises:
         EvaluationError: matplotlib is missing, or there is no such metric.
@@ -75,7 +75,8 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
     for group, colours, wide in ((others, OTHERS, False), (ours, OURS, True)):
         for i, method in enumerate(group):
             if metric in result.scores[method] and result.has_depth(method, metric):
-                _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide)
+                _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide,
+                      band=wide and method == ours[-1])  # fmt: skip
     if metric == "energy" and result.share is not None:
         axis.axhline(result.share.mean(), color="#888888", lw=1, ls=":")
     better, title = METRICS[metric].better, TITLES.get(metric, metric.replace("_", " "))
@@ -88,12 +89,12 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
 
 
 def _line(
-    axis: Any, curve: list[tuple[float, Estimate]], name: str, colour: str, wide: bool
+    axis: Any, curve: list[tuple[float, Estimate]], name: str, colour: str, wide: bool, band: bool
 ) -> None:
     """One method; a single point where it has one layer."""
     x, means = [d for d, _ in curve], [e.mean for _, e in curve]
     look = {"lw": 2.2, "zorder": 3} if wide else {"lw": 1.3, "zorder": 2}
     axis.plot(x, means, color=colour, label=name, marker="o", ms=4 if wide else 3, **look)
-    if wide:
+    if band:
         axis.fill_between(x, [e.low for _, e in curve], [e.high for _, e in curve],
                           color=colour, alpha=0.10, lw=0)  # fmt: skip
