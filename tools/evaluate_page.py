@@ -99,8 +99,8 @@ def _second_line(photos: Evaluation, pictures: Evaluation, ours: str) -> str:
     known = pictures.difference(ours, "layercam", "energy")
     return ("LayerCAM, by `method=\"layercam\"`, needs no inverse: take it where time counts "
             "([benchmarks](benchmarks.md)). Insertion minus deletion on photos: NAFlow minus "
-            f"LayerCAM {faith.mean:+.3f} [{faith.low:+.3f}, {faith.high:+.3f}], minus gradient x activation "
-            f"cut per channel {cheap.mean:+.3f} [{cheap.low:+.3f}, {cheap.high:+.3f}]; energy of "
+            f"LayerCAM {faith.mean:+.3f} [{faith.low:+.3f}, {faith.high:+.3f}], minus gradient x "
+            f"activation cut per channel {cheap.mean:+.3f} [{cheap.low:+.3f}, {cheap.high:+.3f}]; energy of "
             "NAFlow minus LayerCAM on pictures with "
             f"known evidence {known.mean:+.3f} [{known.low:+.3f}, {known.high:+.3f}].")  # fmt: skip
 
