@@ -71,7 +71,7 @@ def five_lines(results: dict[str, Evaluation], found: dict[str, Any]) -> str:
     lines = [
         _first_line(photos, ours),
         _second_line(photos, pictures, ours),
-        _third_line(photos),
+        _third_line(photos) + _class_text(found, ours),
         _fourth_line(photos, ours),
         _fifth_line(photos),
     ]
@@ -100,8 +100,8 @@ def _second_line(photos: Evaluation, pictures: Evaluation, ours: str) -> str:
     return ("LayerCAM, by `method=\"layercam\"`, needs no inverse: take it where time counts "
             "([benchmarks](benchmarks.md)). Insertion minus deletion on photos: NAFlow minus "
             f"LayerCAM {faith.mean:+.3f} [{faith.low:+.3f}, {faith.high:+.3f}], minus gradient x "
-            f"activation cut per channel {cheap.mean:+.3f} [{cheap.low:+.3f}, {cheap.high:+.3f}]; energy of "
-            "NAFlow minus LayerCAM on pictures with "
+            f"activation cut per channel {cheap.mean:+.3f} [{cheap.low:+.3f}, "
+            f"{cheap.high:+.3f}]; energy of NAFlow minus LayerCAM on pictures with "
             f"known evidence {known.mean:+.3f} [{known.low:+.3f}, {known.high:+.3f}].")  # fmt: skip
 
 
@@ -114,6 +114,17 @@ def _third_line(photos: Evaluation) -> str:
             if layer.mean > paper.mean > grad.mean else
             f"The paper's form: {paper.mean:.3f}; Grad-CAM {grad.mean:.3f}; LayerCAM "
             f"{layer.mean:.3f}.")  # fmt: skip
+
+
+def _class_text(found: dict[str, Any], ours: str) -> str:
+    """How much maps depend on the class."""
+    if "sanity" not in found:
+        return ""
+    check = found["sanity"]["checks"]["small CNN, class"]
+    alike = {name: check[name][0][0][0] for name in ("naflow", ours, "layercam")}
+    return (" To tell classes apart, take it: the rank correlation of its maps with those of "
+            f"another class is {alike['naflow']:.2f}, that of `{ours}` {alike[ours]:.2f}, LayerCAM "
+            f"{alike['layercam']:.2f} (small CNN).")  # fmt: skip
 
 
 def _fourth_line(photos: Evaluation, ours: str) -> str:
