@@ -10,6 +10,7 @@ the run, so that the machine's load hits both; the share is of the mean of the t
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import statistics
@@ -29,24 +30,27 @@ BATCH = 8
 LABELS = {"local": "single process", "ray": "Ray, two workers"}
 
 
-def pipeline(device: str, engine: str, photos: int = 64, rounds: int = 3) -> dict[str, Any]:
+def pipeline(
+    device: str, engine: str, photos: int = 64, rounds: int = 3, size: int = 224
+) -> dict[str, Any]:
     """The section: ratio (median), low, high, repetitions, photos a second of both.
 
     Args:
         device: where the explainer runs.
         engine: "local", or "ray" with two actors.  Two explainers share the machine then, so
             the unit is the rate of two that run at the same time, each in a process of its own.
-        photos: JPEG files of 500 x 400 pixels, each 224 x 224 for the network.
+        photos: JPEG files of 500 x 400 pixels.
         rounds: how often.
+        size: pixels of the network's input; a smaller one is harder for the pipeline.
     """
     ratios, own, run, busy = [], [], [], []
     actors = 2 if engine == "ray" else 1
     with tempfile.TemporaryDirectory(prefix="naflow-bench-") as place:
         folder = _photos(Path(place) / "photos", photos)
-        before = alone(device, actors)
+        before = alone(device, actors, size)
         for number in range(rounds):
-            done = _run(folder, Path(place) / f"out{number}", device, engine, actors)
-            after = alone(device, actors)
+            done = _run(folder, Path(place) / f"out{number}", device, engine, actors, size)
+            after = alone(device, actors, size)
             unit = (before + after) / 2
             ratios.append(done.rate / unit)
             own, run = [*own, unit], [*run, done.rate]
@@ -61,14 +65,14 @@ def pipeline(device: str, engine: str, photos: int = 64, rounds: int = 3) -> dic
     }  # fmt: skip
 
 
-def alone(device: str, processes: int) -> float:
+def alone(device: str, processes: int, size: int) -> float:
     """Photos a second of explainers that are given batches from memory, all together."""
     if processes == 1:
-        return _rate(device)
+        return _rate(device, size)
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes)
     with context.Pool(processes, _meet, (barrier,)) as pool:
-        return sum(pool.map(_rate_together, [device] * processes, chunksize=1))
+        return sum(pool.map(_rate_together, [(device, size)] * processes, chunksize=1))
 
 
 def _meet(barrier: Any) -> None:
@@ -77,14 +81,14 @@ def _meet(barrier: Any) -> None:
     globals()["_barrier"] = barrier
 
 
-def _rate_together(device: str) -> float:
-    return _rate(device, globals()["_barrier"].wait)
+def _rate_together(given: tuple[str, int]) -> float:
+    return _rate(*given, globals()["_barrier"].wait)
 
 
-def _rate(device: str, ready: Any = None, batches: int = 4) -> float:
+def _rate(device: str, size: int, ready: Any = None, batches: int = 2) -> float:
     """Photos a second of one explainer; measured once `ready` has returned."""
-    explainer = nf.ExplainerSpec().open(torch.device(device)).explain
-    images = torch.randn(BATCH, 3, 224, 224, device=device)
+    explainer = spec(size).open(torch.device(device)).explain
+    images = torch.randn(BATCH, 3, size, size, device=device)
     explainer(images)
     if ready is not None:
         ready()
@@ -94,11 +98,20 @@ def _rate(device: str, ready: Any = None, batches: int = 4) -> float:
     return batches * BATCH / (time.perf_counter() - start)
 
 
-def _run(folder: Path, out: Path, device: str, engine: str, actors: int) -> nf.DatasetRun:
+def spec(size: int) -> nf.ExplainerSpec:
+    """The bundled model, at a size."""
+    prepare = nf.models.card(TRAINED).preprocessing
+    small = dataclasses.replace(prepare, resize=size * 8 // 7, crop=size)
+    return nf.ExplainerSpec(TRAINED, preprocessing=small)
+
+
+def _run(
+    folder: Path, out: Path, device: str, engine: str, actors: int, size: int
+) -> nf.DatasetRun:
     given: dict[str, Any] = {"engine": engine}
     if engine == "ray":
         given["actors"] = actors
-    return nf.explain_dataset(nf.ExplainerSpec(), folder, out, device=device, batch_size=BATCH,
+    return nf.explain_dataset(spec(size), folder, out, device=device, batch_size=BATCH,
                               part_size=2 * BATCH, progress=False, **given)  # fmt: skip
 
 
@@ -120,14 +133,16 @@ def main() -> None:
                                      formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--photos", type=int, default=64)
+    parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--engines", nargs="+", choices=tuple(LABELS), default=list(LABELS))
     given = parser.parse_args()
     for engine in given.engines:
         torch.set_num_threads(1 if engine == "ray" else given.threads)
-        found = pipeline(given.device, engine, given.photos, given.rounds)
-        print(f"{TRAINED}, {LABELS[engine]}, load {load():.1f}: {json.dumps(found)}", flush=True)
+        found = pipeline(given.device, engine, given.photos, given.rounds, given.size)
+        words = f"{TRAINED}, {given.size} pixels, {LABELS[engine]}, load {load():.1f}"
+        print(f"{words}: {json.dumps(found)}", flush=True)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
     run(photos, tmp_path / "whole")
     child = [sys.executable, str(Path(__file__).with_name("dataset_tiny.py")), str(photos)]
     command = [*child, str(tmp_path / "killed"), "workers=1"]
-    outcome = KILLS.kill(command, tmp_path, COUNT, alone=4.0, seed=1)
+    outcome = KILLS.kill(command, tmp_path, COUNT, alone=0.4, seed=1)
     assert outcome.differences == []
     assert outcome.rows == PHOTOS
     assert len(outcome.kills) == COUNT

@@ -3,8 +3,9 @@
     python tools/kill_test.py                          2,000 photos, 20 kills, the bundled model
     python tools/kill_test.py --photos 200 --kills 5   a smaller one
 
-Each kill is SIGKILL at a moment drawn evenly from the start of the process to a little behind the
-time that its share of the photos takes; nothing in the run knows of it.
+Each kill is SIGKILL.  Every second one comes at a moment drawn evenly from the time that a process
+takes to its first part; the others wait for a new part, then for a moment drawn evenly from the
+time that one kill's share of the photos takes.  Nothing in the run knows of it.
 """
 
 from __future__ import annotations
@@ -96,33 +97,37 @@ def make_photos(folder: Path, count: int, seed: int) -> None:
 def kill(command: Sequence[str], place: Path, kills: int, alone: float, seed: int) -> Outcome:
     """Kills calls of a command, lets the last one end, compares `killed` with `whole` in `place`.
 
-    alone: seconds of the uninterrupted run; a kill comes up to its share of them later than
-    the start of the work, which is measured by a first call that is killed when it writes.
+    alone: seconds of the uninterrupted run.
     """
     draw, outcome, out = random.Random(seed), Outcome(), place / "killed"
-    begin = time.monotonic()
-    with _call(command) as process:  # how long a process takes to its first part
-        while not list(out.glob("parts/part-*")) and process.poll() is None:
-            time.sleep(0.02)
-        process.kill()
-    startup = time.monotonic() - begin
-    outcome.kills.append((startup, _done(out)))
+    startup = 60.0  # until one is measured
     while len(outcome.kills) < kills:
-        moment = draw.uniform(0, startup + alone / kills)
+        late = len(outcome.kills) % 2 == 0
+        begin = time.monotonic()
         with _call(command) as process:
+            if late:
+                _wait_for_a_part(out, process)
+                startup = min(startup, time.monotonic() - begin)
             try:
-                process.wait(moment)
+                process.wait(draw.uniform(0, alone / kills if late else startup))
                 break  # done before the kill
             except subprocess.TimeoutExpired:
                 process.kill()
         outcome.leftovers += len(list(out.glob("**/.tmp-*")))
-        outcome.kills.append((moment, _done(out)))
+        outcome.kills.append((time.monotonic() - begin, _done(out)))
     with _call(command) as process:
         if process.wait() != 0:
             outcome.differences.append("the last call failed")
     outcome.rows, found = compare(place / "whole", out)
     outcome.differences += found
     return outcome
+
+
+def _wait_for_a_part(out: Path, process: subprocess.Popen[bytes]) -> None:
+    """Returns when a part is there that wasn't, or the process has ended."""
+    before = len(list(out.glob("parts/part-*")))
+    while len(list(out.glob("parts/part-*"))) == before and process.poll() is None:
+        time.sleep(0.01)
 
 
 def _call(command: Sequence[str]) -> subprocess.Popen[bytes]:
