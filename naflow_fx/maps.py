@@ -86,8 +86,7 @@ def where_defined(maps: Mapping[str, Tensor], score: Tensor) -> OrderedDict[str,
     """Maps [N, ...], NaN in rows whose score [N] is not finite: a map of zeros is a result."""
     fine = score.isfinite()
     return OrderedDict(
-        (site, torch.where(fine.reshape(-1, *(1,) * (x.dim() - 1)), x, torch.nan))
-        for site, x in maps.items()
+        (site, torch.where(_rows(fine, x), x, torch.nan)) for site, x in maps.items()
     )
 
 
@@ -99,3 +98,9 @@ def zero_like(x: Tensor) -> Tensor:
 def one_like(x: Tensor) -> Tensor:
     """1 per sample, [N]."""
     return x.new_ones(x.shape[0])
+
+
+def _rows(each: Tensor, x: Tensor) -> Tensor:
+    """A number per sample in a shape that meets x; x may have several rows of each (frames)."""
+    rows = each.repeat_interleave(x.shape[0] // each.shape[0])
+    return rows.reshape(-1, *(1,) * (x.dim() - 1))
