@@ -1,8 +1,9 @@
-"""A .pt2 from strangers: whatever could run when torch loads it is refused before it is loaded."""
+"""Artefacts from strangers: whatever could run when it is loaded is refused before."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import json
 import pickle
@@ -13,14 +14,17 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 import naflow_fx as nf
 from naflow_fx import artefacts
-from naflow_fx.artefacts import untrusted
+from naflow_fx.artefacts import runners, untrusted
+from naflow_fx.artefacts.metadata import Metadata
 from naflow_fx.cli import main
 
 Files = dict[str, bytes]
+CPU = torch.device("cpu")
 WEIGHTS = "data/weights/model_weights_config.json"
 CONSTANTS = "data/constants/model_constants_config.json"
 PROGRAM = "models/model.json"
@@ -146,6 +150,33 @@ def test_the_attacks_work_where_a_file_is_trusted(
     with contextlib.suppress(Exception):  # what was unpickled is no tensor; by then it has run
         artefacts.load(path, trusted=True)
     assert mark.exists()
+
+
+def test_a_package_is_loaded_only_where_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In Python, in a batch run, on the command line; one line says how."""
+    path, photo = tmp_path / "x.pt2", tmp_path / "photo.png"
+    Image.new("RGB", (8, 8)).save(photo)
+    prepare = dataclasses.asdict(nf.models.Preprocessing(8, 8))
+    told = Metadata("aoti", (), (), ("conv",), {"kind": "class"}, {}, "cpu", prepare)
+    with zipfile.ZipFile(path, "w") as archive:
+        text = json.dumps({"naflow_fx": told.to_json()})
+        archive.writestr("x/data/aotinductor/model/x_metadata.json", text)
+    loaded: list[Path] = []
+    monkeypatch.setitem(runners.OPENERS, "aoti", lambda path, *_: loaded.append(path))
+    for call in (artefacts.load, lambda p: nf.ExplainerSpec(artefact=str(p)).open(CPU)):
+        with pytest.raises(nf.NaflowError, match=r"machine code .* trusted=True.*--trusted"):
+            call(path)
+    argv = ["explain", str(photo), "--out", str(tmp_path / "out"), "--artefact", str(path)]
+    assert main(argv) == 2 and not loaded
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "machine code that runs when loaded; if you trust who made it" in line
+    artefacts.load(path, trusted=True)
+    nf.ExplainerSpec(artefact=str(path), trusted=True).open(CPU)
+    with contextlib.suppress(Exception):  # nothing to run is in there
+        main([*argv, "--trusted"])
+    assert loaded == [path] * 3
 
 
 def test_guards_are_not_run(honest: Path, tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def round_trip(
     path = folder / f"{kind}.{'onnx' if kind == 'onnx' else 'pt2'}"
     write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}[kind]
     written, _ = seconds(lambda: write(path))
-    run = artefacts.load(path).run
+    run = artefacts.load(path, trusted=True).run
     run(x, target)
     call, _ = seconds(lambda: run(x, target))
     return written, path.stat().st_size / 1e6, call, elsewhere(path, x, target)

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.runners import OPENERS
-from naflow_fx.artefacts.untrusted import check_archive
+from naflow_fx.artefacts.untrusted import check_safe
 from naflow_fx.errors import ArtefactError, InputError, TargetError
-from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.maps import where_defined
 from naflow_fx.targets import class_indices
 
@@ -32,10 +32,10 @@ class Artefact:
         """Loads the file.
 
         Args:
-            path: what `Explainer.export`, `package` or `to_onnx` wrote.  A package is machine
-                code: only from people that you trust.
+            path: what `Explainer.export`, `package` or `to_onnx` wrote.
             device: None: the one it was made for.
-            trusted: reads a .pt2 unseen; else one that could run code when loaded is refused.
+            trusted: loads the file unseen; else one that could run code then is refused: a
+                package, which is machine code, and a .pt2 that holds what no exporter writes.
 
         Raises:
             ArtefactError: not an artefact, not for this device, or not safe.  OSError: it can't
@@ -43,8 +43,8 @@ class Artefact:
         """
         path = Path(path)
         self.metadata = read(path)
-        if self.metadata.kind == "pt2" and not trusted:
-            check_archive(path)
+        if not trusted:
+            check_safe(path, self.metadata.kind)
         self.device = torch.device(self.metadata.device if device is None else device)
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
@@ -109,7 +109,7 @@ class Artefact:
         return last if isinstance(last, int) else None
 
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
-        parts = {name: dict(result.get(name, {})) for name in PARTS if name != "maps"}
+        parts = {name: dict(result.get(name, {})) for name in PARTS}
         return AttentionFlow(
             maps=where_defined(result["maps"], result["score"]),
             output=result["output"],
@@ -119,10 +119,6 @@ class Artefact:
             options=dict(self.metadata.options),
             **parts,
         )
-
-
-PARTS = ("maps", "residual", "norm_ratio", "bpfm", "importance", "used",
-         "neuron_times")  # call site -> tensor  # fmt: skip
 
 
 def nested(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What a .pt2 from strangers may hold, checked before torch reads it.
+"""What an artefact from strangers may hold, checked before anything loads it.
 
 `torch.export.load` unpickles, evaluates symbolic expressions and guards as Python, and finds
 operators by any dotted name below `torch`; a compiled package among its files is machine code.
-What the exporter writes needs none of that, so all else is refused.
+What the exporter writes needs none of that, so all else is refused.  An AOTInductor package is
+machine code and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from naflow_fx.artefacts.metadata import Kind
 from naflow_fx.errors import ArtefactError
 
 FILES = re.compile(
@@ -37,6 +39,20 @@ EXPRESSION = re.compile(
 )
 NAME = re.compile(r"[a-z]+\d+")
 SAMPLE = "data/sample_inputs/"
+IF_TRUSTED = "if you trust who made it, load(path, trusted=True), or --trusted"
+
+
+def check_safe(path: Path, kind: Kind) -> None:
+    """Nothing if loading the file runs nothing of it.
+
+    Raises:
+        ArtefactError: it is or holds what could run, and what that is.
+    """
+    if kind == "aoti":
+        raise ArtefactError(f"{path}: an AOTInductor package, machine code that runs when loaded; "
+                            f"{IF_TRUSTED}")  # fmt: skip
+    if kind == "pt2":
+        check_archive(path)
 
 
 def check_archive(path: Path) -> None:
@@ -53,8 +69,7 @@ def check_archive(path: Path) -> None:
     if found:
         raise ArtefactError(
             f"{path}: holds {found}, which could run code when loaded; nothing that naflow_fx "
-            "exports does.  Export it again, or, if you trust who made it, load(path, "
-            "trusted=True)"
+            f"exports does.  Export it again, or, {IF_TRUSTED}"
         )
 
 

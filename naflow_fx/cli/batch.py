@@ -51,7 +51,7 @@ def explainer_spec(args: argparse.Namespace, preprocessing: Preprocessing) -> Ex
         if args.compile or args.size:
             raise DatasetError("--compile, --size: the artefact was made with its own; leave them "
                                "out, or explain with --model")  # fmt: skip
-        return ExplainerSpec(artefact=args.artefact)
+        return ExplainerSpec(artefact=args.artefact, trusted=args.trusted)
     given = choose(args)
     layers = given.pop("layers", None)
     return ExplainerSpec(

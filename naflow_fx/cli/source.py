@@ -87,7 +87,7 @@ def _artefact(args: argparse.Namespace) -> Source:
     preprocessing = Preprocessing(**{key: _plain(v) for key, v in metadata.preprocessing.items()})
     device = open_device(args.device)
     names = metadata.class_names or ()
-    return Source(preprocessing, names, facts, lambda example: load(path, device))
+    return Source(preprocessing, names, facts, lambda _: load(path, device, args.trusted))
 
 
 def _plain(value: Any) -> Any:

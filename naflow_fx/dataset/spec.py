@@ -44,6 +44,7 @@ class ExplainerSpec:
             RGB photo that gives [C, H, W]; None: the model's, or what the artefact tells.
         class_names: words for the classes; None: the model's, or the artefact's.
         compiled: run the program through torch.compile.
+        trusted: load the artefact even if it can run code; see `artefacts.Artefact`.
     """
 
     model: str = "efficientnet_lite0"
@@ -59,6 +60,7 @@ class ExplainerSpec:
     preprocessing: Preprocessing | Prepare | None = None
     class_names: tuple[str, ...] | None = None
     compiled: bool = False
+    trusted: bool = False
 
     def prepare(self) -> Preprocessing | Prepare:
         """How photos become inputs.
@@ -112,7 +114,7 @@ class ExplainerSpec:
         if self.artefact is not None:
             from naflow_fx.artefacts import load
 
-            return load(self.artefact, device)
+            return load(self.artefact, device, self.trusted)
         if self.make is None:
             return _compiled(self, device)
         made = self.make(device)

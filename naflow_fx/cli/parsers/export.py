@@ -11,7 +11,8 @@ TEXT = "write a network with its explainer as one file: PyTorch, compiled, or ON
 EXAMPLES = """\
 formats, all with the signature (image [N, 3, H, W], target int64 [N], -1: the predicted class):
   pt2    torch.export: torch.export.load(FILE).module()(image, target), any device
-  aoti   compiled by AOTInductor for --device, for Python and C++; can take minutes
+  aoti   compiled by AOTInductor for --device, for Python and C++; can take minutes;
+         machine code: `explain --artefact FILE --trusted`
   onnx   for onnxruntime and others; needs pip install 'naflow-fx[onnx]'
 
 examples:

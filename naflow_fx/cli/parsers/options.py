@@ -23,6 +23,8 @@ def add_model_options(
     if artefact:
         text = "a file that `naflow-fx export` wrote: the network with its explainer"
         choice.add_argument("--artefact", metavar="FILE", help=text)
+        text = "load --artefact even if it can run code, as every compiled package does"
+        group.add_argument("--trusted", action="store_true", help=text)
     choice.add_argument(
         "--model",
         default=DEFAULT_MODEL,
