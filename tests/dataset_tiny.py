@@ -108,9 +108,10 @@ def unlike(first: Path, second: Path) -> list[str]:
     return found
 
 
-if __name__ == "__main__":  # a run in a process of its own: SOURCE OUT KEY=NUMBER...
+if __name__ == "__main__":  # a run in a process of its own: SOURCE OUT KEY=VALUE...
     torch.set_num_threads(1)
     words = [word.split("=") for word in sys.argv[3:]]
+    given = {key: int(value) if value.isdigit() else value for key, value in words}
     import dataset_tiny
 
-    dataset_tiny.run(sys.argv[1], Path(sys.argv[2]), **{key: int(n) for key, n in words})
+    dataset_tiny.run(sys.argv[1], Path(sys.argv[2]), **given)

@@ -237,6 +237,20 @@ def test_ranks_share_the_parts(
         run(photos, tmp_path, engine="torchrun")
 
 
+@pytest.mark.slow
+def test_torchrun_makes_the_same_rows(photos: Path, whole: Path, tmp_path: Path) -> None:
+    """Two ranks as torchrun starts them; each makes its share, none waits for the other."""
+    child = [str(Path(__file__).with_name("dataset_tiny.py")), str(photos), str(tmp_path / "out")]
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    here = ["--standalone", "--local-addr", "127.0.0.1"]  # looking up names can take minutes
+    words = [*start, *here, *child, "engine=torchrun", "progress=1"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=env, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert "rank 0: 13/13 photos" in done.stderr and "rank 1: 8/8 photos" in done.stderr
+    assert unlike(whole, tmp_path / "out") == []
+
+
 class Deadly(Files):
     """A source with a photo that kills the process that reads it."""
 

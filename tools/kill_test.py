@@ -58,9 +58,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="naflow-kill-") as place:
         photos = Path(place) / "photos"
         make_photos(photos, given.photos, given.seed)
-        start = time.monotonic()
-        run(str(photos), f"{place}/whole")
-        alone = time.monotonic() - start
+        alone = run(str(photos), f"{place}/whole").seconds
         print(f"uninterrupted: {given.photos} photos in {alone:.0f} s", flush=True)
         command = [sys.executable, __file__, "--child", str(photos), f"{place}/killed"]
         outcome = kill(command, Path(place), given.kills, alone, given.seed)
@@ -78,9 +76,9 @@ def spec() -> nf.ExplainerSpec:
     return nf.ExplainerSpec(layers=LAYERS, inverse=nf.Inverse(steps=2), preprocessing=small)
 
 
-def run(photos: str, out: str) -> None:
+def run(photos: str, out: str) -> nf.DatasetRun:
     """One call, killed or not."""
-    nf.explain_dataset(spec(), photos, out, part_size=32, workers=1)
+    return nf.explain_dataset(spec(), photos, out, part_size=32, workers=1)
 
 
 def make_photos(folder: Path, count: int, seed: int) -> None:
@@ -97,7 +95,7 @@ def make_photos(folder: Path, count: int, seed: int) -> None:
 def kill(command: Sequence[str], place: Path, kills: int, alone: float, seed: int) -> Outcome:
     """Kills calls of a command, lets the last one end, compares `killed` with `whole` in `place`.
 
-    alone: seconds of the uninterrupted run.
+    alone: seconds of the uninterrupted run, from its first photo on.
     """
     draw, outcome, out = random.Random(seed), Outcome(), place / "killed"
     startup = 60.0  # until one is measured
