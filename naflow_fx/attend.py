@@ -1,12 +1,13 @@
-"""The attended map: what NA-BP leaves of the forward activation, where the last map looks.
+"""Gradient x activation where the last map looks: the focused map, and the attended one.
 
-Ours, not the paper's: three abandonments, each decided by something that the back-propagation
-knows.  docs/better-maps.md has what was tried, with figures.
+Both are ours, not the paper's; docs/better-maps.md has what was tried, with figures.
 
-    map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) [x_d Z_d > 0] )
-    G_l   = min(F_l / mean F_l, 1)^4
+    focused:   map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) )
+    attended:  map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) [x_d Z_d > 0] )
+    G_l = min(F_l / mean F_l, 1)^4
 
-F_l is the feature node's map at the size of l; the mean is over its positions.
+F_l is the feature node's map at the size of l; the mean is over its positions.  The attended map
+also abandons the neurons that NA-BP brings back with another sign, or not at all.
 """
 
 from __future__ import annotations
@@ -24,25 +25,28 @@ POWER = 4  # how sharply positions below the mean are abandoned
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
-def attended(
-    importance: Tensor, x: Tensor, z: Tensor, focus: Sequence[Tensor], channel: int
-) -> Tensor:
+def focused(importance: Tensor, x: Tensor, focus: Sequence[Tensor], channel: int) -> Tensor:
     """The map of a call site, [N, ...space], not negative.
 
-    importance, x, z: Lambda, the forward activation and Z, in the node's own layout; focus: the
-    maps of the feature nodes, [N, ...] (several: the largest share counts; none: all is kept).
+    importance, x: Lambda and the forward activation, in the node's own layout; focus: the maps
+    of the feature nodes, [N, ...] (several: the largest share counts; none: all is kept).
     """
-    given, dtype = x.dtype, solver_dtype(x.dtype)
-    importance, x, z = importance.to(dtype), x.to(dtype), z.to(dtype)
-    found = smooth((torch.relu(importance * x) * (x * z > 0)).sum(channel))
+    found = smooth(focus_map(importance, x, channel))
     if focus:
         shares = [share(at_size(f, found.shape[1:])) for f in focus]
         found = found * torch.stack(shares).amax(0)
-    return found.to(given)
+    return found.to(x.dtype)
+
+
+def attended(
+    importance: Tensor, x: Tensor, z: Tensor, focus: Sequence[Tensor], channel: int
+) -> Tensor:
+    """The focused map of the neurons whose Z, laid out as x, has the sign of x."""
+    return focused(importance, x * (x.sign() == z.sign()), focus, channel)
 
 
 def focus_map(importance: Tensor, x: Tensor, channel: int) -> Tensor:
-    """sum_d max(Lambda_d x_d, 0) of a feature node, [N, ...space]."""
+    """sum_d max(Lambda_d x_d, 0), [N, ...space], at least in float32."""
     dtype = solver_dtype(x.dtype)
     return torch.relu(importance.to(dtype) * x.to(dtype)).sum(channel)
 

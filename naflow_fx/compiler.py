@@ -128,7 +128,7 @@ def compile(
         reduction: "sum" (Eq. 2), "channelwise" (max(., 0) before the sum), or "attended" (ours:
             `naflow_fx.attend`).
         method: "naflow", or a gradient method at every call site: "gradcam", "hirescam",
-            "layercam", "gradcam++", "xgradcam".
+            "layercam", "gradcam++", "xgradcam", "focused" (ours: `naflow_fx.attend`).
 
     Raises:
         TraceError, UnsupportedOperator, GraphError: the model can't be compiled, and why.

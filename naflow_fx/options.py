@@ -18,7 +18,7 @@ Weight = Literal["none", "importance"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Residual = Literal["joint", "capture"]
 Reduction = Literal["sum", "channelwise", "attended"]
-Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam"]
+Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "focused"]
 Keep = Literal["bpfm", "importance", "used", "neuron_times"]
 
 

@@ -80,7 +80,8 @@ class _Maps:
         reduce = maps.REDUCTIONS.get(options.reduction, maps.naflow_sum)
         self.reduce = maps.METHODS.get(options.method, reduce)
         self.attends = options.method == "naflow" and options.reduction == "attended"
-        self.focus = [self._focus(node) for node in features] if self.attends else []
+        focuses = self.attends or options.method == "focused"
+        self.focus = [self._focus(node) for node in features] if focuses else []
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
@@ -88,16 +89,7 @@ class _Maps:
         x = self._finite(node)
         z = self.names[node.meta[keys.BPFM]] if self.needs_z else node
         z = x if z is node else z
-        labels = node.meta[keys.LABELS]
-        space = tuple(d for d, label in enumerate(labels) if label == "S")
-        channel = labels.index("C")
-        if self.attends:
-            focus = [node for axes, node in self.focus if axes == len(space)]
-            reduced = self._call(node, attend.attended, importance, x, z, focus, channel)
-        else:
-            values = z if self.options.method == "naflow" else x
-            reduced = self._call(node, self.reduce, importance, values, channel, space)
-        found = {"maps": reduced}
+        found = {"maps": self._map(node, importance, x, z)}
         if self.needs_z:
             found |= self._trust(node, x, z)
         if "bpfm" in self.options.keep:
@@ -105,6 +97,19 @@ class _Maps:
         if "importance" in self.options.keep:
             found["importance"] = importance
         return found | self._use(node)
+
+    def _map(self, node: fx.Node, importance: fx.Node, x: fx.Node, z: fx.Node) -> fx.Node:
+        """The map of a call site."""
+        labels = node.meta[keys.LABELS]
+        space = tuple(d for d, label in enumerate(labels) if label == "S")
+        channel = labels.index("C")
+        focus = [made for axes, made in self.focus if axes == len(space)]
+        if self.attends:
+            return self._call(node, attend.attended, importance, x, z, focus, channel)
+        if self.options.method == "focused":
+            return self._call(node, attend.focused, importance, x, focus, channel)
+        values = z if self.options.method == "naflow" else x
+        return self._call(node, self.reduce, importance, values, channel, space)
 
     def _focus(self, node: fx.Node) -> tuple[int, fx.Node]:
         """A feature node's number of space axes, and its map."""

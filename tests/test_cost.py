@@ -89,7 +89,7 @@ def test_every_step_costs_the_same(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("method", ["layercam", "gradcam", "hirescam"])
+@pytest.mark.parametrize("method", ["layercam", "gradcam", "hirescam", "focused"])
 def test_a_gradient_method_costs_one_transposed_convolution_each(name: str, method: str) -> None:
     found, own = count(name, method), count_forward(name)
     assert found.forward == own.forward

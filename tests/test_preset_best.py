@@ -1,4 +1,4 @@
-"""preset="best" against its formula, written again here on autograd's gradients."""
+"""preset="best" and method="focused" against their formulas, on autograd's gradients."""
 
 from __future__ import annotations
 
@@ -48,22 +48,33 @@ def wanted(a: Tensor, g: Tensor, z: Tensor, last: Tensor) -> Tensor:
     return blurred(kept.sum(1)) * gate
 
 
-@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
-def test_every_map_is_the_formula(name: str) -> None:
+def check_formula(name: str, **options: Any) -> nf.AttentionFlow:
+    """Compares every call site; where there is no Z, the activation stands for it."""
     model, x = case(name)
     known = Reference(model, x)
     gradients = known.gradients(class_one)
-    explainer = nf.compile(model, x, target=class_one, preset="best", keep="bpfm")
-    flow = explainer(x)
+    flow: nf.AttentionFlow = nf.compile(model, x, target=class_one, **options)(x)
     last = list(flow.maps)[-1]
     end = (gradients[last] * known.values[last]).clamp_min(0).sum(1)
     checked = 0
     for site, found in flow.maps.items():
         a, g = known.values[site].detach(), gradients[site]
-        right = wanted(a, g, flow.bpfm[site], end.detach())
+        right = wanted(a, g, flow.bpfm.get(site, a), end.detach())
         assert relative_error(found, right) < 1e-9, site
         checked += bool(right.any())
     assert checked > 0.8 * len(flow.maps)
+    return flow
+
+
+@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
+def test_every_map_is_the_formula(name: str) -> None:
+    check_formula(name, preset="best", keep="bpfm")
+
+
+@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
+def test_focused_is_the_formula_without_an_inverse(name: str) -> None:
+    flow = check_formula(name, method="focused")
+    assert not flow.residual and not flow.norm_ratio and not flow.bpfm
 
 
 def test_the_preset_is_what_it_says_and_the_paper_stays() -> None:
@@ -87,10 +98,13 @@ def test_classes_have_maps_of_their_own_and_images_do_not_mix() -> None:
         torch.testing.assert_close(first.maps[site][1:], alone.maps[site], rtol=1e-7, atol=1e-12)
 
 
-def test_it_is_compiled_whole_and_exported_with_a_free_batch() -> None:
+FEW = nf.Inverse(weight="importance", steps=2)
+
+
+@pytest.mark.parametrize("options", [{"preset": "best", "inverse": FEW}, {"method": "focused"}])
+def test_it_is_compiled_whole_and_exported_with_a_free_batch(options: dict[str, Any]) -> None:
     model, x = case("small")
-    few = nf.Inverse(weight="importance", steps=2)
-    explainer = nf.compile(model, x, preset="best", inverse=few, layers="2.*")
+    explainer = nf.compile(model, x, layers="2.*", **options)
     targets = torch.tensor([1, 0, 1])
     three = images(tuple(x.shape[1:]), 3)
     plain = explainer.graph_module(three, targets)["maps"]
@@ -105,15 +119,16 @@ def test_it_is_compiled_whole_and_exported_with_a_free_batch() -> None:
             torch.testing.assert_close(other[site], m, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("options", [{"preset": "best"}, {"method": "focused"}])
 @pytest.mark.parametrize("rank", [1, 3])
-def test_one_and_three_space_axes(rank: int) -> None:
+def test_one_and_three_space_axes(rank: int, options: dict[str, Any]) -> None:
     conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     pool: Any = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
     torch.manual_seed(0)
     body = [conv(2, 4, 3, padding=1), nn.ReLU(), conv(4, 6, 3, stride=2), nn.ReLU()]
     model = nn.Sequential(*body, pool(1), nn.Flatten(), nn.Linear(6, 3)).double()
     x = images((2, *(9, 8, 10)[:rank]))
-    flow = nf.compile(model, x, preset="best")(x, target=1)
+    flow = nf.compile(model, x, **options)(x, target=1)
     assert {site: m.dim() for site, m in flow.maps.items()} == dict.fromkeys(flow.maps, rank + 1)
     assert all(m.isfinite().all() and (m >= 0).all() for m in flow.maps.values())
     assert all(m.any() for m in flow.maps.values())
@@ -125,6 +140,7 @@ def test_attend_abandons_and_never_adds() -> None:
     last = focus.relu().sum(1)
     full = attend.attended(importance, x, x, (), 1)
     torch.testing.assert_close(full, attend.smooth(kept))
+    torch.testing.assert_close(full, attend.focused(importance, x, (), 1))
     agreed = attend.attended(importance, x, z, (), 1)
     assert (agreed <= full + 1e-12).all() and (agreed < full - 1e-3).any()
     assert not attend.attended(importance, x, -x, (), 1).any()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
@@ -11,7 +11,7 @@ from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation import peers
 from naflow_fx.evaluation.measure import Explain
-from naflow_fx.options import PRESETS, Inverse
+from naflow_fx.options import PRESETS, Inverse, Method
 
 OWN: dict[str, dict[str, Any]] = {
     "naflow": {"preset": "paper"},
@@ -20,7 +20,7 @@ OWN: dict[str, dict[str, Any]] = {
                         "inverse": Inverse(weight="importance")},
     **{f"naflow-{name}": {"preset": name} for name in PRESETS if name != "paper"},
     **{name: {"method": name}
-       for name in ("layercam", "hirescam", "gradcam", "gradcam++", "xgradcam")},
+       for name in get_args(Method) if name != "naflow"},
 }  # fmt: skip
 CHANNELWISE = "gradient-channelwise"
 AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {

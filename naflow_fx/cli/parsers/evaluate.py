@@ -9,7 +9,7 @@ from naflow_fx.cli.parsers.options import DEVICE_HELP, add_model_options
 
 TEXT = "measure how good maps are, method by method and layer by layer"
 DATA = ("check", "choose", "synthetic", "voc", "coco", "imagenet", "cub200")
-METHODS = ("naflow", "naflow-best", "layercam", "hirescam", "gradcam")
+METHODS = ("naflow", "naflow-best", "focused", "layercam", "hirescam", "gradcam")
 METRICS = ("energy", "pointing", "i_d", "residual")
 EXAMPLES = """\
 data:
