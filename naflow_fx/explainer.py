@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 
 from naflow_fx import keys
 from naflow_fx.errors import InputError
-from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Job
 from naflow_fx.maps import where_defined
@@ -161,10 +161,10 @@ class Explainer(nn.Module):
         """The program step by step: print it, or ask for JSON, a networkx graph, DOT or SVG.
 
         Args:
-            flow: whose residuals and norm ratios it shows, means over its images; None: the last
-                run's, if there was one.
+            flow: whose residuals, norm ratios and sigma_max it shows, means over its images;
+                None: the last run's, if there was one.
         """
-        run = self._last if flow is None else Run(flow.residual, flow.norm_ratio)
+        run = self._last if flow is None else Run(flow.residual, flow.norm_ratio, flow.sigma_max)
         model = type(self._job.model).__name__
         return inspect_graph(self.graph_module, self.options, run, model)
 
@@ -232,21 +232,17 @@ class Explainer(nn.Module):
 
     def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
         """The program's result; `score`: what each row of maps explains, if there are more."""
-        self._last = Run(dict(result["residual"]), dict(result["norm_ratio"]))
-        return AttentionFlow(
+        flow = AttentionFlow(
             maps=where_defined(result["maps"], result["score"] if score is None else score),
             output=result["output"],
             score=result["score"],
             target=result["target"],
-            residual=dict(result["residual"]),
-            norm_ratio=dict(result["norm_ratio"]),
-            bpfm=dict(result["bpfm"]),
-            importance=dict(result["importance"]),
-            used=dict(result["used"]),
-            neuron_times=dict(result["neuron_times"]),
+            **{part: dict(result[part]) for part in PARTS},
             input_size=self._shapes[0][1:],
             options=self.options.to_json(),
         )
+        self._last = Run(flow.residual, flow.norm_ratio, flow.sigma_max)
+        return flow
 
 
 def _load(

@@ -21,6 +21,7 @@ from .flow_views import FlowViews
 from .render import Bytes, show_on_image
 
 Scale = Literal["map", "shared"]
+PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -33,6 +34,10 @@ class AttentionFlow(FlowViews):
     output: the model's own output. score: [N], what was explained. target: int64 [N], its class,
     -1 where the target was a callable, or None.
     residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
+    sigma_max: call site -> [N], where damping has a say: the largest singular value of what the
+    step that made Z inverts, in units of its output per unit of its input. Of an operator that
+    depends on the image (a region, a weighted residual) it is estimated from the solver's own
+    steps, a lower bound.
     bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
     used: bool, likewise: whether a neuron reaches the feature node through the captured masks,
     indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
@@ -47,6 +52,7 @@ class AttentionFlow(FlowViews):
     target: Tensor | None
     residual: dict[str, Tensor]
     norm_ratio: dict[str, Tensor]
+    sigma_max: dict[str, Tensor] = field(default_factory=dict)
     bpfm: dict[str, Tensor] = field(default_factory=dict)
     importance: dict[str, Tensor] = field(default_factory=dict)
     used: dict[str, Tensor] = field(default_factory=dict)

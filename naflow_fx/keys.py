@@ -13,6 +13,7 @@ BPFM = "naflow_bpfm"  # str: node that holds Z of this node
 TIMES = "naflow_times"  # str: node that holds how many live neurons read each of this node
 STEP = "naflow_step"  # Step: how Z of this node is made
 RESIDUAL = "naflow_residual"  # str: node that holds the residual of the step that made Z
+SIGMA = "naflow_sigma"  # str: node that holds sigma_max of that step; float: a constant; or None
 PART = "naflow_part"  # str: the part of the program that a generated node belongs to
 SOURCE = "naflow_source"  # str: the forward node that a generated node serves
 WHERE = "naflow_where"  # str: file:line of the model's code

@@ -125,13 +125,14 @@ def _conjugate_gradient_step(
     return x, r, p, new, cost, largest, top, alive
 
 
-def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
-    """(v, ||A v - b|| [N]) where sigma_max is not known: LSQR with its basis kept.
+def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
+    """(v, ||A v - b|| [N], sigma_max [N]) where that is not known: LSQR with its basis kept.
 
     Golub and Kahan's bidiagonalisation ``A V = U B`` (Paige and Saunders, ACM TOMS 1982) builds
     one Krylov space, whatever the damping.  sigma_max is B's largest singular value, the
     solution V y with ``(B^T B + damping sigma_max^2) y = B^T U^T b``: the vector that CGLS would
-    reach in as many steps, had it known sigma_max before.
+    reach in as many steps, had it known sigma_max before.  What a few steps find of sigma_max is a
+    lower bound.
     """
     first = problem.norm(problem.b)
     u, v = problem.times(1 / at_least_tiny(first), problem.b), problem.zero
@@ -146,14 +147,15 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
         betas.append(beta)
     diagonal = [a * a + b * b for a, b in zip(alphas, betas, strict=True)]
     off = [a * b for a, b in zip(alphas[1:], betas, strict=False)]
-    shift = problem.damping * _largest_eigenvalue(diagonal, off).amax(1, keepdim=True).clamp(min=0)
+    square = _largest_eigenvalue(diagonal, off).amax(1, keepdim=True).clamp(min=0)
+    shift = problem.damping * square
     y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
     x = problem.zero
     for c, w in zip(y, basis, strict=True):
         x = problem.plus(x, c, w)
     parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
     parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
-    return x, torch.stack(parts, 2).flatten(1).norm(dim=1)
+    return x, torch.stack(parts, 2).flatten(1).norm(dim=1), square.squeeze(1).sqrt()
 
 
 @_compiled_once

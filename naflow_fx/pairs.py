@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_map
 
 from naflow_fx.errors import InputError
 from naflow_fx.explainer import Explainer, check_image
-from naflow_fx.flow import AttentionFlow, Scale
+from naflow_fx.flow import PARTS, AttentionFlow, Scale
 from naflow_fx.flow_save import Style
 from naflow_fx.pair_save import save_pairs
 from naflow_fx.similarity import Similarity
@@ -173,8 +173,7 @@ class PairExplainer(Explainer):
 
 def _side(flow: AttentionFlow, rows: slice, score: Tensor) -> AttentionFlow:
     """One side's rows of everything that a flow holds per image."""
-    per_image = ("maps", "residual", "norm_ratio", "bpfm", "importance", "used", "neuron_times")
-    values = {name: getattr(flow, name) for name in per_image}
+    values = {name: getattr(flow, name) for name in ("maps", *PARTS)}
     parts = {
         name: type(value)((site, x[rows]) for site, x in value.items())
         for name, value in values.items()

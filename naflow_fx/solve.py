@@ -5,6 +5,8 @@ argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ from naflow_fx.krylov import (
     largest_singular_value,
     norm,
 )
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import full_shape, sum_to
 
 POWER_STEPS = 40  # compile time: sigma_max of an operator of constants
 
@@ -62,11 +64,11 @@ class LeastSquares(nn.Module):
         weight: Tensor | None,
         prior: Tensor | None,
         *captures: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """z at the output -> (z at the input, relative residual [N]).
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """z at the output -> (z at the input, relative residual [N], sigma_max).
 
-        sigma: sigma_max as a scalar; None: estimated here, per sample.  weight: w, of z's shape,
-        or None.  prior: of the result's shape, or None for zero.
+        sigma: sigma_max as a scalar; None: estimated here, per sample, [N], but for damping 0.
+        weight: w, of z's shape, or None.  prior: of the result's shape, or None for zero.
         """
         dtype = solver_dtype(z.dtype)
         captures = tuple(widen(c, dtype) for c in captures)
@@ -98,13 +100,13 @@ class LeastSquares(nn.Module):
         zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
         problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups)
         if sigma is None and self.damping:
-            v, left = bidiagonal_least_squares(problem)
+            v, left, sigma = bidiagonal_least_squares(problem)
         else:
             v, left = conjugate_gradient_least_squares(problem, sigma)
         v = v if start is None else v + start
         if rows is not None:  # `left` is of the weighted residual
-            return v.to(z.dtype), relative_residual(linear(v), b).to(z.dtype)
-        return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype)
+            return v.to(z.dtype), relative_residual(linear(v), b).to(z.dtype), sigma
+        return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype), sigma
 
 
 class SigmaMax(nn.Module):
@@ -154,6 +156,11 @@ def size_ratio(a: Tensor, size_of_b: Tensor) -> Tensor:
     return (size(a) / at_least_tiny(size_of_b)).to(a.dtype)
 
 
+def each(number: Tensor, like: Tensor) -> Tensor:
+    """A number, one for all samples or one for each, as [N], in the dtype of `like` [N]."""
+    return number.to(like.dtype).expand(like.shape).clone()
+
+
 def importance_weight(importance: Tensor, clip: float) -> Tensor:
     """w = |Lambda| / mean |Lambda| per sample, clipped; 1 where the mean is 0 (section 8)."""
     size = importance.to(solver_dtype(importance.dtype)).abs()
@@ -171,41 +178,85 @@ def row_weight(b: Tensor, weight: Tensor | None, leading: int | None) -> Tensor 
     return kept if weight is None else kept * weight.to(b.dtype)
 
 
+def channel_sigma_max(matrix: Tensor, scales: list[Tensor]) -> Tensor:
+    """sigma_max of A = diag(scales) matrix, a scalar in float64; shapes as `channel_inverse`'s."""
+    largest: Tensor = torch.linalg.eigvalsh(_gram(_scaled(matrix, scales))).amax()
+    return largest.clamp(min=0).sqrt()
+
+
 def channel_inverse(
-    matrix: Tensor, scales: list[Tensor], damping: float, weight_shape: tuple[int, ...]
+    matrix: Tensor,
+    scales: list[Tensor],
+    sigma: Tensor | None,
+    damping: float,
+    weight_shape: tuple[int, ...],
 ) -> Tensor:
     """(A^T A + damping sigma_max^2)^-1 A^T of A = diag(scales) matrix, as a weight.
 
-    matrix [groups, out / groups, in / groups]; each scale holds `out` numbers.  In float64, made
-    at compile time; at damping 0 the pseudo-inverse.  Returned in the shape of a weight of
-    `out` inputs and `in` outputs, [in, out / groups, 1, ...].
+    matrix [groups, out / groups, in / groups]; each scale holds `out` numbers; sigma: sigma_max,
+    None at damping 0, where it is the pseudo-inverse.  In float64, made at compile time.  Returned
+    in the shape of a weight of `out` inputs and `in` outputs, [in, out / groups, 1, ...].
     """
     groups, rows, columns = matrix.shape
-    a = matrix.double()
-    for scale in scales:
-        a = a * scale.double().reshape(groups, rows, 1)
-    if damping == 0:
+    a = _scaled(matrix, scales)
+    if sigma is None:
         found = torch.linalg.pinv(a)
     else:
-        wide = rows < columns  # A^T (A A^T + d)^-1 is the same, and the smaller system
-        gram = a @ a.mT if wide else a.mT @ a
-        shift = damping * torch.linalg.eigvalsh(gram).amax()
-        gram = gram + shift * torch.eye(len(gram[0]), dtype=a.dtype, device=a.device)
+        gram = _gram(a)
+        gram = gram + damping * sigma**2 * torch.eye(len(gram[0]), dtype=a.dtype, device=a.device)
+        wide = rows < columns
         found = torch.linalg.solve(gram, a).mT if wide else torch.linalg.solve(gram, a.mT)
     made: Tensor = found.reshape(groups * columns, rows, *weight_shape[2:])
     return made.to(matrix.dtype)
 
 
-def damped_diagonal(
-    z: Tensor, diagonal: Tensor, offset: Tensor | None, prior: Tensor | None, damping: float
+def _scaled(matrix: Tensor, scales: list[Tensor]) -> Tensor:
+    """diag(scales) matrix, in float64."""
+    a = matrix.double()
+    for scale in scales:
+        a = a * scale.double().reshape(*matrix.shape[:2], 1)
+    return a
+
+
+def _gram(a: Tensor) -> Tensor:
+    """A^T A; where A is wide A A^T: A^T (A A^T + d)^-1 is the same, and the smaller system."""
+    return a @ a.mT if a.shape[1] < a.shape[2] else a.mT @ a
+
+
+def diagonal_sigma_max(
+    diagonal: Tensor, input_shape: Sequence[int], output_shape: Sequence[int]
 ) -> Tensor:
-    """d (z - c) / (d^2 + damping max d^2), the maximum per sample; around the prior if given."""
+    """sigma_max of v -> d v per sample: max |d|, [N]; [1] where d is a constant.
+
+    Of an input that is broadcast, the largest norm of the d that multiply one number.
+    """
+    rank = len(output_shape)
+    d = diagonal.reshape(*(1,) * (rank - diagonal.dim()), *diagonal.shape)
+    copies = zip(d.shape[1:], input_shape[1:], output_shape[1:], strict=True)
+    sizes = [many if one == 1 else own for own, one, many in copies]
+    square = sum_to((d * d).expand(-1, *sizes), input_shape)
+    return square.flatten(1).amax(1).sqrt()
+
+
+def damped_diagonal(
+    z: Tensor,
+    diagonal: Tensor,
+    offset: Tensor | None,
+    prior: Tensor | None,
+    sigma: Tensor | None,
+    damping: float,
+) -> Tensor:
+    """d (z - c) / (d^2 + damping sigma_max^2), around the prior if given.
+
+    sigma: sigma_max = max |d| per sample, [N] or [1]; None at damping 0.
+    """
     if offset is not None:
         z = z - offset
     if prior is not None:
         z = z - diagonal * prior
-    square = diagonal * diagonal
-    bottom = square + damping * square.amax(tuple(range(1, square.dim())), keepdim=True)
+    bottom = diagonal * diagonal
+    if sigma is not None:
+        bottom = bottom + damping * (sigma * sigma).reshape(-1, *(1,) * (z.dim() - 1))
     v = torch.where(bottom > 0, diagonal * z / torch.where(bottom > 0, bottom, 1.0), 0.0)
     return v if prior is None else v + prior
 

@@ -49,11 +49,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Made:
-    """Z at an operator's input, the residual [N] of the step (None: 0), and how it was made."""
+    """Z at an operator's input, the residual [N] of the step (None: 0), and how it was made.
+
+    sigma: sigma_max of what was inverted, [N] or a constant; None where damping has no say.
+    """
 
     z: fx.Node
     residual: fx.Node | None
     step: Step
+    sigma: fx.Node | None = None
 
 
 class StepWriter:
@@ -72,21 +76,23 @@ class StepWriter:
         if rule.variadic:  # one activation and constants, as in x - 0.5
             leading = (target, [None], state["active"][0])
         z = _graph.call(self.graph, rule.inverse, leading, state, f"{node.name}_inverse")
+        damped = "damping" in parameters(rule.inverse) and rule.diagonal is not None
+        sigma = None if is_number(node) or not damped else self._sigma(node, self._diagonal(node))
         mark(node, z)
-        return self._made([node], z, target, EXACT, rule.equation)
+        return self._made([node], z, target, EXACT, rule.equation, sigma)
 
     def damped_diagonal(self, node: fx.Node, target: fx.Node) -> Made:
         """d (z - c) / (d^2 + damping max d^2), of a diagonal operator that stands alone."""
         rule = _rule(node)
         assert rule.diagonal is not None
-        state = _graph.state(node, self.names)
-        diagonal = _graph.call(self.graph, rule.diagonal, (), state, f"{node.name}_diagonal")
+        diagonal = self._diagonal(node)
+        sigma = self._sigma(node, diagonal)
         shift = self._offset([node])
         prior = _source(node) if self.inverse.prior == "activation" else None
-        arguments = (target, diagonal, shift, prior, self.inverse.damping)
+        arguments = (target, diagonal, shift, prior, sigma, self.inverse.damping)
         z = self._call(solve.damped_diagonal, arguments, f"{node.name}_inverse")
-        mark(node, diagonal, z)
-        return self._made([node], z, target, DAMPED, f"damped {rule.equation}")
+        mark(node, z)
+        return self._made([node], z, target, DAMPED, f"damped {rule.equation}", sigma)
 
     def closed_form(self, chain: list[fx.Node], target: fx.Node) -> Made | None:
         """A pointwise layer of constants, with constant scales: one matrix, made once.
@@ -101,16 +107,20 @@ class StepWriter:
         weight: Any = first.kwargs["weight"]
         dense = _graph.call(self.graph, _given(rule.dense), (), state, f"{first.name}_dense")
         scales = [self._diagonal(node) for node in chain[1:]]
+        sigma = None
+        if inverse.damping:
+            name = f"{first.name}_sigma_max"
+            sigma = self._call(solve.channel_sigma_max, (dense, scales), name)
         matrix = self._call(
             solve.channel_inverse,
-            (dense, scales, inverse.damping, weight.meta[keys.SHAPE]),
+            (dense, scales, sigma, inverse.damping, weight.meta[keys.SHAPE]),
             f"{first.name}_inverse_weight",
         )
         wanted = self._wanted(chain, target)
         state = state | {"weight": matrix}
         z = _graph.call(self.graph, rule.linear, (wanted,), state, f"{first.name}_inverse")
-        mark(first, dense, *scales, matrix, z)
-        return self._made(chain, z, target, CLOSED, rule.equation, wanted)
+        mark(first, dense, sigma, matrix, z)
+        return self._made(chain, z, target, CLOSED, rule.equation, sigma, wanted)
 
     def least_squares(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
@@ -133,13 +143,13 @@ class StepWriter:
         prior = entry if inverse.prior == "activation" else None
         arguments = (target, sigma, weight, prior, *affine.needs)
         solved = self._call(path, arguments, f"{exit.name}_solved")
-        z, residual = (
+        z, residual, estimated = (
             self._call(operator.getitem, (solved, i), f"{exit.name}_{part}")
-            for i, part in enumerate(("least_squares", "residual"))
+            for i, part in enumerate(("least_squares", "residual", "sigma_estimate"))
         )
-        mark(exit, weight, sigma, solved, z, residual)
+        mark(exit, weight, sigma, solved, z, residual, estimated)
         step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step)
+        return Made(z, residual, step, (sigma or estimated) if inverse.damping else None)
 
     def _made(
         self,
@@ -148,6 +158,7 @@ class StepWriter:
         target: fx.Node,
         kind: str,
         equation: str,
+        sigma: fx.Node | None = None,
         wanted: fx.Node | None = None,
     ) -> Made:
         """With the residual ||A z_x - (z_y - c)|| / ||z_y - c||."""
@@ -158,7 +169,8 @@ class StepWriter:
         arguments = (values[last], wanted)
         residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
         mark(first, *(values[node] for node in chain), residual)
-        return Made(z, residual, Step(kind, equation, tuple(n.name for n in chain), z.name))
+        step = Step(kind, equation, tuple(n.name for n in chain), z.name)
+        return Made(z, residual, step, sigma)
 
     def _wanted(self, chain: list[fx.Node], target: fx.Node) -> fx.Node:
         """z - c."""
@@ -194,7 +206,18 @@ class StepWriter:
     def _diagonal(self, node: fx.Node) -> fx.Node:
         state = _graph.state(node, self.names)
         name = f"{node.name}_diagonal"
-        return _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
+        made = _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
+        mark(node, made)
+        return made
+
+    def _sigma(self, node: fx.Node, diagonal: fx.Node) -> fx.Node | None:
+        """sigma_max of a diagonal operator; None at damping 0."""
+        if not self.inverse.damping:
+            return None
+        shapes = (_source(node).meta[keys.SHAPE], node.meta[keys.SHAPE])
+        made = self._call(solve.diagonal_sigma_max, (diagonal, *shapes), f"{node.name}_sigma_max")
+        mark(node, made)
+        return made
 
     def _low(self, affine: AffineMap) -> tuple[int, ...]:
         """Which of a map's needs are weights of dense layers that multiply in bfloat16."""
@@ -236,6 +259,11 @@ def _is_dense(node: fx.Node) -> bool:
     """Whether a layer multiplies a weight by all channels: products worth a matrix unit."""
     groups: Any = node.kwargs.get("groups", 1)
     return _rule(node).name in LAYERS and int(groups) == 1
+
+
+def is_number(node: fx.Node) -> bool:
+    """Whether a diagonal is one number, by which dividing is exact."""
+    return "gate" in node.kwargs and not isinstance(node.kwargs["gate"], fx.Node)
 
 
 def mark(source: fx.Node, *nodes: fx.Node | None) -> None:

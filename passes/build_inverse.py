@@ -21,6 +21,7 @@ from naflow_fx.passes._inverse_steps import (
     Made,
     Step,
     StepWriter,
+    is_number,
     mark,
 )
 from naflow_fx.passes.find_flow import find_flow
@@ -33,7 +34,8 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
 
     Before: a canonical graph with captures (constants folded) and importance.  After: at every
     node of the cascade `keys.BPFM` names the node that holds Z, `keys.RESIDUAL` the residual of
-    the step that made it, `keys.STEP` says how; nodes of control branches have Z = activation.
+    the step that made it, `keys.SIGMA` its sigma_max, `keys.STEP` says how; nodes of control
+    branches have Z = activation.
 
     Raises:
         GraphError: the cascade can't be built for this graph.
@@ -96,7 +98,7 @@ class _Cascade:
         if rule.inverse is None:
             closed = self.write.closed_form(chain, target)
             return closed or self.write.least_squares(chain, source, target, rule.equation)
-        if _is_diagonal(chain[0]) and not _is_number(chain[0]):
+        if _is_diagonal(chain[0]) and not is_number(chain[0]):
             return self.write.damped_diagonal(chain[0], target)
         return self.write.exact(chain[0], target)
 
@@ -188,6 +190,7 @@ class _Cascade:
         self.z[node.name] = made.z
         node.meta[keys.BPFM] = made.z.name
         node.meta[keys.RESIDUAL] = made.residual.name if made.residual is not None else ""
+        node.meta[keys.SIGMA] = made.sigma.name if made.sigma is not None else None
         node.meta[keys.STEP] = replace(made.step, region=self.inside[-1] if self.inside else "")
 
 
@@ -212,11 +215,6 @@ def _is_diagonal(node: fx.Node) -> bool:
         return False
     same: bool = _sources(node)[0].meta[keys.SHAPE] == node.meta[keys.SHAPE]
     return same
-
-
-def _is_number(node: fx.Node) -> bool:
-    """Whether a diagonal is one number, by which dividing is exact."""
-    return "gate" in node.kwargs and not isinstance(node.kwargs["gate"], fx.Node)
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

@@ -20,8 +20,8 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """The output becomes a dictionary with the maps of every wanted call site.
 
     Before: a graph with importance, and Z where the method needs it.  After: ``{"output",
-    "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio": {site: [N]}, "bpfm",
-    "importance", "used", "neuron_times"}``; what nobody asked for is dead code.
+    "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio", "sigma_max": {site: [N]},
+    "bpfm", "importance", "used", "neuron_times"}``; what nobody asked for is dead code.
 
     Raises:
         GraphError: a wanted layer does not exist.
@@ -36,7 +36,7 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     result["target"] = _target(score_of(new.graph), names)
     with new.graph.inserting_before(end):
         builder = _Maps(new.graph, names, options, [names[name] for name in flow.features])
-        for part in ("maps", "residual", "norm_ratio", *get_args(Keep)):
+        for part in ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep)):
             result[part] = {}
         for site in wanted:
             for part, node in builder.site(sites[site]).items():
@@ -143,7 +143,11 @@ class _Maps:
         residual = node.meta[keys.RESIDUAL]
         known = self.names[residual] if residual else self._call(node, maps.zero_like, x)
         norm_ratio = self._call(node, solve.size_ratio, z, self._call(node, solve.size, x))
-        return {"residual": known, "norm_ratio": norm_ratio}
+        found = {"residual": known, "norm_ratio": norm_ratio}
+        sigma = node.meta[keys.SIGMA]
+        if sigma is not None:
+            found["sigma_max"] = self._call(node, solve.each, self.names[sigma], norm_ratio)
+        return found
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

@@ -19,13 +19,18 @@ Constants = dict[fx.Node, Any]
 def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     """Nodes whose inputs are all constants become constants (buffers) themselves.
 
-    Before: any graph.  After: the same values; `keys.CAPTURES` may name constants.
+    Before: any graph.  After: the same values; `keys.CAPTURES` may name constants, `keys.SIGMA` is
+    a number where it named one.
     """
     new = _graph.copy(gm)
     folded: Constants = {}
     for node in list(new.graph.nodes):
         if node.op in ("call_function", "call_module") and _is_constant(node, folded):
             folded[node] = _evaluate(new, node, folded)
+    sigmas = {node.name: value for node, value in folded.items()}
+    for node in new.graph.nodes:
+        if node.meta.get(keys.SIGMA) in sigmas:
+            node.meta[keys.SIGMA] = float(sigmas[node.meta[keys.SIGMA]])
     like = next((b for b in new.buffers() if b.is_floating_point()), torch.empty(()))
     for node, value in folded.items():
         _replace(new, node, map_aggregate(value, lambda x: _settle(x, like)), folded)

@@ -223,7 +223,7 @@ def test_an_artefact_is_called_as_the_explainer(tmp_path: Path) -> None:
     assert metadata.preprocessing["mean"] == [127.0] * 3 and metadata.preprocessing["crop"] == 12
     wanted, found = explainer(x, target), artefact(x, target)
     assert repr(found) == repr(wanted) and found.input_size == (12, 12)
-    for part in ("maps", "residual", "norm_ratio", "bpfm", "importance"):
+    for part in ("maps", "residual", "norm_ratio", "sigma_max", "bpfm", "importance"):
         torch.testing.assert_close(dict(getattr(found, part)), dict(getattr(wanted, part)))
     assert torch.equal(artefact(x[:2], 1).score, explainer(x[:2], 1).score)
     with pytest.raises(InputError, match=r"float64 \[3, 3, 12, 12\].*float32 \[N, 3, 12, 12\]"):

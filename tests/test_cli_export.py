@@ -166,7 +166,8 @@ def test_an_artefact_has_the_signature_of_the_readme(tmp_path: Path) -> None:
         path = explainer.export(tmp_path / "explainer.pt2")
         program = torch.export.load(path).module()
         result = program(torch.randn(2, 3, 8, 8), torch.tensor([-1, 3]))
-    assert list(result) == ["output", "score", "target", "maps", "residual", "norm_ratio"]
+    assert list(result) == ["output", "score", "target", "maps", "residual", "norm_ratio",
+                            "sigma_max"]  # fmt: skip
     assert {n: tuple(m.shape) for n, m in result["maps"].items()} == {
         "input": (2, 8, 8), "0": (2, 6, 6), "1": (2, 6, 6),
     }  # fmt: skip

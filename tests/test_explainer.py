@@ -38,7 +38,7 @@ def resnet(dtype: torch.dtype = torch.float32) -> nf.Explainer:
 
 def assert_same_bytes(a: nf.AttentionFlow, b: nf.AttentionFlow) -> None:
     assert list(a.maps) == list(b.maps)
-    for part in ("maps", "residual", "norm_ratio", "bpfm", "importance"):
+    for part in ("maps", "residual", "norm_ratio", "sigma_max", "bpfm", "importance"):
         for name, value in getattr(a, part).items():
             assert torch.equal(value, getattr(b, part)[name]), (part, name)
     assert torch.equal(a.score, b.score) and torch.equal(a.output, b.output)
@@ -326,7 +326,7 @@ def test_an_image_that_is_zero_and_one_that_is_dead() -> None:
                          nn.Linear(4, 2)).double()  # fmt: skip
     nn.init.constant_(dead[0].bias, -1e3)  # type: ignore[arg-type]
     flow = nf.compile(dead, images((3, 8, 8)), keep=("bpfm", "importance"))(images((3, 8, 8)))
-    for part in (flow.maps, flow.residual, flow.norm_ratio, flow.bpfm, flow.importance):
+    for part in (flow.maps, flow.residual, flow.norm_ratio, flow.sigma_max, flow.bpfm):
         assert all(value.isfinite().all() for value in part.values())
     assert all(value.eq(0).all() for value in flow.maps.values())
 

@@ -50,6 +50,7 @@ def assert_defined(flow: nf.AttentionFlow) -> None:
     assert flow.maps and flow.score.isfinite().all()
     assert all(x.isfinite().all() and (x >= 0).all() for x in flow.maps.values())
     assert all(x.isfinite().all() for x in flow.residual.values())
+    assert all(x.isfinite().all() for x in flow.sigma_max.values())
     assert not any(x.isnan().any() for x in flow.norm_ratio.values())
 
 

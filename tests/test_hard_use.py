@@ -38,7 +38,7 @@ def example(name: str = "in_place", dtype: torch.dtype = torch.float32) -> tuple
 def assert_equal(found: Any, wanted: nf.AttentionFlow) -> None:
     """The same bytes, in every part."""
     assert list(found.maps) == list(wanted.maps) and torch.equal(found.score, wanted.score)
-    for part in ("maps", "residual", "norm_ratio"):
+    for part in ("maps", "residual", "norm_ratio", "sigma_max"):
         for name, value in getattr(wanted, part).items():
             assert torch.equal(getattr(found, part)[name], value), (part, name)
 

@@ -85,7 +85,7 @@ def test_an_inverse_step_tells_how_it_works() -> None:
     assert solved.sigma_max is not None
     assert 0 < solved.sigma_max <= float(weight.detach().norm()) * 3  # of 3 x 3 shifts
     region = nodes["add_1_least_squares"]
-    assert region.equation.startswith("Eq. 7") and region.sigma_max is None
+    assert region.equation.startswith("Eq. 7")
     assert region.region == "residual relu -> add_1" and len(region.operators) > 2
     (held,) = nodes["relu_1_inverse"].captures
     shape = nodes["relu_1"].shape
@@ -96,13 +96,21 @@ def test_an_inverse_step_tells_how_it_works() -> None:
 def test_residuals_are_the_means_of_the_last_run_or_of_a_flow() -> None:
     x = hazard_images("nested_residual")
     explainer = nf.compile(hazard("nested_residual"), x, inverse=nf.Inverse(steps=2))
-    assert all(node.residual is None for node in explainer.inspect().nodes)
+    before = by_id(explainer.inspect())
+    assert all(node.residual is None for node in before.values())
+    assert before["add_1_least_squares"].sigma_max is None  # of a region: the image's
     first, _ = explainer(x), explainer(2 * x)
     for flow, found in ((first, explainer.inspect(first)), (explainer(x[:1]), explainer.inspect())):
         by_site = {node.site: node for node in found.nodes if node.kind == "inverse"}
         for site in flow.maps:
             assert by_site[site].residual == pytest.approx(float(flow.residual[site].mean()))
             assert by_site[site].norm_ratio == pytest.approx(float(flow.norm_ratio[site].mean()))
+        for site, node in by_site.items():
+            assert (
+                (node.damping is None) == (node.sigma_max is None) == (site not in flow.sigma_max)
+            )
+            if site in flow.sigma_max:
+                assert node.sigma_max == pytest.approx(float(flow.sigma_max[site].mean()))
 
 
 def test_networkx_has_the_same_graph() -> None:

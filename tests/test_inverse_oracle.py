@@ -244,11 +244,93 @@ def test_residual_and_norm_ratio_are_what_they_say() -> None:
         torch.testing.assert_close(flow.flow.residual[site][0], wanted, rtol=1e-6, atol=1e-9)
 
 
+def sigma_of(flow: Flow, site: str) -> float:
+    """The largest singular value of the Jacobian that the step of a site inverts."""
+    return float(torch.linalg.matrix_norm(flow.jacobian(site, exit_of(flow, site)), 2))
+
+
+@pytest.mark.parametrize(
+    "name", ["nested_residual", "inception", "channel_shuffle", "nested_concat"]
+)
+def test_sigma_max_is_the_jacobians(name: str) -> None:
+    """Known of layers; of regions as near as the solver's steps come, from below."""
+    many, few = (Flow(hazard(name), image(name), name, steps=steps) for steps in (STEPS, 4))
+    damped = {site for site, row in many.rows.items() if row.kind in DAMPED}
+    assert damped == set(many.flow.sigma_max)
+    kinds = set()
+    for site in damped:
+        wanted, row = sigma_of(many, site), many.rows[site]
+        joint = "joint" in row.equation
+        kinds.add("region" if joint else row.kind)
+        assert float(many.flow.sigma_max[site]) == pytest.approx(wanted, rel=1e-9)
+        if joint:
+            assert 0.5 * wanted < float(few.flow.sigma_max[site]) < wanted * (1 + 1e-12)
+    assert len(kinds) >= 2 or name == "nested_concat"
+
+
+def test_sigma_max_of_a_weighted_residual() -> None:
+    flow = Flow(hazard("in_place"), image("in_place"), weight="importance")
+    for site, found in flow.flow.sigma_max.items():
+        exit = exit_of(flow, site)
+        size = flow.flow.importance[exit].flatten().abs()
+        w = (size / size.mean()).clamp(max=flow.inverse.clip)
+        wanted = torch.linalg.matrix_norm(w[:, None] * flow.jacobian(site, exit), 2)
+        assert float(found) == pytest.approx(float(wanted), rel=1e-9)
+
+
+def test_sigma_max_is_each_images_own() -> None:
+    x = hazard_images("nested_residual", batch=3)
+    explainer = nf.compile(hazard("nested_residual"), x[:1])
+    together, sites = explainer(x).sigma_max, set()
+    for i in range(3):
+        alone = explainer(x[i : i + 1]).sigma_max
+        for site, values in together.items():
+            assert values.shape == (3,) and values.dtype == x.dtype
+            torch.testing.assert_close(values[i : i + 1], alone[site])
+            sites |= {site} if values.unique().numel() == 3 else set()
+    assert sites == {"relu"}  # the region; the others are layers of constants
+
+
+class Gated(nn.Module):
+    """A damped diagonal of the image, then one of constants, written without their batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 2)
+        self.scale = nn.Parameter(torch.tensor([0.5, -3.0, 2.0, 1.0]).reshape(4, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.stem(x))
+        x = torch.tanh(x * torch.sigmoid(x.mean((2, 3), keepdim=True)))
+        out: Tensor = self.head(torch.tanh(x * self.scale).mean((2, 3)))
+        return out
+
+
+def test_sigma_max_of_a_damped_diagonal() -> None:
+    x = hazard_images("in_place", batch=2)
+    explainer = nf.compile(fill(Gated()).double(), x, keep="bpfm")
+    flow, model = explainer(x), explainer._job.model
+    gate = torch.relu(model.stem(x)).mean((2, 3)).sigmoid().amax(1)
+    torch.testing.assert_close(flow.sigma_max["relu"], gate)
+    scale: Any = model.scale.detach()
+    assert (flow.sigma_max["tanh"] == scale.abs().max()).all()
+    z = torch.atanh(flow.bpfm["tanh_1"])
+    wanted = scale * z / (scale**2 + 0.01 * scale.abs().max() ** 2)
+    torch.testing.assert_close(flow.bpfm["tanh"], wanted)
+
+
+def test_without_damping_there_is_no_sigma_max() -> None:
+    x = hazard_images("nested_residual")
+    explainer = nf.compile(hazard("nested_residual"), x, inverse=nf.Inverse(damping=0))
+    assert explainer(x).sigma_max == {}
+    assert all(node.sigma_max is None for node in explainer.inspect().nodes)
+
+
 def test_a_planted_wrong_inverse_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle is no tautology: a solver that is off by a tenth fails it."""
     for name in ("conjugate_gradient_least_squares", "bidiagonal_least_squares"):
         right = getattr(solve, name)
-        wrong = functools.partial(lambda solver, *a: (solver(*a)[0] * 1.1, solver(*a)[1]), right)
+        wrong = functools.partial(lambda solver, *a: (solver(*a)[0] * 1.1, *solver(*a)[1:]), right)
         monkeypatch.setattr(solve, name, wrong)
     with pytest.raises(AssertionError):
         compare(Flow(hazard("in_place"), image("in_place"), "in_place"), TOLERANCE)

@@ -55,7 +55,7 @@ A, B = matrices(SAMPLES, ROWS, COLUMNS), matrices(SAMPLES, ROWS, seed=1)
 @pytest.mark.parametrize("shape", [(9, 7), (7, 9), (8, 8)])
 def test_bidiagonal_is_the_closed_form(damping: float, shape: tuple[int, int]) -> None:
     a, b = matrices(SAMPLES, *shape), matrices(SAMPLES, shape[0], seed=1)
-    x, left = bidiagonal_least_squares(problem(a, b, damping, 12))
+    x, left, _ = bidiagonal_least_squares(problem(a, b, damping, 12))
     assert relative_error(x, closed_form(a, b, damping)) < 1e-8
     explicit = ((a @ x.unsqueeze(2)).squeeze(2) - b).norm(dim=1)
     assert torch.allclose(left, explicit, rtol=1e-8, atol=1e-10)
@@ -75,7 +75,7 @@ def test_conjugate_gradients_are_the_closed_form(damping: float) -> None:
 def test_both_solvers_take_the_same_steps(steps: int) -> None:
     """Given the sigma_max that the bidiagonal one found, CGLS reaches the same vector."""
     p = problem(A[:1], B[:1], 0.01, steps)
-    x, left = bidiagonal_least_squares(p)
+    x, left, _ = bidiagonal_least_squares(p)
     normal = A[0].mT @ A[0]
     krylov = [A[0].mT @ B[0]]
     for _ in range(steps - 1):
@@ -94,7 +94,7 @@ def test_zero_has_the_solution_zero() -> None:
     null = torch.linalg.svd(A[1]).U[:, -1]
     b[1] = null
     a[2] = 0
-    for x, left in (
+    for x, left, *_ in (
         bidiagonal_least_squares(problem(a, b, 0.01, 12)),
         conjugate_gradient_least_squares(problem(a, b, 0.01, 12), torch.ones(SAMPLES)),
         conjugate_gradient_least_squares(problem(a, b, 0.0, 12), None),
@@ -105,10 +105,10 @@ def test_zero_has_the_solution_zero() -> None:
 
 
 def test_samples_do_not_see_each_other() -> None:
-    together, _ = bidiagonal_least_squares(problem(A, B, 0.01, 5))
+    together, _, _ = bidiagonal_least_squares(problem(A, B, 0.01, 5))
     loud = B.clone()
     loud[1] *= 1e8
-    changed, _ = bidiagonal_least_squares(problem(A, loud, 0.01, 5))
+    changed, _, _ = bidiagonal_least_squares(problem(A, loud, 0.01, 5))
     assert torch.allclose(changed[[0, 2]], together[[0, 2]], rtol=1e-12)
 
 
@@ -116,7 +116,7 @@ def test_rounding_does_not_build_up() -> None:
     """In float32, long after convergence: still the solution, no noise."""
     a, b = A.float(), B.float()
     wanted = closed_form(A, B, 0.01)
-    x, _ = bidiagonal_least_squares(problem(a, b, 0.01, 60))
+    x, _, _ = bidiagonal_least_squares(problem(a, b, 0.01, 60))
     assert relative_error(x.double(), wanted) < 1e-4
     x, _ = conjugate_gradient_least_squares(problem(a[:1], b[:1], 0.0, 500), None)
     assert relative_error(x.double(), closed_form(A[:1], B[:1], 0.0)) < 1e-3
@@ -137,7 +137,7 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
     run: Any = (
         (lambda p: conjugate_gradient_least_squares(p, None)) if known else bidiagonal_least_squares
     )
-    found, left = run(whole)
+    found, left, *_ = run(whole)
     size = 6 // groups
     lefts = []
     for g in range(groups):
@@ -147,7 +147,7 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
             lambda w, rows=rows: f.conv_transpose2d(w, weight[rows], padding=1),  # type: ignore[misc]
             b[:, rows], torch.zeros_like(b[:, rows]), whole.damping, 2,
         )  # fmt: skip
-        alone, rest = run(part)
+        alone, rest, *_ = run(part)
         lefts.append(rest)
         assert relative_error(found[:, rows], alone) < 1e-6
     assert torch.allclose(left, torch.stack(lefts).norm(dim=0))

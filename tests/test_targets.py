@@ -171,8 +171,8 @@ def test_the_class_input_of_the_graph_module(explainer: Any, x: Tensor, logits: 
     result = explainer.graph_module(x, torch.tensor([-1, 3, 0]))
     wanted = [int(logits[0].argmax()), 3, 0]
     assert set(result) == {
-        "output", "score", "target", "maps", "residual", "norm_ratio", "bpfm", "importance",
-        "used", "neuron_times",
+        "output", "score", "target", "maps", "residual", "norm_ratio", "sigma_max", "bpfm",
+        "importance", "used", "neuron_times",
     }  # fmt: skip
     assert result["target"].tolist() == wanted
     torch.testing.assert_close(result["score"], logits[torch.arange(3), wanted])

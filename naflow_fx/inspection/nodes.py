@@ -41,10 +41,11 @@ MANY = 4  # operators, beyond which they are counted, not named
 
 @dataclass(frozen=True)
 class Run:
-    """How far Z could be trusted in a run: call site -> [N]."""
+    """How far Z could be trusted in a run, and what was damped by: call site -> [N]."""
 
     residual: Mapping[str, Tensor] = field(default_factory=dict)
     norm_ratio: Mapping[str, Tensor] = field(default_factory=dict)
+    sigma_max: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 class Writer:
@@ -105,23 +106,23 @@ class Writer:
             return found
         operators = [self.program.names[name] for name in step.operators]
         rule = _graph.rule_of(operators[-1])
-        return found | self._solver(step, place.made) | {
+        return found | self._solver(step, place) | {
             "block": block_of(name_of(operators[-1])), "operator": _words(operators),
             "operators": step.operators, "captures": self._read(place),
             "doc": found["doc"] or _line(rule.inverse if rule else None),
         }  # fmt: skip
 
-    def _solver(self, step: Step, made: fx.Node) -> dict[str, Any]:
+    def _solver(self, step: Step, place: Place) -> dict[str, Any]:
         """Steps, damping and sigma_max, where they have a say."""
         found: dict[str, Any] = {}
-        if step.kind in (LEAST_SQUARES, CLOSED, DAMPED) or "damping" in made.kwargs:
+        sigma = place.node.meta[keys.SIGMA]
+        if step.kind in (LEAST_SQUARES, CLOSED, DAMPED) or sigma is not None:
             found["damping"] = self.options.inverse.damping
         if step.kind == LEAST_SQUARES:
             found["steps"] = self.options.steps
-            solved: Any = made.all_input_nodes[0]
-            sigma = solved.args[1]
-            if isinstance(sigma, fx.Node) and _graph.is_constant(sigma):
-                found["sigma_max"] = float(_graph.attribute(self.program.gm, str(sigma.target)))
+        if sigma is not None:
+            known = isinstance(sigma, float)
+            found["sigma_max"] = sigma if known else _mean(self.run.sigma_max, place)
         return found
 
     def _read(self, place: Place) -> tuple[Captured, ...]:

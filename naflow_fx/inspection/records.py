@@ -63,9 +63,9 @@ class Node:
         region: "kind entry -> exit" of the innermost region around an inverse step.
         captures: tensors of the forward pass that it leaves (forward, capture) or reads.
         steps, damping: of the solver, where it has a say.
-        sigma_max: the largest singular value of an operator of constants; None for one that
-            depends on the image (a region): the solver estimates it per image as it runs, and the
-            program doesn't hand it out; None for a closed form, which keeps the inverse alone.
+        sigma_max: the largest singular value of what is inverted, where damping has a say; of an
+            operator that depends on the image (a region) that of the last run, the mean over its
+            images, None without one.
         residual, norm_ratio: how far Z can be trusted in the last run, the mean over its images.
         doc: what it does, in a line.
     """
