@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from search_maps_cascades import explainer, tail
 from search_maps_formulas import SETS, Attempt
 from search_maps_models import probability, subject
 from search_maps_page import page
@@ -106,29 +107,21 @@ def maps(
 ) -> Iterator[tuple[Attempt, int, Tensor]]:
     """(attempt, fifth, map) of every attempt and site."""
     values = create_feature_extractor(model, [*sites, last])(x)
-    for inverse in dict.fromkeys(a.inverse for a in attempts):
-        flow = explainer(model, x, inverse, (*sites, last))(x, target=target)
+    for way in dict.fromkeys((a.inverse, a.cascade) for a in attempts):
+        inverse, cascade = way
+        if way not in _MADE:
+            _MADE[way] = explainer(model, x, inverse, cascade, (*sites, last))
+        flow = _MADE[way](x, target=target)
+        z = tail(model, x, inverse, last, flow) if cascade == "tail" else flow.bpfm
         focus = flow.maps[last]
         for k, site in enumerate(sites):
-            given = flow.importance[site], values[site], flow.bpfm[site], focus
+            given = flow.importance[site], values[site], z[site], focus
             for attempt in attempts:
-                if attempt.inverse == inverse:
+                if (attempt.inverse, attempt.cascade) == way:
                     yield attempt, k * FIFTHS // len(sites), attempt(*given)
 
 
-_MADE: dict[Any, nf.Explainer] = {}
-
-
-def explainer(
-    model: nn.Module, x: Tensor, inverse: nf.Inverse, sites: tuple[str, ...]
-) -> nf.Explainer:
-    """Compiled once; its maps are channelwise."""
-    if inverse not in _MADE:
-        _MADE[inverse] = nf.compile(
-            model, x, inverse=inverse, layers=sites, reduction="channelwise",
-            keep=("bpfm", "importance"),
-        )  # fmt: skip
-    return _MADE[inverse]
+_MADE: dict[Any, nf.Explainer] = {}  # compiled once
 
 
 def chosen(model: nn.Module, x: Tensor, each: int) -> tuple[list[str], str]:

@@ -53,6 +53,14 @@ GATES: dict[str, tuple[str, Gate]] = {
     "clipped": ("min(F / mean F, 1)^4", attend.share),
 }
 
+CASCADES = {
+    "rising": "damping from 0.01 at the last step to 0.1 at the first layer",
+    "falling": "damping from 0.1 at the last step to 0.01 at the first layer",
+    "positive": "after each step neurons with L Z <= 0 are abandoned; the next step reads the rest",
+    "large": "so, where L Z is below a tenth of the mean |L Z|",
+    "tail": "no cascade: one least squares of all layers that follow, 10 steps",
+}
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -64,6 +72,7 @@ class Attempt:
     damping: float = 0.01
     smooth: bool = False
     gate: str = ""
+    cascade: str = ""
 
     @property
     def name(self) -> str:
@@ -71,6 +80,7 @@ class Attempt:
         z = "" if self.reduce in PEERS else f", weight {self.weight}"
         if (self.prior, self.damping) != ("zero", 0.01):
             z += f", prior {self.prior}, damping {self.damping}"
+        z += f", cascade {self.cascade}" if self.cascade else ""
         gate = f", gate {self.gate}" if self.gate else ""
         return f"{self.reduce}{z}{', smooth' if self.smooth else ''}{gate}"
 
@@ -89,8 +99,9 @@ class Attempt:
 
 
 BEST = Attempt("agree", "importance", smooth=True, gate="clipped")
+FOCUSED = Attempt("channelwise", smooth=True, gate="clipped")
 PEER = tuple(Attempt(name) for name in PEERS)
-FINAL = (*PEER, BEST)
+FINAL = (*PEER, FOCUSED, BEST)
 ATTEMPTS = (
     *PEER,
     *(Attempt(r, w) for w in ("none", "importance") for r in ("eq2", "z", "agree", "two maps")),
@@ -111,12 +122,18 @@ ATTEMPTS = (
 SHORT = (
     *PEER, Attempt("z", "importance"), Attempt("agree", "importance"),
     Attempt("z", "importance", gate="linear", smooth=True),
-    Attempt("channelwise", gate="clipped", smooth=True),
-    Attempt("agree", "importance", gate="linear", smooth=True),
+    FOCUSED, Attempt("agree", "importance", gate="linear", smooth=True),
     Attempt("net", "importance", gate="clipped", smooth=True),
     Attempt("geometric", "importance", gate="clipped", smooth=True),
     Attempt("agree", "importance", smooth=True),
     Attempt("agree", "none", smooth=True, gate="clipped"),
     Attempt("agree", "importance", "activation", 0.1, smooth=True, gate="clipped"), BEST,
 )  # fmt: skip
-SETS: dict[str, tuple[Attempt, ...]] = {"all": ATTEMPTS, "short": SHORT, "final": FINAL}
+CASCADE = (
+    *PEER, FOCUSED, BEST, Attempt("z", "importance"),
+    *(Attempt("z", "importance", cascade=c) for c in CASCADES),
+    *(Attempt("agree", "importance", smooth=True, gate="clipped", cascade=c) for c in CASCADES),
+)  # fmt: skip
+SETS: dict[str, tuple[Attempt, ...]] = {
+    "all": ATTEMPTS, "short": SHORT, "cascades": CASCADE, "final": FINAL,
+}  # fmt: skip

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
-import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
+from quick import Quick
 from torch import Tensor, nn
 
 import naflow_fx as nf
@@ -70,19 +67,6 @@ def subject(name: str, split: str, count: int) -> tuple[nn.Module, EvaluationSet
 
 
 def probability(model: nn.Module, example: Tensor) -> Callable[[Tensor], Tensor]:
-    """Class probabilities by ONNX Runtime on one core: several times faster than the module."""
-    import onnxruntime
-
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        path = str(Path(folder, "model.onnx"))
-        names: dict[str, Any] = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}}
-        torch.onnx.export(model, (example[:1],), path, dynamo=False, **names)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        session = onnxruntime.InferenceSession(path, options)
-
-    def run(x: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {"x": x.contiguous().numpy()})[0]).softmax(1)
-
-    return run
+    """Class probabilities, by ONNX Runtime."""
+    quick = Quick(model, example)
+    return lambda x: quick(x).softmax(1)
