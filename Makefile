@@ -87,5 +87,5 @@ $(BIN)/python:
 
 .venv/.installed-evaluate: pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv, once; PyTorch is a large download"
-	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[evaluate]"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[evaluate,onnx]"
 	@touch .venv/.installed $@

@@ -3,6 +3,7 @@
 python tools/evaluate.py               within 20 minutes on 2 cores
 python tools/evaluate.py --full        everything, hours; what is finished is kept in
                                        .evaluate/ and not measured again
+python tools/evaluate.py --full --limit 1 --docs /tmp/page     every section on one image
 python tools/evaluate.py --sections photos sanity     these only, the others as they were
 python tools/evaluate.py --page        only the page, from docs/evaluation/*.json
 """
@@ -12,9 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pickle
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import evaluate_page
 import evaluate_sections as sections
@@ -43,27 +50,49 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="keep finished parts in this folder")
     parser.add_argument("--limit", type=int, help="images of each section, at most")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1,
+                        help="methods at a time, each on one core")  # fmt: skip
     given = parser.parse_args()
-    warnings.simplefilter("ignore")
-    torch.set_num_threads(given.threads)
+    start()
     if not given.page:
         plan = sections.Plan(
             given.full, given.cache or (CACHE if given.full else None), given.limit
         )
-        measure(plan, given.sections, given.docs / "evaluation", given.threads)
+        context = get_context("spawn")
+        with ProcessPoolExecutor(given.processes, context, start) as pool:
+            run = partial(spread, pool)
+            measure(plan, given.sections, given.docs / "evaluation", run, given.processes)
     print(f"written: {evaluate_page.write(given.docs)}")
 
 
-def measure(plan: sections.Plan, names: list[str], folder: Path, threads: int) -> None:
+def spread(pool: Executor, function: Callable[[Any], Any], tasks: Sequence[Any]) -> list[Any]:
+    """`map` over the pool; as bytes, for tensors would go through shared memory, which is small."""
+    return list(pool.map(unpacked, [pickle.dumps((function, task)) for task in tasks]))
+
+
+def unpacked(call: bytes) -> Any:
+    """The result of a function and its argument."""
+    function, task = pickle.loads(call)
+    return function(task)
+
+
+def start() -> None:
+    """Of every process: one thread."""
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+
+
+def measure(
+    plan: sections.Plan, names: list[str], folder: Path, run: sections.Run, processes: int
+) -> None:
     """Measures sections; each one's figures are written when it is done."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         started = time.perf_counter()
-        found = SECTIONS[name](plan)
+        found = SECTIONS[name](plan, run)
         seconds = round(time.perf_counter() - started)
         facts = {"full": plan.full, "limit": plan.limit, "kept": plan.cache is not None,
-                 "seconds": seconds, "threads": threads, "cores": os.cpu_count()}  # fmt: skip
+                 "seconds": seconds, "processes": processes, "cores": os.cpu_count()}  # fmt: skip
         if isinstance(found, Evaluation):
             data = found.to_json()
             data["facts"] |= facts

@@ -6,11 +6,13 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import torch
+from quick import Quick
 from torch import nn
 
 import naflow_fx as nf
@@ -21,7 +23,7 @@ from naflow_fx.evaluation.methods import CHANNELWISE, OF_THE_INPUT, OWN, make
 from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, trained
 
-GRADIENTS = ("layercam", CHANNELWISE, "hirescam", "gradcam++", "xgradcam", "gradcam")
+GRADIENTS = ("focused", "layercam", CHANNELWISE, "hirescam", "gradcam++", "xgradcam", "gradcam")
 OURS = tuple(name for name in OWN if name.startswith("naflow"))
 # seven ends of blocks, at least one in each fifth of the depth
 SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.add",
@@ -29,7 +31,7 @@ SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.a
 SEVEN_SMALL = ["0.2", "1.relu", "1.add", "1.relu_1", "2.relu", "2.relu_1", "3.relu_1"]
 LAST = "blocks.15.project_bn"
 SEED = 2  # of the pictures that are reported; others were used for choosing
-LARGE = (*(n for n in OURS if n in ("naflow", "naflow-best")), "layercam", "gradcam")
+LARGE = ("naflow", "naflow-best", "focused", "layercam", "gradcam")
 EVERYWHERE = ("energy", "pointing", "residual")
 AT_SEVEN = ("iou", "best_iou", "insertion", "deletion", "i_d", "drop", "increase", "entropy",
             "sparsity")  # fmt: skip
@@ -56,41 +58,69 @@ class Plan:
             Effort(steps=5, percentiles=(50,), draws=2)  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Task:
+    """One method in one section; what a process of its own needs.
+
+    Attributes:
+        plan: how much.
+        title: of the section.
+        data: what is explained.
+        metrics: as `nf.evaluate` takes them.
+        model: the network.
+        layers: call sites, None for all.
+        quick: the network for passes without a gradient.
+        depth: call site -> 0 to 1.
+        method: its name.
+    """
+
+    plan: Plan
+    title: str
+    data: EvaluationSet
+    metrics: Any
+    model: nn.Module
+    layers: Sequence[str] | None = None
+    quick: nn.Module | None = None
+    depth: dict[str, float] | None = None
+    method: str = ""
+
+
+Run = Callable[[Callable[[Any], Any], Sequence[Any]], list[Any]]  # `map`, on several cores
+
+
 def network() -> nn.Module:
     """The bundled EfficientNet-Lite0."""
     return nf.models.build("efficientnet_lite0", pretrained=True).eval()
 
 
-def measured(
-    plan: Plan,
-    title: str,
-    methods: Sequence[str],
-    data: EvaluationSet,
-    metrics: Any,
-    model: nn.Module,
-    layers: Sequence[str] | None = None,
-) -> Evaluation:
-    """One section: every method, each from the cache where it is there."""  # fmt: skip
-    data = data[: plan.limit]
-    depth = {"input": 0.0, **depth_of(nf.compile(model, data.images[:1], method="hirescam").layers)}
-    result: Evaluation | None = None
-    for method in methods:
-        started = time.perf_counter()
-        options = repr(OWN.get(method, method))
-        wanted = dict.fromkeys(metrics) if method in OF_THE_INPUT else metrics
-        key = json.dumps([title, options, list(data.names), wanted, layers, asdict(plan.effort)])
+def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation:
+    """One section: every method, each from the cache where it is there."""
+    data = task.data[: task.plan.limit]
+    sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
+    task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
+                   quick=Quick(task.model, data.images[:1]))  # fmt: skip
+    found = run(of_method, [replace(task, method=method) for method in methods])
+    return reduce(Evaluation.merged, map(Evaluation.from_json, found))
 
-        def one(method: str = method, metrics: Any = wanted) -> dict[str, Any]:
-            explain = make(method, model, data.images[:1], layers)
-            found = nf.evaluate({method: explain}, data, metrics, model=model, depth=depth,
-                                effort=plan.effort)  # fmt: skip
-            return found.to_json()
 
-        found = Evaluation.from_json(cached(plan, key, one))
-        result = found if result is None else result.merged(found)
-        print(f"{title}: {method}, {time.perf_counter() - started:.0f} s", flush=True)
-    assert result is not None
-    return result
+def of_method(task: Task) -> Any:
+    """An Evaluation of one method, as plain data."""
+    started = time.perf_counter()
+    name, data, effort = task.method, task.data, task.plan.effort
+    metrics = dict.fromkeys(task.metrics) if name in OF_THE_INPUT else task.metrics
+    options = repr(OWN.get(name, name))
+    key = json.dumps([task.title, options, list(data.names), metrics, task.layers, asdict(effort)])
+
+    def make_it() -> Any:
+        model = task.quick if name == "rise" else task.model
+        assert model is not None
+        explain = make(name, model, data.images[:1], task.layers)
+        return nf.evaluate({name: explain}, data, metrics, model=task.quick, depth=task.depth,
+                           effort=effort).to_json()  # fmt: skip
+
+    found = cached(task.plan, key, make_it)
+    print(f"{task.title}: {name}, {time.perf_counter() - started:.0f} s", flush=True)
+    return found
 
 
 def cached(plan: Plan, key: str, make: Callable[[], Any]) -> Any:
@@ -106,71 +136,94 @@ def cached(plan: Plan, key: str, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def on_photos(plan: Plan) -> Evaluation:
+def on_photos(plan: Plan, run: Run) -> Evaluation:
     """Every method of this library at every call site of the bundled model, on photos."""
     sites = SEVEN if not plan.full else None
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, sites)
-    return measured(plan, "photos", (*OURS, *GRADIENTS), nf.photos("check"), metrics, network())
+    task = Task(plan, "photos", nf.photos("check"), metrics, network())
+    return measured(run, task, (*OURS, *GRADIENTS))
 
 
-def at_the_end(plan: Plan) -> Evaluation:
+def at_the_end(plan: Plan, run: Run) -> Evaluation:
     """Slow methods, and ours, at the last block's end, on few photos."""
     data = nf.photos("check")
     data = data if plan.full else data[::4]
     metrics = ["energy", "pointing", "iou", "best_iou", "insertion", "deletion", "i_d", "drop"]
-    methods = (*OURS, "layercam", "gradcam", "score-cam", "ablation-cam", *OF_THE_INPUT)
-    return measured(plan, "last layer", methods, data, metrics, network(), [LAST])
+    task = Task(plan, "last layer", data, metrics, network(), [LAST])
+    slow = ("score-cam", "ablation-cam", *OF_THE_INPUT)
+    return measured(run, task, (*slow, *OURS, "focused", "layercam", "gradcam"))
 
 
-def robust(plan: Plan) -> Evaluation:
+def robust(plan: Plan, run: Run) -> Evaluation:
     """ROAD and max-sensitivity, on some photos at some depths."""
     data = nf.photos("check")
     sites = SEVEN if plan.full else SEVEN[1::2]
-    metrics = ["road", "max_sensitivity"]
-    return measured(plan, "robustness", (*OURS, *GRADIENTS[:4], "gradcam"),
-                    data if plan.full else data[::3], metrics, network(), sites)  # fmt: skip
+    task = Task(plan, "robustness", data if plan.full else data[::3],
+                ["road", "max_sensitivity"], network(), sites)  # fmt: skip
+    return measured(run, task, (*OURS, *GRADIENTS[:5], "gradcam"))
 
 
-def on_pictures(plan: Plan) -> Evaluation:
+def on_pictures(plan: Plan, run: Run) -> Evaluation:
     """Every method at every call site of the small CNN, on pictures with known evidence."""
     count = 96 if plan.full else 24
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, SEVEN_SMALL)
-    return measured(plan, "pictures", (*OURS, *GRADIENTS, *OF_THE_INPUT),
-                    nf.synthetic(count, SEED), metrics, trained())  # fmt: skip
+    task = Task(plan, "pictures", nf.synthetic(count, SEED), metrics, trained())
+    return measured(run, task, (*OURS, *GRADIENTS, *OF_THE_INPUT))
 
 
-def sane(plan: Plan) -> dict[str, dict[str, list[list[float]]]]:
+def sane(plan: Plan, run: Run) -> dict[str, dict[str, list[list[float]]]]:
     """Sanity checks: check -> method -> rows of (mean, low, high), similarities then energies."""
-    result: dict[str, dict[str, list[list[float]]]] = {}
-    small, pictures = trained(), nf.synthetic(24, SEED)
-    shuffled = trained(shuffled=True)
-    large, shown = network(), nf.photos("check")[:: 1 if plan.full else 6]
-    pictures, shown = pictures[: plan.limit], shown[: plan.limit]
-    for method in (*OURS, "layercam", "hirescam", "gradcam"):
+    pictures, shown = nf.synthetic(24, SEED), nf.photos("check")[:: 1 if plan.full else 6]
+    task = Subjects(plan, trained(), trained(shuffled=True), pictures[: plan.limit],
+                    network(), shown[: plan.limit])  # fmt: skip
+    methods = (*OURS, "focused", "layercam", "hirescam", "gradcam")
+    found = run(sanity_of_method, [replace(task, method=method) for method in methods])
+    checks = dict.fromkeys(name for of_method in found for name in of_method)
+    return {name: {method: of_method[name]
+                   for method, of_method in zip(methods, found, strict=True) if name in of_method}
+            for name in checks}  # fmt: skip
 
-        def of_small(model: nn.Module, method: str = method) -> Any:
-            return make(method, model, pictures.images[:1], SEVEN_SMALL)
 
-        slow = plan.full or method in LARGE
+@dataclass(frozen=True)
+class Subjects:
+    """Networks and images of the sanity checks, for one method."""
 
-        def of_large(model: nn.Module, method: str = method) -> Any:
-            return make(method, model, shown.images[:1], SEVEN[1::2])
+    plan: Plan
+    small: nn.Module
+    shuffled: nn.Module
+    pictures: EvaluationSet
+    large: nn.Module
+    photos: EvaluationSet
+    method: str = ""
 
-        checks = {
-            "small CNN, weights": lambda: sanity.cascading(of_small, small, pictures),  # noqa: B023
-            "small CNN, labels": lambda: sanity.compared(of_small, small, {"random": shuffled},  # noqa: B023
-                                                         pictures),
-            "small CNN, class": lambda: sanity.by_class(of_small(small), pictures, 6),  # noqa: B023
-            "Lite0, weights": lambda: sanity.cascading(of_large, large, shown, (0.25, 1.0)),  # noqa: B023
-            "Lite0, class": lambda: sanity.by_class(of_large(large), shown, 1000),  # noqa: B023
-        }  # fmt: skip
-        for name, check in checks.items():
-            if name.startswith("Lite0") and not slow:
-                continue
-            key = json.dumps(["sanity", name, repr(OWN[method]), list(shown.names)])
-            result.setdefault(name, {})[method] = cached(plan, key, lambda c=check: _both(c()))
-        print(f"sanity: {method}", flush=True)
-    return result
+
+def sanity_of_method(task: Subjects) -> dict[str, Any]:
+    """Check -> rows, of one method."""
+    method, small, large = task.method, task.small, task.large
+    pictures, photos = task.pictures, task.photos
+
+    def of_small(model: nn.Module) -> Any:
+        return make(method, model, pictures.images[:1], SEVEN_SMALL)
+
+    def of_large(model: nn.Module) -> Any:
+        return make(method, model, photos.images[:1], SEVEN[1::2])
+
+    checks: dict[str, Callable[[], sanity.Sanity]] = {
+        "small CNN, weights": lambda: sanity.cascading(of_small, small, pictures),
+        "small CNN, labels": lambda: sanity.compared(of_small, small, {"random": task.shuffled},
+                                                     pictures),
+        "small CNN, class": lambda: sanity.by_class(of_small(small), pictures, 6),
+        "Lite0, weights": lambda: sanity.cascading(of_large, large, photos, (0.25, 1.0)),
+        "Lite0, class": lambda: sanity.by_class(of_large(large), photos, 1000),
+    }  # fmt: skip
+    if not (task.plan.full or method in LARGE):
+        checks = {name: check for name, check in checks.items() if name.startswith("small")}
+    found = {}
+    for name, check in checks.items():
+        key = json.dumps(["sanity", name, repr(OWN[method]), list(photos.names)])
+        found[name] = cached(task.plan, key, lambda c=check: _both(c()))  # type: ignore[misc]
+    print(f"sanity: {method}", flush=True)
+    return found
 
 
 def _both(found: sanity.Sanity) -> list[list[list[float]]]:

@@ -82,7 +82,8 @@ def cost(given: argparse.Namespace) -> None:
     x = data.images[:1]
     made: dict[str, dict[str, Any]] = {
         'preset="paper"': {}, 'reduction="channelwise"': {"reduction": "channelwise"},
-        'preset="best"': {"preset": "best"}, 'method="layercam"': {"method": "layercam"},
+        'preset="best"': {"preset": "best"}, 'method="focused"': {"method": "focused"},
+        'method="layercam"': {"method": "layercam"},
     }  # fmt: skip
     ready = {name: nf.compile(model, x, **options) for name, options in made.items()}
     seconds: dict[str, list[float]] = {name: [] for name in ready}
