@@ -52,6 +52,7 @@ def _layer(flow: AttentionFlow, name: str, file: str) -> dict[str, Any]:
         "max": _number(maps.flatten().amax()[None]),
         "residual": _number(flow.residual.get(name)),
         "norm_ratio": _number(flow.norm_ratio.get(name)),
+        "sigma_max": _number(flow.sigma_max.get(name)),
         "file": file,
     }
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 GUTTER = 8  # pixels between the images of one picture
 THUMBNAIL = 384  # longest side of what goes into the sheet, pixels
 TOP_CHANNELS = 10  # embedding channels that flow.json names, the largest shares first
-MEASURES = ("max", "residual", "norm_ratio")
+MEASURES = ("max", "residual", "norm_ratio", "sigma_max")
 
 
 def save_pairs(flow: PairFlow, folder: Path, queries: Any, supports: Any, style: Style,

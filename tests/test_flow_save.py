@@ -50,6 +50,7 @@ def test_save_one_image(tmp_path: Path) -> None:
     assert [layer["shape"] for layer in record["layers"]] == [[16, 12], [8, 6], [4, 3], []]
     first = record["layers"][0]
     assert first["norm_ratio"] is None and record["layers"][1]["norm_ratio"] is None
+    assert first["sigma_max"] is None  # nothing was damped
     assert first["residual"] == pytest.approx(float(flow.residual["conv1"]))
     assert first["max"] == pytest.approx(float(flow.maps["conv1"].max()))
     assert sum(c["probability"] for c in record["top5"]) <= 1 and len(record["top5"]) == 5

@@ -64,6 +64,8 @@ def test_maps_travel_at_their_resolution(tmp_path: Path) -> None:
         np.testing.assert_allclose(raw, wanted, atol=5e-4)
         assert one["max"] == pytest.approx(float(flow.maps[name].max()))
         assert one["residual"] == pytest.approx(float(flow.residual[name][0]))
+        sigma = flow.sigma_max.get(name)
+        assert one["sigma_max"] == (None if sigma is None else pytest.approx(float(sigma[0])))
     assert data["models"][0]["graph"] is None
 
 

@@ -28,13 +28,14 @@ def entropy(maps: Tensor) -> Tensor:
 def along_depth(flow: AttentionFlow) -> dict[str, dict[str, list[float | None]]]:
     """Measure -> call site -> one number an image, None where there is none.
 
-    "entropy" of the maps, "residual", "norm_ratio", and "abandoned" (the share of neurons that
-    don't reach the feature node) of a flow that was made with ``keep=("used",)``.
+    "entropy" of the maps, "residual", "norm_ratio", "sigma_max", and "abandoned" (the share of
+    neurons that don't reach the feature node) of a flow that was made with ``keep=("used",)``.
     """
     found = {
         "entropy": {name: entropy(maps) for name, maps in flow.maps.items()},
         "residual": flow.residual,
         "norm_ratio": flow.norm_ratio,
+        "sigma_max": flow.sigma_max,
         "abandoned": getattr(flow, "abandoned", {}),
     }
     return {

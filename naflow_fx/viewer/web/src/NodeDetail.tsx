@@ -37,7 +37,7 @@ export function NodeDetail({ shown }: { shown: Graph }) {
         <Fact name="Shape" value={shape(node.shape)} />
         <Fact name="Steps" value={node.steps} />
         <Fact name="Damping" value={node.damping} />
-        <Fact name="σ max" value={node.sigma_max == null ? null : number(node.sigma_max)} />
+        <Fact name="σ max" value={known(measured?.sigma_max ?? node.sigma_max)} />
         <Fact name="Residual" value={known(measured?.residual ?? node.residual)} />
         <Fact name="Norm ratio" value={known(measured?.norm_ratio ?? node.norm_ratio)} />
       </dl>

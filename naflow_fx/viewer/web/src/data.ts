@@ -9,6 +9,7 @@ export interface Layer {
   entropy: number | null;
   residual: number | null;
   norm_ratio: number | null;
+  sigma_max: number | null;
   abandoned: number | null;
   energy?: { total: number; shape: [number, number]; map: string };
   channels?: { index: number; share: number; shape: [number, number]; map: string }[];

@@ -8,7 +8,7 @@ const NONE: Entry = {
   photo: 0, model: 0, explained: "", score: null, top: [], options: "",
   layers: [{
     name: "", block: "", shape: [1, 1], max: null, map: "",
-    entropy: null, residual: null, norm_ratio: null, abandoned: null,
+    entropy: null, residual: null, norm_ratio: null, sigma_max: null, abandoned: null,
   }],
 };
 
