@@ -35,7 +35,6 @@ figures: .venv/.installed-dev
 
 docs-figures: .venv/.installed-dev
 	$(BIN)/python tools/docs_figures.py
-	$(BIN)/python tools/figures_decompose.py
 
 viewer: naflow_fx/viewer/web/node_modules
 	npm --prefix naflow_fx/viewer/web run build
