@@ -232,8 +232,9 @@ class Explainer(nn.Module):
 
     def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
         """The program's result; `score`: what each row of maps explains, if there are more."""
+        score = result["score"] if score is None else score
         flow = AttentionFlow(
-            maps=where_defined(result["maps"], result["score"] if score is None else score),
+            maps=where_defined(result["maps"], score, result["norm_ratio"]),
             output=result["output"],
             score=result["score"],
             target=result["target"],

@@ -82,12 +82,22 @@ METHODS: dict[str, Map] = {
 REDUCTIONS: dict[str, Map] = {"sum": naflow_sum, "channelwise": naflow_channelwise}
 
 
-def where_defined(maps: Mapping[str, Tensor], score: Tensor) -> OrderedDict[str, Tensor]:
-    """Maps [N, ...], NaN in rows whose score [N] is not finite: a map of zeros is a result."""
+def where_defined(
+    maps: Mapping[str, Tensor], score: Tensor, norm_ratio: Mapping[str, Tensor]
+) -> OrderedDict[str, Tensor]:
+    """Maps [N, ...], NaN in rows that nothing is known of: a map of zeros is a result.
+
+    Those are rows whose score [N] is not finite, or whose norm ratio [N] at the map's site is NaN:
+    there squares of the activation or of Z overflow.
+    """
     fine = score.isfinite()
-    return OrderedDict(
-        (site, torch.where(_rows(fine, x), x, torch.nan)) for site, x in maps.items()
-    )
+    found = OrderedDict()
+    for site, x in maps.items():
+        known = _rows(fine, x)
+        if site in norm_ratio:
+            known = known & ~_rows(norm_ratio[site].isnan(), x)
+        found[site] = torch.where(known, x, torch.nan)
+    return found
 
 
 def zero_like(x: Tensor) -> Tensor:

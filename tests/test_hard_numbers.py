@@ -175,6 +175,52 @@ def test_a_negative_score_is_explained_like_any_other() -> None:
     assert found.score < 0 and found.tree.nodes["root"]["bias"] < -90
 
 
+# Activations whose squares leave the dtype.
+
+OPTIONS: list[dict[str, Any]] = [
+    {}, {"preset": "best"}, {"residual": "capture"}, {"reduction": "channelwise"},
+    {"inverse": nf.Inverse(damping=0)}, {"inverse": nf.Inverse(weight="importance")},
+    {"preset": "best", "layers": "bn"}, {"method": "layercam"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("scale", [1e20, 1e30])
+def test_where_squares_overflow_maps_are_nan_or_right(
+    scale: float, options: dict[str, Any]
+) -> None:
+    x, model = photos(3), small()
+    explainer = nf.compile(model, x, **options)
+    before = explainer(x)
+    x[1] *= scale
+    flow = explainer(x)
+    wanted = nf.compile(model.double(), x.double(), **options)(x.double())
+    assert flow.score.isfinite().all()
+    for name, found in flow.maps.items():
+        assert torch.equal(found[::2], before.maps[name][::2]), name
+        assert found[1].isnan().all() or cosine(found[1], wanted.maps[name][1]) > 0.999, name
+    assert any(found[1].isnan().all() for found in flow.maps.values()) == ("method" not in options)
+
+
+def test_where_squares_underflow_float64_has_room() -> None:
+    x, model = photos(1), small()
+    for name, parameter in model.named_parameters():  # all that would cover the photo's size
+        if name.endswith("bias"):
+            parameter.data.zero_()
+    wanted = nf.compile(model.double(), x.double())(x.double())
+    flow = nf.compile(model, x.double())(1e-30 * x.double())
+    assert all(cosine(flow.maps[name], wanted.maps[name]) > 0.999 for name in flow.maps)
+    tiny = nf.compile(model.float(), x)(1e-22 * x)
+    assert_defined(tiny)
+    assert tiny.maps["x"].eq(0).all()
+
+
+def cosine(a: Tensor, b: Tensor) -> float:
+    """Of two maps, neither zero, whatever their sizes."""
+    a, b = ((m.double() / m.double().abs().max()).flatten() for m in (a, b))
+    return float(a @ b / (a.norm() * b.norm()))
+
+
 # Sizes and counts.
 
 

@@ -111,7 +111,7 @@ class Artefact:
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
         parts = {name: dict(result.get(name, {})) for name in PARTS}
         return AttentionFlow(
-            maps=where_defined(result["maps"], result["score"]),
+            maps=where_defined(result["maps"], result["score"], parts["norm_ratio"]),
             output=result["output"],
             score=result["score"],
             target=result.get("target"),
