@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
 KILLS = importlib.import_module("kill_test")
 
+PHOTOS = 21
 SMALL = nf.models.Preprocessing(resize=36, crop=32)
 
 
@@ -82,6 +84,18 @@ def draw_photos(folder: Path, count: int) -> Path:
 def picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> Image.Image:
     noise = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize(size)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw_photos(tmp_path_factory.mktemp("source") / "photos", PHOTOS)
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("whole") / "out"
+    run(photos, out)
+    return out
 
 
 def in_another_process(call: Callable[[], Any]) -> str:

@@ -1,0 +1,144 @@
+"""Artefacts: what is in the files, files that are none, what a format lacks."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_artefacts import FEW, NAMES, ROOT, WRITE, assert_same_flow, file_of, gate
+from torch import Tensor, nn
+
+import naflow_fx as nf
+from naflow_fx import artefacts
+from naflow_fx.artefacts import writers
+from naflow_fx.artefacts.files import required
+from naflow_fx.artefacts.metadata import EXTRA, Metadata, parse
+from naflow_fx.errors import ArtefactError, NaflowError
+
+
+@pytest.mark.parametrize("kind", WRITE)
+def test_nothing_half_written(kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer, _, _ = gate(layers="relu_1")
+    path = file_of(kind, tmp_path)
+    path.write_text("an earlier file")
+
+    def fail(exported: Any, metadata: Metadata, path: Path) -> None:
+        path.write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setitem(writers.WRITERS, kind, fail)
+    with pytest.raises(OSError, match="No space"):
+        WRITE[kind](explainer, path)
+    assert path.read_text() == "an earlier file" and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(ArtefactError, match="ends in"):
+        WRITE[kind](explainer, tmp_path / "explainer.zip")
+    (tmp_path / f"folder{path.suffix}").mkdir()
+    with pytest.raises(ArtefactError, match="a folder is in the way"):
+        WRITE[kind](explainer, tmp_path / f"folder{path.suffix}")
+
+
+def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
+    class Special(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = torch.special.bessel_j0(x)
+            return found
+
+    with torch.no_grad():
+        exported = torch.export.export(Special(), (torch.rand(2, 3),))
+    facts = Metadata("onnx", (), (), (), {}, {}, "cpu")
+    with pytest.raises(ArtefactError, match=r"express the operator \S*bessel_j0"):
+        writers.write_onnx(exported, facts, tmp_path / "x.onnx")
+
+
+def test_types_that_onnxruntime_lacks(tmp_path: Path) -> None:
+    explainer, _, _ = gate(layers="relu_1")
+    explainer.to(torch.bfloat16)
+    with pytest.raises(ArtefactError, match=r"onnxruntime can't run the model: .*bfloat16.*Conv"):
+        explainer.to_onnx(tmp_path / "x.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+def test_onnx_solves_in_float32(tmp_path: Path) -> None:
+    explainer, x, target = gate(inverse=dataclasses.replace(FEW, precision="bfloat16"))
+    precise, _, _ = gate()
+    artefact = artefacts.load(explainer.to_onnx(tmp_path / "x.onnx"))
+    assert artefact.metadata.options["inverse"]["precision"] == "float32"
+    assert_same_flow(artefact(x, target), precise(x, target))
+
+
+def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ArtefactError, match=r"needs no_such_a, no_such_b; pip install 'naflow-fx"):
+        required(("json", "no_such_a", "no_such_b"), "onnx", "an ONNX model")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    explainer, _, _ = gate(layers="relu_1")
+    with pytest.raises(ArtefactError, match=r"onnxscript; pip install 'naflow-fx\[onnx\]'"):
+        explainer.to_onnx(tmp_path / "x.onnx")
+
+
+def some_metadata() -> Metadata:
+    return Metadata("onnx", (), (), ("a",), {"kind": "class"}, {}, "cpu", class_names=NAMES)
+
+
+def test_metadata_is_read_without_running(tmp_path: Path) -> None:
+    text = some_metadata().to_json()
+    assert parse(text) == some_metadata()
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"x/extra/{EXTRA}", text)
+    assert artefacts.read(path) == some_metadata()
+    onnx = pytest.importorskip("onnx")
+    made = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], []))
+    onnx.helper.set_model_props(made, {"other": "x", "naflow_fx": text})
+    onnx.save(made, tmp_path / "x.onnx")
+    assert artefacts.read(tmp_path / "x.onnx") == some_metadata()
+    code = "import sys\nfrom naflow_fx import artefacts\nartefacts.read(sys.argv[1])\n"
+    code += "assert not {'torch', 'onnx', 'numpy'} & set(sys.modules)"
+    command = [sys.executable, "-c", code, str(tmp_path / "x.onnx")]
+    subprocess.run(command, check=True, cwd=ROOT)
+
+
+def test_files_that_are_no_artefacts(tmp_path: Path) -> None:
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as archive:
+        archive.writestr("x/aotinductor/y_metadata.json", "[1]")
+    later = json.dumps({**json.loads(some_metadata().to_json()), "format": 99})
+    torn = json.dumps({"format": 1, "kind": "onnx"})
+    unknown = dataclasses.replace(some_metadata(), kind="exe").to_json()  # type: ignore[arg-type]
+    contents = [b"", b"\x00" * 100, b"text", b"\xff" * 50, b"\x72\xff\xff\xff\xff\x0fxx",
+                other.getvalue(), other.getvalue()[:50]]  # fmt: skip
+    for data in contents:
+        (tmp_path / "x.pt2").write_bytes(data)
+        with pytest.raises(ArtefactError, match="not an artefact of naflow_fx|can't be read"):
+            artefacts.read(tmp_path / "x.pt2")
+    for text, words in ((later, "--upgrade"), (torn, "can't be read"), (unknown, "not known")):
+        with pytest.raises(ArtefactError, match=words):
+            parse(text)
+    with pytest.raises(ArtefactError, match="a folder"):
+        artefacts.read(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        artefacts.read(tmp_path / "none.pt2")
+
+
+def test_a_damaged_artefact(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        kind = dataclasses.replace(some_metadata(), kind="pt2")
+        archive.writestr(f"x/extra/{EXTRA}", kind.to_json())
+    with pytest.raises(NaflowError, match="damaged, or of another version"):
+        artefacts.load(path)
+
+
+def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:
+    explainer, _, _ = gate()
+    here = str(Path(nf.__file__).parent).encode()
+    with zipfile.ZipFile(explainer.export(tmp_path / "x.pt2")) as archive:
+        assert not [name for name in archive.namelist() if here in archive.read(name)]
+    assert here not in explainer.to_onnx(tmp_path / "x.onnx").read_bytes()
