@@ -4,15 +4,19 @@
     python -m benchmarks.pipeline --photos 64 --rounds 2 --engines local
 
 Each round measures the explainer alone, on batches that are in memory, just before and just after
-the run, so that the machine's load hits both; the share is of the mean of the two.
+the run, so that the machine's load hits both; the share is of the mean of the two.  Both have all
+cores: one process with a thread a core, or two with half of the threads each.  A run's time begins
+with its first photo: starting processes and compiling are no part of it.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -31,9 +35,9 @@ LABELS = {"local": "single process", "ray": "Ray, two workers"}
 
 
 def pipeline(
-    device: str, engine: str, photos: int = 64, rounds: int = 3, size: int = 224
+    device: str, engine: str, photos: int = 64, rounds: int = 2, size: int = 224
 ) -> dict[str, Any]:
-    """The section: ratio (median), low, high, repetitions, photos a second of both.
+    """The section: ratio (median), low, high, repetitions, threads, photos a second of both.
 
     Args:
         device: where the explainer runs.
@@ -45,6 +49,7 @@ def pipeline(
     """
     ratios, own, run, busy = [], [], [], []
     actors = 2 if engine == "ray" else 1
+    torch.set_num_threads(threads := max(1, len(os.sched_getaffinity(0)) // actors))
     with tempfile.TemporaryDirectory(prefix="naflow-bench-") as place:
         folder = _photos(Path(place) / "photos", photos)
         before = alone(device, actors, size)
@@ -59,7 +64,8 @@ def pipeline(
     low, high = spread(ratios)
     return {
         "ratio": statistics.median(ratios), "low": low, "high": high, "repetitions": rounds,
-        "photos": photos, "own photos a second": statistics.median(own),
+        "photos": photos, "processes": actors, "threads": threads,
+        "own photos a second": statistics.median(own),
         "run photos a second": statistics.median(run),
         "device busy": statistics.median(busy),
     }  # fmt: skip
@@ -70,14 +76,14 @@ def alone(device: str, processes: int, size: int) -> float:
     if processes == 1:
         return _rate(device, size)
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(processes)
-    with context.Pool(processes, _meet, (barrier,)) as pool:
+    given = (context.Barrier(processes), torch.get_num_threads())
+    with context.Pool(processes, _meet, given) as pool:
         return sum(pool.map(_rate_together, [(device, size)] * processes, chunksize=1))
 
 
-def _meet(barrier: Any) -> None:
-    """Keeps the barrier for `_rate_together`, and the processes to one thread each."""
-    torch.set_num_threads(1)
+def _meet(barrier: Any, threads: int) -> None:
+    """Keeps the barrier for `_rate_together`, and the processes to their threads."""
+    torch.set_num_threads(threads)
     globals()["_barrier"] = barrier
 
 
@@ -87,7 +93,7 @@ def _rate_together(given: tuple[str, int]) -> float:
 
 def _rate(device: str, size: int, ready: Any = None, batches: int = 2) -> float:
     """Photos a second of one explainer; measured once `ready` has returned."""
-    explainer = spec(size).open(torch.device(device)).explain
+    explainer = _explainer(device, size)
     images = torch.randn(BATCH, 3, size, size, device=device)
     explainer(images)
     if ready is not None:
@@ -96,6 +102,11 @@ def _rate(device: str, size: int, ready: Any = None, batches: int = 2) -> float:
     for _ in range(batches):
         explainer(images).score.cpu()
     return batches * BATCH / (time.perf_counter() - start)
+
+
+@functools.cache
+def _explainer(device: str, size: int) -> Any:
+    return spec(size).open(torch.device(device)).explain
 
 
 def spec(size: int) -> nf.ExplainerSpec:
@@ -134,12 +145,10 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--photos", type=int, default=64)
     parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--engines", nargs="+", choices=tuple(LABELS), default=list(LABELS))
     given = parser.parse_args()
     for engine in given.engines:
-        torch.set_num_threads(1 if engine == "ray" else given.threads)
         found = pipeline(given.device, engine, given.photos, given.rounds, given.size)
         words = f"{TRAINED}, {given.size} pixels, {LABELS[engine]}, load {load():.1f}"
         print(f"{words}: {json.dumps(found)}", flush=True)

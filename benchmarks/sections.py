@@ -167,7 +167,6 @@ def _breakdown(plan: Plan, name: str) -> Any:
 
 
 def _pipeline(plan: Plan, engine: str) -> Any:
-    torch.set_num_threads(1 if engine == "ray" else plan.threads)
     try:
         return pipeline(plan.device, engine)
     finally:
