@@ -59,6 +59,8 @@ LAWS: dict[str, Law] = {
     "support": Law(laws.support),
     "diagonal": Law(laws.diagonal, lambda rule: rule.diagonal is not None),
     "dense": Law(laws.dense, lambda rule: rule.dense is not None),
+    "scaled": Law(laws.scaled, lambda rule: rule.scaled is not None),
+    "turned": Law(laws.turned, lambda rule: rule.turned is not None),
     "batch": Law(laws.batch),
     "dtype": Law(laws.dtype),
     "labels": Law(laws.labels),

@@ -176,6 +176,28 @@ def dense(p: Point) -> Findings:
     yield f"the matrix {list(matrix.shape)} is not A along dimension 1 or the last"
 
 
+def scaled(p: Point) -> Findings:
+    """With the weight that `scaled` makes, A v is d times what it was; d per channel."""
+    (v,) = p.vectors[:1]
+    plain = p.linear([v])
+    channels = (1, plain.shape[1], *(1,) * (plain.dim() - 2))
+    scale = p.random(plain[:1], 30).flatten()[: plain.shape[1]].reshape(channels)
+    assert p.rule.scaled is not None
+    weight = p.rule.scaled(p.state["weight"], scale)
+    found = p.call(p.rule.linear, v, weight=weight)
+    yield from _differ("A v with the scaled weight", found, "d A v", scale * plain)
+
+
+def turned(p: Point) -> Findings:
+    """`transpose` gives the same with what `turned` makes of the weight."""
+    made = p.call(p.rule.turned)
+    if made is None:
+        return
+    w = p.random(p.output, 31)
+    found = p.call(p.rule.transpose, w, turned=made)
+    yield from _differ("A^T w with the turned weight", found, "A^T w", p.transpose(w)[0])
+
+
 def batch(p: Point) -> Findings:
     """What a batch gives is what its samples give alone: f, captures, A, A^T, c, inverse, vjp."""
     v, w = p.randoms(10), p.random(p.output, 20)

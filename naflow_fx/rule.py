@@ -39,6 +39,7 @@ EXTRA_NAMES = {
     "input_shapes",
     "active",
     "damping",
+    "turned",
 }
 
 
@@ -100,6 +101,8 @@ class Rule:
     support: Function | None = None
     diagonal: Function | None = None
     dense: Function | None = None
+    scaled: Function | None = None
+    turned: Function | None = None
     operands: tuple[str, ...] = ("input",)
     control: tuple[str, ...] = ()
     swap: Callable[[Arguments], Arguments] | None = None
@@ -145,6 +148,8 @@ _LEADING = {
     "has_shift": 0,
     "diagonal": 0,
     "dense": 0,
+    "scaled": 2,
+    "turned": 0,
     "labels": 1,
 }
 

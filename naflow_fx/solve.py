@@ -27,19 +27,21 @@ class LeastSquares(nn.Module):
     """The inverse step of one operator, a layer or a whole region, given as its affine map.
 
     Args:
-        linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
-        offset: ``offset(z, *captures) = c`` for outputs like z, None where c = 0.
+        prepare: makes of captures, once, what the three others take; None: the captures.
+        linear, transpose: ``linear(v, *prepared) = A v``, ``transpose(w, *prepared) = A^T w``.
+        offset: ``offset(z, *prepared) = c`` for outputs like z, None where c = 0.
         input_shape: static shape of v, -1 in the batch dimension.
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
         groups: of channels that A does not mix, on both sides; each is solved by itself.
-        low: captures (indices) that A and A^T take in bfloat16 while all else is solved in
+        low: what is prepared (indices) that A and A^T take in bfloat16 while all else is solved in
             float32: the weights of dense layers.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
     """
 
     def __init__(
         self,
+        prepare: nn.Module | None,
         linear: nn.Module,
         transpose: nn.Module,
         offset: nn.Module | None,
@@ -52,8 +54,9 @@ class LeastSquares(nn.Module):
         whole: bool = False,
     ) -> None:
         super().__init__()
+        self.prepare = prepare
         self.linear, self.transpose, self.offset = linear, transpose, offset
-        self.sigma_max = SigmaMax(linear, transpose, input_shape, leading)
+        self.sigma_max = SigmaMax(prepare, linear, transpose, input_shape, leading)
         self.damping, self.steps, self.leading = damping, steps, leading
         self.groups, self.low, self.whole = groups, low, whole
 
@@ -71,7 +74,7 @@ class LeastSquares(nn.Module):
         weight: w, of z's shape, or None.  prior: of the result's shape, or None for zero.
         """
         dtype = solver_dtype(z.dtype)
-        captures = tuple(widen(c, dtype) for c in captures)
+        captures = prepared(self.prepare, captures, dtype)
         b = z.to(dtype)
         if self.offset is not None:
             b = b - self.offset(b, *captures)
@@ -114,20 +117,21 @@ class SigmaMax(nn.Module):
 
     def __init__(
         self,
+        prepare: nn.Module | None,
         linear: nn.Module,
         transpose: nn.Module,
         input_shape: tuple[int, ...],
         leading: int | None,
     ) -> None:
         super().__init__()
-        self.linear, self.transpose = linear, transpose
+        self.prepare, self.linear, self.transpose = prepare, linear, transpose
         self.input_shape, self.leading = input_shape, leading
 
     def forward(self, *captures: Tensor) -> Tensor:
         """sigma_max, a scalar."""
         first = next(c for c in captures if c.is_floating_point())
         dtype = solver_dtype(first.dtype)
-        captures = tuple(widen(c, dtype) for c in captures)
+        captures = prepared(self.prepare, captures, dtype)
         generator = torch.Generator().manual_seed(0)
         shape = [1 if size == -1 else size for size in self.input_shape]
         start = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -139,6 +143,14 @@ class SigmaMax(nn.Module):
             return result
 
         return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS)[0]
+
+
+def prepared(
+    prepare: nn.Module | None, captures: tuple[Tensor, ...], dtype: torch.dtype
+) -> tuple[Tensor, ...]:
+    """What A and A^T take, in the solver's dtype."""
+    wide = tuple(widen(c, dtype) for c in captures)
+    return wide if prepare is None else tuple(prepare(*wide))
 
 
 def relative_residual(found: Tensor, wanted: Tensor) -> Tensor:

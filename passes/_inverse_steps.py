@@ -17,7 +17,7 @@ from torch import fx
 from naflow_fx import keys, solve
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._affine import AffineMap, emit_affine, has_shift
+from naflow_fx.passes._affine import AffineMap, Prepared, emit_affine, has_shift
 from naflow_fx.rule import Rule, parameters
 
 START, CONTROL = "start", "control"
@@ -71,7 +71,7 @@ class StepWriter:
         """The rule's own inverse."""
         rule = _rule(node)
         assert rule.inverse is not None
-        state = _graph.state(node, self.names) | {"damping": self.inverse.damping}
+        state = self.state(node) | {"damping": self.inverse.damping}
         leading: tuple[Any, ...] = (target,)
         if rule.variadic:  # one activation and constants, as in x - 0.5
             leading = (target, [None], state["active"][0])
@@ -103,7 +103,7 @@ class StepWriter:
         plain = (inverse.weight, inverse.rows, inverse.prior) == ("none", "all", "zero")
         if not plain or not self._pointwise(first) or not all(map(self._is_constant, chain[1:])):
             return None
-        rule, state = _rule(first), _graph.state(first, self.names)
+        rule, state = _rule(first), self.state(first)
         weight: Any = first.kwargs["weight"]
         dense = _graph.call(self.graph, _given(rule.dense), (), state, f"{first.name}_dense")
         scales = [self._diagonal(node) for node in chain[1:]]
@@ -127,9 +127,9 @@ class StepWriter:
     ) -> Made:
         """One `solve.LeastSquares` for the affine map from `entry` to the last of `nodes`."""
         inverse, exit = self.inverse, nodes[-1]
-        affine = AffineMap(nodes, entry, self.names)
+        affine = AffineMap(self.gm, nodes, entry, self.names)
         module = solve.LeastSquares(
-            affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
+            affine.prepare, affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
             inverse.damping, self.steps, self._leading(entry, exit),
             _groups(nodes), self._low(affine), self._whole(nodes),
         )  # fmt: skip
@@ -164,7 +164,7 @@ class StepWriter:
         """With the residual ||A z_x - (z_y - c)|| / ||z_y - c||."""
         first, last = chain[0], chain[-1]
         values: dict[fx.Node, Any] = {_source(first): z}
-        emit_affine(self.graph, chain, values, self.names, _itself, shifts=False, suffix="again")
+        emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
         wanted = wanted or self._wanted(chain, target)
         arguments = (values[last], wanted)
         residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
@@ -186,10 +186,14 @@ class StepWriter:
         if not any(map(has_shift, chain)):
             return None
         values: dict[fx.Node, Any] = {_source(chain[0]): None}
-        emit_affine(self.graph, chain, values, self.names, _itself, shifts=True, suffix="shift")
+        emit_affine(self.graph, chain, values, self.state, _itself, shifts=True, suffix="shift")
         mark(chain[0], *(values[node] for node in chain))
         offset: fx.Node = values[chain[-1]]
         return offset
+
+    def state(self, node: fx.Node) -> _graph.State:
+        """All that a node's rule may ask for."""
+        return _graph.state(node, self.names)
 
     def _pointwise(self, node: fx.Node) -> bool:
         rule = _rule(node)
@@ -204,7 +208,7 @@ class StepWriter:
         return bool(captured) and all(map(_graph.is_constant, captured))
 
     def _diagonal(self, node: fx.Node) -> fx.Node:
-        state = _graph.state(node, self.names)
+        state = self.state(node)
         name = f"{node.name}_diagonal"
         made = _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
         mark(node, made)
@@ -223,8 +227,11 @@ class StepWriter:
         """Which of a map's needs are weights of dense layers that multiply in bfloat16."""
         if self.inverse.precision != "bfloat16":
             return ()
-        weights = {n.kwargs["weight"] for n in affine.nodes if _is_dense(n)}
-        return tuple(i for i, need in enumerate(affine.needs) if need in weights)
+        layers = [node for node in affine.nodes if _is_dense(node)]
+        weights = {layer.kwargs["weight"] for layer in layers} | {
+            Prepared(layer.name, what) for layer in layers for what in ("weight", "turned")
+        }
+        return tuple(i for i, key in enumerate(affine.prepared) if key in weights)
 
     def _whole(self, nodes: Sequence[fx.Node]) -> bool:
         """Whether a map's layers are all dense, so that nothing is gained by going back between."""

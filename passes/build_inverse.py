@@ -135,7 +135,7 @@ class _Cascade:
         self._set(entry, made)
         values: dict[fx.Node, Any] = {entry: made.z}
         emit_affine(
-            self.graph, nodes[:-1], values, self.names, _itself, shifts=True, suffix="affine"
+            self.graph, nodes[:-1], values, self.write.state, _itself, shifts=True, suffix="affine"
         )
         mark(exit, *values.values())
         if region.series_parallel:

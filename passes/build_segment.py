@@ -96,7 +96,10 @@ class _Builder:
         return self.places[node]
 
     def _call(self, function: Any, leading: tuple[Any, ...], node: fx.Node) -> fx.Node:
-        return _affine.emit(self.graph, function, leading, node, self.names, self.place)
+        return _affine.emit(self.graph, function, leading, node, self._state, self.place)
+
+    def _state(self, node: fx.Node) -> _graph.State:
+        return _graph.state(node, self.names)
 
     def _sum(self, parts: list[fx.Node]) -> fx.Node:
         total = parts[0]

@@ -76,6 +76,8 @@ ROLES = {
     "support": {"support"},
     "diagonal": {"diagonal"},
     "dense": {"dense"},
+    "scaled": {"scaled"},
+    "turned": {"turned"},
     "labels": {"labels"},
 }
 BROKEN = [

@@ -46,6 +46,8 @@ def linear(
 ) -> Tensor:
     """A v: the convolution without its bias, in the weight's dtype."""
     low = v.to(weight.dtype)
+    if is_pointwise(weight, padding, groups):
+        return _product(weight.flatten(1), low[_read(stride)]).to(v.dtype)
     y = forward(low, weight, None, stride, padding, dilation, groups, padding_mode)
     return y.to(v.dtype)
 
@@ -59,9 +61,17 @@ def transpose(
     groups: int,
     padding_mode: str,
     input_shape: tuple[int, ...],
+    turned: Tensor | None = None,
 ) -> Tensor:
-    """A^T w: the transposed convolution, to the size of the input, in the weight's dtype."""
+    """A^T w: the transposed convolution, to the size of the input, in the weight's dtype.
+
+    turned: what `turned` makes of the weight, if it is at hand.
+    """
     rank = len(stride)
+    if is_pointwise(weight, padding, groups):
+        matrix = weight.flatten(1).mT if turned is None else turned
+        v = _product(matrix, w.to(weight.dtype)).to(w.dtype)
+        return _at_read(v, stride, input_shape)
     symmetric = native_padding(weight, padding, dilation, padding_mode)
     widths = pads(weight, padding, dilation)
     size = list(input_shape[-rank:])
@@ -76,6 +86,47 @@ def transpose(
     low = w.to(weight.dtype)
     v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
     return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
+
+
+def turned(weight: Tensor, padding: str | tuple[int, ...], groups: int) -> Tensor | None:
+    """W^T [in, out] of a 1 x 1 convolution, in one piece: products read it several times faster."""
+    return weight.flatten(1).mT.contiguous() if is_pointwise(weight, padding, groups) else None
+
+
+def scaled(weight: Tensor, scale: Tensor) -> Tensor:
+    """diag(scale) W, of scale [1, C, 1, ...]."""
+    return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
+
+
+def is_pointwise(weight: Tensor, padding: str | tuple[int, ...], groups: int) -> bool:
+    """Whether it is one matrix at every position that it reads: a product, several times faster.
+
+    As convolutions, oneDNN's reorder their operands before and after.
+    """
+    alone = groups == 1 and all(k == 1 for k in weight.shape[2:])
+    return alone and (isinstance(padding, str) or not any(padding))
+
+
+def _product(matrix: Tensor, v: Tensor) -> Tensor:
+    """[out, in] times [N, in, ...]."""
+    matrices = matrix.expand(v.shape[0], *matrix.shape)
+    product = torch.bmm(matrices, v.flatten(2))
+    return product.reshape(*product.shape[:2], *v.shape[2:])
+
+
+def _read(stride: tuple[int, ...]) -> tuple[slice, ...]:
+    """The positions that a strided layer reads."""
+    return (slice(None), slice(None), *(slice(None, None, s) for s in stride))
+
+
+def _at_read(v: Tensor, stride: tuple[int, ...], input_shape: tuple[int, ...]) -> Tensor:
+    """v at the positions that were read, 0 at the others."""
+    for axis, step in enumerate(stride, 2):
+        if step > 1:
+            inner = (0, 0) * (v.dim() - axis - 1)  # F.pad counts from the last axis
+            v = F.pad(v.unsqueeze(axis + 1), (*inner, 0, step - 1)).flatten(axis, axis + 1)
+            v = v.narrow(axis, 0, input_shape[axis])
+    return v
 
 
 def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
@@ -99,8 +150,8 @@ def dense(
     weight: Tensor, stride: tuple[int, ...], padding: str | tuple[int, ...], groups: int
 ) -> Tensor | None:
     """The matrix over channels of a 1 x 1, stride 1 convolution, [groups, out/g, in/g]."""
-    pointwise = all(k == 1 for k in weight.shape[2:]) and all(s == 1 for s in stride)
-    if not pointwise or (not isinstance(padding, str) and any(padding)):
+    pointwise = is_pointwise(weight, padding, 1) and all(s == 1 for s in stride)
+    if not pointwise:
         return None
     return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1])
 
@@ -162,6 +213,8 @@ RULE = Rule(
     shift=shift,
     has_shift=has_shift,
     dense=dense,
+    scaled=scaled,
+    turned=turned,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={
