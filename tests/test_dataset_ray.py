@@ -34,7 +34,7 @@ done = dataset_tiny.run(photos, Path(out), explainer=deadly, engine="ray", actor
 print(done.done, done.failed)
 wrong = dataset_tiny.spec(make=str)
 try:
-    dataset_tiny.run(photos, Path(out + "2"), explainer=wrong, engine="ray", actors=2)
+    dataset_tiny.run(photos, Path(out + "2"), explainer=wrong, engine="ray", actors=1)
 except DatasetError as error:
     print(error)
 """
