@@ -20,7 +20,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> SmallCNN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SmallCNN(4).eval()
-    monkeypatch.setattr(command, "trained", lambda: network)
+    monkeypatch.setattr(command, "trained", lambda shuffled=False: network)
     return network
 
 
@@ -41,6 +41,21 @@ def test_evaluate_writes_figures_tables_and_curves(
     assert result.scores["lrp"]["energy"].layers == ("input",)
     assert (tmp_path / "evaluation.md").read_text().count("| layercam |") == 3
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+
+
+@pytest.mark.usefixtures("untrained")
+def test_sanity_checks_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["evaluate", "--data", "synthetic", "--limit", "2", "--out", str(tmp_path)]
+    assert main([*given, "--methods", "layercam", "--metrics", "energy", "--sanity"]) == 0
+    assert "Rank correlation of maps" in capsys.readouterr().out
+    text = (tmp_path / "evaluation.md").read_text()
+    head, row = text.split("Rank correlation of maps")[1].splitlines()[2::2]
+    assert head.startswith("| method | 25% of weights |") and head.endswith("| random labels |")
+    cells = row.split(" | ")
+    assert cells[-1] == "1.000 [1.000, 1.000] |"  # here the same network
+    assert all(float(cell.split()[0]) < 0.95 for cell in cells[1:5])
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.text import Text
-from torch import nn
+from torch import Tensor, nn
 
 from naflow_fx import models
 from naflow_fx.cli.progress import news_aside, progress
@@ -19,9 +21,9 @@ from naflow_fx.cli.setup import open_device
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import adapters, metrics, report
+from naflow_fx.evaluation import adapters, metrics, report, sanity
 from naflow_fx.evaluation.data import EvaluationSet
-from naflow_fx.evaluation.measure import depth_of
+from naflow_fx.evaluation.measure import Explain, class_probability, depth_of, targets
 from naflow_fx.evaluation.measure import evaluate as measure
 from naflow_fx.evaluation.methods import NAMES, OF_THE_INPUT, make
 from naflow_fx.evaluation.photos import photos
@@ -31,6 +33,7 @@ from naflow_fx.models.preprocess import Preprocessing
 
 LAYERS = 7
 PICTURES = 24
+SANITY = "Rank correlation of maps with those of random weights, another class, random labels"
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -44,29 +47,31 @@ def evaluate(args: argparse.Namespace) -> None:
     place.mkdir(parents=True, exist_ok=True)
     result = measured(args, data, model)
     result.save(place / "evaluation.json")
-    (place / "evaluation.md").write_text(page(result))
+    checks = sanity_rows(args, data, model) if args.sanity else []
+    (place / "evaluation.md").write_text(page(result, checks))
     written = ["evaluation.md", *curves(result, place)]
     out = console()
-    out.print(Text(f"{data.name}: {len(data)} images, mean over layers and images [95 %]",
-                   style="bold"))  # fmt: skip
-    head, *rows = result.rows()
+    show(out, f"{data.name}: {len(data)} images, mean over layers and images [95 %]", result.rows())
+    if checks:
+        show(out, SANITY, checks)
+    out.print(Text(f"written: {place / 'evaluation.json'}, {', '.join(written)}"))
+
+
+def show(out: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table, its first row the head."""
+    out.print(Text(title, style="bold"))
+    head, *body = rows
     table = plain_table(*head, right=head[1:])
-    for row in rows:
+    for row in body:
         table.add_row(*row)
     out.print(table)
-    out.print(Text(f"written: {place / 'evaluation.json'}, {', '.join(written)}"))
 
 
 def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> Evaluation:
     """Every method's figures, with a bar while they are made."""
-    example = data.images[:1]
-    every = compile(model, example, method="hirescam").layers
-    layers = args.layers or spread(every)
-    sites = compile(model, example, method="hirescam", layers=layers).layers
-    explainers = {
-        name: make(name, model, example, None if name in OF_THE_INPUT else sites)
-        for name in args.methods
-    }
+    every = compile(model, data.images[:1], method="hirescam").layers
+    explain = explainer_maker(args, data.images[:1], model)
+    explainers = {name: explain(name, model) for name in args.methods}
     with progress() as bar:
         task = bar.add_task("", total=len(explainers))
         done: list[str] = []
@@ -79,6 +84,36 @@ def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) ->
 
         return measure(explainers, data, list(args.metrics), model=model, progress=told,
                        depth={"input": 0.0, **depth_of(every)})  # fmt: skip
+
+
+def explainer_maker(
+    args: argparse.Namespace, example: Tensor, model: nn.Module
+) -> Callable[[str, nn.Module], Explain]:
+    """(method, network) -> its explainer at the layers that are wanted."""
+    layers = args.layers or spread(compile(model, example, method="hirescam").layers)
+    sites = compile(model, example, method="hirescam", layers=layers).layers
+    return lambda name, network: make(
+        name, network, example, None if name in OF_THE_INPUT else sites
+    )
+
+
+def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> list[list[str]]:
+    """How alike each method's maps stay with random weights, for another class, as a table."""
+    explain = explainer_maker(args, data.images[:1], model)
+    data = replace(data, target=targets(data, class_probability(model)))
+    with torch.no_grad():
+        classes = model(data.images[:1]).shape[1]
+    rows = [["method", *(f"{share:.0%} of weights" for share in sanity.STAGES), "another class"]]
+    rows[0] += ["random labels"] if args.data == "synthetic" else []
+    for name in args.methods:
+        of_network = partial(explain, name)
+        found = [sanity.cascading(of_network, model, data),
+                 sanity.by_class(of_network(model), data, classes)]  # fmt: skip
+        if args.data == "synthetic":
+            other = {"random labels": trained(shuffled=True)}
+            found.append(sanity.compared(of_network, model, other, data))
+        rows.append([name, *(str(e) for check in found for e in check.similarities())])
+    return rows
 
 
 def spread(layers: list[str]) -> list[str]:
@@ -147,7 +182,7 @@ def moved(data: EvaluationSet, device: torch.device) -> EvaluationSet:
                    evidence=evidence)  # fmt: skip
 
 
-def page(result: Evaluation) -> str:
+def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
     """The tables as Markdown."""
     parts = [
         f"# {result.dataset}: {len(result.images)} images\n",
@@ -155,6 +190,8 @@ def page(result: Evaluation) -> str:
     ]
     parts += [f"\n## {metric}, by fifths of the depth\n\n{report.fifths(result, metric)}"
               for metric in result.metrics]  # fmt: skip
+    if checks:
+        parts.append(f"\n## {SANITY}\n\n{report.markdown(checks)}")
     return "\n".join(parts)
 
 

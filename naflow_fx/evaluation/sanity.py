@@ -7,7 +7,7 @@ rank correlation over pixels, at the layer's own size.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,7 @@ from naflow_fx.evaluation.measure import Explain, as_maps
 
 Make = Callable[[nn.Module], Explain]
 STAGES = (0.25, 0.5, 0.75, 1.0)
+BATCH = 8  # images a call of an explainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,7 +109,7 @@ def cascading(
 
 
 def compared(
-    make: Make, model: nn.Module, others: dict[str, nn.Module], dataset: EvaluationSet
+    make: Make, model: nn.Module, others: Mapping[str, nn.Module], dataset: EvaluationSet
 ) -> Sanity:
     """Maps of other networks of the same layers against the network's, for the same classes."""
     before = _maps(make(model), dataset)
@@ -133,7 +134,10 @@ def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int =
 
 
 def _maps(explain: Explain, data: EvaluationSet, target: Tensor | None = None) -> dict[str, Tensor]:
-    return as_maps(explain(data.images, data.target if target is None else target))
+    classes = data.target if target is None else target
+    batches = [slice(i, i + BATCH) for i in range(0, len(data), BATCH)]
+    parts = [as_maps(explain(data.images[some], classes[some])) for some in batches]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
 def _energies(maps: dict[str, Tensor], dataset: EvaluationSet) -> list[Tensor]:

@@ -29,7 +29,7 @@ what is written:
 examples:
   naflow-fx evaluate
   naflow-fx evaluate --data synthetic --methods naflow lrp rise --metrics energy i_d
-  naflow-fx evaluate --layers '*.add' --limit 4
+  naflow-fx evaluate --layers '*.add' --limit 4 --sanity
   naflow-fx evaluate --methods score-cam ablation-cam layercam --layers blocks.15.project_bn
   naflow-fx evaluate --data cub200 --root CUB_200_2011 --model resnet50 --weights birds.pt
 """
@@ -58,6 +58,8 @@ def add(commands: Commands) -> None:
         metavar="NAME",
         help=f"energy, pointing, insertion, road, ... (default: {' '.join(METRICS)})",
     )
+    text = "also: how far maps change with random weights, for another class"
+    group.add_argument("--sanity", action="store_true", help=text)
     add_model_options(parser, layers="seven, evenly over the depth")
 
 
