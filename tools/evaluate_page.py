@@ -348,4 +348,7 @@ def made_text(found: dict[str, Any]) -> str:
             f", {facts['seconds'] / 60:.1f} minutes, {facts['processes']} processes on "
             f"{facts['cores']} cores")  # fmt: skip
         lines.append(f"* [{name}](evaluation/{name}.json): `{command}`{took}")
+    lines.append(
+        "* What needs the network's output alone runs by ONNX Runtime, the same to rounding."
+    )
     return "## How it was made\n\n" + "\n".join(lines) + "\n"

@@ -220,7 +220,8 @@ def sanity_of_method(task: Subjects) -> dict[str, Any]:
         checks = {name: check for name, check in checks.items() if name.startswith("small")}
     found = {}
     for name, check in checks.items():
-        key = json.dumps(["sanity", name, repr(OWN[method]), list(photos.names)])
+        names = [*pictures.names, *photos.names]
+        key = json.dumps(["sanity", name, repr(OWN[method]), names])
         found[name] = cached(task.plan, key, lambda c=check: _both(c()))  # type: ignore[misc]
     print(f"sanity: {method}", flush=True)
     return found
