@@ -65,7 +65,7 @@ class StepWriter:
 
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
-        self.inverse, self.steps = options.inverse, options.steps
+        self.inverse, self.options = options.inverse, options
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
@@ -130,7 +130,7 @@ class StepWriter:
         affine = AffineMap(self.gm, nodes, entry, self.names)
         module = solve.LeastSquares(
             affine.prepare, affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
-            inverse.damping, self.steps, self._leading(entry, exit),
+            inverse.damping, self._steps(nodes), self._leading(entry, exit),
             _groups(nodes), self._low(affine), self._whole(nodes),
         )  # fmt: skip
         path = f"inverse.{exit.name}"
@@ -237,6 +237,10 @@ class StepWriter:
         """Whether a map's layers are all dense, so that nothing is gained by going back between."""
         layers = [node for node in nodes if _rule(node).name in LAYERS]
         return self.inverse.precision == "bfloat16" and bool(layers) and all(map(_is_dense, layers))
+
+    def _steps(self, nodes: Sequence[fx.Node]) -> int:
+        apart = _groups(nodes) == nodes[0].meta[keys.SHAPE][1]
+        return self.options.steps_apart if apart else self.options.steps
 
     def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
         """The number of output neurons that Eq. 6 keeps; None: all."""

@@ -210,4 +210,10 @@ def test_steps_follow_the_reduction() -> None:
     for reduction, steps in options.STEPS.items():
         chosen = options.resolve("paper", reduction=reduction)
         assert chosen.steps == steps
-        assert options.resolve("paper", reduction=reduction, inverse=nf.Inverse(steps=3)).steps == 3
+        assert chosen.steps_apart <= steps
+        given = options.resolve("paper", reduction=reduction, inverse=nf.Inverse(steps=3))
+        assert (given.steps, given.steps_apart) == (3, 3)
+        weighted = options.resolve(
+            "paper", reduction=reduction, inverse=nf.Inverse(weight="importance")
+        )
+        assert weighted.steps_apart == weighted.steps >= steps

@@ -95,10 +95,11 @@ class Inspection:
 
     @property
     def _solved(self) -> str:
-        solved = next((node for node in self.nodes if node.steps is not None), None)
-        if solved is None:
+        solved = [node for node in self.nodes if node.steps is not None]
+        if not solved:
             return ""
-        return f"; least squares in {solved.steps} steps, damping {solved.damping:g}"
+        steps = " or ".join(str(steps) for steps in sorted({node.steps or 0 for node in solved}))
+        return f"; least squares in {steps} steps, damping {solved[0].damping:g}"
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""

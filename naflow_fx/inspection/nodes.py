@@ -119,7 +119,8 @@ class Writer:
         if step.kind in (LEAST_SQUARES, CLOSED, DAMPED) or sigma is not None:
             found["damping"] = self.options.inverse.damping
         if step.kind == LEAST_SQUARES:
-            found["steps"] = self.options.steps
+            solved = place.made.all_input_nodes[0]
+            found["steps"] = self.program.gm.get_submodule(str(solved.target)).steps
         if sigma is not None:
             known = isinstance(sigma, float)
             found["sigma_max"] = sigma if known else _mean(self.run.sigma_max, place)
