@@ -5,7 +5,8 @@
 
 For the default steps and each number of steps: the cosine between the float32 maps and the
 float64 maps converged at damping 0.01 with the same other options, over all call sites and photos:
-mean, fifth percentile, smallest.  Two maps that are both zero agree (cosine 1); a zero and a non-zero one do not (0).
+mean, fifth percentile, smallest.  Two maps that are both zero agree (cosine 1); a zero and a
+non-zero one do not (0).
 """
 
 from __future__ import annotations
