@@ -80,7 +80,7 @@ def _row_parts(inspection: Inspection, row: Unit, at: int) -> Iterator[Part]:
     names = {node.name for node in row.nodes}
     label = row.name if row.folded else _short(row.name, row.block)
     last = row.nodes[-1]
-    what = f"{len(row.nodes)} operators" if row.folded else last.operator
+    what = f"{len(row.nodes)} layers" if row.folded else last.operator
     lines: tuple[str, ...] = (label, f"{what} · {words.shape_text(last.shape)}")
     yield Part(f"forward:{row.id}", "forward", at, at, row.nodes, lines)
     for column in ("capture", "importance", "map"):
