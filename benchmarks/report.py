@@ -227,7 +227,8 @@ def _pipeline(sections: Record) -> Iterator[str]:
     yield ("Photos a second of `nf.explain_dataset`, JPEG files to Parquet, as a share of the "
            "explainer's own on batches in memory, just before and after; wanted 0.9. Both have all "
            "cores: one process with a thread a core, or two explainers at the same time with half "
-           "of the threads each. Starting and compiling are no part of it.\n")  # fmt: skip
+           "of the threads each. 112 pixels, a quarter of the usual work a photo. The first "
+           "quarter of a run, in which processes start, is not counted.\n")  # fmt: skip
     rows: list[tuple[Any, ...]] = [("engine", "processes x threads", "share", "photos a second",
                                     "the explainer's own", "device busy")]  # fmt: skip
     rows += [(label, f"{c['processes']} x {c['threads']}", ratio(c),
