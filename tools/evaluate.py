@@ -19,8 +19,9 @@ import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import evaluate_page
@@ -77,9 +78,19 @@ def unpacked(call: bytes) -> Any:
 
 
 def start() -> None:
-    """Of every process: one thread."""
+    """Of every process: one thread; a worker ends with the one that started it."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
+    if parent_process() is not None:
+        Thread(target=end_with_parent, daemon=True).start()
+
+
+def end_with_parent() -> None:
+    """Waits for the parent, however it ends, and leaves."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def measure(
