@@ -1,4 +1,8 @@
-"""This library's maps for Quantus: an `explain_func` that all of its metrics take."""
+"""This library's maps for Quantus: an `explain_func` for its metrics.
+
+Quantus 0.6: Smooth MPRT keeps `method` for itself (give `preset`); ROAD fails on colour images,
+whatever explains them.
+"""
 
 from __future__ import annotations
 
