@@ -176,7 +176,7 @@ def test_in_workers_of_a_data_loader(start: str) -> None:
     model, x = hazard("in_place", torch.float32), hazard_images("in_place", 4, torch.float32)
     explainer = nf.compile(model, x[:1], inverse=FEW)
     data = Explained(explainer, x)
-    loader = DataLoader(data, 2, num_workers=2, multiprocessing_context=start, timeout=120)
+    loader = DataLoader(data, 2, num_workers=2, multiprocessing_context=start, timeout=600)
     found = torch.cat(list(loader))
     torch.testing.assert_close(found, torch.stack([data[i] for i in range(4)]))
 
