@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quick import Quick
+from onnx_forward import Quick
 from torch import nn
 
 import naflow_fx as nf

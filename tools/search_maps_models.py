@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from quick import Quick
+from onnx_forward import Quick
 from torch import Tensor, nn
 
 import naflow_fx as nf
