@@ -32,11 +32,12 @@ from benchmarks.timing import load, spread
 from naflow_fx.models.preprocess import open_photo
 
 BATCH = 8
+PART = 32
 LABELS = {"local": "single process", "ray": "Ray, two workers"}
 
 
 def pipeline(
-    device: str, engine: str, photos: int = 256, rounds: int = 2, size: int = 112
+    device: str, engine: str, photos: int = 384, rounds: int = 2, size: int = 112
 ) -> dict[str, Any]:
     """The section: ratio (median), low, high, repetitions, threads, photos a second of both.
 
@@ -78,7 +79,7 @@ def steady_rate(out: Path) -> float:
     """Photos a second of a run, without the first quarter of its parts."""
     written = sorted(file.stat().st_mtime for file in (out / "parts").iterdir())
     start = len(written) // 4
-    return (len(written) - 1 - start) * BATCH / (written[-1] - written[start])
+    return (len(written) - 1 - start) * PART / (written[-1] - written[start])
 
 
 def alone(device: str, processes: int, size: int) -> float:
@@ -101,7 +102,7 @@ def _rate_together(given: tuple[str, int]) -> float:
     return _rate(*given, globals()["_barrier"].wait)
 
 
-def _rate(device: str, size: int, ready: Any = None, batches: int = 2) -> float:
+def _rate(device: str, size: int, ready: Any = None, batches: int = 4) -> float:
     """Photos a second of one explainer; measured once `ready` has returned."""
     explainer = _explainer(device, size)
     images = torch.randn(BATCH, 3, size, size, device=device)
@@ -133,7 +134,7 @@ def _run(
     if engine == "ray":
         given["actors"] = actors
     return nf.explain_dataset(spec(size), folder, out, device=device, batch_size=BATCH,
-                              part_size=BATCH, progress=False, **given)  # fmt: skip
+                              part_size=PART, progress=False, **given)  # fmt: skip
 
 
 def _photos(folder: Path, count: int) -> Path:
@@ -153,7 +154,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__,
                                      formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--photos", type=int, default=384)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--engines", nargs="+", choices=tuple(LABELS), default=list(LABELS))

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.dataset import lock
+from naflow_fx.dataset.sources import Files, open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -62,6 +63,20 @@ def make_deadly(flag: str, device: torch.device) -> nf.Explainer:
 
     explainer.forward = forward  # type: ignore[method-assign, assignment]
     return explainer
+
+
+class Deadly(Files):
+    """A source with a photo that kills the process that reads it."""
+
+    def read(self, position: int) -> bytes:
+        if self.ids[position] == "00005.png":
+            os.kill(os.getpid(), 9)
+        return super().read(position)
+
+
+def deadly_source(photos: Path) -> Deadly:
+    files: Any = open_source(photos)
+    return Deadly(files.root, files.paths, files.ids, None)
 
 
 def spec(**options: Any) -> nf.ExplainerSpec:

@@ -14,13 +14,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from dataset_tiny import PHOTOS, draw_photos, in_another_process, photos, run, spec, unlike, whole
+from dataset_tiny import (
+    PHOTOS,
+    deadly_source,
+    draw_photos,
+    in_another_process,
+    photos,
+    run,
+    spec,
+    unlike,
+    whole,
+)
 
 import naflow_fx as nf
 from naflow_fx.dataset import parts, pipeline
 from naflow_fx.dataset.job import differences
 from naflow_fx.dataset.loading import KILLED
-from naflow_fx.dataset.sources import Files, open_source
+from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import DatasetError
 
 __all__ = ["photos", "whole"]  # fixtures
@@ -151,22 +161,11 @@ def test_torchrun_makes_the_same_rows(photos: Path, whole: Path, tmp_path: Path)
     assert unlike(whole, tmp_path / "out") == []
 
 
-class Deadly(Files):
-    """A source with a photo that kills the process that reads it."""
-
-    def read(self, position: int) -> bytes:
-        if self.ids[position] == "00005.png":
-            os.kill(os.getpid(), 9)
-        return super().read(position)
-
-
 @pytest.mark.slow  # a DataLoader looks every five seconds whether its workers live
 def test_a_photo_that_kills_its_decoder_is_listed(
     photos: Path, whole: Path, tmp_path: Path
 ) -> None:
-    files: Any = open_source(photos)
-    source = Deadly(files.root, files.paths, files.ids, None)
-    done = run(source, tmp_path, workers=1)
+    done = run(deadly_source(photos), tmp_path, workers=1)
     found = nf.open_results(tmp_path)
     assert (done.photos, done.failed, len(found)) == (PHOTOS, 1, PHOTOS - 1)
     assert [(f["id"], f["reason"]) for f in found.failed] == [("00005.png", KILLED)]

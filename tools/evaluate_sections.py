@@ -54,7 +54,7 @@ class Plan:
     @property
     def effort(self) -> Effort:
         """Of the faithfulness metrics."""
-        return Effort(steps=20, percentiles=(20, 50, 80), draws=10) if self.full else \
+        return Effort(steps=10, percentiles=(20, 50, 80), draws=10) if self.full else \
             Effort(steps=5, percentiles=(50,), draws=2)  # fmt: skip
 
 

@@ -1,30 +1,34 @@
-"""The Ray engine: decode, explain, write as three operators of Ray Data, which streams.
+"""The Ray engine: decode, explain, write as operators of Ray Data, which streams.
 
-Parts are the items that flow.  Tasks decode, actors hold the explainer, tasks write; Ray keeps the
-queues between them short and runs what a lost worker had again.  Running a part twice is harmless:
-its file has the same name and the same rows.  Source and output folder must be reachable from all
-machines under the same names.
+Parts are the items that flow.  Each operator is a pool of actors: Ray ends a process of tasks that
+had none for a second, and the next one would load torch again.  Ray keeps the queues between them
+short and runs what a lost worker had again.  Running a part twice is harmless: its file has the
+same name and the same rows.  Source and output folder must be reachable from all machines under
+the same names.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, cast
 
 import numpy as np
 
 from naflow_fx.dataset import required
-from naflow_fx.dataset.decode import Batch
-from naflow_fx.dataset.folder import Folder
+from naflow_fx.dataset.decode import Batch, decode
+from naflow_fx.dataset.folder import STAGES, Folder
+from naflow_fx.dataset.loading import decode_one_by_one
+from naflow_fx.dataset.parts import as_table, write_part
 from naflow_fx.dataset.progress import Progress
 from naflow_fx.dataset.runner import Rows, Runner
 
 TAG = "ray"
-LIGHT = 0.1  # processors that a decoding or writing task asks for: actors get the whole ones
+LIGHT = 0.1  # processors that a decoder or writer asks for
 
 
 def run_on_ray(
@@ -79,60 +83,95 @@ def _session(ray: Any) -> Iterator[None]:
 
 
 def _dataset(ray: Any, shared: list[Any], parts: Sequence[int], actors: int, gpu: bool) -> Any:
-    """The three operators; rows as `_written` gives them, in the order that they end."""
+    """The operators; rows as `Writing` gives them, in the order that they end."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.execution_options.preserve_order = False
-    # the light tasks must find room beside the actors, or nothing would ever flow
-    processors = 0.8 * ray.cluster_resources().get("CPU", 1) / actors
-    own: dict[str, Any] = {"num_gpus": 1} if gpu else {"num_cpus": min(1, round(processors, 2))}
-    # each process loads torch: a few suffice, as decoding is quick beside explaining on a CPU
-    few = ray.data.TaskPoolStrategy(size=actors * 4 if gpu else max(1, actors // 2))
-    light: dict[str, Any] = {
-        "num_cpus": LIGHT, "batch_size": 1, "fn_args": (shared,), "compute": few,
-    }  # fmt: skip
-    items = [{"part": part} for part in parts]
-    return (
-        ray.data.from_items(items, override_num_blocks=len(items))
-        .map_batches(_decoded, **light)
-        .map_batches(Explaining, batch_size=1, fn_constructor_args=(shared,),
-                     compute=ray.data.ActorPoolStrategy(size=actors), **own)
-        .map_batches(_written, **light)
-    )  # fmt: skip
+    made = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
+    for step, size, asked in _operators(actors, gpu, ray.cluster_resources().get("CPU", 1)):
+        pool = ray.data.ActorPoolStrategy(size=size)
+        made = made.map_batches(step, batch_size=1, fn_constructor_args=(shared,), compute=pool,
+                                **asked)  # fmt: skip
+    return made
+
+
+def _operators(
+    actors: int, gpu: bool, processors: float
+) -> list[tuple[type[Step], int, dict[str, float]]]:
+    """Step, how many actors, what each asks for.
+
+    On GPUs decoders and writers work beside the explainers.  On CPUs all would share the same
+    cores, and each process costs memory and, idle in Ray, some of a core: one does all three.
+    """
+    if not gpu:  # what is left is for those that Ray Data itself starts
+        return [(Making, actors, {"num_cpus": min(1, round(0.8 * processors / actors, 2))})]
+    light = {"num_cpus": LIGHT}
+    return [
+        (Decoding, 4 * actors, light), (Explaining, actors, {"num_gpus": 1}),
+        (Writing, 4 * actors, light),
+    ]  # fmt: skip
 
 
 Row = dict[str, Any]  # "part": [number], "value": [what the last operator made, or an error]
 
 
-def _step(row: Row, run: Callable[[int, Any], Any]) -> Row:
-    """An operator: part and value -> value.
+class Step:
+    """An operator, as an actor: part and value -> value."""
 
-    What it raises goes on as a value, to the driver: of an error that is raised, Ray would try
-    again for ever.
-    """
-    value = row["value"][0] if "value" in row else None
-    if not isinstance(value, Exception):
-        try:
-            value = run(int(row["part"][0]), value)
-        except Exception as error:
-            error.__traceback__ = error.__cause__ = error.__context__ = None
-            value = error
-    column = np.empty(1, dtype=object)
-    column[0] = value
-    return {"part": row["part"], "value": column}
+    def __init__(self, shared: list[Any]) -> None:
+        self.shared = shared
+
+    def __call__(self, row: Row) -> Row:
+        """Runs; what is raised goes on as a value, to the driver.
+
+        Of an error that is raised, by a constructor too, Ray would try again for ever.
+        """
+        value = row["value"][0] if "value" in row else None
+        if not isinstance(value, Exception):
+            try:
+                value = self.run(int(row["part"][0]), value)
+            except Exception as error:
+                error.__traceback__ = error.__cause__ = error.__context__ = None
+                value = error
+        column = np.empty(1, dtype=object)
+        column[0] = value
+        return {"part": row["part"], "value": column}
+
+    @cached_property
+    def folder(self) -> Folder:
+        """Fetched once; `shared` is a list, so that Ray doesn't put it into every call."""
+        import ray
+
+        found: Folder = ray.get(self.shared[0])
+        return found
+
+    def run(self, part: int, value: Any) -> Any:
+        """What the operator does."""
+        raise NotImplementedError
 
 
-def _decoded(row: Row, shared: list[Any]) -> Row:
+class Decoding(Step):
     """A part -> its decoded batches."""
-    from naflow_fx.dataset.decode import decode
 
-    def run(part: int, _: None) -> list[Batch]:
-        folder = _get(shared)
-        prepare = folder.job.spec.prepare()
-        return [decode(folder.job.source, prepare, p) for p in folder.job.batches(part)]
+    def run(self, part: int, value: None) -> list[Batch]:
+        """Decodes; a photo that can't be is in its batch, with the reason.
 
-    return _step(row, run)
+        Ray repeats what a lost actor had.  A part that is begun for the second time may hold what
+        kills its decoder, so its photos are decoded each in a process of its own.
+        """
+        job = self.folder.job
+        begun = self.folder.parts / f"{STAGES}decoding-{part:06d}"
+        how = partial(decode_one_by_one, method="spawn") if begun.exists() else decode
+        begun.touch()
+        found = [how(job.source, self.prepare, photos) for photos in job.batches(part)]
+        begun.unlink(missing_ok=True)
+        return found
+
+    @cached_property
+    def prepare(self) -> Any:
+        """How photos become inputs."""
+        return self.folder.job.spec.prepare()
 
 
 @dataclass
@@ -144,57 +183,53 @@ class Explained:
     opened: Any
 
 
-class Explaining:
-    """An actor: makes the explainer once, then explains part after part."""
+class Explaining(Step):
+    """Decoded batches -> rows; the explainer is made once."""
 
-    def __init__(self, shared: list[Any]) -> None:
-        self.shared = shared
-        self.runner: Runner | None = None
-
-    def __call__(self, row: Row) -> Row:
-        """Decoded batches -> rows."""
-        return _step(row, self._explain)
-
-    def _explain(self, part: int, batches: list[Batch]) -> Explained:
-        runner = self._opened()
-        pending = [runner.start(batch) for batch in batches[:1]]
-        rows: list[Rows] = []
-        for batch in batches[1:]:
+    def run(self, part: int, value: list[Batch]) -> Explained:
+        """Explains; the next batch is under way before the results of the last are fetched."""
+        runner, pending, rows = self.runner, [], []
+        for batch in value:
             pending.append(runner.start(batch))
-            rows.append(pending.pop(0).result())
+            if len(pending) > 1:
+                rows.append(pending.pop(0).result())
         rows.append(pending[0].result())
         return Explained(rows, runner.known_layout(), replace(runner.opened, explain=None))
 
-    def _opened(self) -> Runner:
-        """The explainer, made at the first call: what a constructor raises never ends."""
-        if self.runner is None:
-            import torch
+    @cached_property
+    def runner(self) -> Runner:
+        """The explainer, made at the first call."""
+        import torch
 
-            folder = _get(self.shared)
-            torch.set_num_threads(folder.threads)  # other sums of floats would be other bits
-            opened = folder.job.spec.open(torch.device(folder.job.device))
-            self.runner = Runner(folder.job, opened)
-        return self.runner
+        torch.set_num_threads(self.folder.threads)  # other sums of floats would be other bits
+        job = self.folder.job
+        return Runner(job, job.spec.open(torch.device(job.device)))
 
 
-def _written(row: Row, shared: list[Any]) -> Row:
+class Writing(Step):
     """Rows -> the part's file, and what the driver counts: done, failed, seconds."""
-    from naflow_fx.dataset.parts import as_table, write_part
 
-    def run(part: int, found: Explained) -> tuple[int, int, float]:
-        folder = _get(shared)
-        folder.agree(found.opened, found.layout)
-        write_part(folder.parts, as_table(part, folder.hash, found.rows, found.layout), TAG)
-        failed = sum(len(rows.failed) for rows in found.rows)
-        done = failed + sum(len(rows.photos) for rows in found.rows)
-        return done, failed, sum(rows.seconds for rows in found.rows)
-
-    return _step(row, run)
+    def run(self, part: int, value: Explained) -> tuple[int, int, float]:
+        """Writes the part; it is on the disk when this returns."""
+        folder, rows = self.folder, value.rows
+        folder.agree(value.opened, value.layout)
+        write_part(folder.parts, as_table(part, folder.hash, rows, value.layout), TAG)
+        failed = sum(len(found.failed) for found in rows)
+        done = failed + sum(len(found.photos) for found in rows)
+        return done, failed, sum(found.seconds for found in rows)
 
 
-def _get(shared: list[Any]) -> Folder:
-    """The folder, fetched once a machine; in a list, so that Ray doesn't put it into every call."""
-    import ray
+class Making(Step):
+    """A part -> its file: all three, in one process."""
 
-    folder: Folder = ray.get(shared[0])
-    return folder
+    def run(self, part: int, value: None) -> tuple[int, int, float]:
+        """Decodes, explains, writes."""
+        found: Any = value
+        for step in self.steps:
+            found = step.run(part, found)
+        return cast("tuple[int, int, float]", found)
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """The three operators."""
+        return Decoding(self.shared), Explaining(self.shared), Writing(self.shared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import multiprocessing
 import os
 import signal
 import threading
@@ -84,7 +85,7 @@ class Stream:
             except RuntimeError as error:
                 if "DataLoader worker" not in str(error):
                     raise
-                batch = self._one_by_one(self.batches[done])
+                batch = decode_one_by_one(self.source, self.prepare, self.batches[done])
                 self._running = self._start(done + 1)
             done += 1
             yield batch
@@ -101,19 +102,29 @@ class Stream:
         )
         return iter(loader)
 
-    def _one_by_one(self, positions: range) -> Batch:
-        """A batch, each photo alone in another process, a new one where one was killed."""
-        found: list[tuple[Photo, Any]] = []
-        while len(found) < len(positions):
-            with concurrent.futures.ProcessPoolExecutor(1) as process:
-                try:
-                    for position in positions[len(found) :]:
-                        task = process.submit(_alone, self.source, self.prepare, position)
-                        found.append(task.result())
-                except BrokenProcessPool:
-                    position = positions[len(found)]
-                    found.append((Photo(position, self.source.ids[position], error=KILLED), None))
-        return join([(p, None if x is None else torch.from_numpy(x)) for p, x in found])
+
+def decode_one_by_one(
+    source: Source,
+    prepare: Preprocessing | Prepare,
+    positions: Sequence[int],
+    method: str | None = None,
+) -> Batch:
+    """A batch, each photo alone in another process, a new one where one was killed.
+
+    method: how processes start, as `multiprocessing` names it; None: its default.
+    """
+    found: list[tuple[Photo, Any]] = []
+    context = multiprocessing.get_context(method)
+    while len(found) < len(positions):
+        with concurrent.futures.ProcessPoolExecutor(1, context) as process:
+            try:
+                for position in positions[len(found) :]:
+                    task = process.submit(_alone, source, prepare, position)
+                    found.append(task.result())
+            except BrokenProcessPool:
+                position = positions[len(found)]
+                found.append((Photo(position, source.ids[position], error=KILLED), None))
+    return join([(p, None if x is None else torch.from_numpy(x)) for p, x in found])
 
 
 def _handler() -> Any:
