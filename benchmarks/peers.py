@@ -123,10 +123,10 @@ def zennit(net: nn.Module, x: Tensor, names: list[str]) -> Callable[[], Maps]:
 
     def call() -> Maps:
         composite = EpsilonPlusFlat(canonizers=canonizers)
+        with torch.no_grad():  # before hooks are on the model: they need gradients
+            scores = net(x)
+        chosen = nn.functional.one_hot(scores.argmax(1), scores.shape[1]).to(scores)
         with torch.enable_grad(), Gradient(net, composite) as attributor:
-            with torch.no_grad():
-                scores = net(x)
-            chosen = nn.functional.one_hot(scores.argmax(1), scores.shape[1]).to(scores)
             attributor(x.detach().requires_grad_(), chosen)
         return {}
 

@@ -5,15 +5,20 @@ argmin_v  || A v - b ||^2  +  damping * sigma_max(A)^2 * || v ||^2
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx, nn
+from torch.fx.node import map_arg
 
-Map = Callable[[Tensor], Tensor]
+Map = Callable[..., Tensor]
+Tensors = tuple[Tensor, ...]
 
 ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margin
 
@@ -29,44 +34,71 @@ def _compiled_once(step: Any) -> Any:
     )
 
 
+class Operator(nn.Module):
+    """A and A^T, as the steps of a solver take them.
+
+    A step is given a module, its `kind`, and tensors: then `torch.compile` traces it once for
+    all steps and all operators of a kind (its own guards don't tell one `linear` from another).
+
+    Args:
+        linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
+        groups: of channels that A does not mix, on both sides; each is solved by itself.
+        whole: in float32 problems A and A^T take and give bfloat16.
+
+    Attributes:
+        kind: equal where the graphs of A and A^T are, whatever the captures.
+    """
+
+    def __init__(self, linear: Map, transpose: Map, groups: int = 1, whole: bool = False) -> None:
+        super().__init__()
+        self.linear, self.transpose = linear, transpose
+        self.groups, self.whole = groups, whole
+        self.kind = _kind(linear, transpose)
+
+    def image(self, v: Tensor, rows: Tensor | None, captures: Tensors) -> Tensor:
+        """rows A v, in v's dtype; `rows` None: all 1."""
+        w = self.linear(v.to(self.inner(v.dtype)), *captures).to(v.dtype)
+        return w if rows is None else w * rows
+
+    def back(self, w: Tensor, rows: Tensor | None, captures: Tensors) -> Tensor:
+        """(rows A)^T w, in w's dtype."""
+        w = w if rows is None else w * rows
+        return self.transpose(w.to(self.inner(w.dtype)), *captures).to(w.dtype)
+
+    def inner(self, dtype: torch.dtype) -> torch.dtype:
+        """What A and A^T take."""
+        return torch.bfloat16 if self.whole and dtype == torch.float32 else dtype
+
+
+def _kind(*maps: Map) -> int:
+    """A number of 48 bits of what graphs compute; a random one of what is no graph of functions."""
+    text = []
+    for made in maps:
+        nodes = list(made.graph.nodes) if isinstance(made, fx.GraphModule) else []
+        if not nodes or any(node.op in ("get_attr", "call_module") for node in nodes):
+            return secrets.randbits(48)
+        place = {node: f"%{i}" for i, node in enumerate(nodes)}
+        for node in nodes:
+            target = "" if node.op == "placeholder" else node._pretty_print_target(node.target)
+            found = map_arg((node.args, node.kwargs), place.__getitem__)
+            text.append(f"{node.op} {target} {found}")
+    return int.from_bytes(hashlib.sha256("\n".join(text).encode()).digest()[:6], "big")
+
+
 @dataclass(frozen=True)
 class Problem:
-    """argmin_v ||A v - b||^2 + damping sigma_max(A)^2 ||v||^2, `groups` of channels apart.
+    """argmin_v ||rows (A v) - b||^2 + damping sigma_max(rows A)^2 ||v||^2, groups apart.
 
     `zero` has the shape of v.
     """
 
-    linear: Map
-    transpose: Map
+    operator: Operator
     b: Tensor
     zero: Tensor
     damping: float
     steps: int
-    groups: int = 1
-
-    def dot(self, x: Tensor, y: Tensor) -> Tensor:
-        """<x, y> per sample and group, [N, G]."""
-        if self.groups == 1:
-            return dot(x, y).unsqueeze(1)
-        return (x * y).reshape(x.shape[0], self.groups, -1).sum(2)
-
-    def norm(self, x: Tensor) -> Tensor:
-        """||x|| per sample and group, [N, G]."""
-        size: Tensor = torch.linalg.vector_norm(x.reshape(x.shape[0], self.groups, -1), dim=2)
-        return size
-
-    def times(self, a: Tensor, x: Tensor) -> Tensor:
-        """Each sample's group of x multiplied by its number of a [N, G]."""
-        return self._spread(a, x) * x
-
-    def plus(self, x: Tensor, a: Tensor, y: Tensor) -> Tensor:
-        """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
-        return torch.addcmul(x, self._spread(a, y), y)
-
-    def _spread(self, a: Tensor, x: Tensor) -> Tensor:
-        """a [N, G] in a shape that multiplies x."""
-        each = a if self.groups == 1 else a.repeat_interleave(x.shape[1] // self.groups, 1)
-        return each.reshape(*each.shape, *(1,) * (x.dim() - 2))
+    rows: Tensor | None = None
+    captures: Tensors = ()
 
 
 def conjugate_gradient_least_squares(
@@ -78,20 +110,26 @@ def conjugate_gradient_least_squares(
     ``eps sigma ||r||``: going on would change nothing, or build up noise without bound where
     b is mostly out of A's range.  At damping 0 this is the minimum-norm least-squares solution.
     """
-    cost = problem.dot(problem.b, problem.b)
-    zero = torch.zeros_like(cost)
-    shift = zero
+    operator = problem.operator
+    cost = group_dot(problem.b, problem.b, operator.groups)
+    shift = zero = torch.zeros_like(cost)
     if problem.damping and sigma is not None:
         shift = problem.damping * (sigma * sigma).to(cost.dtype).reshape(-1, 1) + zero
-    state = (problem.zero, problem.b, problem.zero, zero, cost, zero, zero, torch.ones_like(zero))
+    p, gamma, largest, top = (torch.zeros_like(x) for x in (problem.zero, cost, cost, cost))
+    state = (problem.zero, problem.b, p, gamma, cost, largest, top, torch.ones_like(cost))
     for _ in range(problem.steps):
-        state = _conjugate_gradient_step(problem, shift, *state)
+        state = _conjugate_gradient_step(
+            operator, operator.kind, problem.rows, problem.captures, shift, *state
+        )
     return state[0], norm(state[1])
 
 
 @_compiled_once
 def _conjugate_gradient_step(
-    problem: Problem,
+    operator: Operator,
+    kind: int,  # only compared: see `Operator`
+    rows: Tensor | None,
+    captures: Tensors,
     shift: Tensor,
     x: Tensor,
     r: Tensor,
@@ -108,11 +146,11 @@ def _conjugate_gradient_step(
     largest ||A p||^2 / ||p||^2, towards sigma_max^2.  top: the largest gamma.  alive: 0 where
     frozen.
     """
-    dot = problem.dot
-    s = problem.plus(problem.transpose(r), -shift, x)
+    dot = partial(group_dot, groups=operator.groups)
+    s = plus(operator.back(r, rows, captures), -shift, x)
     new = dot(s, s)
-    p = problem.plus(s, new / nonzero(gamma) * (gamma > 0), p)
-    q = problem.linear(p)
+    p = plus(s, new / nonzero(gamma) * (gamma > 0), p)
+    q = operator.image(p, rows, captures)
     image, size = dot(q, q), dot(p, p)
     eps = torch.finfo(s.dtype).eps
     largest, top = torch.maximum(largest, image / nonzero(size)), torch.maximum(top, new)
@@ -121,7 +159,7 @@ def _conjugate_gradient_step(
     alive = alive * ((new > rounding) & (curvature > 0))
     alpha = torch.where(alive > 0, new / torch.where(alive > 0, curvature, 1.0), 0.0)
     cost = (cost - alpha * new).clamp(min=0)
-    x, r = problem.plus(x, alpha, p), problem.plus(r, -alpha, q)
+    x, r = plus(x, alpha, p), plus(r, -alpha, q)
     return x, r, p, new, cost, largest, top, alive
 
 
@@ -134,14 +172,17 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     reach in as many steps, had it known sigma_max before.  What a few steps find of sigma_max is a
     lower bound.
     """
-    first = problem.norm(problem.b)
-    u, v = problem.times(1 / at_least_tiny(first), problem.b), problem.zero
+    operator = problem.operator
+    first = group_norm(problem.b, operator.groups)
+    u, v = group_times(1 / at_least_tiny(first), problem.b), problem.zero
     beta, largest = torch.zeros_like(first), torch.zeros_like(first)
     basis: list[Tensor] = []
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     for _ in range(problem.steps):
-        u, v, alpha, beta, largest = _bidiagonal_step(problem, u, v, beta, largest)
+        u, v, alpha, beta, largest = _bidiagonal_step(
+            operator, operator.kind, problem.rows, problem.captures, u, v, beta, largest
+        )
         basis.append(v)
         alphas.append(alpha)
         betas.append(beta)
@@ -152,7 +193,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     y = _solve_tridiagonal([d + shift for d in diagonal], off, alphas[0] * first)
     x = problem.zero
     for c, w in zip(y, basis, strict=True):
-        x = problem.plus(x, c, w)
+        x = plus(x, c, w)
     parts = [first - alphas[0] * y[0], -betas[-1] * y[-1]]
     parts += [alphas[i] * y[i] + betas[i - 1] * y[i - 1] for i in range(1, len(y))]
     return x, torch.stack(parts, 2).flatten(1).norm(dim=1), square.squeeze(1).sqrt()
@@ -160,18 +201,25 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
 
 @_compiled_once
 def _bidiagonal_step(
-    problem: Problem, u: Tensor, v: Tensor, beta: Tensor, largest: Tensor
+    operator: Operator,
+    kind: int,  # only compared: see `Operator`
+    rows: Tensor | None,
+    captures: Tensors,
+    u: Tensor,
+    v: Tensor,
+    beta: Tensor,
+    largest: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The next u, v, alpha, beta; what is below the rounding of the largest alpha or beta is 0."""
-    norm, times, plus = problem.norm, problem.times, problem.plus
-    v = plus(problem.transpose(u), -beta, v)
+    norm = partial(group_norm, groups=operator.groups)
+    v = plus(operator.back(u, rows, captures), -beta, v)
     alpha = norm(v)
     largest = torch.maximum(largest, alpha)
     alive = alpha > ROUNDING * torch.finfo(v.dtype).eps * largest
-    v, alpha = times(alive / at_least_tiny(alpha), v), alpha * alive
-    u = plus(problem.linear(v), -alpha, u)
+    v, alpha = group_times(alive / at_least_tiny(alpha), v), alpha * alive
+    u = plus(operator.image(v, rows, captures), -alpha, u)
     beta = norm(u)
-    return times(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
+    return group_times(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
 
 
 def _solve_tridiagonal(diagonal: list[Tensor], off: list[Tensor], first: Tensor) -> list[Tensor]:
@@ -220,6 +268,36 @@ def _largest_eigenvalue(diagonal: list[Tensor], off: list[Tensor]) -> Tensor:
         power = power / nonzero(power.abs().amax((-2, -1), keepdim=True))
     u = power[..., :1]  # the start is the first basis vector
     return ((u * (t @ u)).sum((-2, -1))) / nonzero((u * u).sum((-2, -1)))
+
+
+def group_dot(x: Tensor, y: Tensor, groups: int) -> Tensor:
+    """<x, y> per sample and group of channels, [N, G]."""
+    if groups == 1:
+        return dot(x, y).unsqueeze(1)
+    return (x * y).reshape(x.shape[0], groups, -1).sum(2)
+
+
+def group_norm(x: Tensor, groups: int) -> Tensor:
+    """||x|| per sample and group of channels, [N, G]."""
+    found: Tensor = torch.linalg.vector_norm(x.reshape(x.shape[0], groups, -1), dim=2)
+    return found
+
+
+def group_times(a: Tensor, x: Tensor) -> Tensor:
+    """Each sample's group of x multiplied by its number of a [N, G]."""
+    return _spread(a, x) * x
+
+
+def plus(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
+    """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
+    return torch.addcmul(x, _spread(a, y), y)
+
+
+def _spread(a: Tensor, x: Tensor) -> Tensor:
+    """a [N, G] in a shape that multiplies x."""
+    groups = a.shape[1]
+    each = a if groups == 1 else a.repeat_interleave(x.shape[1] // groups, 1)
+    return each.reshape(*each.shape, *(1,) * (x.dim() - 2))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

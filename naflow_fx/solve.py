@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.krylov import (
+    Operator,
     Problem,
     at_least_tiny,
     bidiagonal_least_squares,
@@ -54,11 +55,10 @@ class LeastSquares(nn.Module):
         whole: bool = False,
     ) -> None:
         super().__init__()
-        self.prepare = prepare
-        self.linear, self.transpose, self.offset = linear, transpose, offset
+        self.prepare, self.offset = prepare, offset
+        self.operator = Operator(linear, transpose, groups, whole)
         self.sigma_max = SigmaMax(prepare, linear, transpose, input_shape, leading)
-        self.damping, self.steps, self.leading = damping, steps, leading
-        self.groups, self.low, self.whole = groups, low, whole
+        self.damping, self.steps, self.leading, self.low = damping, steps, leading, low
 
     def forward(
         self,
@@ -79,36 +79,24 @@ class LeastSquares(nn.Module):
         if self.offset is not None:
             b = b - self.offset(b, *captures)
         lower = torch.bfloat16 if dtype == torch.float32 else dtype
-        inner = lower if self.whole else dtype
+        inner = self.operator.inner(dtype)
         captures = tuple(
             number(c, lower if i in self.low else inner) for i, c in enumerate(captures)
         )
         rows = row_weight(b, weight, self.leading)
-
-        def linear(v: Tensor) -> Tensor:
-            result: Tensor = self.linear(v.to(inner), *captures)
-            return result.to(dtype)
-
-        def weighted(v: Tensor) -> Tensor:
-            return linear(v) if rows is None else linear(v) * rows
-
-        def back(w: Tensor) -> Tensor:
-            w = w if rows is None else w * rows
-            result: Tensor = self.transpose(w.to(inner), *captures)
-            return result.to(dtype)
-
         start = None if prior is None else prior.to(dtype)
-        target = b if start is None else b - linear(start)
+        target = b if start is None else b - self.operator.image(start, None, captures)
         target = target if rows is None else target * rows
         zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
-        problem = Problem(weighted, back, target, zero, self.damping, self.steps, self.groups)
+        problem = Problem(self.operator, target, zero, self.damping, self.steps, rows, captures)
         if sigma is None and self.damping:
             v, left, sigma = bidiagonal_least_squares(problem)
         else:
             v, left = conjugate_gradient_least_squares(problem, sigma)
         v = v if start is None else v + start
         if rows is not None:  # `left` is of the weighted residual
-            return v.to(z.dtype), relative_residual(linear(v), b).to(z.dtype), sigma
+            left = relative_residual(self.operator.image(v, None, captures), b)
+            return v.to(z.dtype), left.to(z.dtype), sigma
         return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype), sigma
 
 

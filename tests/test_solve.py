@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from shelf import images, network, relative_error
+from shelf import fill, images, network, relative_error
 from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx import options, solve
 from naflow_fx.krylov import (
+    Operator,
     Problem,
     bidiagonal_least_squares,
     conjugate_gradient_least_squares,
@@ -28,14 +29,10 @@ def matrices(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> 
 
 def problem(a: Tensor, b: Tensor, damping: float, steps: int) -> Problem:
     """Of matrices [N, q, p] and b [N, q]: every sample has an operator of its own."""
-    return Problem(
-        lambda v: (a @ v.unsqueeze(2)).squeeze(2),
-        lambda w: (a.mT @ w.unsqueeze(2)).squeeze(2),
-        b,
-        b.new_zeros(len(b), a.shape[2]),
-        damping,
-        steps,
+    operator = Operator(
+        lambda v: (a @ v.unsqueeze(2)).squeeze(2), lambda w: (a.mT @ w.unsqueeze(2)).squeeze(2)
     )
+    return Problem(operator, b, b.new_zeros(len(b), a.shape[2]), damping, steps)
 
 
 def closed_form(a: Tensor, b: Tensor, damping: float) -> Tensor:
@@ -129,11 +126,12 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
     weight = matrices(6, 6 // groups, 3, 3) * torch.logspace(0, -2, 6).double()[:, None, None, None]
     b = matrices(2, 6, 5, 5, seed=3)
     f = torch.nn.functional
-    whole = Problem(
+    operator = Operator(
         lambda v: f.conv2d(v, weight, padding=1, groups=groups),
         lambda w: f.conv_transpose2d(w, weight, padding=1, groups=groups),
-        b, torch.zeros_like(b), 0.0 if known else 1e-14, 2, groups,
-    )  # fmt: skip
+        groups,
+    )
+    whole = Problem(operator, b, torch.zeros_like(b), 0.0 if known else 1e-14, 2)
     run: Any = (
         (lambda p: conjugate_gradient_least_squares(p, None)) if known else bidiagonal_least_squares
     )
@@ -142,11 +140,11 @@ def test_groups_are_solved_apart(groups: int, known: bool) -> None:
     lefts = []
     for g in range(groups):
         rows = slice(g * size, (g + 1) * size)
-        part = Problem(
-            lambda v, rows=rows: f.conv2d(v, weight[rows], padding=1),  # type: ignore[misc]
-            lambda w, rows=rows: f.conv_transpose2d(w, weight[rows], padding=1),  # type: ignore[misc]
-            b[:, rows], torch.zeros_like(b[:, rows]), whole.damping, 2,
-        )  # fmt: skip
+        operator = Operator(
+            lambda v, rows=rows: f.conv2d(v, weight[rows], padding=1),
+            lambda w, rows=rows: f.conv_transpose2d(w, weight[rows], padding=1),
+        )
+        part = Problem(operator, b[:, rows], torch.zeros_like(b[:, rows]), whole.damping, 2)
         alone, rest, *_ = run(part)
         lefts.append(rest)
         assert relative_error(found[:, rows], alone) < 1e-6
@@ -217,3 +215,22 @@ def test_steps_follow_the_reduction() -> None:
             "paper", reduction=reduction, inverse=nf.Inverse(weight="importance")
         )
         assert weighted.steps_apart == weighted.steps >= steps
+
+
+def test_compiled_steps_are_told_apart() -> None:
+    """Layers of equal shapes that compute something else: dilated, grouped, of other padding."""
+    convolutions = [nn.Conv2d(8, 8, 3, padding=d, dilation=d, groups=g)
+                    for d, g in ((1, 1), (2, 1), (1, 1), (2, 2), (1, 2))]  # fmt: skip
+    layers: list[nn.Module] = [nn.Conv2d(3, 8, 3)]
+    for layer in convolutions:
+        layers += [nn.ReLU(), layer]
+    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)]
+    with torch.no_grad():
+        model = fill(nn.Sequential(*layers, *head)).eval()
+    x = images((3, 12, 12), 2, torch.float32)
+    explainer = nf.compile(model, x, inverse=nf.Inverse(precision="float32", steps=3))
+    program = torch.compile(explainer.graph_module, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        maps = program(x, torch.tensor([0, 1]))["maps"]
+    for name, wanted in explainer(x, torch.tensor([0, 1])).maps.items():
+        assert torch.equal(maps[name], wanted), name

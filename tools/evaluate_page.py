@@ -171,7 +171,8 @@ def data_text(results: dict[str, Evaluation]) -> str:
                      "background, and a small CNN trained on others; the shape covers "
                      f"{share:.2f}.")  # fmt: skip
     lines.append("* Localisation is measured at every call site; what needs the network again, at "
-                 f"seven: {', '.join(f'`{name}`' for name in SEVEN)}.\n")  # fmt: skip
+                 f"seven: {', '.join(f'`{name}`' for name in SEVEN)} (`make evaluate-full`: on "
+                 "photos at every third call site, too).\n")  # fmt: skip
     table = [["metric", "what", "better"]]
     table += [[name, m.text, m.better or "neither"] for name, m in METRICS.items()]
     return "\n".join(lines) + "\n" + report.markdown(table, right=False)
@@ -197,7 +198,7 @@ def photos_text(result: Evaluation) -> str:
     ours = best_of_ours(result)
     parts = ["## Photos\n", "Means over call sites and photos:\n",
              report.means(result, ("energy", "pointing", "residual")),
-             "Means over seven depths:\n", report.means(result, ("i_d", "insertion", "deletion")),
+             "Means over those depths:\n", report.means(result, ("i_d", "insertion", "deletion")),
              report.means(result, ("iou", "best_iou", "drop", "increase")),
              report.means(result, ("entropy", "sparsity")),
              "![Energy, pointing game and insertion minus deletion against depth, on photos]"

@@ -14,7 +14,7 @@ import naflow_fx as nf
 from naflow_fx import compiler, keys
 from naflow_fx import options as opts
 from naflow_fx.job import Job
-from naflow_fx.krylov import Problem, bidiagonal_least_squares
+from naflow_fx.krylov import Operator, Problem, bidiagonal_least_squares
 from naflow_fx.passes import _graph
 from naflow_fx.solve import LeastSquares, importance_weight
 
@@ -99,10 +99,9 @@ def tail(model: nn.Module, x: Tensor, inverse: nf.Inverse, last: str,
         run = partial(program.tail, site, last)
         linear = torch.func.linearize(run, inner)[1]
         transpose = torch.func.vjp(run, inner)[1]  # type: ignore[no-untyped-call]
-        problem = Problem(lambda v, a=linear: weight * a(v),
-                          lambda w, a=transpose: a(weight * w)[0],
-                          weight * linear(inner), torch.zeros_like(inner),
-                          inverse.damping, TAIL_STEPS)  # fmt: skip
+        operator = Operator(linear, lambda w, a=transpose: a(w)[0])
+        problem = Problem(operator, weight * linear(inner), torch.zeros_like(inner),
+                          inverse.damping, TAIL_STEPS, weight)  # fmt: skip
         found[site] = inner if site == last else bidiagonal_least_squares(problem)[0].detach()
     return found
 
