@@ -1,7 +1,9 @@
 """Peak memory of one run, in a process of its own: `python -m benchmarks.memory MODEL BATCH WHAT`.
 
 Everything above the loaded model and images counts: what the explainer holds, and the peak while
-it runs.  On a CPU that is the resident set's high-water mark, on CUDA the allocator's.
+it runs.  On a CPU that is the resident set's high-water mark, on CUDA the allocator's.  glibc's
+heap keeps holes between blocks: the same run is measured with every block of 64 KiB or more mapped
+for itself too (`MALLOC_MMAP_THRESHOLD_=65536`), which is what the run needs.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -21,12 +24,15 @@ from benchmarks.subjects import DEFAULT, LAYERCAM, ROOT, SETTINGS, model, photos
 WHAT = ("training step", "forward", DEFAULT.name, LAYERCAM.name)
 
 
-def measured(name: str, batch: int, what: str, device: str, threads: int) -> int:
-    """Bytes, measured in a fresh process."""
+def measured(
+    name: str, batch: int, what: str, device: str, threads: int, apart: bool = False
+) -> int:
+    """Bytes, measured in a fresh process; `apart`: without glibc's holes."""
     arguments = [name, str(batch), what, device, str(threads)]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.memory", *arguments],
         cwd=ROOT,
+        env={**os.environ, **({"MALLOC_MMAP_THRESHOLD_": "65536"} if apart else {})},
         capture_output=True,
         text=True,
     )

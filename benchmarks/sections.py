@@ -148,7 +148,9 @@ def _compiled(plan: Plan, name: str, batch: int, setting: Setting) -> Any:
 
 
 def _memory(plan: Plan, name: str, batch: int, what: str) -> Any:
-    return {"bytes": memory.measured(name, batch, what, plan.device, plan.threads)}
+    given = name, batch, what, plan.device, plan.threads
+    found = {"bytes": memory.measured(*given)}
+    return found if plan.device != "cpu" else found | {"apart": memory.measured(*given, apart=True)}
 
 
 def _accuracy(plan: Plan, name: str) -> Any:
