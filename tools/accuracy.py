@@ -47,7 +47,7 @@ def main() -> None:
     """Prints one row per number of steps."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, nargs="+", default=[8, 10, 11, 12])
-    parser.add_argument("--reduction", default="sum", choices=("sum", "channelwise"))
+    parser.add_argument("--reduction", default="sum", choices=("sum", "channelwise", "attended"))
     parser.add_argument("--weight", default="none", choices=("none", "importance"))
     parser.add_argument("--precision", default="auto", choices=("auto", "float32", "bfloat16"))
     given = parser.parse_args()
