@@ -56,11 +56,10 @@ def write(docs: Path) -> Path:
 
 HEAD = """# Is the explanation any good?
 
-`make evaluate` (minutes) or `make evaluate-full` (two to three hours on two cores, by the times of
-one photo; stopped and started again, it keeps the methods that were finished) writes this page; its
-last lines tell how it was made. `naflow-fx evaluate` and `nf.evaluate` measure your own networks
-and photos the same way. Brackets are 95 % intervals of a bootstrap that draws photos. Where NAFlow
-loses, the table says so.
+`make evaluate` (minutes) or `make evaluate-full` (about an hour and a half on one core; stopped and
+started again, it keeps the methods that were finished) writes this page; its last lines tell how it
+was made. `naflow-fx evaluate` and `nf.evaluate` measure your own networks and photos the same way.
+Brackets are 95 % intervals of a bootstrap that draws photos. Where NAFlow loses, the table says so.
 """
 
 
