@@ -214,7 +214,7 @@ def test_steps_follow_the_reduction() -> None:
         weighted = options.resolve(
             "paper", reduction=reduction, inverse=nf.Inverse(weight="importance")
         )
-        assert weighted.steps_apart == weighted.steps >= steps
+        assert weighted.steps_apart <= weighted.steps and weighted.steps >= steps
 
 
 def test_compiled_steps_are_told_apart() -> None:
