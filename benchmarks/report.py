@@ -144,7 +144,7 @@ def _bounds(sections: Record) -> str:
         "solved again inside it; the vectors between them are scaled, subtracted and normed. "
         + "; ".join(parts) + (". " if parts else "")
         + "What bounds `torch.compile` on a CPU: Inductor writes a C++ file for every distinct "
-        "kernel, and g++ takes a second or two for each; `compiled(\"lite\")` writes none.\n"
+        "kernel, and g++ compiles each by itself; `compiled(\"lite\")` writes none.\n"
     )  # fmt: skip
 
 
@@ -222,10 +222,9 @@ def _memory(sections: Record) -> Iterator[str]:
     apart = dict(_bytes(sections, "apart"))
     if apart.keys() == kinds[""].keys():
         kinds[", without holes"] = apart
-        yield ("glibc's heap keeps holes that no later block fits into (its `memalign` wants more "
-               "room than a block that was freed). Without holes: with "
-               "`MALLOC_MMAP_THRESHOLD_=65536`, as another allocator would; slower, for each block "
-               "then gets fresh pages.\n")  # fmt: skip
+        yield ("glibc's heap keeps holes that no later block fits into. Without holes: with "
+               "`MALLOC_MMAP_THRESHOLD_=65536`, which gives each block fresh pages, and takes "
+               "time.\n")  # fmt: skip
     head, rows = [""], {what: [what] for what in kinds[""]}
     for words, steps in kinds.items():
         head += ["MiB" + words, "x training step" + words]

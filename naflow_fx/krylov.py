@@ -46,14 +46,14 @@ class Operator(nn.Module):
         whole: in float32 problems A and A^T take and give bfloat16.
 
     Attributes:
-        kind: equal where the graphs of A and A^T are, whatever the captures.
+        kind: equal where the graphs of A and A^T, groups and whole are, whatever the captures.
     """
 
     def __init__(self, linear: Map, transpose: Map, groups: int = 1, whole: bool = False) -> None:
         super().__init__()
         self.linear, self.transpose = linear, transpose
         self.groups, self.whole = groups, whole
-        self.kind = _kind(linear, transpose)
+        self.kind = _kind(f"{groups} {whole}", linear, transpose)
 
     def image(self, v: Tensor, rows: Tensor | None, captures: Tensors) -> Tensor:
         """rows A v, in v's dtype; `rows` None: all 1."""
@@ -70,9 +70,9 @@ class Operator(nn.Module):
         return torch.bfloat16 if self.whole and dtype == torch.float32 else dtype
 
 
-def _kind(*maps: Map) -> int:
+def _kind(head: str, *maps: Map) -> int:
     """A number of 48 bits of what graphs compute; a random one of what is no graph of functions."""
-    text = []
+    text = [head]
     for made in maps:
         nodes = list(made.graph.nodes) if isinstance(made, fx.GraphModule) else []
         if not nodes or any(node.op in ("get_attr", "call_module") for node in nodes):
