@@ -21,6 +21,7 @@ from naflow_fx.krylov import (
 )
 from naflow_fx.rules._shapes import full_shape, sum_to
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 POWER_STEPS = 40  # compile time: sigma_max of an operator of constants
 
 
@@ -28,21 +29,18 @@ class LeastSquares(nn.Module):
     """The inverse step of one operator, a layer or a whole region, given as its affine map.
 
     Args:
-        prepare: makes of captures, once, what the three others take; None: the captures.
-        linear, transpose: ``linear(v, *prepared) = A v``, ``transpose(w, *prepared) = A^T w``.
-        offset: ``offset(z, *prepared) = c`` for outputs like z, None where c = 0.
+        linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
+        offset: ``offset(z, *captures) = c`` for outputs like z, None where c = 0.
         input_shape: static shape of v, -1 in the batch dimension.
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
         groups: of channels that A does not mix, on both sides; each is solved by itself.
-        low: what is prepared (indices) that A and A^T take in bfloat16 while all else is solved in
-            float32: the weights of dense layers.
+        weights: which captures (indices) are `weight_of_steps`, taken as they are.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
     """
 
     def __init__(
         self,
-        prepare: nn.Module | None,
         linear: nn.Module,
         transpose: nn.Module,
         offset: nn.Module | None,
@@ -51,14 +49,14 @@ class LeastSquares(nn.Module):
         steps: int,
         leading: int | None = None,
         groups: int = 1,
-        low: tuple[int, ...] = (),
+        weights: tuple[int, ...] = (),
         whole: bool = False,
     ) -> None:
         super().__init__()
-        self.prepare, self.offset = prepare, offset
+        self.offset = offset
         self.operator = Operator(linear, transpose, groups, whole)
-        self.sigma_max = SigmaMax(prepare, linear, transpose, input_shape, leading)
-        self.damping, self.steps, self.leading, self.low = damping, steps, leading, low
+        self.sigma_max = SigmaMax(linear, transpose, input_shape, leading)
+        self.damping, self.steps, self.leading, self.weights = damping, steps, leading, weights
 
     def forward(
         self,
@@ -74,20 +72,15 @@ class LeastSquares(nn.Module):
         weight: w, of z's shape, or None.  prior: of the result's shape, or None for zero.
         """
         dtype = solver_dtype(z.dtype)
-        captures = prepared(self.prepare, captures, dtype)
-        b = z.to(dtype)
+        b = laid_out(z.to(dtype))
         if self.offset is not None:
-            b = b - self.offset(b, *captures)
-        lower = torch.bfloat16 if dtype == torch.float32 else dtype
-        inner = self.operator.inner(dtype)
-        captures = tuple(
-            number(c, lower if i in self.low else inner) for i, c in enumerate(captures)
-        )
+            b = b - self.offset(b, *self._captures(captures, dtype))
+        captures = self._captures(captures, self.operator.inner(dtype))
         rows = row_weight(b, weight, self.leading)
         start = None if prior is None else prior.to(dtype)
         target = b if start is None else b - self.operator.image(start, None, captures)
         target = target if rows is None else target * rows
-        zero = b.new_zeros(full_shape(self.sigma_max.input_shape, b))
+        zero = laid_out(b.new_zeros(full_shape(self.sigma_max.input_shape, b)))
         problem = Problem(self.operator, target, zero, self.damping, self.steps, rows, captures)
         if sigma is None and self.damping:
             v, left, sigma = bidiagonal_least_squares(problem)
@@ -97,7 +90,14 @@ class LeastSquares(nn.Module):
         if rows is not None:  # `left` is of the weighted residual
             left = relative_residual(self.operator.image(v, None, captures), b)
             return v.to(z.dtype), left.to(z.dtype), sigma
+        v = v.contiguous()
         return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype), sigma
+
+    def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Weights as they are, all else in that dtype."""
+        return tuple(
+            c if i in self.weights else laid_out(number(c, dtype)) for i, c in enumerate(captures)
+        )
 
 
 class SigmaMax(nn.Module):
@@ -105,21 +105,20 @@ class SigmaMax(nn.Module):
 
     def __init__(
         self,
-        prepare: nn.Module | None,
         linear: nn.Module,
         transpose: nn.Module,
         input_shape: tuple[int, ...],
         leading: int | None,
     ) -> None:
         super().__init__()
-        self.prepare, self.linear, self.transpose = prepare, linear, transpose
+        self.linear, self.transpose = linear, transpose
         self.input_shape, self.leading = input_shape, leading
 
     def forward(self, *captures: Tensor) -> Tensor:
         """sigma_max, a scalar."""
         first = next(c for c in captures if c.is_floating_point())
         dtype = solver_dtype(first.dtype)
-        captures = prepared(self.prepare, captures, dtype)
+        captures = tuple(widen(c, dtype) for c in captures)
         generator = torch.Generator().manual_seed(0)
         shape = [1 if size == -1 else size for size in self.input_shape]
         start = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -131,14 +130,6 @@ class SigmaMax(nn.Module):
             return result
 
         return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS)[0]
-
-
-def prepared(
-    prepare: nn.Module | None, captures: tuple[Tensor, ...], dtype: torch.dtype
-) -> tuple[Tensor, ...]:
-    """What A and A^T take, in the solver's dtype."""
-    wide = tuple(widen(c, dtype) for c in captures)
-    return wide if prepare is None else tuple(prepare(*wide))
 
 
 def relative_residual(found: Tensor, wanted: Tensor) -> Tensor:
@@ -269,6 +260,23 @@ def solver_dtype(dtype: torch.dtype) -> torch.dtype:
 def number(x: Tensor, dtype: torch.dtype) -> Tensor:
     """The same, masks too: a product of two dtypes takes several times as long as one of equal."""
     return x.to(dtype) if x.dtype == torch.bool else widen(x, dtype)
+
+
+def weight_of_steps(weight: Tensor, low: bool) -> Tensor:
+    """A layer's weight as the solver's steps take it: in bfloat16 if `low`, channels last."""
+    wide = weight.to(solver_dtype(weight.dtype))
+    return laid_out(wide.bfloat16() if low and wide.dtype == torch.float32 else wide)
+
+
+def laid_out(x: Tensor) -> Tensor:
+    """Channels last where there are two or three space dimensions: oneDNN reorders nothing then."""
+    return x.contiguous(memory_format=CHANNELS_LAST[x.dim()]) if x.dim() in CHANNELS_LAST else x
+
+
+def is_laid_out(x: Tensor) -> bool:
+    """Whether a tensor lies in memory without gaps, row by row or channels last."""
+    formats = (torch.contiguous_format, CHANNELS_LAST.get(x.dim(), torch.contiguous_format))
+    return any(x.is_contiguous(memory_format=f) for f in formats)
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:

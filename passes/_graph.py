@@ -90,6 +90,17 @@ def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
     return dict(node.kwargs) | found
 
 
+def has_shift(node: fx.Node) -> bool:
+    """Whether c of a node's affine form is not 0."""
+    rule = rule_of(node)
+    if rule is None or rule.shift is None:
+        return False
+    if rule.has_shift is None:
+        return True
+    offered = state(node, {})
+    return bool(rule.has_shift(**{name: offered[name] for name in parameters(rule.has_shift)}))
+
+
 def _shape(value: Any) -> tuple[int, ...]:
     return value.meta[keys.SHAPE] if isinstance(value, fx.Node) else ()
 

@@ -17,14 +17,14 @@ from torch import fx
 from naflow_fx import keys, solve
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._affine import AffineMap, Prepared, emit_affine, has_shift
+from naflow_fx.passes._affine import AffineMap, emit_affine
+from naflow_fx.passes._weights import Weights, is_layer
 from naflow_fx.rule import Rule, parameters
 
 START, CONTROL = "start", "control"
 EXACT, DAMPED, CLOSED = "exact", "damped diagonal", "closed form"
 LEAST_SQUARES, REPROPAGATED, REMAINDER = "least squares", "re-propagated", "remainder"
 
-LAYERS = ("conv", "conv_transpose", "linear")
 MAX_CHANNELS = 4096  # a closed form beyond this takes minutes to make
 
 
@@ -66,6 +66,7 @@ class StepWriter:
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
         self.inverse, self.options = options.inverse, options
+        self.weights = Weights(gm, names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
@@ -127,17 +128,17 @@ class StepWriter:
     ) -> Made:
         """One `solve.LeastSquares` for the affine map from `entry` to the last of `nodes`."""
         inverse, exit = self.inverse, nodes[-1]
-        affine = AffineMap(self.gm, nodes, entry, self.names)
+        affine = AffineMap(nodes, entry, self.weights)
         module = solve.LeastSquares(
-            affine.prepare, affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
+            affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
             inverse.damping, self._steps(nodes), self._leading(entry, exit),
-            _groups(nodes), self._low(affine), self._whole(nodes),
+            _groups(nodes), affine.weights, self._whole(nodes),
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
         weight = self._weight(exit)
         sigma = None
-        constant = bool(affine.needs) and all(map(_graph.is_constant, affine.needs))
+        constant = bool(affine.needs) and all(map(self.weights.is_known, affine.needs))
         if weight is None and inverse.damping and constant:
             sigma = self._call(f"{path}.sigma_max", tuple(affine.needs), f"{exit.name}_sigma_max")
         prior = entry if inverse.prior == "activation" else None
@@ -183,7 +184,7 @@ class StepWriter:
 
     def _offset(self, chain: list[fx.Node]) -> fx.Node | None:
         """c of a chain; None where it is 0."""
-        if not any(map(has_shift, chain)):
+        if not any(map(_graph.has_shift, chain)):
             return None
         values: dict[fx.Node, Any] = {_source(chain[0]): None}
         emit_affine(self.graph, chain, values, self.state, _itself, shifts=True, suffix="shift")
@@ -223,20 +224,10 @@ class StepWriter:
         mark(node, made)
         return made
 
-    def _low(self, affine: AffineMap) -> tuple[int, ...]:
-        """Which of a map's needs are weights of dense layers that multiply in bfloat16."""
-        if self.inverse.precision != "bfloat16":
-            return ()
-        layers = [node for node in affine.nodes if _is_dense(node)]
-        weights = {layer.kwargs["weight"] for layer in layers} | {
-            Prepared(layer.name, what) for layer in layers for what in ("weight", "turned")
-        }
-        return tuple(i for i, key in enumerate(affine.prepared) if key in weights)
-
     def _whole(self, nodes: Sequence[fx.Node]) -> bool:
-        """Whether a map's layers are all dense, so that nothing is gained by going back between."""
-        layers = [node for node in nodes if _rule(node).name in LAYERS]
-        return self.inverse.precision == "bfloat16" and bool(layers) and all(map(_is_dense, layers))
+        """Whether all layers multiply in bfloat16, so that nothing is gained by going back."""
+        layers = list(filter(is_layer, nodes))
+        return bool(layers) and all(map(self.weights.is_low, layers))
 
     def _steps(self, nodes: Sequence[fx.Node]) -> int:
         apart = _groups(nodes) == nodes[0].meta[keys.SHAPE][1]
@@ -262,14 +253,8 @@ class StepWriter:
 def _groups(nodes: Sequence[fx.Node]) -> int:
     """Groups of channels that a layer and the diagonal operators after it don't mix."""
     groups: Any = nodes[0].kwargs.get("groups", 1)
-    alone = _rule(nodes[0]).name in LAYERS and all(_rule(node).diagonal for node in nodes[1:])
+    alone = is_layer(nodes[0]) and all(_rule(node).diagonal for node in nodes[1:])
     return int(groups) if alone else 1
-
-
-def _is_dense(node: fx.Node) -> bool:
-    """Whether a layer multiplies a weight by all channels: products worth a matrix unit."""
-    groups: Any = node.kwargs.get("groups", 1)
-    return _rule(node).name in LAYERS and int(groups) == 1
 
 
 def is_number(node: fx.Node) -> bool:

@@ -80,7 +80,7 @@ class _Builder:
             values = [self.place(operand) for operand, _ in given]
             terms = (w, self.place(node), [part for _, part in given], values)
             self._keep(rule.name, self.graph.call_function(evidence.intercept, terms))
-        elif _affine.has_shift(node):
+        elif _graph.has_shift(node):
             shift = self._call(rule.shift, (), node)
             self._keep(rule.name, self.graph.call_function(evidence.worth, (w, shift)))
 

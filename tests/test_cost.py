@@ -15,12 +15,13 @@ import naflow_fx as nf
 from naflow_fx import models
 
 NETWORKS = ("resnet18", "efficientnet_lite0")
-# Convolutions of the default, 1 x 1 ones (products) and the eight products of small matrices of
-# each region's sigma_max among them: at most as many as now.  Lower these when it gets cheaper.
-CONVOLUTIONS = {"resnet18": 747, "efficientnet_lite0": 1069}
-# All operators for one of the model's own: now 161 and 115.  The margin is less than one step of
-# the solver, 11 and 9.
-OPERATORS = {"resnet18": 168, "efficientnet_lite0": 121}
+# Convolutions of the default, 1 x 1 ones (products), three of the classifier and the eight products
+# of small matrices of each region's sigma_max among them: at most as many as now.  Lower these when
+# it gets cheaper.
+CONVOLUTIONS = {"resnet18": 750, "efficientnet_lite0": 1072}
+# All operators for one of the model's own: now 154 and 116.  The margin is less than one step of
+# the solver, 10 and 9.
+OPERATORS = {"resnet18": 161, "efficientnet_lite0": 121}
 
 
 class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -40,7 +41,7 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
             transposed: bool = args[6]
             self.transposed += transposed
             self.forward += not transposed
-        elif func is torch.ops.aten.bmm.default:
+        elif func in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default):
             self.products += 1
         return func(*args, **(kwargs or {}))
 
@@ -99,7 +100,7 @@ def test_a_gradient_method_costs_one_transposed_convolution_each(name: str, meth
     layers = [m for m in network(name).modules() if isinstance(m, nn.Conv2d)]
     pointwise = sum(m.kernel_size == (1, 1) and m.groups == 1 for m in layers)
     assert found.transposed == own.forward - pointwise
-    smoothing = found.products - pointwise
+    smoothing = found.products - pointwise - 3  # of the classifier
     assert smoothing > 0 if method == "focused" else smoothing == 0
 
 

@@ -210,7 +210,7 @@ def test_where_squares_underflow_float64_has_room() -> None:
     wanted = nf.compile(model.double(), x.double())(x.double())
     flow = nf.compile(model, x.double())(1e-30 * x.double())
     assert all(cosine(flow.maps[name], wanted.maps[name]) > 0.999 for name in flow.maps)
-    tiny = nf.compile(model.float(), x)(1e-22 * x)
+    tiny = nf.compile(model.float(), x)(1e-24 * x)
     assert_defined(tiny)
     assert tiny.maps["x"].eq(0).all()
 

@@ -68,11 +68,14 @@ def transpose(
     turned: what `turned` makes of the weight, if it is at hand.
     """
     rank = len(stride)
+    low = w.to(weight.dtype)
     if is_pointwise(weight, padding, groups):
-        matrix = weight.flatten(1).mT if turned is None else turned
-        v = _product(matrix, w.to(weight.dtype)).to(w.dtype)
-        return _at_read(v, stride, input_shape)
+        matrix = weight.flatten(1).mT if turned is None else turned.flatten(1)
+        return _at_read(_product(matrix, low), stride, input_shape).to(w.dtype)
     symmetric = native_padding(weight, padding, dilation, padding_mode)
+    if turned is not None and symmetric is not None:
+        again = _turned_padding(weight, symmetric, dilation)
+        return linear(w, turned, stride, again, dilation, groups, "constant")
     widths = pads(weight, padding, dilation)
     size = list(input_shape[-rank:])
     if symmetric is None:
@@ -83,14 +86,37 @@ def transpose(
                    + dilation[i] * (weight.shape[i + 2] - 1) + 1)
         for i in range(rank)
     ]  # fmt: skip
-    low = w.to(weight.dtype)
     v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
     return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
 
 
-def turned(weight: Tensor, padding: str | tuple[int, ...], groups: int) -> Tensor | None:
-    """W^T [in, out] of a 1 x 1 convolution, in one piece: products read it several times faster."""
-    return weight.flatten(1).mT.contiguous() if is_pointwise(weight, padding, groups) else None
+def turned(
+    weight: Tensor,
+    stride: tuple[int, ...],
+    padding: str | tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    padding_mode: str,
+) -> Tensor | None:
+    """The weight of A^T, [in, out / groups, ...], where that is a product or a convolution too.
+
+    With stride 1 and less padding than the kernel's size, it is the convolution with the flipped
+    kernel, which takes less time than the transposed one.
+    """
+    symmetric = native_padding(weight, padding, dilation, padding_mode)
+    fits = symmetric is not None and min(_turned_padding(weight, symmetric, dilation)) >= 0
+    if not is_pointwise(weight, padding, groups) and not (fits and set(stride) == {1}):
+        return None
+    apart = weight.reshape(groups, -1, *weight.shape[1:]).transpose(1, 2).flatten(0, 1)
+    return apart.flip(tuple(range(2, apart.dim())))
+
+
+def _turned_padding(
+    weight: Tensor, padding: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, ...]:
+    """The padding of the convolution with a turned weight."""
+    widths = zip(dilation, weight.shape[2:], padding, strict=True)
+    return tuple(d * (k - 1) - p for d, k, p in widths)
 
 
 def scaled(weight: Tensor, scale: Tensor) -> Tensor:
@@ -108,10 +134,18 @@ def is_pointwise(weight: Tensor, padding: str | tuple[int, ...], groups: int) ->
 
 
 def _product(matrix: Tensor, v: Tensor) -> Tensor:
-    """[out, in] times [N, in, ...]."""
-    matrices = matrix.expand(v.shape[0], *matrix.shape)
-    product = torch.bmm(matrices, v.flatten(2))
+    """[out, in] times [N, in, ...], laid out in memory as v is."""
+    if _is_channels_last(v):
+        rows = v.movedim(1, -1)
+        product = F.linear(rows.reshape(-1, rows.shape[-1]), matrix)
+        return product.reshape(*rows.shape[:-1], len(matrix)).movedim(-1, 1)
+    product = torch.bmm(matrix.expand(v.shape[0], *matrix.shape), v.flatten(2))
     return product.reshape(*product.shape[:2], *v.shape[2:])
+
+
+def _is_channels_last(v: Tensor) -> bool:
+    """Whether the channels of a position, or of the positions that are read, lie side by side."""
+    return v.stride(1) == 1 and v.shape[1] > 1 and not v.is_contiguous()
 
 
 def _read(stride: tuple[int, ...]) -> tuple[slice, ...]:
@@ -120,13 +154,16 @@ def _read(stride: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def _at_read(v: Tensor, stride: tuple[int, ...], input_shape: tuple[int, ...]) -> Tensor:
-    """v at the positions that were read, 0 at the others."""
-    for axis, step in enumerate(stride, 2):
-        if step > 1:
-            inner = (0, 0) * (v.dim() - axis - 1)  # F.pad counts from the last axis
-            v = F.pad(v.unsqueeze(axis + 1), (*inner, 0, step - 1)).flatten(axis, axis + 1)
-            v = v.narrow(axis, 0, input_shape[axis])
-    return v
+    """v at the positions that were read, 0 at the others; laid out in memory as v is."""
+    if set(stride) == {1}:
+        return v
+    last = _is_channels_last(v)
+    v = v.movedim(1, -1) if last else v
+    for axis, step in enumerate(stride, 1 if last else 2):
+        inner = (0, 0) * (v.dim() - axis - 1)  # F.pad counts from the last axis
+        v = F.pad(v.unsqueeze(axis + 1), (*inner, 0, step - 1)).flatten(axis, axis + 1)
+        v = v.narrow(axis, 0, input_shape[axis + last])
+    return v.movedim(-1, 1) if last else v
 
 
 def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
@@ -150,8 +187,7 @@ def dense(
     weight: Tensor, stride: tuple[int, ...], padding: str | tuple[int, ...], groups: int
 ) -> Tensor | None:
     """The matrix over channels of a 1 x 1, stride 1 convolution, [groups, out/g, in/g]."""
-    pointwise = is_pointwise(weight, padding, 1) and all(s == 1 for s in stride)
-    if not pointwise:
+    if not is_pointwise(weight, padding, 1) or set(stride) != {1}:
         return None
     return weight.reshape(groups, weight.shape[0] // groups, weight.shape[1])
 

@@ -1,0 +1,141 @@
+"""The weights of layers as the solver's steps take them: made once, at compile time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from naflow_fx import keys, solve
+from naflow_fx.passes import _graph
+from naflow_fx.rule import Function, Rule, parameters
+
+LAYERS = ("conv", "conv_transpose", "linear")
+Offers = dict[fx.Node, _graph.State]
+
+
+class Weights:
+    """Constant weights, with the scale of a batch norm behind them in them, and turned ones.
+
+    Args:
+        gm: the module whose graph is extended.
+        names: its nodes.
+        low: dense layers multiply in bfloat16.
+
+    Attributes:
+        made: the nodes of weights that steps take as they are.
+    """
+
+    def __init__(self, gm: fx.GraphModule, names: Mapping[str, fx.Node], low: bool) -> None:
+        self.gm, self.names, self.low = gm, names, low
+        self.made: set[fx.Node] = set()
+        self._offered: dict[tuple[fx.Node, fx.Node | None], dict[str, fx.Node]] = {}
+
+    def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, list[fx.Node]]:
+        """What each node's rule may ask for in a step, and the scales that are in weights now."""
+        scales = self._scales(nodes)
+        offers = {node: _graph.state(node, self.names) for node in nodes}
+        for node, offered in offers.items():
+            if self._is_constant_layer(node):
+                offered |= self._of(node, scales.get(node))
+        return offers, list(scales.values())
+
+    def is_low(self, layer: fx.Node) -> bool:
+        """Whether a layer multiplies all channels by its weight, in bfloat16: for matrix units."""
+        groups: Any = layer.kwargs.get("groups", 1)
+        if not self.low or not self._is_constant_layer(layer) or int(groups) != 1:
+            return False
+        weight: Tensor = _graph.resolve(layer.kwargs["weight"], self.gm)
+        return weight.dtype != torch.float64
+
+    def _of(self, layer: fx.Node, scale: fx.Node | None) -> dict[str, fx.Node]:
+        """The layer's "weight" and, where a product in bfloat16 takes it, "turned"."""
+        if (layer, scale) not in self._offered:
+            rule, state = _rule(layer), _graph.state(layer, self.names)
+            if scale is not None:
+                known = _graph.state(scale, self.names)
+                diagonal = self._call(layer, _rule(scale).diagonal, (), known, "scale")
+                leading = (state["weight"], diagonal)
+                state["weight"] = self._call(layer, rule.scaled, leading, {}, "scaled")
+            made = {"weight": self._laid_out(layer, state["weight"], "weight")}
+            if self.is_low(layer) and _turns(layer, state):
+                turned = self._call(layer, rule.turned, (), state, "turned")
+                made["turned"] = self._laid_out(layer, turned, "turned_weight")
+            self._offered[layer, scale] = made
+        return self._offered[layer, scale]
+
+    def _laid_out(self, layer: fx.Node, weight: fx.Node, what: str) -> fx.Node:
+        leading = (weight, self.is_low(layer))
+        made = self._call(layer, solve.weight_of_steps, leading, {}, f"solver_{what}")
+        self.made.add(made)
+        return made
+
+    def _call(
+        self,
+        layer: fx.Node,
+        function: Function | None,
+        leading: tuple[Any, ...],
+        state: _graph.State,
+        what: str,
+    ) -> fx.Node:
+        assert function is not None
+        made = _graph.call(self.gm.graph, function, leading, state, f"{layer.name}_{what}")
+        made.meta |= {keys.PART: "inverse", keys.SOURCE: layer.name}
+        return made
+
+    def is_known(self, node: fx.Node) -> bool:
+        """Whether a need of steps is a constant, or will be one."""
+        return _graph.is_constant(node) or node in self.made
+
+    def _scales(self, nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+        """Layer -> the constant scale of its channels that comes next, where nothing is between."""
+        readers: dict[fx.Node, list[fx.Node]] = {}
+        for node in nodes:
+            for operand in _graph.operands(node, invertible=True):
+                readers.setdefault(operand, []).append(node)
+        found = {}
+        for layer in filter(self._is_constant_layer, nodes):
+            behind = readers.get(layer, [])
+            scalable = _rule(layer).scaled is not None and not _graph.has_shift(layer)
+            if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
+                found[layer] = behind[0]
+        return found
+
+    def _scales_channels(self, node: fx.Node) -> bool:
+        """Whether an operator's d is one constant number for each channel."""
+        function, state = _rule(node).diagonal, _graph.state(node, self.names)
+        if function is None:
+            return False
+        wanted = {name: state[name] for name in parameters(function)}
+        if not all(map(_graph.is_constant, _graph.uses(wanted))):
+            return False
+        channels, *space = node.meta[keys.SHAPE][1:]
+        diagonal = function(**_graph.resolve(wanted, self.gm))
+        return tuple(diagonal.shape) == (1, channels, *(1,) * len(space))
+
+    def _is_constant_layer(self, node: fx.Node) -> bool:
+        weight = node.kwargs.get("weight")
+        return is_layer(node) and isinstance(weight, fx.Node) and _graph.is_constant(weight)
+
+
+def is_layer(node: fx.Node) -> bool:
+    """Whether a node multiplies a weight."""
+    return _rule(node).name in LAYERS
+
+
+def _turns(layer: fx.Node, state: _graph.State) -> bool:
+    """Whether A^T of a layer is a layer again, of a turned weight."""
+    turned, weight = _rule(layer).turned, layer.kwargs["weight"]
+    if turned is None:
+        return False
+    assert isinstance(weight, fx.Node)
+    known = state | {"weight": torch.empty(weight.meta[keys.SHAPE], device="meta")}
+    return turned(**{name: known[name] for name in parameters(turned)}) is not None
+
+
+def _rule(node: fx.Node) -> Rule:
+    rule = _graph.rule_of(node)
+    assert rule is not None, f"{node.name} has no rule"
+    return rule
