@@ -35,7 +35,7 @@ class LeastSquares(nn.Module):
         damping, steps: see `options.Inverse`.
         leading: keep that many output neurons of each sample (Eq. 6); None: all.
         groups: of channels that A does not mix, on both sides; each is solved by itself.
-        weights: which captures (indices) are `weight_of_steps`, taken as they are.
+        weights: which captures (indices) are stored weights, taken in their own dtype.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
     """
 
@@ -55,7 +55,7 @@ class LeastSquares(nn.Module):
         super().__init__()
         self.offset = offset
         self.operator = Operator(linear, transpose, groups, whole)
-        self.sigma_max = SigmaMax(linear, transpose, input_shape, leading)
+        self.sigma_max = SigmaMax(linear, transpose, input_shape, leading, weights)
         self.damping, self.steps, self.leading, self.weights = damping, steps, leading, weights
 
     def forward(
@@ -94,9 +94,10 @@ class LeastSquares(nn.Module):
         return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype), sigma
 
     def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Weights as they are, all else in that dtype."""
+        """Weights in their own dtype, all else in that one."""
         return tuple(
-            c if i in self.weights else laid_out(number(c, dtype)) for i, c in enumerate(captures)
+            weight_of_steps(c) if i in self.weights else laid_out(number(c, dtype))
+            for i, c in enumerate(captures)
         )
 
 
@@ -109,16 +110,20 @@ class SigmaMax(nn.Module):
         transpose: nn.Module,
         input_shape: tuple[int, ...],
         leading: int | None,
+        weights: tuple[int, ...],
     ) -> None:
         super().__init__()
         self.linear, self.transpose = linear, transpose
-        self.input_shape, self.leading = input_shape, leading
+        self.input_shape, self.leading, self.weights = input_shape, leading, weights
 
     def forward(self, *captures: Tensor) -> Tensor:
         """sigma_max, a scalar."""
         first = next(c for c in captures if c.is_floating_point())
         dtype = solver_dtype(first.dtype)
-        captures = tuple(widen(c, dtype) for c in captures)
+        captures = tuple(
+            widen(weight_of_steps(c) if i in self.weights else c, dtype)
+            for i, c in enumerate(captures)
+        )
         generator = torch.Generator().manual_seed(0)
         shape = [1 if size == -1 else size for size in self.input_shape]
         start = torch.randn(shape, generator=generator, dtype=torch.float64)
@@ -262,21 +267,25 @@ def number(x: Tensor, dtype: torch.dtype) -> Tensor:
     return x.to(dtype) if x.dtype == torch.bool else widen(x, dtype)
 
 
-def weight_of_steps(weight: Tensor, low: bool) -> Tensor:
-    """A layer's weight as the solver's steps take it: in bfloat16 if `low`, channels last."""
+def stored_weight(weight: Tensor, low: bool) -> Tensor:
+    """A layer's weight as a program keeps it for the solver: in bfloat16 if `low`, channels last.
+
+    Its dimensions are in the order of its memory, [out, ..., in / groups]: what loads a file need
+    not know of strides.
+    """
     wide = weight.to(solver_dtype(weight.dtype))
-    return laid_out(wide.bfloat16() if low and wide.dtype == torch.float32 else wide)
+    low_or_wide = wide.bfloat16() if low and wide.dtype == torch.float32 else wide
+    return low_or_wide.movedim(1, -1).contiguous() if weight.dim() in CHANNELS_LAST else low_or_wide
+
+
+def weight_of_steps(stored: Tensor) -> Tensor:
+    """The weight [out, in / groups, ...] of a stored one: a view, laid out channels last."""
+    return stored.movedim(-1, 1) if stored.dim() in CHANNELS_LAST else stored
 
 
 def laid_out(x: Tensor) -> Tensor:
     """Channels last where there are two or three space dimensions: oneDNN reorders nothing then."""
     return x.contiguous(memory_format=CHANNELS_LAST[x.dim()]) if x.dim() in CHANNELS_LAST else x
-
-
-def is_laid_out(x: Tensor) -> bool:
-    """Whether a tensor lies in memory without gaps, row by row or channels last."""
-    formats = (torch.contiguous_format, CHANNELS_LAST.get(x.dim(), torch.contiguous_format))
-    return any(x.is_contiguous(memory_format=f) for f in formats)
 
 
 def widen(x: Tensor, dtype: torch.dtype) -> Tensor:

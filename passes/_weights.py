@@ -25,7 +25,7 @@ class Weights:
         low: dense layers multiply in bfloat16.
 
     Attributes:
-        made: the nodes of weights that steps take as they are.
+        made: the nodes of stored weights.
     """
 
     def __init__(self, gm: fx.GraphModule, names: Mapping[str, fx.Node], low: bool) -> None:
@@ -59,16 +59,16 @@ class Weights:
                 diagonal = self._call(layer, _rule(scale).diagonal, (), known, "scale")
                 leading = (state["weight"], diagonal)
                 state["weight"] = self._call(layer, rule.scaled, leading, {}, "scaled")
-            made = {"weight": self._laid_out(layer, state["weight"], "weight")}
+            made = {"weight": self._stored(layer, state["weight"], "weight")}
             if self.is_low(layer) and _turns(layer, state):
                 turned = self._call(layer, rule.turned, (), state, "turned")
-                made["turned"] = self._laid_out(layer, turned, "turned_weight")
+                made["turned"] = self._stored(layer, turned, "turned_weight")
             self._offered[layer, scale] = made
         return self._offered[layer, scale]
 
-    def _laid_out(self, layer: fx.Node, weight: fx.Node, what: str) -> fx.Node:
+    def _stored(self, layer: fx.Node, weight: fx.Node, what: str) -> fx.Node:
         leading = (weight, self.is_low(layer))
-        made = self._call(layer, solve.weight_of_steps, leading, {}, f"solver_{what}")
+        made = self._call(layer, solve.stored_weight, leading, {}, f"solver_{what}")
         self.made.add(made)
         return made
 

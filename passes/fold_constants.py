@@ -11,7 +11,7 @@ from torch.fx.node import map_aggregate, map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.solve import is_laid_out, solver_dtype
+from naflow_fx.solve import solver_dtype
 
 Constants = dict[fx.Node, Any]
 
@@ -67,8 +67,7 @@ def _settle(x: Any, like: Tensor) -> Any:
     if not isinstance(x, Tensor):
         return x
     dtype = solver_dtype(like.dtype) if x.dtype == torch.float64 else x.dtype
-    x = x.to(like.device, dtype)
-    return x if is_laid_out(x) else x.contiguous()
+    return x.to(like.device, dtype).contiguous()
 
 
 def _replace(gm: fx.GraphModule, node: fx.Node, value: Any, folded: Constants) -> None:
