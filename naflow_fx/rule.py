@@ -72,6 +72,9 @@ class Rule:
             ``inverse`` serves for the map inside the chain only.
         dense: the operator as a matrix over channels, [groups, out / groups, in / groups], or
             None when it also mixes space; allows a closed form made at compile time.
+        scaled: ``scaled(weight, d)``: the weight of diag(d) A, d per channel, [1, C, 1, ...].
+        turned: the weight that ``transpose`` takes as ``turned=`` in place of ``weight``, where
+            that is faster; None where it is not.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
