@@ -19,8 +19,7 @@ def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tenso
 
 def capture(input: Tensor, output: Tensor) -> Tensor:
     """g = y / x where x > 0, else 0, so that y = g x holds for saturated neurons too."""
-    alive = input > 0
-    return torch.where(alive, output / torch.where(alive, input, 1.0), 0.0)
+    return output / torch.where(input > 0, input, 1.0)
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
@@ -35,13 +34,12 @@ def transpose(w: Tensor, gate: Tensor) -> Tensor:
 
 def inverse(z: Tensor, gate: Tensor) -> Tensor:
     """z / g where x > 0, 0 elsewhere (Eq. 12 with the secant gate)."""
-    alive = gate > 0
-    return torch.where(alive, z / torch.where(alive, gate, 1.0), 0.0)
+    return z * gate.sign() / gate.clamp(min=torch.finfo(gate.dtype).tiny)  # no branch: faster
 
 
 def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
     """w where 0 < x < b: the true derivative."""
-    return torch.where((input > 0) & (input < max_val), w, 0.0)
+    return w * ((input > 0) & (input < max_val))
 
 
 def adapt(*args: Any, **kwargs: Any) -> Any:
