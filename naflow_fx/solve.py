@@ -77,7 +77,8 @@ class LeastSquares(nn.Module):
             b = b - self.offset(b, *self._captures(captures, dtype))
         captures = self._captures(captures, self.operator.inner(dtype))
         rows = row_weight(b, weight, self.leading)
-        start = None if prior is None else prior.to(dtype)
+        rows = None if rows is None else laid_out(rows)
+        start = None if prior is None else laid_out(prior.to(dtype))
         target = b if start is None else b - self.operator.image(start, None, captures)
         target = target if rows is None else target * rows
         zero = laid_out(b.new_zeros(full_shape(self.sigma_max.input_shape, b)))
