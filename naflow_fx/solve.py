@@ -274,9 +274,9 @@ def stored_weight(weight: Tensor, low: bool) -> Tensor:
     Its dimensions are in the order of its memory, [out, ..., in / groups]: what loads a file need
     not know of strides.
     """
-    wide = weight.to(solver_dtype(weight.dtype))
-    low_or_wide = wide.bfloat16() if low and wide.dtype == torch.float32 else wide
-    return low_or_wide.movedim(1, -1).contiguous() if weight.dim() in CHANNELS_LAST else low_or_wide
+    kept = weight.to(solver_dtype(weight.dtype))
+    kept = kept.bfloat16() if low and kept.dtype == torch.float32 else kept
+    return kept.movedim(1, -1).contiguous() if kept.dim() in CHANNELS_LAST else kept
 
 
 def weight_of_steps(stored: Tensor) -> Tensor:

@@ -43,8 +43,8 @@ class CompiledBuild:
 def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
     """Inductor's options for a program on a device, those of a mode of `torch.compile` among them.
 
-    On a CPU tensors keep their layout.  Inductor would have convolutions give channels-last, and
-    the solver's sums read such tensors beside plain ones number by number.
+    On a CPU tensors keep the layout that the program gives them: channels last in the solver, row
+    by row elsewhere.
 
     Raises:
         OptionError: no such mode.
