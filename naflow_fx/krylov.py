@@ -189,10 +189,17 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     y, left, sigma = _solve_bidiagonal(
         torch.stack(alphas, -1), torch.stack(betas, -1), first, problem.damping
     )
-    x = problem.zero
-    for c, w in zip(y.unbind(-1), basis, strict=True):
-        x = plus(x, c, w)
-    return x, left, sigma
+    return _combined(y, *basis), left, sigma
+
+
+@_compiled_once
+def _combined(y: Tensor, *basis: Tensor) -> Tensor:
+    """sum_k y_k v_k, for y [N, G, K] and K vectors."""
+    first, *others = y.unbind(-1)
+    x = group_times(first, basis[0])
+    for c, v in zip(others, basis[1:], strict=True):
+        x = plus(x, c, v)
+    return x
 
 
 @_compiled_once
@@ -321,6 +328,12 @@ def _spread(a: Tensor, x: Tensor) -> Tensor:
     groups = a.shape[1]
     each = a if groups == 1 else a.repeat_interleave(x.shape[1] // groups, 1)
     return each.reshape(*each.shape, *(1,) * (x.dim() - 2))
+
+
+@_compiled_once
+def row_by_row(x: Tensor) -> Tensor:
+    """The same, contiguous in memory: far from free where it was laid out channels last."""
+    return x.contiguous()
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

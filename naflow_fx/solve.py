@@ -18,6 +18,7 @@ from naflow_fx.krylov import (
     conjugate_gradient_least_squares,
     largest_singular_value,
     norm,
+    row_by_row,
 )
 from naflow_fx.rules._shapes import full_shape, sum_to
 
@@ -89,10 +90,10 @@ class LeastSquares(nn.Module):
             v, left = conjugate_gradient_least_squares(problem, sigma)
         v = v if start is None else v + start
         if rows is not None:  # `left` is of the weighted residual
-            left = relative_residual(self.operator.image(v, None, captures), b)
-            return v.to(z.dtype), left.to(z.dtype), sigma
-        v = v.contiguous()
-        return v.to(z.dtype), (left / at_least_tiny(norm(b))).to(z.dtype), sigma
+            left = relative_residual(self.operator.image(v, None, captures), b, size(b))
+        else:
+            left = left / at_least_tiny(norm(b))
+        return row_by_row(v).to(z.dtype), left.to(z.dtype), sigma
 
     def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Weights in their own dtype, all else in that one."""
@@ -138,9 +139,14 @@ class SigmaMax(nn.Module):
         return largest_singular_value(normal, start.to(first.device, dtype), POWER_STEPS)[0]
 
 
-def relative_residual(found: Tensor, wanted: Tensor) -> Tensor:
+def relative_residual(found: Tensor, wanted: Tensor, size_of_wanted: Tensor) -> Tensor:
     """||found - wanted|| / ||wanted|| per sample, [N]; the divisor clamped."""
-    return size_ratio(found - wanted, size(wanted))
+    return size_ratio(found - wanted, size_of_wanted)
+
+
+def relative(size_of_a: Tensor, size_of_b: Tensor) -> Tensor:
+    """||a|| / ||b|| per sample, [N]; the divisor clamped."""
+    return size_of_a / at_least_tiny(size_of_b)
 
 
 def size(x: Tensor) -> Tensor:

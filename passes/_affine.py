@@ -71,7 +71,7 @@ class AffineMap:
     def _offset(self) -> fx.GraphModule | None:
         graph, z, lookup = self._start("z")
         values: dict[fx.Node, Any] = {self.entry: None}
-        if any(_merges_batch(node) for node in self.nodes):  # then c's rows are not z's
+        if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
             values[self.entry] = graph.call_function(spread, (0.0, z, shape))
         self._emit(graph, values, lookup, shifts=True, like=z)
@@ -140,7 +140,7 @@ def emit_affine(
         values[node] = value
 
 
-def _merges_batch(node: fx.Node) -> bool:
+def merges_batch(node: fx.Node) -> bool:
     """Whether a reshape puts other dimensions into the batch, or takes them out again."""
     before = _graph.state(node, {}).get("input_shape", ())
     after = node.meta[keys.SHAPE]

@@ -12,12 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import fx
+from torch.utils import _pytree as pytree
 
 from naflow_fx import keys, solve
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._affine import AffineMap, emit_affine
+from naflow_fx.passes._affine import AffineMap, emit_affine, merges_batch
 from naflow_fx.passes._weights import Weights, is_layer
 from naflow_fx.rule import Rule, parameters
 
@@ -25,6 +27,7 @@ START, CONTROL = "start", "control"
 EXACT, DAMPED, CLOSED = "exact", "damped diagonal", "closed form"
 LEAST_SQUARES, REPROPAGATED, REMAINDER = "least squares", "re-propagated", "remainder"
 
+LOSSLESS = 1e-5  # relative; a float32 rounding error is a hundredth of it
 MAX_CHANNELS = 4096  # a closed form beyond this takes minutes to make
 
 
@@ -66,6 +69,7 @@ class StepWriter:
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
         self.inverse, self.options = options.inverse, options
+        self.sizes: dict[str, fx.Node] = {}
         self.weights = Weights(gm, names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
@@ -77,6 +81,9 @@ class StepWriter:
         if rule.variadic:  # one activation and constants, as in x - 0.5
             leading = (target, [None], state["active"][0])
         z = _graph.call(self.graph, rule.inverse, leading, state, f"{node.name}_inverse")
+        if self._is_lossless(node):
+            mark(node, z)
+            return Made(z, None, Step(EXACT, rule.equation, (node.name,), z.name))
         damped = "damping" in parameters(rule.inverse) and rule.diagonal is not None
         sigma = None if is_number(node) or not damped else self._sigma(node, self._diagonal(node))
         mark(node, z)
@@ -167,11 +174,44 @@ class StepWriter:
         values: dict[fx.Node, Any] = {_source(first): z}
         emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
         wanted = wanted or self._wanted(chain, target)
-        arguments = (values[last], wanted)
+        arguments = (values[last], wanted, self.size(wanted))
         residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
         mark(first, *(values[node] for node in chain), residual)
         step = Step(kind, equation, tuple(n.name for n in chain), z.name)
         return Made(z, residual, step, sigma)
+
+    def size(self, z: fx.Node) -> fx.Node:
+        """||z|| per sample, [N], in the solver's dtype: one node, whoever asks."""
+        if keys.SIZE not in z.meta:
+            made = self._call(solve.size, (z,), f"{z.name}_size")
+            mark(z, made)
+            z.meta[keys.SIZE] = made.name
+            self.sizes[made.name] = made
+        return self.sizes[z.meta[keys.SIZE]]
+
+    def _is_lossless(self, node: fx.Node) -> bool:
+        """Whether A A^-1 z = z whatever z is: told from constants, by one random z."""
+        rule = _rule(node)
+        assert rule.inverse is not None
+        if rule.variadic or merges_batch(node):
+            return False
+        offered = self.state(node) | {"damping": self.inverse.damping}
+        inverse, linear = (
+            {name: offered[name] for name in parameters(function)[1:] if name in offered}
+            for function in (rule.inverse, rule.linear)
+        )
+        if not all(map(_graph.is_constant, _graph.uses((inverse, linear)))):
+            return False
+        inverse, linear = pytree.tree_map_only(
+            torch.Tensor, _single, _graph.resolve((inverse, linear), self.gm)
+        )
+        tensors = [x for x in pytree.tree_leaves((inverse, linear)) if isinstance(x, torch.Tensor)]
+        generator = torch.Generator().manual_seed(0)
+        shape = [1 if size == -1 else size for size in node.meta[keys.SHAPE]]
+        z = torch.randn(shape, generator=generator).to(tensors[0].device if tensors else "cpu")
+        v = rule.inverse(z, **inverse) - rule.inverse(torch.zeros_like(z), **inverse)
+        lost = rule.linear(v, **linear) - z
+        return bool(lost.norm() <= LOSSLESS * z.norm())
 
     def _wanted(self, chain: list[fx.Node], target: fx.Node) -> fx.Node:
         """z - c."""
@@ -287,3 +327,7 @@ def _source(node: fx.Node) -> fx.Node:
 
 def _itself(node: fx.Node) -> fx.Node:
     return node
+
+
+def _single(x: torch.Tensor) -> torch.Tensor:
+    return x.float() if x.is_floating_point() else x

@@ -142,12 +142,18 @@ class _Maps:
                     "norm_ratio": self._call(node, maps.one_like, x)}  # fmt: skip
         residual = node.meta[keys.RESIDUAL]
         known = self.names[residual] if residual else self._call(node, maps.zero_like, x)
-        norm_ratio = self._call(node, solve.size_ratio, z, self._call(node, solve.size, x))
+        sizes = (self._size(node, z), self._call(node, solve.size, x))
+        norm_ratio = self._call(node, solve.relative, *sizes)
         found = {"residual": known, "norm_ratio": norm_ratio}
         sigma = node.meta[keys.SIGMA]
         if sigma is not None:
             found["sigma_max"] = self._call(node, solve.each, self.names[sigma], norm_ratio)
         return found
+
+    def _size(self, node: fx.Node, z: fx.Node) -> fx.Node:
+        """||Z||; the inverse may have needed it."""
+        known = self.names.get(z.meta.get(keys.SIZE, ""))
+        return known or self._call(node, solve.size, z)
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

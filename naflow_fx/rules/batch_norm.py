@@ -33,16 +33,22 @@ def capture(
     bias: Tensor | None,
     eps: float,
     input_shape: tuple[int, ...],
-) -> tuple[Tensor, Tensor]:
-    """Scale s and offset c, each [1, C, 1, ...]; constants, so made once at compile time."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale s, offset c and 1 / s, each [1, C, 1, ...]; constants, so made once at compile time.
+
+    1 / s is 0 in a dead channel, |s| < 1e-6 of the largest.
+    """
     scale = torch.rsqrt(running_var.double() + eps)
     if weight is not None:
         scale = scale * weight
     offset = -running_mean.double() * scale
     if bias is not None:
         offset = offset + bias
+    alive = scale.abs() > DEAD * scale.abs().amax()
+    reciprocal = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
     rank, dtype = len(input_shape), running_var.dtype
-    return per_channel(scale.to(dtype), rank), per_channel(offset.to(dtype), rank)
+    made = (per_channel(x.to(dtype), rank) for x in (scale, offset, reciprocal))
+    return tuple(made)  # type: ignore[return-value]
 
 
 def linear(v: Tensor, scale: Tensor) -> Tensor:
@@ -55,10 +61,9 @@ def transpose(w: Tensor, scale: Tensor) -> Tensor:
     return w * scale
 
 
-def inverse(z: Tensor, scale: Tensor, offset: Tensor) -> Tensor:
-    """(z - c) / s (Eq. 11, with eps); 0 in a dead channel, |s| < 1e-6 of the largest."""
-    alive = scale.abs() > DEAD * scale.abs().amax()
-    return torch.where(alive, (z - offset) / torch.where(alive, scale, 1.0), 0.0)
+def inverse(z: Tensor, offset: Tensor, reciprocal: Tensor) -> Tensor:
+    """(z - c) / s (Eq. 11, with eps); 0 in a dead channel."""
+    return (z - offset) * reciprocal
 
 
 def shift(offset: Tensor) -> Tensor:
@@ -116,7 +121,7 @@ RULE = Rule(
     transpose,
     inverse,
     capture=capture,
-    captures=("scale", "offset"),
+    captures=("scale", "offset", "reciprocal"),
     shift=shift,
     diagonal=diagonal,
     equation="Eq. 11",
