@@ -20,6 +20,7 @@ from naflow_fx.krylov import (
     norm,
     row_by_row,
 )
+from naflow_fx.rules._gate import quotient
 from naflow_fx.rules._shapes import full_shape, sum_to
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
@@ -260,7 +261,7 @@ def damped_diagonal(
     bottom = diagonal * diagonal
     if sigma is not None:
         bottom = bottom + damping * (sigma * sigma).reshape(-1, *(1,) * (z.dim() - 1))
-    v = torch.where(bottom > 0, diagonal * z / torch.where(bottom > 0, bottom, 1.0), 0.0)
+    v = z * quotient(diagonal.expand_as(bottom), bottom)
     return v if prior is None else v + prior
 
 

@@ -22,7 +22,22 @@ def inverse(z: Tensor, gate: Tensor, damping: float) -> Tensor:
     dims = tuple(range(1 if gate.dim() == z.dim() else 0, gate.dim()))
     largest = square.amax(dims, keepdim=True) if dims else square
     bottom = square + damping * largest
-    return z * torch.where(bottom > 0, gate / torch.where(bottom > 0, bottom, 1.0), 0.0)
+    return z * quotient(gate, bottom)
+
+
+def quotient(top: Tensor, bottom: Tensor) -> Tensor:
+    """top / bottom where that is positive, else 0; of the same shape.
+
+    A division and a threshold: `torch.where` takes ten times as long on a CPU.
+    """
+    ratio = top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
+    return positive(ratio, bottom)
+
+
+def positive(x: Tensor, where: Tensor) -> Tensor:
+    """x where `where` > 0, else 0; of the same shape."""
+    found: Tensor = torch.ops.aten.threshold_backward(x, where, 0)
+    return found
 
 
 def diagonal(gate: Tensor) -> Tensor:

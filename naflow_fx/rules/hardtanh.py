@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules import clamp
+from naflow_fx.rules._gate import quotient
 
 
 def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -19,7 +20,7 @@ def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tenso
 
 def capture(input: Tensor, output: Tensor) -> Tensor:
     """g = y / x where x > 0, else 0, so that y = g x holds for saturated neurons too."""
-    return output / torch.where(input > 0, input, 1.0)
+    return output / input.clamp(min=torch.finfo(input.dtype).tiny)
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
@@ -34,12 +35,13 @@ def transpose(w: Tensor, gate: Tensor) -> Tensor:
 
 def inverse(z: Tensor, gate: Tensor) -> Tensor:
     """z / g where x > 0, 0 elsewhere (Eq. 12 with the secant gate)."""
-    return z * gate.sign() / gate.clamp(min=torch.finfo(gate.dtype).tiny)  # no branch: faster
+    return quotient(z, gate)
 
 
 def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
     """w where 0 < x < b: the true derivative."""
-    return w * ((input > 0) & (input < max_val))
+    slope: Tensor = torch.ops.aten.hardtanh_backward(w, input, 0, max_val)
+    return slope
 
 
 def adapt(*args: Any, **kwargs: Any) -> Any:

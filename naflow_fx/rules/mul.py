@@ -45,7 +45,7 @@ def inverse(
     square = sum_to((gate * gate).expand_as(z), input_shape)
     largest = square.amax(tuple(range(1, square.dim())), keepdim=True)
     bottom = square + damping * largest
-    return torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1.0), 0.0)
+    return _gate.quotient(top, bottom)
 
 
 def vjp(
