@@ -22,6 +22,7 @@ from benchmarks.subjects import (
     MODELS,
     SETTINGS,
     TRAINED,
+    WHOLE,
     Setting,
     forward_backward,
     model,
@@ -74,6 +75,9 @@ class Plan:
             yield f"growth/{batch}/{size}", partial(_growth, self, batch, size)
         for name in self.models if self.full else self.models[:1]:
             yield f"compiled/{name}/1/naflow", partial(_compiled, self, name, 1, DEFAULT)
+            if self.full and self.device == "cpu":
+                all_of_it = partial(_compiled, self, name, 1, DEFAULT, "default")
+                yield f"compiled/{name}/1/{WHOLE}", all_of_it
             if self.full or self.device == "cuda":
                 large = partial(_compiled, self, name, self.batch, DEFAULT)
                 yield f"compiled/{name}/{self.batch}/naflow", large
@@ -125,11 +129,11 @@ def _speed(plan: Plan, name: str, batch: int) -> Any:
         return interleaved(lambda: forward_backward(net, x), runs, plan.budget)
 
 
-def _compiled(plan: Plan, name: str, batch: int, setting: Setting) -> Any:
+def _compiled(plan: Plan, name: str, batch: int, setting: Setting, mode: str | None = None) -> Any:
     net, x = model(name, plan.device), photos(batch, 224, plan.device)
     plain = setting.compile(net, x)
     torch.compiler.reset()
-    fast = plain.compiled()
+    fast = plain.compiled(mode)
     if batch > 1:  # one program for this batch, not a second one for all
         torch._dynamo.config.automatic_dynamic_shapes = False
     start = time.perf_counter()

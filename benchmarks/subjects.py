@@ -57,6 +57,7 @@ SETTINGS = (
 )
 DEFAULT = Setting("naflow, the default")
 LAYERCAM = SETTINGS[-1]
+WHOLE = "naflow, all of it by Inductor"  # compiled("default") on a CPU
 
 
 @cache

@@ -95,7 +95,9 @@ class Explainer(nn.Module):
         """The same explainer, its program compiled whole by torch.compile when first called.
 
         Args:
-            mode: of torch.compile: None, "reduce-overhead" (CUDA graphs), "max-autotune".
+            mode: of torch.compile: "default", "reduce-overhead" (CUDA graphs), "max-autotune".
+                None: "default" on CUDA; on a CPU Inductor compiles only what runs often, the
+                solver's steps, which takes a third of the time.
 
         Raises:
             OptionError: no such mode.

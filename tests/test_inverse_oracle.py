@@ -338,3 +338,26 @@ def test_a_planted_wrong_inverse_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_class_one_is_what_the_hazards_are_explained_for() -> None:
     assert score_of("in_place") is class_one
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_the_residual_of_an_exact_step_is_what_dead_channels_lose(dead: int) -> None:
+    norm = nn.BatchNorm2d(6)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, padding=1), norm, nn.ReLU(), nn.Conv2d(6, 5, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3),
+    )  # fmt: skip
+    fill(model).double().eval()
+    with torch.no_grad():
+        norm.weight[:dead] = 0
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    explainer = nf.compile(model, x, keep="bpfm")
+    flow = explainer(x)
+    mean, var = norm.running_mean, norm.running_var
+    assert mean is not None and var is not None
+    c = norm.bias - mean * norm.weight * (var + norm.eps).rsqrt()
+    wanted = (flow.bpfm["1"] - c[:, None, None].detach()).flatten(2)
+    lost = wanted[:, :dead].norm(dim=(1, 2)) / wanted.norm(dim=(1, 2))
+    torch.testing.assert_close(flow.residual["0"], lost, rtol=1e-6, atol=0.0)
+    names = [node.name for node in explainer.graph_module.graph.nodes]
+    assert ("_1_again" in names) == bool(dead)  # nothing is computed where nothing can be lost
