@@ -198,7 +198,7 @@ def _combined(y: Tensor, *basis: Tensor) -> Tensor:
     first, *others = y.unbind(-1)
     x = group_times(first, basis[0])
     for c, v in zip(others, basis[1:], strict=True):
-        x = plus(x, c, v)
+        x.addcmul_(_spread(c, v), v)
     return x
 
 
@@ -245,10 +245,10 @@ def _bidiagonal_step(
     alpha = norm(v)
     largest = torch.maximum(largest, alpha)
     alive = alpha > ROUNDING * torch.finfo(v.dtype).eps * largest
-    v, alpha = group_times(alive / at_least_tiny(alpha), v), alpha * alive
+    v, alpha = group_times_(alive / at_least_tiny(alpha), v), alpha * alive
     u = plus(operator.image(v, rows, captures), -alpha, u)
     beta = norm(u)
-    return group_times(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
+    return group_times_(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
 
 
 def _solve_tridiagonal(
@@ -318,6 +318,11 @@ def group_times(a: Tensor, x: Tensor) -> Tensor:
     return _spread(a, x) * x
 
 
+def group_times_(a: Tensor, x: Tensor) -> Tensor:
+    """The same in x's own memory, for what nobody else holds."""
+    return x.mul_(_spread(a, x))
+
+
 def plus(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
     return torch.addcmul(x, _spread(a, y), y)
@@ -332,8 +337,8 @@ def _spread(a: Tensor, x: Tensor) -> Tensor:
 
 @_compiled_once
 def row_by_row(x: Tensor) -> Tensor:
-    """The same, contiguous in memory: far from free where it was laid out channels last."""
-    return x.contiguous()
+    """A copy that is contiguous in memory: far from free where x is laid out channels last."""
+    return x.clone(memory_format=torch.contiguous_format)
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

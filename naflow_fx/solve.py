@@ -5,7 +5,7 @@ argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from naflow_fx.krylov import (
 from naflow_fx.rules._gate import quotient
 from naflow_fx.rules._shapes import full_shape, sum_to
 
+Cast = Callable[[Tensor, torch.dtype], Tensor]
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 POWER_STEPS = 40  # compile time: sigma_max of an operator of constants
 
@@ -76,8 +77,8 @@ class LeastSquares(nn.Module):
         dtype = solver_dtype(z.dtype)
         b = laid_out(z.to(dtype))
         if self.offset is not None:
-            b = b - self.offset(b, *self._captures(captures, dtype))
-        captures = self._captures(captures, self.operator.inner(dtype))
+            b = b - self.offset(b, *self._captures(captures, dtype, widen))
+        captures = self._captures(captures, self.operator.inner(dtype), number)
         rows = row_weight(b, weight, self.leading)
         rows = None if rows is None else laid_out(rows)
         start = None if prior is None else laid_out(prior.to(dtype))
@@ -94,12 +95,15 @@ class LeastSquares(nn.Module):
             left = relative_residual(self.operator.image(v, None, captures), b, size(b))
         else:
             left = left / at_least_tiny(norm(b))
-        return row_by_row(v).to(z.dtype), left.to(z.dtype), sigma
+        v = row_by_row(v) if v.dim() in CHANNELS_LAST else v
+        return v.to(z.dtype), left.to(z.dtype), sigma
 
-    def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Weights in their own dtype, all else in that one."""
+    def _captures(
+        self, captures: tuple[Tensor, ...], dtype: torch.dtype, cast: Cast
+    ) -> tuple[Tensor, ...]:
+        """Weights in their own dtype, all else cast to that one."""
         return tuple(
-            weight_of_steps(c) if i in self.weights else laid_out(number(c, dtype))
+            weight_of_steps(c) if i in self.weights else laid_out(cast(c, dtype))
             for i, c in enumerate(captures)
         )
 

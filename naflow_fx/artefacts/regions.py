@@ -42,7 +42,6 @@ class RegionalBackend:
                 again = gm.graph.call_module(made[region.target], tuple(operands))
             call.replace_all_uses_with(again)
             gm.graph.erase_node(call)
-        gm.graph.eliminate_dead_code()
         gm.recompile()
         return gm.forward
 
