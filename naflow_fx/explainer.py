@@ -97,7 +97,7 @@ class Explainer(nn.Module):
         Args:
             mode: of torch.compile: "default", "reduce-overhead" (CUDA graphs), "max-autotune".
                 None: "default" on CUDA; on a CPU Inductor compiles only what runs often, the
-                solver's steps, which takes a third of the time.
+                solver's steps, which takes less than half of the time.
 
         Raises:
             OptionError: no such mode.

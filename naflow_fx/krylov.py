@@ -9,7 +9,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from inspect import signature
 from typing import Any
 
@@ -24,14 +24,23 @@ ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margi
 
 
 def _compiled_once(step: Any) -> Any:
-    """Marks a step that `torch.compile` compiles once for all steps; no change elsewhere."""
+    """Marks a step that `torch.compile` compiles once for all steps; no change elsewhere.
+
+    Nor in an export that is not strict: there torch looks up steps that it compiled before, and
+    asking whether one fits makes a constant of a free batch size.
+    """
     mark = getattr(torch.compiler, "nested_compile_region", None)
     if mark is None:
         return step
-    options = {"max_reuse_entries": 4096}
-    return (
-        mark(step, **options) if "max_reuse_entries" in signature(mark).parameters else mark(step)
-    )
+    many = "max_reuse_entries" in signature(mark).parameters
+    marked = mark(step, max_reuse_entries=4096) if many else mark(step)
+
+    @wraps(step)
+    def run(*args: Any) -> Any:
+        free = torch.compiler.is_exporting() and not torch.compiler.is_dynamo_compiling()
+        return step(*args) if free else marked(*args)
+
+    return run
 
 
 class Operator(nn.Module):

@@ -146,7 +146,7 @@ class SigmaMax(nn.Module):
 
 def relative_residual(found: Tensor, wanted: Tensor, size_of_wanted: Tensor) -> Tensor:
     """||found - wanted|| / ||wanted|| per sample, [N]; the divisor clamped."""
-    return size_ratio(found - wanted, size_of_wanted)
+    return relative(size(found - wanted), size_of_wanted).to(found.dtype)
 
 
 def relative(size_of_a: Tensor, size_of_b: Tensor) -> Tensor:
@@ -157,11 +157,6 @@ def relative(size_of_a: Tensor, size_of_b: Tensor) -> Tensor:
 def size(x: Tensor) -> Tensor:
     """||x|| per sample, [N], in the solver's dtype."""
     return norm(x.to(solver_dtype(x.dtype)))
-
-
-def size_ratio(a: Tensor, size_of_b: Tensor) -> Tensor:
-    """||a|| / ||b|| per sample, [N]; the divisor clamped."""
-    return (size(a) / at_least_tiny(size_of_b)).to(a.dtype)
 
 
 def each(number: Tensor, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -202,9 +203,9 @@ class StepWriter:
         )
         if not all(map(_graph.is_constant, _graph.uses((inverse, linear)))):
             return False
-        inverse, linear = pytree.tree_map_only(
-            torch.Tensor, _single, _graph.resolve((inverse, linear), self.gm)
-        )
+        single = partial(solve.widen, dtype=torch.float32)
+        known = _graph.resolve((inverse, linear), self.gm)
+        inverse, linear = pytree.tree_map_only(torch.Tensor, single, known)
         tensors = [x for x in pytree.tree_leaves((inverse, linear)) if isinstance(x, torch.Tensor)]
         generator = torch.Generator().manual_seed(0)
         shape = [1 if size == -1 else size for size in node.meta[keys.SHAPE]]
@@ -327,7 +328,3 @@ def _source(node: fx.Node) -> fx.Node:
 
 def _itself(node: fx.Node) -> fx.Node:
     return node
-
-
-def _single(x: torch.Tensor) -> torch.Tensor:
-    return x.float() if x.is_floating_point() else x

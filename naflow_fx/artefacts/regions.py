@@ -1,8 +1,9 @@
 """A backend of torch.compile that gives Inductor the solver's steps, and leaves the rest to ATen.
 
-A step runs some four hundred times and is compiled once for each shape (`krylov._compiled_once`);
-what stands between the steps runs once, and most of it is convolutions, for which Inductor calls
-ATen itself.  Left alone it costs g++ none of the time that its many kernels take.
+A step runs some hundred times and is compiled once for each shape (`krylov._compiled_once`); what
+stands between the steps runs once, and most of it is convolutions, for which Inductor calls ATen
+itself.  Left alone it costs g++ none of the time that its many kernels take.  Dynamo inlines a
+region that is called once only: that one is left, too.
 """
 
 from __future__ import annotations
