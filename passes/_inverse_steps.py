@@ -175,17 +175,17 @@ class StepWriter:
         values: dict[fx.Node, Any] = {_source(first): z}
         emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
         wanted = wanted or self._wanted(chain, target)
-        arguments = (values[last], wanted, self.size(wanted))
+        arguments = (values[last], wanted, self.size(first, wanted))
         residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
         mark(first, *(values[node] for node in chain), residual)
         step = Step(kind, equation, tuple(n.name for n in chain), z.name)
         return Made(z, residual, step, sigma)
 
-    def size(self, z: fx.Node) -> fx.Node:
-        """||z|| per sample, [N], in the solver's dtype: one node, whoever asks."""
+    def size(self, source: fx.Node, z: fx.Node) -> fx.Node:
+        """||z|| per sample, [N], in the solver's dtype: one node, whoever asks first."""
         if keys.SIZE not in z.meta:
             made = self._call(solve.size, (z,), f"{z.name}_size")
-            mark(z, made)
+            mark(source, made)
             z.meta[keys.SIZE] = made.name
             self.sizes[made.name] = made
         return self.sizes[z.meta[keys.SIZE]]

@@ -31,12 +31,7 @@ def quotient(top: Tensor, bottom: Tensor) -> Tensor:
     A division and a threshold: `torch.where` takes ten times as long on a CPU.
     """
     ratio = top / bottom.clamp(min=torch.finfo(bottom.dtype).tiny)
-    return positive(ratio, bottom)
-
-
-def positive(x: Tensor, where: Tensor) -> Tensor:
-    """x where `where` > 0, else 0; of the same shape."""
-    found: Tensor = torch.ops.aten.threshold_backward(x, where, 0)
+    found: Tensor = torch.ops.aten.threshold_backward(ratio, bottom, 0)
     return found
 
 

@@ -47,8 +47,8 @@ def capture(
     alive = scale.abs() > DEAD * scale.abs().amax()
     reciprocal = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
     rank, dtype = len(input_shape), running_var.dtype
-    made = (per_channel(x.to(dtype), rank) for x in (scale, offset, reciprocal))
-    return tuple(made)  # type: ignore[return-value]
+    first, second, third = (per_channel(x.to(dtype), rank) for x in (scale, offset, reciprocal))
+    return first, second, third
 
 
 def linear(v: Tensor, scale: Tensor) -> Tensor:

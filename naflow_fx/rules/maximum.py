@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules._gate import quotient
 from naflow_fx.rules._shapes import sum_to
 
 Operand = Tensor | float
@@ -70,7 +71,7 @@ def inverse(
     share = (first, second)[index]
     bottom = sum_to(share * share, input_shapes[index])
     top = sum_to(rest * share, input_shapes[index])
-    return torch.where(bottom > 0, top / torch.where(bottom > 0, bottom, 1.0), 0.0)
+    return quotient(top, bottom)
 
 
 def shift(
