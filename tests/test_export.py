@@ -86,6 +86,7 @@ torch.save({name: x for name, x in result['maps'].items()}, wanted)
 
 def test_a_saved_program_runs_without_this_package(tmp_path: Path) -> None:
     program, x, target = explained("gate")
+    torch.export.export(program, (x, target))  # of one batch size: the next keeps its own
     batch = torch.export.Dim("batch", min=1, max=64)
     exported = torch.export.export(program, (x, target), dynamic_shapes=({0: batch}, {0: batch}))
     torch.export.save(exported, tmp_path / "program.pt2")
