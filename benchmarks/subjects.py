@@ -110,9 +110,8 @@ def machine(device: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "mkldnn bfloat16 matrix units": bool(
-            getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
-        ),
+        "bfloat16 matrix units": _torch_says("_is_amx_tile_supported"),
+        "AVX-512 BF16": _torch_says("_is_avx512_bf16_supported"),
     }
     if device == "cuda":
         found["accelerator"] = torch.cuda.get_device_name()
@@ -123,6 +122,10 @@ def machine(device: str) -> dict[str, Any]:
         except PackageNotFoundError:
             found[name] = None
     return found
+
+
+def _torch_says(name: str) -> bool:
+    return bool(getattr(torch.cpu, name, lambda: False)())
 
 
 def _processor() -> str:

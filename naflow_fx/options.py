@@ -56,7 +56,8 @@ class Inverse:
         clip: largest weight.
         precision: what dense layers multiply in while a float32 problem is solved (Z, residuals
             and all else stay in float32): "bfloat16", "float32", or "auto", bfloat16 where the
-            example's device has matrix units for it (NVIDIA from Ampere on, CPUs with AMX).
+            example's device multiplies it faster (NVIDIA from Ampere on, CPUs with AMX or AVX-512
+            BF16).
 
     Raises:
         OptionError: a value is out of range.
@@ -132,6 +133,7 @@ STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 4, "attended": 4}  # to
 STEPS_APART: dict[Reduction, int] = {"sum": 6, "channelwise": 3, "attended": 2}
 STEPS_WEIGHTED: dict[Reduction, int] = STEPS | {"channelwise": 5}
 STEPS_APART_WEIGHTED: dict[Reduction, int] = {"sum": 11, "channelwise": 5, "attended": 2}
+BFLOAT16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of torch.cpu
 PRESETS = {
     "paper": Options(),
     "best": Options(Inverse(weight="importance"), reduction="attended"),  # docs/better-maps.md
@@ -147,14 +149,14 @@ def on_device(options: Options, device: torch.device) -> Options:
 
 
 def _precision(device: torch.device) -> Precision:
-    """bfloat16 where there are matrix units for it."""
+    """bfloat16 where the processor multiplies it faster: matrix units, or AVX-512's products."""
     import torch  # the command line reads the choices without it
 
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:  # not public, so asked for with care
-        amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-        fast = device.type == "cpu" and bool(amx())
+        asked = (getattr(torch.cpu, name, lambda: False) for name in BFLOAT16_UNITS)
+        fast = device.type == "cpu" and any(ask() for ask in asked)
     return "bfloat16" if fast else "float32"
 
 

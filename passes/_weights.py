@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -44,14 +45,13 @@ class Weights:
 
     def is_low(self, layer: fx.Node) -> bool:
         """Whether a layer multiplies all channels by its weight, in bfloat16: for matrix units."""
-        groups: Any = layer.kwargs.get("groups", 1)
-        if not self.low or not self._is_constant_layer(layer) or int(groups) != 1:
+        if not self.low or not self._is_constant_layer(layer) or not _is_dense(layer):
             return False
         weight: Tensor = _graph.resolve(layer.kwargs["weight"], self.gm)
         return weight.dtype != torch.float64
 
     def _of(self, layer: fx.Node, scale: fx.Node | None) -> dict[str, fx.Node]:
-        """The layer's "weight" and, where a product in bfloat16 takes it, "turned"."""
+        """The layer's "weight" and, of one that multiplies all channels, "turned"."""
         if (layer, scale) not in self._offered:
             rule, state = _rule(layer), _graph.state(layer, self.names)
             if scale is not None:
@@ -60,7 +60,7 @@ class Weights:
                 leading = (state["weight"], diagonal)
                 state["weight"] = self._call(layer, rule.scaled, leading, {}, "scaled")
             made = {"weight": self._stored(layer, state["weight"], "weight")}
-            if self.is_low(layer) and _turns(layer, state):
+            if _is_dense(layer) and _turns(layer):
                 turned = self._call(layer, rule.turned, (), state, "turned")
                 made["turned"] = self._stored(layer, turned, "turned_weight")
             self._offered[layer, scale] = made
@@ -125,13 +125,29 @@ def is_layer(node: fx.Node) -> bool:
     return _rule(node).name in LAYERS
 
 
-def _turns(layer: fx.Node, state: _graph.State) -> bool:
+def turns_strided(node: fx.Node) -> bool:
+    """Whether A^T of a strided layer of constants, of a kernel, is a convolution: far faster."""
+    weight: Any = node.kwargs.get("weight")
+    stride: Any = node.kwargs.get("stride", ())
+    if not isinstance(weight, fx.Node) or not _graph.is_constant(weight):
+        return False
+    return not set(stride) <= {1} and math.prod(weight.meta[keys.SHAPE][2:]) > 1 and _turns(node)
+
+
+def _is_dense(layer: fx.Node) -> bool:
+    """Whether a layer mixes all channels."""
+    groups: Any = layer.kwargs.get("groups", 1)
+    return int(groups) == 1
+
+
+def _turns(layer: fx.Node) -> bool:
     """Whether A^T of a layer is a layer again, of a turned weight."""
     turned, weight = _rule(layer).turned, layer.kwargs["weight"]
     if turned is None:
         return False
     assert isinstance(weight, fx.Node)
-    known = state | {"weight": torch.empty(weight.meta[keys.SHAPE], device="meta")}
+    known = dict(layer.kwargs)
+    known["weight"] = torch.empty(weight.meta[keys.SHAPE], device="meta")
     return turned(**{name: known[name] for name in parameters(turned)}) is not None
 
 

@@ -194,9 +194,15 @@ def test_bfloat16_is_for_float32_alone() -> None:
         assert torch.equal(fast.maps[site], wanted)
 
 
-@pytest.mark.parametrize(("amx", "wanted"), [(True, "bfloat16"), (False, "float32")])
-def test_auto_asks_the_device(monkeypatch: pytest.MonkeyPatch, amx: bool, wanted: str) -> None:
+@pytest.mark.parametrize(
+    ("amx", "avx512", "wanted"),
+    [(True, True, "bfloat16"), (False, True, "bfloat16"), (False, False, "float32")],
+)
+def test_auto_asks_the_device(
+    monkeypatch: pytest.MonkeyPatch, amx: bool, avx512: bool, wanted: str
+) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
     chosen = options.on_device(options.PRESETS["paper"], torch.device("cpu"))
     assert chosen.inverse.precision == wanted
     explainer = nf.compile(nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
