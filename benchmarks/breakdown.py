@@ -27,7 +27,7 @@ KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
 
 def kind_of(operator: str) -> str:
     """The kind of an operator of the profiler's table."""
-    name = operator.removeprefix("aten::")
+    name = operator.rpartition("::")[2]
     if name.endswith("batch_norm"):
         return "elementwise"
     return next((kind for kind, words in KINDS if any(w in name for w in words)), "the rest")
@@ -44,7 +44,7 @@ def breakdown(explainer: nf.Explainer, x: Tensor) -> dict[str, Any]:
             torch.cuda.synchronize()
     time: dict[str, float] = defaultdict(float)
     for event in found.key_averages():
-        if not event.key.startswith("aten::"):
+        if not event.key.startswith(("aten::", "mkldnn::")):
             continue
         took = event.self_device_time_total if cuda else event.self_cpu_time_total
         time[kind_of(event.key)] += took

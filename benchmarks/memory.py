@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.subjects import DEFAULT, LAYERCAM, ROOT, SETTINGS, model, photos, training_step
 
+RUNS = 5  # on a CPU: as much as a fifth lies between two runs of the same
 WHAT = ("training step", "forward", DEFAULT.name, LAYERCAM.name)
 
 

@@ -153,8 +153,15 @@ def _compiled(plan: Plan, name: str, batch: int, setting: Setting, mode: str | N
 
 def _memory(plan: Plan, name: str, batch: int, what: str) -> Any:
     given = name, batch, what, plan.device, plan.threads
-    found = {"bytes": memory.measured(*given)}
-    return found if plan.device != "cpu" else found | {"apart": memory.measured(*given, apart=True)}
+    if plan.device != "cpu":
+        return {"bytes": memory.measured(*given)}
+    runs = sorted(memory.measured(*given) for _ in range(memory.RUNS))  # the heap's holes vary
+    return {
+        "bytes": runs[memory.RUNS // 2],
+        "low": runs[0],
+        "high": runs[-1],
+        "apart": memory.measured(*given, apart=True),
+    }
 
 
 def _accuracy(plan: Plan, name: str) -> Any:

@@ -46,9 +46,9 @@ class Inverse:
         damping: relative to the operator's largest singular value squared.  0 is the
             Moore-Penrose inverse, the paper's; trained layers amplify with it.
         steps: conjugate gradient steps; fixed, so that the program has no control flow.  None:
-            as many as the reduction needs (`STEPS`; depthwise layers, `STEPS_APART`) for maps
-            whose cosine with the converged ones is 0.99 in the mean, 0.97 at the fifth percentile
-            of call sites.
+            as many as the reduction needs (`STEPS`; single layers, `STEPS_LAYER`; depthwise ones,
+            `STEPS_APART`) for maps whose cosine with the converged ones is 0.99 in the mean, 0.97
+            at the fifth percentile of call sites.
         rows: "all" output neurons, or the "leading" p of q, as Eq. 6 prints, where q > p.
         prior: damp towards "zero" (minimum norm) or the forward "activation".
         weight: "importance" weights the residual by |Lambda| / mean |Lambda|, clipped at
@@ -114,8 +114,14 @@ class Options:
 
     @property
     def steps(self) -> int:
-        """Steps of the solver."""
+        """Steps of the solver, for a region: its errors reach every map before it."""
         table = STEPS if self.inverse.weight == "none" else STEPS_WEIGHTED
+        return self.inverse.steps or table[self.reduction]
+
+    @property
+    def steps_layer(self) -> int:
+        """Of single layers, with the diagonal operators behind them."""
+        table = STEPS_LAYER if self.inverse.weight == "none" else STEPS_WEIGHTED
         return self.inverse.steps or table[self.reduction]
 
     @property
@@ -130,6 +136,7 @@ class Options:
 
 
 STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 4, "attended": 4}  # tools/accuracy.py
+STEPS_LAYER: dict[Reduction, int] = STEPS | {"sum": 9}
 STEPS_APART: dict[Reduction, int] = {"sum": 6, "channelwise": 3, "attended": 2}
 STEPS_WEIGHTED: dict[Reduction, int] = STEPS | {"channelwise": 5}
 STEPS_APART_WEIGHTED: dict[Reduction, int] = {"sum": 11, "channelwise": 5, "attended": 2}

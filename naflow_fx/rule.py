@@ -75,6 +75,8 @@ class Rule:
         scaled: ``scaled(weight, d)``: the weight of diag(d) A, d per channel, [1, C, 1, ...].
         turned: the weight that ``transpose`` takes as ``turned=`` in place of ``weight``, where
             that is faster; None where it is not.
+        packed: ``packed(weight, is_turned, ...)``: the weight, or what `turned` made of it, in the
+            processor's own layout, for one run of the solver; None: it has none.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
@@ -106,6 +108,7 @@ class Rule:
     dense: Function | None = None
     scaled: Function | None = None
     turned: Function | None = None
+    packed: Function | None = None
     operands: tuple[str, ...] = ("input",)
     control: tuple[str, ...] = ()
     swap: Callable[[Arguments], Arguments] | None = None
@@ -153,6 +156,7 @@ _LEADING = {
     "dense": 0,
     "scaled": 2,
     "turned": 0,
+    "packed": 2,
     "labels": 1,
 }
 

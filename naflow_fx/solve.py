@@ -5,7 +5,7 @@ argmin_v  || w (A v - b) ||^2  +  damping * sigma_max(w A)^2 * || v - prior ||^2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ class LeastSquares(nn.Module):
         groups: of channels that A does not mix, on both sides; each is solved by itself.
         weights: which captures (indices) are stored weights, taken in their own dtype.
         whole: A and A^T run in bfloat16 from end to end, with all their captures.
+        packings: by index, how stored weights are packed for the processor: once a solve, where
+            no compiler takes part.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class LeastSquares(nn.Module):
         groups: int = 1,
         weights: tuple[int, ...] = (),
         whole: bool = False,
+        packings: Mapping[int, Callable[[Tensor], Tensor]] | None = None,
     ) -> None:
         super().__init__()
+        self.packings = dict(packings or {})
         self.offset = offset
         self.operator = Operator(linear, transpose, groups, whole)
         self.sigma_max = SigmaMax(linear, transpose, input_shape, leading, weights)
@@ -79,6 +83,10 @@ class LeastSquares(nn.Module):
         if self.offset is not None:
             b = b - self.offset(b, *self._captures(captures, dtype, widen))
         captures = self._captures(captures, self.operator.inner(dtype), number)
+        if is_plain(b):
+            captures = tuple(
+                self.packings[i](c) if i in self.packings else c for i, c in enumerate(captures)
+            )
         rows = row_weight(b, weight, self.leading)
         rows = None if rows is None else laid_out(rows)
         start = None if prior is None else laid_out(prior.to(dtype))
@@ -106,6 +114,12 @@ class LeastSquares(nn.Module):
             weight_of_steps(c) if i in self.weights else laid_out(cast(c, dtype))
             for i, c in enumerate(captures)
         )
+
+
+def is_plain(x: Tensor) -> bool:
+    """Whether x holds numbers, and nobody records or transforms what is done to it."""
+    watched = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return type(x) is Tensor and not watched and not x.requires_grad
 
 
 class SigmaMax(nn.Module):

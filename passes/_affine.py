@@ -28,7 +28,8 @@ class AffineMap:
     """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
 
     ``linear(v, *needs)``, ``transpose(w, *needs)``, ``offset(z, *needs)`` (z: any output), where
-    `needs` are captures and constants of the outer graph; `offset` is None where c = 0.
+    `needs` are captures and constants of the outer graph; `offset` is None where c = 0.  `weights`
+    and `packings` tell by index which of them are stored weights, and how these are packed.
     """
 
     def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, weights: Weights) -> None:
@@ -38,6 +39,11 @@ class AffineMap:
         self.merged = set(merged)
         self.needs = self._wanted()
         self.weights = tuple(i for i, need in enumerate(self.needs) if need in weights.made)
+        self.packings = {
+            i: weights.packings[need]
+            for i, need in enumerate(self.needs)
+            if need in weights.packings
+        }
         self.linear = self._linear()
         self.transpose = self._transpose()
         self.offset = self._offset()

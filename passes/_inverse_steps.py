@@ -140,7 +140,7 @@ class StepWriter:
         module = solve.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
             inverse.damping, self._steps(nodes), self._leading(entry, exit),
-            _groups(nodes), affine.weights, self._whole(nodes),
+            _groups(nodes), affine.weights, self._whole(nodes), affine.packings,
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
@@ -271,8 +271,10 @@ class StepWriter:
         return bool(layers) and all(map(self.weights.is_low, layers))
 
     def _steps(self, nodes: Sequence[fx.Node]) -> int:
+        if not _is_alone(nodes):
+            return self.options.steps
         apart = _groups(nodes) == nodes[0].meta[keys.SHAPE][1]
-        return self.options.steps_apart if apart else self.options.steps
+        return self.options.steps_apart if apart else self.options.steps_layer
 
     def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
         """The number of output neurons that Eq. 6 keeps; None: all."""
@@ -294,8 +296,12 @@ class StepWriter:
 def _groups(nodes: Sequence[fx.Node]) -> int:
     """Groups of channels that a layer and the diagonal operators after it don't mix."""
     groups: Any = nodes[0].kwargs.get("groups", 1)
-    alone = is_layer(nodes[0]) and all(_rule(node).diagonal for node in nodes[1:])
-    return int(groups) if alone else 1
+    return int(groups) if _is_alone(nodes) else 1
+
+
+def _is_alone(nodes: Sequence[fx.Node]) -> bool:
+    """Whether they are one layer, and diagonal operators behind it."""
+    return is_layer(nodes[0]) and all(_rule(node).diagonal for node in nodes[1:])
 
 
 def is_number(node: fx.Node) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from naflow_fx.rule import Function, Rule, parameters
 
 LAYERS = ("conv", "conv_transpose", "linear")
 Offers = dict[fx.Node, _graph.State]
+Packing = Callable[[Tensor], Tensor]
 
 
 class Weights:
@@ -27,11 +29,13 @@ class Weights:
 
     Attributes:
         made: the nodes of stored weights.
+        packings: how each of those that only convolutions take is packed for a solve.
     """
 
     def __init__(self, gm: fx.GraphModule, names: Mapping[str, fx.Node], low: bool) -> None:
         self.gm, self.names, self.low = gm, names, low
         self.made: set[fx.Node] = set()
+        self.packings: dict[fx.Node, Packing] = {}
         self._offered: dict[tuple[fx.Node, fx.Node | None], dict[str, fx.Node]] = {}
 
     def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, list[fx.Node]]:
@@ -63,6 +67,7 @@ class Weights:
             if _is_dense(layer) and _turns(layer):
                 turned = self._call(layer, rule.turned, (), state, "turned")
                 made["turned"] = self._stored(layer, turned, "turned_weight")
+                self._pack(layer, made)
             self._offered[layer, scale] = made
         return self._offered[layer, scale]
 
@@ -71,6 +76,14 @@ class Weights:
         made = self._call(layer, solve.stored_weight, leading, {}, f"solver_{what}")
         self.made.add(made)
         return made
+
+    def _pack(self, layer: fx.Node, made: Mapping[str, fx.Node]) -> None:
+        function = _rule(layer).packed
+        if function is None:
+            return
+        given = {name: layer.kwargs[name] for name in parameters(function)[2:]}
+        for name, node in made.items():
+            self.packings[node] = partial(function, is_turned=name == "turned", **given)
 
     def _call(
         self,

@@ -52,7 +52,7 @@ def _back(
     several = rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
     name = f"{node.name}_vjp" if several else _part_name(receivers[0], node, parts)
     state = _graph.state(node, names)
-    if turns_strided(node):
+    if rule.turned is not None and turns_strided(node):
         state["turned"] = _graph.call(graph, rule.turned, (), state, f"{node.name}_turned")
         _mark(state["turned"], node)
     called = _graph.call(graph, rule.vjp or rule.transpose, (total,), state, name)

@@ -15,6 +15,10 @@ import naflow_fx as nf
 from naflow_fx import models
 
 NETWORKS = ("resnet18", "efficientnet_lite0")
+CONVOLUTION = (
+    torch.ops.aten.convolution.default,
+    torch.ops.mkldnn._convolution_pointwise.default,
+)
 # Convolutions of the default, 1 x 1 ones (products), three of the classifier and the eight products
 # of small matrices of each region's sigma_max among them: at most as many as now.  Lower these when
 # it gets cheaper.
@@ -38,7 +42,7 @@ class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         self.operators += 1
-        if func is torch.ops.aten.convolution.default:
+        if func in CONVOLUTION:
             self.kernels += 1
         elif func in (torch.ops.aten.bmm.default, torch.ops.aten.mm.default):
             self.products += 1

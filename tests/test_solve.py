@@ -214,13 +214,16 @@ def test_steps_follow_the_reduction() -> None:
     for reduction, steps in options.STEPS.items():
         chosen = options.resolve("paper", reduction=reduction)
         assert chosen.steps == steps
-        assert chosen.steps_apart <= steps
+        assert chosen.steps_apart <= chosen.steps_layer <= steps
         given = options.resolve("paper", reduction=reduction, inverse=nf.Inverse(steps=3))
-        assert (given.steps, given.steps_apart) == (3, 3)
+        assert (given.steps, given.steps_layer, given.steps_apart) == (3, 3, 3)
         weighted = options.resolve(
             "paper", reduction=reduction, inverse=nf.Inverse(weight="importance")
         )
-        assert weighted.steps_apart <= weighted.steps and weighted.steps >= steps
+        assert (
+            weighted.steps_apart <= weighted.steps_layer <= weighted.steps
+            and weighted.steps >= steps
+        )
 
 
 def test_compiled_steps_are_told_apart() -> None:

@@ -3,7 +3,8 @@
 A step runs some hundred times and is compiled once for each shape (`krylov._compiled_once`); what
 stands between the steps runs once, and most of it is convolutions, for which Inductor calls ATen
 itself.  Left alone it costs g++ none of the time that its many kernels take.  Dynamo inlines a
-region that is called once only: that one is left, too.
+region that is called once only: that one is left, too.  The convolutions of steps take weights that
+are packed once a solve.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.passes.split_module import split_module
+
+from naflow_fx.rules._packed import pack, packed_conv, packs
 
 
 @dataclass(frozen=True)
@@ -33,34 +37,89 @@ class RegionalBackend:
         )
         if not calls:
             return self._compile(gm, inputs)
-        made: dict[str, str] = {}
+        made: dict[str, _Region] = {}
+        packed: dict[tuple[Any, ...], fx.Node] = {}
         for call in calls:
             region, _, *operands = call.args
             if region.target not in made:
-                made[region.target] = name = f"{region.target}_compiled"
-                gm.add_module(name, _Compiled(self._region(gm.get_submodule(region.target))))
+                made[region.target] = self._region(gm.get_submodule(region.target))
+                gm.add_module(f"{region.target}_compiled", made[region.target])
             with gm.graph.inserting_before(call):
-                again = gm.graph.call_module(made[region.target], tuple(operands))
+                for place, how in made[region.target].packings.items():
+                    key = (operands[place], *how)
+                    if key not in packed:
+                        packed[key] = gm.graph.call_function(pack, key)
+                    operands[place] = packed[key]
+                again = gm.graph.call_module(f"{region.target}_compiled", tuple(operands))
             call.replace_all_uses_with(again)
             gm.graph.erase_node(call)
         gm.recompile()
         return gm.forward
 
-    def _region(self, region: Any) -> Callable[..., Any]:
-        inputs = [node.meta["example_value"] for node in region.graph.find_nodes(op="placeholder")]
-        return self._compile(region, inputs)
+    def _region(self, region: Any) -> _Region:
+        """Its convolutions by oneDNN, with packed weights; what is between them, by Inductor."""
+        convolutions, packings = _packable(region)
+        if not convolutions:
+            return _Region(self._compile(region, _examples(region)), {})
+        part, parts = 0, {}
+        for node in region.graph.nodes:
+            part += node in convolutions
+            parts[node] = part
+            part += node in convolutions
+        split = split_module(region, None, parts.__getitem__)  # type: ignore[arg-type]
+        pieces: list[tuple[str, Any]] = list(split.named_children())
+        for name, piece in pieces:
+            if int(name.rpartition("_")[2]) % 2 == 0:
+                setattr(split, name, _Region(self._compile(piece, _examples(piece)), {}))
+        return _Region(split, packings)
 
     def _compile(self, gm: fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:
         made: Callable[..., Any] = torch._inductor.compile(gm, list(inputs), dict(self.options))
         return made
 
 
-class _Compiled(nn.Module):
-    """A compiled region, as a graph calls it."""
+class _Region(nn.Module):
+    """A compiled region, as a graph calls it.
 
-    def __init__(self, run: Callable[..., Any]) -> None:
+    Attributes:
+        packings: place of a weight among the operands -> padding, stride, dilation to `pack` it.
+    """
+
+    def __init__(self, run: Callable[..., Any], packings: Mapping[int, tuple[Any, ...]]) -> None:
         super().__init__()
-        self.run = run
+        self.run, self.packings = run, packings
 
     def forward(self, *operands: Any) -> Any:
         return self.run(*operands)
+
+
+def _examples(gm: Any) -> list[Any]:
+    return [node.meta["example_value"] for node in gm.graph.find_nodes(op="placeholder")]
+
+
+def _packable(region: fx.GraphModule) -> tuple[set[fx.Node], dict[int, tuple[Any, ...]]]:
+    """Convolutions by weights that nothing else takes, now of `packed_conv`; how to pack these."""
+    for node in region.graph.find_nodes(op="call_function", target=getattr):
+        if not node.users:
+            region.graph.erase_node(node)
+    found: set[fx.Node] = set()
+    packings = {}
+    for place, weight in enumerate(region.graph.find_nodes(op="placeholder")):
+        users = [node for node in weight.users if node.op == "call_function"]
+        alone = users and len(users) == len(weight.users)
+        if not alone or any(node.target is not torch.conv2d for node in users):
+            continue
+        hows = {(node.args[4], node.args[3], node.args[5]) for node in users if _is_plain(node)}
+        if len(hows) == 1 and all(map(_is_plain, users)) and packs(weight.meta["example_value"]):
+            packings[place] = hows.pop()
+            found.update(users)
+    for node in found:
+        node.target = packed_conv
+    region.recompile()
+    return found, packings
+
+
+def _is_plain(conv: fx.Node) -> bool:
+    """Whether torch.conv2d is called as conv.py calls it, without groups or a bias."""
+    known = len(conv.args) == 7 and not conv.kwargs
+    return known and conv.args[2] is None and conv.args[6] in (1,)
