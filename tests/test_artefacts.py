@@ -219,8 +219,10 @@ def test_on_a_cpu_only_the_steps_go_to_inductor_each_once(monkeypatch: pytest.Mo
     assert_same_flow(compiled(x, target), explainer(x, target))
     solved = [m for m in explainer.graph_module.modules() if isinstance(m, LeastSquares)]
     assert solved and 0 < len(graphs) <= 4 * len(solved)  # not one for each of nine steps
-    steps = [g for g in graphs if any("conv" in str(node.target) for node in g.graph.nodes)]
-    assert 0 < len(steps) <= len(solved)
+    onednn: Any = torch.backends.mkldnn
+    if onednn.is_available():  # which multiplies by packed weights, no compiler
+        names = [str(node.target) for graph in graphs for node in graph.graph.nodes]
+        assert not any("conv" in name for name in names)
     before = len(graphs)
     assert_same_flow(compiled(x[:2], target[:2]), explainer(x[:2], target[:2]))
     assert_same_flow(compiled(x[:1], target[:1]), explainer(x[:1], target[:1]))

@@ -332,12 +332,13 @@ def test_an_image_that_is_zero_and_one_that_is_dead() -> None:
 
 
 # Half precision: the solver is float32, the network's own rounding stays.  Measured (mean and
-# smallest cosine over images and call sites): bfloat16 0.980 and 0.73, float16 0.998 and 0.97.
+# smallest cosine over images and call sites): bfloat16 0.980 and 0.73 with AMX, 0.979 and 0.58 with
+# AVX-512 BF16; float16 0.998 and 0.97.
 
 
 @pytest.mark.parametrize(
     ("dtype", "mean", "smallest"),
-    [(torch.bfloat16, 0.96, 0.6), (torch.float16, 0.995, 0.93)],
+    [(torch.bfloat16, 0.96, 0.5), (torch.float16, 0.995, 0.93)],
 )
 def test_half_precision(dtype: torch.dtype, mean: float, smallest: float) -> None:
     x = images((3, 64, 64), 2, torch.float32)
