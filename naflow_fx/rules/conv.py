@@ -218,13 +218,14 @@ def _at_read(v: Tensor, stride: tuple[int, ...], input_shape: tuple[int, ...]) -
     """v at the positions that were read, 0 at the others; laid out in memory as v is."""
     if set(stride) == {1}:
         return v
-    last = _is_channels_last(v)
-    v = v.movedim(1, -1) if last else v
-    for axis, step in enumerate(stride, 1 if last else 2):
-        inner = (0, 0) * (v.dim() - axis - 1)  # F.pad counts from the last axis
-        v = F.pad(v.unsqueeze(axis + 1), (*inner, 0, step - 1)).flatten(axis, axis + 1)
-        v = v.narrow(axis, 0, input_shape[axis + last])
-    return v.movedim(-1, 1) if last else v
+    if _is_channels_last(v):
+        rows = v.movedim(1, -1)
+        wide = rows.new_zeros(v.shape[0], *input_shape[2:], v.shape[1])
+        wide[_read(stride)[1:]] = rows
+        return wide.movedim(-1, 1)
+    wide = v.new_zeros(*v.shape[:2], *input_shape[2:])
+    wide[_read(stride)] = v
+    return wide
 
 
 def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:

@@ -16,6 +16,8 @@ const KEYS = [
   ["?", "this list"],
 ];
 
+const shut = () => (help.value = false);
+
 export function Help() {
   const dialog = useRef<HTMLDialogElement>(null);
   useEffect(() => {
@@ -23,7 +25,8 @@ export function Help() {
     else dialog.current!.close();
   }, [help.value]);
   return (
-    <dialog ref={dialog} aria-label="Keys" onClose={() => (help.value = false)}>
+    // cancel: keys that follow Escape at once; close comes later
+    <dialog ref={dialog} aria-label="Keys" onCancel={shut} onClose={shut}>
       <h2>Keys</h2>
       <dl>
         {KEYS.map(([keys, what]) => (
@@ -40,7 +43,7 @@ export function Help() {
         <summary>Licences of the code in this page</summary>
         <pre>{document.getElementById("licences")!.textContent}</pre>
       </details>
-      <button autofocus onClick={() => (help.value = false)}>Close</button>
+      <button autofocus onClick={shut}>Close</button>
     </dialog>
   );
 }
