@@ -220,7 +220,9 @@ def _memory(sections: Record) -> Iterator[str]:
     if "training step" not in kinds[""]:
         return
     yield "### Peak memory, resnet50, batch 8\n"
-    yield "Above the loaded model and images, in a process of its own; uncompiled.\n"
+    yield ("Above the loaded model and images, in a process of its own; uncompiled. Of several "
+           "processes the median, the lowest and the highest.\n")  # fmt: skip
+    low, high = (dict(_bytes(sections, which)) for which in ("low", "high"))
     apart = dict(_bytes(sections, "apart"))
     if apart.keys() == kinds[""].keys():
         kinds[", without holes"] = apart
@@ -233,6 +235,9 @@ def _memory(sections: Record) -> Iterator[str]:
         for what, row in rows.items():
             share = steps[what] / steps["training step"]
             row += [f"{steps[what] / 2**20:.0f}", f"{share:.2f}"]
+    for what, row in rows.items():
+        if what in low and what in high:
+            row[1] += f" ({low[what] / 2**20:.0f} to {high[what] / 2**20:.0f})"
     yield from table(tuple(head), *map(tuple, rows.values()))
 
 

@@ -75,8 +75,8 @@ class Rule:
         scaled: ``scaled(weight, d)``: the weight of diag(d) A, d per channel, [1, C, 1, ...].
         turned: the weight that ``transpose`` takes as ``turned=`` in place of ``weight``, where
             that is faster; None where it is not.
-        packed: ``packed(weight, is_turned, ...)``: the weight, or what `turned` made of it, in the
-            processor's own layout, for one run of the solver; None: it has none.
+        packed: ``packed(weight, is_turned, shape, ...)``: a weight of that shape, or what `turned`
+            made of one, in the processor's own layout, for the solver; None: it has none.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
@@ -156,7 +156,7 @@ _LEADING = {
     "dense": 0,
     "scaled": 2,
     "turned": 0,
-    "packed": 2,
+    "packed": 3,
     "labels": 1,
 }
 

@@ -64,7 +64,7 @@ class Weights:
                 leading = (state["weight"], diagonal)
                 state["weight"] = self._call(layer, rule.scaled, leading, {}, "scaled")
             made = {"weight": self._stored(layer, state["weight"], "weight")}
-            if _is_dense(layer) and _turns(layer):
+            if _is_dense(layer) and _turned_shape(layer) is not None:
                 turned = self._call(layer, rule.turned, (), state, "turned")
                 made["turned"] = self._stored(layer, turned, "turned_weight")
                 self._pack(layer, made)
@@ -81,7 +81,10 @@ class Weights:
         function = _rule(layer).packed
         if function is None:
             return
-        given = {name: layer.kwargs[name] for name in parameters(function)[2:]}
+        weight = layer.kwargs["weight"]
+        assert isinstance(weight, fx.Node)
+        given = {name: layer.kwargs[name] for name in parameters(function)[3:]}
+        given["shape"] = weight.meta[keys.SHAPE]
         for name, node in made.items():
             self.packings[node] = partial(function, is_turned=name == "turned", **given)
 
@@ -144,7 +147,9 @@ def turns_strided(node: fx.Node) -> bool:
     stride: Any = node.kwargs.get("stride", ())
     if not isinstance(weight, fx.Node) or not _graph.is_constant(weight):
         return False
-    return not set(stride) <= {1} and math.prod(weight.meta[keys.SHAPE][2:]) > 1 and _turns(node)
+    shape = weight.meta[keys.SHAPE]
+    kernel = not set(stride) <= {1} and math.prod(shape[2:]) > 1
+    return kernel and _turned_shape(node) not in (None, tuple(shape))
 
 
 def _is_dense(layer: fx.Node) -> bool:
@@ -153,15 +158,16 @@ def _is_dense(layer: fx.Node) -> bool:
     return int(groups) == 1
 
 
-def _turns(layer: fx.Node) -> bool:
-    """Whether A^T of a layer is a layer again, of a turned weight."""
+def _turned_shape(layer: fx.Node) -> tuple[int, ...] | None:
+    """Of the weight of a layer's A^T, where it has one."""
     turned, weight = _rule(layer).turned, layer.kwargs["weight"]
     if turned is None:
-        return False
+        return None
     assert isinstance(weight, fx.Node)
     known = dict(layer.kwargs)
     known["weight"] = torch.empty(weight.meta[keys.SHAPE], device="meta")
-    return turned(**{name: known[name] for name in parameters(turned)}) is not None
+    made = turned(**{name: known[name] for name in parameters(turned)})
+    return None if made is None else tuple(made.shape)
 
 
 def _rule(node: fx.Node) -> Rule:

@@ -18,6 +18,7 @@ NETWORKS = ("resnet18", "efficientnet_lite0")
 CONVOLUTION = (
     torch.ops.aten.convolution.default,
     torch.ops.mkldnn._convolution_pointwise.default,
+    torch.ops.mkldnn._convolution_transpose_pointwise.default,
 )
 # Convolutions of the default, 1 x 1 ones (products), three of the classifier and the eight products
 # of small matrices of each region's sigma_max among them: at most as many as now.  Lower these when

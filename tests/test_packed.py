@@ -19,6 +19,9 @@ GEOMETRIES: list[tuple[Any, ...]] = [  # kernel, stride, padding, dilation
     ((3, 3), (1, 1), (1, 1), (1, 1)),
     ((3, 5), (1, 1), (0, 2), (1, 1)),
     ((3, 3), (1, 1), (2, 2), (2, 2)),
+    ((3, 3), (2, 2), (1, 1), (1, 1)),
+    ((3, 2), (2, 3), (1, 0), (2, 1)),
+    ((5, 5), (2, 2), (2, 2), (1, 1)),
     ((7, 7), (2, 2), (3, 3), (1, 1)),
     ((4, 4), (4, 4), (0, 0), (1, 1)),
 ]
@@ -61,13 +64,14 @@ def test_a_packed_weight_multiplies_as_the_plain_one(
     weight, how = weight_of(geometry, dtype), given(geometry)
     v = torch.randn(2, 4, 19, 21, dtype=torch.float32)
     plain = conv.linear(v, weight, **how)
-    packed = conv.packed(weight, False, **how)
+    packed = conv.packed(weight, False, tuple(weight.shape), **how)
     assert packed.is_mkldnn
     torch.testing.assert_close(conv.linear(v, packed, **how), plain, rtol=1e-2, atol=1e-4)
 
     turned = conv.turned(weight, **how)
     assert turned is not None
-    again = conv.packed(turned, True, **how)
+    again = conv.packed(turned, True, tuple(weight.shape), **how)
+    assert again.is_mkldnn or geometry[0] == geometry[1]  # 1 x 1 are products
     w, shape = torch.randn_like(plain), tuple(v.shape)
     found = conv.transpose(w, weight, **how, input_shape=shape, turned=again)
     wanted = conv.transpose(w, weight, **how, input_shape=shape)
@@ -85,23 +89,23 @@ def test_a_packed_weight_multiplies_as_the_plain_one(
 )
 def test_what_does_not_fit_stays_as_it_is(weight: Tensor, padding: Any) -> None:
     how = given(((3, 3), (1, 1), padding, (1, 1)))
-    assert conv.packed(weight, False, **how) is weight
+    assert conv.packed(weight, False, tuple(weight.shape), **how) is weight
 
 
 @needs_onednn
 def test_a_changed_weight_is_packed_again() -> None:
     weight, how = weight_of(GEOMETRIES[0]), given(GEOMETRIES[0])
     v = torch.randn(1, 4, 9, 9)
-    first = conv.packed(weight, False, **how)
-    assert conv.packed(weight, False, **how) is first
+    first = conv.packed(weight, False, tuple(weight.shape), **how)
+    assert conv.packed(weight, False, tuple(weight.shape), **how) is first
     with torch.no_grad():
         weight.mul_(2)
-    second = conv.packed(weight, False, **how)
+    second = conv.packed(weight, False, tuple(weight.shape), **how)
     torch.testing.assert_close(
         conv.linear(v, second, **how), 2 * conv.linear(v, first, **how), rtol=1e-5, atol=1e-5
     )
     weight.data = weight.detach() / 4  # leaves the version as it is
-    third = conv.packed(weight, False, **how)
+    third = conv.packed(weight, False, tuple(weight.shape), **how)
     torch.testing.assert_close(
         conv.linear(v, third, **how) * 4, conv.linear(v, second, **how), rtol=1e-5, atol=1e-5
     )
@@ -111,7 +115,7 @@ def test_a_changed_weight_is_packed_again() -> None:
 def test_packed_weights_die_with_their_tensor() -> None:
     before = len(_packed._kept)
     weight, how = weight_of(GEOMETRIES[0]), given(GEOMETRIES[0])
-    conv.packed(weight.movedim(-1, 1).movedim(1, -1), False, **how)
+    conv.packed(weight.movedim(-1, 1).movedim(1, -1), False, tuple(weight.shape), **how)
     assert len(_packed._kept) == before + 1
     del weight
     assert len(_packed._kept) == before
@@ -164,7 +168,7 @@ def test_compiled_steps_take_packed_weights(
         calls += args[1].is_mkldnn
         return _packed.packed_conv(*args)
 
-    monkeypatch.setattr(regions, "packed_conv", counted)
+    monkeypatch.setitem(regions.PACKED, torch.conv2d, counted)
     x = torch.randn(2, 3, 33, 32)
     torch.compiler.reset()
     found = explainer.compiled()(x).maps

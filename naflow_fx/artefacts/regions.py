@@ -17,7 +17,12 @@ import torch
 from torch import fx, nn
 from torch.fx.passes.split_module import split_module
 
-from naflow_fx.rules._packed import pack, packed_conv, packs
+from naflow_fx.rules._packed import pack, packed_conv, packed_conv_transpose, packs
+
+PACKED: dict[Any, Callable[..., Any]] = {
+    torch.conv2d: packed_conv,
+    torch.conv_transpose2d: packed_conv_transpose,
+}
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class _Region(nn.Module):
     """A compiled region, as a graph calls it.
 
     Attributes:
-        packings: place of a weight among the operands -> padding, stride, dilation to `pack` it.
+        packings: place of a weight among the operands -> what else `pack` takes.
     """
 
     def __init__(self, run: Callable[..., Any], packings: Mapping[int, tuple[Any, ...]]) -> None:
@@ -98,7 +103,7 @@ def _examples(gm: Any) -> list[Any]:
 
 
 def _packable(region: fx.GraphModule) -> tuple[set[fx.Node], dict[int, tuple[Any, ...]]]:
-    """Convolutions by weights that nothing else takes, now of `packed_conv`; how to pack these."""
+    """Convolutions by weights that nothing else takes, now of packed ones; how to pack these."""
     for node in region.graph.find_nodes(op="call_function", target=getattr):
         if not node.users:
             region.graph.erase_node(node)
@@ -106,20 +111,26 @@ def _packable(region: fx.GraphModule) -> tuple[set[fx.Node], dict[int, tuple[Any
     packings = {}
     for place, weight in enumerate(region.graph.find_nodes(op="placeholder")):
         users = [node for node in weight.users if node.op == "call_function"]
-        alone = users and len(users) == len(weight.users)
-        if not alone or any(node.target is not torch.conv2d for node in users):
-            continue
-        hows = {(node.args[4], node.args[3], node.args[5]) for node in users if _is_plain(node)}
-        if len(hows) == 1 and all(map(_is_plain, users)) and packs(weight.meta["example_value"]):
-            packings[place] = hows.pop()
+        first, *others = {_how(node, weight) for node in users} or {None}
+        alone = not others and len(users) == len(weight.users)
+        if first is not None and alone and packs(weight.meta["example_value"]):
+            packings[place] = first
             found.update(users)
     for node in found:
-        node.target = packed_conv
+        node.target = PACKED[node.target]
     region.recompile()
     return found, packings
 
 
-def _is_plain(conv: fx.Node) -> bool:
-    """Whether torch.conv2d is called as conv.py calls it, without groups or a bias."""
-    known = len(conv.args) == 7 and not conv.kwargs
-    return known and conv.args[2] is None and conv.args[6] in (1,)
+def _how(conv: fx.Node, weight: fx.Node) -> tuple[Any, ...] | None:
+    """What `pack` takes; None of all but ungrouped convolutions that are called as conv.py does."""
+    if conv.target not in PACKED or conv.kwargs or conv.args[1:3] != (weight, None):
+        return None
+    if conv.target is torch.conv2d and len(conv.args) == 7:
+        stride, padding, dilation, groups = conv.args[3:]
+    elif conv.target is torch.conv_transpose2d and len(conv.args) == 8:
+        stride, padding, _, groups, dilation = conv.args[3:]
+    else:
+        return None
+    transposed = conv.target is torch.conv_transpose2d
+    return (padding, stride, dilation, transposed) if groups in (1,) else None

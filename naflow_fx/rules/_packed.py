@@ -28,9 +28,16 @@ def packs(weight: Tensor) -> bool:
 
 
 def pack(
-    weight: Tensor, padding: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+    weight: Tensor,
+    padding: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool = False,
 ) -> Tensor:
-    """The weight of an ungrouped convolution, for `packed_conv`; itself where `packs` says no."""
+    """The weight of an ungrouped convolution, for `packed_conv`; of a transposed one, for that.
+
+    The weight itself where `packs` says no.
+    """
     if not packs(weight):
         return weight
     owner = weight if weight._base is None else weight._base
@@ -39,10 +46,14 @@ def pack(
         _kept[owner] = version, {}
     made: dict[tuple[Any, ...], Tensor] = _kept[owner][1]
     where = (weight.data_ptr(), weight.dtype, *weight.shape, *weight.stride())
-    how = (*padding, *stride, *dilation, *where)
+    how = (transposed, *padding, *stride, *dilation, *where)
     if how not in made:
-        reorder = torch.ops.mkldnn._reorder_convolution_weight
-        made[how] = reorder(weight, padding, stride, dilation, 1)
+        mkldnn, none = torch.ops.mkldnn, [0] * len(stride)
+        made[how] = (
+            mkldnn._reorder_convolution_transpose_weight(weight, padding, none, stride, dilation, 1)
+            if transposed
+            else mkldnn._reorder_convolution_weight(weight, padding, stride, dilation, 1)
+        )
     return made[how]
 
 
@@ -60,4 +71,24 @@ def packed_conv(
         return torch.conv2d(input, weight, bias, stride, padding, dilation, groups)
     multiply = torch.ops.mkldnn._convolution_pointwise
     y: Tensor = multiply(input, weight, bias, padding, stride, dilation, groups, "none", [], "")
+    return y
+
+
+def packed_conv_transpose(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    output_padding: Sequence[int],
+    groups: int,
+    dilation: Sequence[int],
+) -> Tensor:
+    """torch.conv_transpose2d with a weight that `pack` gave, transposed."""
+    where = (stride, padding, output_padding, groups, dilation)
+    if not weight.is_mkldnn:
+        return torch.conv_transpose2d(input, weight, bias, *where)
+    multiply = torch.ops.mkldnn._convolution_transpose_pointwise
+    how: Any = (padding, output_padding, stride, dilation, groups, "none", [], "")
+    y: Tensor = multiply(input, weight, bias, *how)
     return y

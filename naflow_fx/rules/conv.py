@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rule import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
-from naflow_fx.rules._packed import pack, packed_conv
+from naflow_fx.rules._packed import pack, packed_conv, packed_conv_transpose
 from naflow_fx.rules._shapes import per_channel, tuple_of
 from naflow_fx.rules.pad import transpose_pad
 
@@ -79,10 +79,11 @@ def transpose(
         return _at_read(_product(matrix, low), stride, input_shape).to(w.dtype)
     symmetric = native_padding(weight, padding, dilation, padding_mode)
     if turned is not None and symmetric is not None:
-        if set(stride) != {1}:
+        if set(stride) == {1}:
+            again = _turned_padding(weight, symmetric, dilation)
+            return linear(w, turned, stride, again, dilation, groups, "constant")
+        if _interleaves(weight.shape, stride, dilation):
             return _interleaved(low, turned, stride[0], symmetric, input_shape).to(w.dtype)
-        again = _turned_padding(weight, symmetric, dilation)
-        return linear(w, turned, stride, again, dilation, groups, "constant")
     widths = pads(weight, padding, dilation)
     size = list(input_shape[-rank:])
     if symmetric is None:
@@ -93,7 +94,10 @@ def transpose(
                    + dilation[i] * (weight.shape[i + 2] - 1) + 1)
         for i in range(rank)
     ]  # fmt: skip
-    v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
+    how = (None, stride, inner, rest, groups, dilation)
+    if turned is not None and turned.is_mkldnn:
+        return packed_conv_transpose(low, turned, *how).to(w.dtype)
+    v = CONV_TRANSPOSE[rank](low, weight if turned is None else turned, *how).to(w.dtype)
     return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
 
 
@@ -107,6 +111,7 @@ def turned(
 ) -> Tensor | None:
     """The weight of A^T, [in, out / groups, ...], where that is a product or a convolution too.
 
+    Of other strided layers in two dimensions the weight itself: each of A and A^T packs its own.
     With stride 1 and less padding than the kernel's size, it is the convolution with the flipped
     kernel, which takes less time than the transposed one.  With stride s, in two dimensions, it is
     one convolution for each of the s^2 places that a position of the input can have between those
@@ -122,10 +127,24 @@ def turned(
     if set(stride) == {1}:
         fits = min(_turned_padding(weight, symmetric, dilation)) >= 0
         return apart.flip(tuple(range(2, apart.dim()))) if fits else None
-    taps = [-(-k // s) for k, s in zip(weight.shape[2:], stride, strict=True)]
-    full = math.prod(taps) * math.prod(stride) <= MOST_TAPS * math.prod(weight.shape[2:])
-    square = len(stride) == 2 and stride[0] == stride[1] and set(dilation) == {1}
-    return _by_place(apart, taps, stride[0]) if full and square and groups == 1 else None
+    if len(stride) != 2 or groups != 1:
+        return None
+    if not _interleaves(weight.shape, stride, dilation):
+        return weight
+    return _by_place(apart, _taps(weight.shape, stride), stride[0])
+
+
+def _interleaves(
+    shape: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> bool:
+    """Whether `turned` makes a kernel for each place between those that are read."""
+    few = math.prod(_taps(shape, stride)) * math.prod(stride) <= MOST_TAPS * math.prod(shape[2:])
+    return few and len(stride) == 2 and stride[0] == stride[1] and set(dilation) == {1}
+
+
+def _taps(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
+    """Most taps of a kernel that one place of the input meets."""
+    return tuple(-(-k // s) for k, s in zip(shape[2:], stride, strict=True))
 
 
 def _by_place(turned: Tensor, taps: Sequence[int], s: int) -> Tensor:
@@ -158,13 +177,14 @@ def _turned_padding(
 def packed(
     weight: Tensor,
     is_turned: bool,
+    shape: tuple[int, ...],
     stride: tuple[int, ...],
     padding: str | tuple[int, ...],
     dilation: tuple[int, ...],
     groups: int,
     padding_mode: str,
 ) -> Tensor:
-    """A weight, or one that `turned` made, in the layout that oneDNN multiplies by.
+    """A weight of `shape`, or what `turned` made of it, in the layout that oneDNN multiplies by.
 
     `linear`, or `transpose` as its `turned`, takes it in the plain one's place.  Given the plain
     one, each convolution reorders it first, at 7 x 7 in half of its time.  The same tensor where
@@ -173,11 +193,13 @@ def packed(
     symmetric = native_padding(weight, padding, dilation, padding_mode)
     if symmetric is None or is_pointwise(weight, padding, groups):
         return weight
-    if is_turned and set(stride) != {1}:
-        symmetric = tuple(k - 1 for k in weight.shape[2:])
-    elif is_turned:
-        symmetric = _turned_padding(weight, symmetric, dilation)
-    return pack(weight, symmetric, (1, 1) if is_turned else stride, dilation)
+    if not is_turned:
+        return pack(weight, symmetric, stride, dilation)
+    if set(stride) == {1}:
+        return pack(weight, _turned_padding(weight, symmetric, dilation), stride, dilation)
+    if _interleaves(shape, stride, dilation):
+        return pack(weight, [k - 1 for k in weight.shape[2:]], (1, 1), dilation)
+    return pack(weight, symmetric, stride, dilation, transposed=True)
 
 
 def scaled(weight: Tensor, scale: Tensor) -> Tensor:
