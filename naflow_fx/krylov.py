@@ -183,22 +183,21 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor, Tensor]:
     """
     operator = problem.operator
     first = group_norm(problem.b, operator.groups)
-    u, v = group_times(1 / at_least_tiny(first), problem.b), problem.zero
-    beta, largest = torch.zeros_like(first), torch.zeros_like(first)
+    u = group_times(reciprocal(first), problem.b)
+    one, none = torch.ones_like(first), torch.zeros_like(first)
+    state = u, problem.zero, one, none, one.clone(), none.clone()
     basis: list[Tensor] = []
     alphas: list[Tensor] = []
     betas: list[Tensor] = []
     for _ in range(problem.steps):
-        u, v, alpha, beta, largest = _bidiagonal_step(
-            operator, operator.kind, problem.rows, problem.captures, u, v, beta, largest
-        )
+        state = _bidiagonal_step(operator, operator.kind, problem.rows, problem.captures, *state)
+        _, v, _, alpha, beta, _ = state
         basis.append(v)
         alphas.append(alpha)
         betas.append(beta)
-    y, left, sigma = _solve_bidiagonal(
-        torch.stack(alphas, -1), torch.stack(betas, -1), first, problem.damping
-    )
-    return _combined(y, *basis), left, sigma
+    diagonal = torch.stack(alphas, -1)
+    y, left, sigma = _solve_bidiagonal(diagonal, torch.stack(betas, -1), first, problem.damping)
+    return _combined(y * reciprocal(diagonal), *basis), left, sigma
 
 
 @_compiled_once
@@ -245,19 +244,27 @@ def _bidiagonal_step(
     captures: Tensors,
     u: Tensor,
     v: Tensor,
+    size: Tensor,
+    alpha: Tensor,
     beta: Tensor,
     largest: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The next u, v, alpha, beta; what is below the rounding of the largest alpha or beta is 0."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """The next size u, alpha v, size = alpha beta, alpha and beta.
+
+    Neither vector is made a unit vector by a pass of its own: its length goes into the numbers of
+    the next sum.  An alpha below the rounding of the largest alpha or beta is 0, and all after it.
+    """
     norm = partial(group_norm, groups=operator.groups)
-    v = plus(operator.back(u, rows, captures), -beta, v)
+    share = reciprocal(size) * (beta > 0)
+    w = group_times(share, operator.back(u, rows, captures))
+    v = plus(w, -beta * reciprocal(alpha), v)
     alpha = norm(v)
     largest = torch.maximum(largest, alpha)
-    alive = alpha > ROUNDING * torch.finfo(v.dtype).eps * largest
-    v, alpha = group_times_(alive / at_least_tiny(alpha), v), alpha * alive
-    u = plus(operator.image(v, rows, captures), -alpha, u)
-    beta = norm(u)
-    return group_times_(1 / at_least_tiny(beta), u), v, alpha, beta, torch.maximum(largest, beta)
+    alpha = alpha * (alpha > ROUNDING * torch.finfo(v.dtype).eps * largest)
+    u = plus(operator.image(v, rows, captures), -alpha * alpha * reciprocal(size), u)
+    size = norm(u)
+    beta = size * reciprocal(alpha)
+    return u, v, size, alpha, beta, torch.maximum(largest, beta)
 
 
 def _solve_tridiagonal(
@@ -327,11 +334,6 @@ def group_times(a: Tensor, x: Tensor) -> Tensor:
     return _spread(a, x) * x
 
 
-def group_times_(a: Tensor, x: Tensor) -> Tensor:
-    """The same in x's own memory, for what nobody else holds."""
-    return x.mul_(_spread(a, x))
-
-
 def plus(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
     return torch.addcmul(x, _spread(a, y), y)
@@ -369,6 +371,11 @@ def norm(x: Tensor) -> Tensor:
     """||x|| per sample, [N]."""
     length: Tensor = torch.linalg.vector_norm(x, dim=tuple(range(1, x.dim())))
     return length
+
+
+def reciprocal(x: Tensor) -> Tensor:
+    """1 / x of lengths, 0 of 0."""
+    return (x > 0) / at_least_tiny(x)
 
 
 def at_least_tiny(x: Tensor) -> Tensor:
