@@ -206,7 +206,7 @@ def _combined(y: Tensor, *basis: Tensor) -> Tensor:
     first, *others = y.unbind(-1)
     x = group_times(first, basis[0])
     for c, v in zip(others, basis[1:], strict=True):
-        x.addcmul_(_spread(c, v), v)
+        x = plus_(x, c, v)
     return x
 
 
@@ -255,13 +255,13 @@ def _bidiagonal_step(
     the next sum.  An alpha below the rounding of the largest alpha or beta is 0, and all after it.
     """
     norm = partial(group_norm, groups=operator.groups)
-    share = reciprocal(size) * (beta > 0)
-    w = group_times(share, operator.back(u, rows, captures))
-    v = plus(w, -beta * reciprocal(alpha), v)
+    share = reciprocal(size)
+    v = group_times(-beta * reciprocal(alpha), v)
+    v = plus_(v, share * (beta > 0), operator.back(u, rows, captures))
     alpha = norm(v)
     largest = torch.maximum(largest, alpha)
     alpha = alpha * (alpha > ROUNDING * torch.finfo(v.dtype).eps * largest)
-    u = plus(operator.image(v, rows, captures), -alpha * alpha * reciprocal(size), u)
+    u = plus(operator.image(v, rows, captures), -alpha * alpha * share, u)
     size = norm(u)
     beta = size * reciprocal(alpha)
     return u, v, size, alpha, beta, torch.maximum(largest, beta)
@@ -337,6 +337,11 @@ def group_times(a: Tensor, x: Tensor) -> Tensor:
 def plus(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
     return torch.addcmul(x, _spread(a, y), y)
+
+
+def plus_(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
+    """The same in x's own memory, for what nobody else holds."""
+    return x.addcmul_(_spread(a, y), y)
 
 
 def _spread(a: Tensor, x: Tensor) -> Tensor:
