@@ -117,7 +117,7 @@ def remainder(p: Point) -> Findings:
     """Per operand i of a variadic rule: A_i^+ (z - c - the sum of the others' A_j v_j)."""
     z, values, c = p.random(p.output, 6), p.randoms(7), p.shift()
     for k, index in enumerate(p.active):
-        found = p.call(p.rule.inverse, z, values, index)
+        found = p.remainder(z, values, k)
         others = p.linear([torch.zeros_like(v) if j == k else v for j, v in enumerate(values)])
         rest = z - others if c is None else z - others - c
         wanted = _apply(torch.linalg.pinv(p.block(k)), rest, values[k])
@@ -253,8 +253,11 @@ def _results(p: Point, v: list[Tensor], w: Tensor) -> dict[str, Any]:
     found = {"f": p.output, "captures": p.captures, "A v": p.linear(v), "c": p.shift(),
              "A^T w": p.transpose(w), "the derivative": p.vjp(w)}  # fmt: skip
     if p.rule.inverse is not None:
-        leading = [(w, v, i) for i in p.active] if p.rule.variadic else [(w,)]
-        found["the inverse"] = [p.call(p.rule.inverse, *some, damping=DAMPING) for some in leading]
+        found["the inverse"] = (
+            [p.remainder(w, v, k) for k in range(len(p.active))]
+            if p.rule.variadic
+            else p.call(p.rule.inverse, w, damping=DAMPING)
+        )
     return found
 
 

@@ -157,6 +157,12 @@ class Point:
         result: Tensor = self.call(self.rule.inverse, z if c is None else z + c, damping=damping)
         return result
 
+    def remainder(self, z: Tensor, values: Sequence[Tensor], k: int) -> Tensor:
+        """What remains of z for the k-th active operand of a variadic rule."""
+        others = [None if j == k else v for j, v in enumerate(values)]
+        result: Tensor = self.call(self.rule.inverse, z, self.active[k], values=others)
+        return result
+
     def vjp(self, w: Tensor) -> dict[str, Tensor | None]:
         """The derivative by operand: "input", "gate", or "0", "1", ... of a variadic rule."""
         found = self.call(self.rule.vjp or self.rule.transpose, w)

@@ -11,7 +11,9 @@ Functions ask for what they need **by parameter name**.  The names on offer are
 * ``output`` (the forward result), ``damping``, and the static shapes ``input_shape`` and
   ``output_shape`` with -1 in the batch dimension (``input_shapes``, a list, if variadic),
 * ``active``: which operands, or in variadic rules which entries of ``inputs``, are activations
-  (indices); there the vectors of ``linear`` and ``transpose`` are lists, one entry each.
+  (indices); there the vectors of ``linear`` and ``transpose`` are lists, one entry each,
+* ``values``, in the ``inverse`` of variadic rules: what the active inputs are worth, None at the
+  one that is asked for.
 """
 
 from __future__ import annotations
@@ -38,6 +40,7 @@ EXTRA_NAMES = {
     "output_shape",
     "input_shapes",
     "active",
+    "values",
     "damping",
     "turned",
 }
@@ -54,8 +57,8 @@ class Rule:
         transpose: ``transpose(w, ...) = A^T w``.
         inverse: the NA-BP step, ``inverse(z, ...)``: z at the output to z at the input.  None:
             least squares on ``linear`` and ``transpose`` (METHOD section 3).  In variadic rules
-            ``inverse(z, values, index, ...)``: what remains of z for input ``index`` when the
-            other active inputs are worth ``values``.
+            ``inverse(z, index, ...)``: what remains of z for input ``index``; where that depends
+            on the other inputs, it asks for ``values``.
         capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.
             The solver may hand masks (bool) to `linear` and `transpose` as numbers 0 and 1.
         captures: the names of what ``capture`` returns.
@@ -131,7 +134,7 @@ class Rule:
             function = getattr(self, role)
             if function is None:
                 continue
-            skip = skip + (2 if role == "inverse" and self.variadic else 0)
+            skip = skip + (role == "inverse" and self.variadic)
             unknown = [name for name in parameters(function)[skip:] if name not in known]
             problems += [f"{role} asks for {name!r}, which nobody provides" for name in unknown]
         if problems:

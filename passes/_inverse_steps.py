@@ -80,7 +80,7 @@ class StepWriter:
         state = self.state(node) | {"damping": self.inverse.damping}
         leading: tuple[Any, ...] = (target,)
         if rule.variadic:  # one activation and constants, as in x - 0.5
-            leading = (target, [None], state["active"][0])
+            leading, state = (target, state["active"][0]), state | {"values": [None]}
         z = _graph.call(self.graph, rule.inverse, leading, state, f"{node.name}_inverse")
         if self._is_lossless(node):
             mark(node, z)

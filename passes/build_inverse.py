@@ -173,9 +173,10 @@ class _Cascade:
         assert rule is not None and rule.inverse is not None
         state = _graph.state(exit, self.names)
         found = []
-        for source, index in zip(_sources(exit), state["active"], strict=True):
-            leading, name = (self.z[exit.name], values, index), f"{exit.name}_remainder_{index}"
-            z = _graph.call(self.graph, rule.inverse, leading, state, name)
+        for k, (source, index) in enumerate(zip(_sources(exit), state["active"], strict=True)):
+            others = [*values[:k], None, *values[k + 1 :]]
+            leading, name = (self.z[exit.name], index), f"{exit.name}_remainder_{index}"
+            z = _graph.call(self.graph, rule.inverse, leading, state | {"values": others}, name)
             mark(exit, z)
             if source is entry:
                 found.append((0, z))

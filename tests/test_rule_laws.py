@@ -189,9 +189,10 @@ def in_place(v: Tensor, mask: Tensor) -> Tensor:
     return v.mul_(mask)
 
 
-def unscaled(z: Tensor, values: Any, index: int, input_shapes: Any) -> Tensor:
+def unscaled(z: Tensor, index: int, values: Any, input_shapes: Any) -> Tensor:
     """What a sum leaves, if every scale were 1 and there were no constants."""
-    return sum_to(z - sum(values), input_shapes[index])
+    others = [value for value in values if value is not None]
+    return sum_to(z - sum(others), input_shapes[index])
 
 
 PLANTED: list[tuple[str, str, dict[str, Any], set[str]]] = [

@@ -59,8 +59,8 @@ def support(
 
 def inverse(
     z: Tensor,
-    values: Sequence[Tensor],
     index: int,
+    values: Sequence[Tensor | None],
     inputs: Sequence[Operand],
     scales: tuple[float, ...],
     active: tuple[int, ...],
@@ -70,7 +70,7 @@ def inverse(
     constants = shift(inputs, scales, active)
     rest = z if constants is None else z - constants
     for value, i in zip(values, active, strict=True):
-        if i != index:
+        if value is not None:
             rest = rest - value * scales[i]
     total = sum_to(rest / scales[index], input_shapes[index])
     return total / (rest[0].numel() / total[0].numel())

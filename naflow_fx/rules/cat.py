@@ -41,13 +41,7 @@ def transpose(
     return tuple(parts[i] for i in active)
 
 
-def inverse(
-    z: Tensor,
-    values: Sequence[Tensor],
-    index: int,
-    dim: int,
-    input_shapes: Sequence[tuple[int, ...]],
-) -> Tensor:
+def inverse(z: Tensor, index: int, dim: int, input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
     """The slice of z."""
     return torch.split(z, [shape[dim] for shape in input_shapes], dim)[index]
 

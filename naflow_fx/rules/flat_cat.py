@@ -39,9 +39,7 @@ def transpose(w: Tensor, input_shapes: Sequence[tuple[int, ...]]) -> tuple[Tenso
     )
 
 
-def inverse(
-    z: Tensor, values: Sequence[Tensor], index: int, input_shapes: Sequence[tuple[int, ...]]
-) -> Tensor:
+def inverse(z: Tensor, index: int, input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
     """The part of z of input `index`."""
     return transpose(z, input_shapes)[index]
 

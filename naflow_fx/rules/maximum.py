@@ -54,8 +54,8 @@ def transpose(
 
 def inverse(
     z: Tensor,
-    values: Sequence[Tensor],
     index: int,
+    values: Sequence[Tensor | None],
     inputs: Sequence[Operand],
     first: Tensor,
     second: Tensor,
@@ -66,7 +66,7 @@ def inverse(
     constants = shift(inputs, first, second, active)
     rest = z if constants is None else z - constants
     for value, i in zip(values, active, strict=True):
-        if i != index:
+        if value is not None:
             rest = rest - value * (first, second)[i]
     share = (first, second)[index]
     bottom = sum_to(share * share, input_shapes[index])

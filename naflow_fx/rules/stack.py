@@ -34,7 +34,7 @@ def transpose(w: Tensor, dim: int, active: tuple[int, ...]) -> tuple[Tensor, ...
     return tuple(w.select(dim, i) for i in active)
 
 
-def inverse(z: Tensor, values: Sequence[Tensor], index: int, dim: int) -> Tensor:
+def inverse(z: Tensor, index: int, dim: int) -> Tensor:
     """The slice of z."""
     return z.select(dim, index)
 
