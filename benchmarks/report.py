@@ -140,6 +140,12 @@ def _bounds(sections: Record) -> str:
         first, second = list(kinds.items())[:2]
         parts.append(f"{100 * first[1]['share']:.0f} % of {name}'s time is {first[0]}, "
                      f"{100 * second[1]['share']:.0f} % {second[0]}")  # fmt: skip
+    for _, cells in found(sections, "products"):
+        rate = 1 / cells["bfloat16"]["ratio"]
+        each = ", ".join(f"{times / rate:.1f} times in {name}" for name, times in _times(sections))
+        parts.append(f"bfloat16 multiplies {rate:.1f} times as fast as float32 here, by which the "
+                     f"default's convolutions take {each} as long as those of forward + "
+                     "backward")  # fmt: skip
     return (
         "What bounds it: a layer that is solved by least squares costs `2 steps` convolutions, "
         "`steps` of them transposed (`tests/test_cost.py` counts them), and a region's layers are "
@@ -148,6 +154,13 @@ def _bounds(sections: Record) -> str:
         + "What bounds `torch.compile` on a CPU: Inductor writes a C++ file for every distinct "
         "kernel, and g++ compiles each by itself; by default only for the solver's steps.\n"
     )  # fmt: skip
+
+
+def _times(sections: Record) -> Iterator[tuple[str, float]]:
+    """The default's convolutions as a multiple of forward + backward's, by network."""
+    for (name,), cells in found(sections, "count"):
+        own, default, *_ = cells.values()
+        yield name, default / 2 / own
 
 
 def _correctness(sections: Record) -> Iterator[str]:

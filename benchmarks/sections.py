@@ -61,6 +61,7 @@ class Plan:
             yield f"speed/{name}/1", partial(_speed, self, name, 1)
         for what in memory.WHAT:
             yield f"memory/resnet50/8/{what}", partial(_memory, self, "resnet50", 8, what)
+        yield "products/bfloat16", partial(_products, self)
         for engine in LABELS:
             yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in self.models[:2]:
@@ -177,6 +178,13 @@ def _accuracy(plan: Plan, name: str) -> Any:
 def _breakdown(plan: Plan, name: str) -> Any:
     net, x = model(name, plan.device), photos(1, 224, plan.device)
     return breakdown(DEFAULT.compile(net, x), x)
+
+
+def _products(plan: Plan) -> Any:
+    """How much faster bfloat16 multiplies than float32: what bounds the solver's steps."""
+    a = torch.randn(1024, 1024, device=plan.device)
+    low = a.bfloat16()
+    return interleaved(lambda: a @ a, {"bfloat16": lambda: low @ low}, plan.budget / 10)
 
 
 def _pipeline(plan: Plan, engine: str) -> Any:
