@@ -143,9 +143,9 @@ def _bounds(sections: Record) -> str:
     for _, cells in found(sections, "products"):
         rate = 1 / cells["bfloat16"]["ratio"]
         each = ", ".join(f"{times / rate:.1f} times in {name}" for name, times in _times(sections))
-        parts.append(f"bfloat16 multiplies {rate:.1f} times as fast as float32 here: one convolution "
-                     f"counted like another, and all of them in bfloat16, the default's take {each} "
-                     "as long as those of forward + backward")  # fmt: skip
+        parts.append(f"bfloat16 multiplies {rate:.1f} times as fast as float32 here: one "
+                     "convolution counted like another, and all of them in bfloat16, the default's "
+                     f"take {each} as long as those of forward + backward")  # fmt: skip
     return (
         "What bounds it: a layer that is solved by least squares costs `2 steps` convolutions, "
         "`steps` of them transposed (`tests/test_cost.py` counts them), and a region's layers are "
