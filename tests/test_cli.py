@@ -125,17 +125,15 @@ def test_several_photos_of_one_name_with_a_target(made: list[FakeExplainer], out
 
 
 def test_options_reach_compile(made: list[FakeExplainer], out: Path) -> None:
-    argv = "--layers stem* head* --method layercam --preset paper --reduction channelwise"
-    assert main(["explain", str(COFFEE), *argv.split(), "--residual", "capture"]) == 0
+    argv = "--layers stem* head* --method layercam --reduction channelwise"
+    assert main(["explain", str(COFFEE), *argv.split()]) == 0
     assert made[0].options == {
-        "layers": ["stem*", "head*"], "method": "layercam", "preset": "paper",
-        "reduction": "channelwise", "residual": "capture",
+        "layers": ["stem*", "head*"], "method": "layercam",
+        "reduction": "channelwise",
     }  # fmt: skip
-    argv = "--damping 0.5 --steps 3 --weight importance --rows leading --prior activation"
+    argv = "--damping 0.5 --steps 3 --rows leading"
     assert main(["inspect", *argv.split()]) == 0
-    wanted = naflow_fx.Inverse(
-        damping=0.5, steps=3, weight="importance", rows="leading", prior="activation"
-    )
+    wanted = naflow_fx.Inverse(damping=0.5, steps=3, rows="leading")
     assert made[1].options == {"inverse": wanted}
     assert main(["inspect"]) == 0 and made[2].options == {}
 

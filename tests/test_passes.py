@@ -36,7 +36,7 @@ NAMES = [run.__code__.co_names[0].strip("_") for run, _ in PIPELINE]
 
 
 def job(name: str) -> Job:
-    options = resolve("paper", inverse=INVERSE, keep=("bpfm", "importance"))
+    options = resolve(inverse=INVERSE, keep=("bpfm", "importance"))
     target = two_heads if name == "two_heads" else None
     return Job(hazard(name), (hazard_images(name),), target, options)
 

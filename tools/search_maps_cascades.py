@@ -38,7 +38,7 @@ def explainer(
     model: nn.Module, x: Tensor, inverse: nf.Inverse, cascade: str, sites: Sequence[str]
 ) -> nf.Explainer:
     """Channelwise maps, Z and Lambda of some sites, by a changed cascade."""
-    options = opts.resolve("paper", inverse=inverse, layers=sites, reduction="channelwise",
+    options = opts.resolve(inverse=inverse, layers=sites, reduction="channelwise",
                            keep=("bpfm", "importance"))  # fmt: skip
     job = Job(model, (x,), None, opts.on_device(options, x.device))
     run = partial(compiler.run_pipeline, steps=pipeline(cascade))

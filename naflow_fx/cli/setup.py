@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from typing import Any
 
 import torch
@@ -12,10 +11,10 @@ from torch import Tensor, nn
 import naflow_fx
 from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
-from naflow_fx.options import PRESETS, Inverse
+from naflow_fx.options import Inverse
 
-SOLVER = ("damping", "steps", "rows", "prior", "weight", "precision")
-CHOICES = ("layers", "method", "preset", "reduction", "residual")
+SOLVER = ("damping", "steps", "rows", "precision")
+CHOICES = ("layers", "method", "reduction")
 
 
 def open_device(name: str) -> torch.device:
@@ -30,15 +29,11 @@ def open_device(name: str) -> torch.device:
 
 
 def choose(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `naflow_fx.compile`: those that were given; the preset decides the others.
-
-    Solver options that are given change the preset's inverse. OptionError for bad values.
-    """
+    """Arguments of `naflow_fx.compile`: those that were given.  OptionError for bad values."""
     options = {key: getattr(args, key) for key in CHOICES if getattr(args, key) is not None}
     solver = {key: getattr(args, key) for key in SOLVER if getattr(args, key) is not None}
     if solver:
-        base = PRESETS[args.preset].inverse if args.preset else Inverse()
-        options["inverse"] = dataclasses.replace(base, **solver)
+        options["inverse"] = Inverse(**solver)
     return options
 
 

@@ -11,14 +11,12 @@ from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation import peers
 from naflow_fx.evaluation.measure import Explain
-from naflow_fx.options import PRESETS, Inverse, Method
+from naflow_fx.options import Inverse, Method
 
 OWN: dict[str, dict[str, Any]] = {
-    "naflow": {"preset": "paper"},
-    "naflow-channelwise": {"preset": "paper", "reduction": "channelwise"},
-    "naflow-weighted": {"preset": "paper", "reduction": "channelwise",
-                        "inverse": Inverse(weight="importance")},
-    **{f"naflow-{name}": {"preset": name} for name in PRESETS if name != "paper"},
+    "naflow": {},
+    "naflow-all": {"inverse": Inverse(rows="all")},
+    "naflow-channelwise": {"reduction": "channelwise"},
     **{name: {"method": name}
        for name in get_args(Method) if name != "naflow"},
 }  # fmt: skip
