@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,10 +29,16 @@ def open_device(name: str) -> torch.device:
     return device
 
 
+def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the options that were given and ask for something; `--layers all` doesn't."""
+    found = {key: getattr(args, key) for key in names if getattr(args, key) is not None}
+    return {key: value for key, value in found.items() if (key, value) != ("layers", ["all"])}
+
+
 def choose(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `naflow_fx.compile`: those that were given.  OptionError for bad values."""
-    options = {key: getattr(args, key) for key in CHOICES if getattr(args, key) is not None}
-    solver = {key: getattr(args, key) for key in SOLVER if getattr(args, key) is not None}
+    options = given(args, CHOICES)
+    solver = given(args, SOLVER)
     if solver:
         options["inverse"] = Inverse(**solver)
     return options
