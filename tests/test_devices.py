@@ -29,7 +29,10 @@ from torch.utils._pytree import tree_leaves
 
 import naflow_fx as nf
 from naflow_fx import artefacts, models
+from naflow_fx.artefacts import Kind, compiled
+from naflow_fx.artefacts.runners import OPENERS
 from naflow_fx.decomposition.program import build_program, lead_back
+from naflow_fx.errors import ArtefactError
 from naflow_fx.job import Job
 from naflow_fx.maps import METHODS, naflow_sum
 from naflow_fx.options import Options
@@ -190,6 +193,30 @@ def test_an_exported_program_moves_whole(tmp_path: Path) -> None:
     explainer, x = explained("gate")
     artefact = artefacts.load(explainer.export(tmp_path / "gate.pt2"), "meta")
     assert devices(artefact.run(x, torch.full((len(x),), -1))) == {"meta"}
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+@pytest.mark.parametrize("kind", ["pt2", "aoti"])
+def test_a_file_of_a_device_that_is_not_there(kind: Kind, tmp_path: Path) -> None:
+    explainer, _ = explained("gate")
+    path = explainer.export(tmp_path / "gate.pt2")
+    metadata = replace(artefacts.read(path), device="cuda", kind=kind)
+    with pytest.raises(ArtefactError, match=r"on cuda, and this machine has none; export .*'cpu'"):
+        OPENERS[kind](path, metadata, torch.device("cuda" if kind == "aoti" else "cpu"))
+
+
+def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    explainer, x = explained("gate")
+    asked = []
+
+    def options(device: str, mode: str | None) -> dict[str, Any]:
+        asked.append(device)
+        return {}
+
+    monkeypatch.setattr(compiled, "inductor_options", options)
+    moved = copy.deepcopy(explainer).to("meta").compiled()
+    moved._program(class_one)  # a later target
+    assert asked == ["meta", "meta"]
 
 
 @pytest.mark.parametrize("device", DEVICES)
