@@ -103,8 +103,8 @@ class Explainer(nn.Module):
         """
         from naflow_fx.artefacts.compiled import CompiledBuild
 
-        made, device = CompiledBuild(self._build, mode), self._job.examples[0].device.type
-        return type(self)(made.compile(self.graph_module, device), self._job, made)
+        made = CompiledBuild(self._build, self._like().device.type, mode)
+        return type(self)(made.compile(self.graph_module), self._job, made)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.

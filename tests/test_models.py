@@ -182,6 +182,16 @@ def test_importing_models_leaves_torchvision_alone() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_the_bundled_network_is_explained_without_torchvision() -> None:
+    """It is a dependency, but a machine with a GPU may lack it; the rest needs none of these."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torchvision', 'rich', 'onnx', 'pyarrow'));"
+        "import torch, naflow_fx as nf; net = nf.models.build('efficientnet_lite0');"
+        "x = torch.randn(1, 3, 32, 32); sys.exit(len(nf.compile(net, x)(x).maps) < 100)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 # Checkpoints
 
 
