@@ -27,6 +27,29 @@ TEXTS = {
     "hirescam": "gradient x activation, cut after the sum",
 }  # fmt: skip
 
+PEERS = {
+    "score-cam, ablation-cam": "pytorch-grad-cam",
+    "lift-cam": "channels weighted by what captum's DeepLIFT says that they contribute",
+    "relevance-cam": "channels weighted by their relevance (z+ rule, other classes taken off), "
+                     "zennit",
+    "full-grad": "pytorch-grad-cam",
+    "integrated-gradients, deep-lift": "captum, from an input of 0",
+    "lrp": "zennit, sums shared out",
+    "rise": "ours, 500 masks",
+}  # fmt: skip
+REFUSED = """What the libraries do not do by themselves, and what was done about it
+(`pytest tests/test_evaluation_peers.py`):
+
+* captum has no DeepLIFT rule for ReLU6 and takes it for linear, without a word: it is given
+  relu(x) - relu(x - 6), which is the same function and has the same multiplier.
+* captum replaces the whole gradient of what a ReLU reads, a shortcut's part of it, too: each ReLU
+  is given a copy. A module that is called twice it refuses: each call is given a module of its own.
+* zennit knows no sum but its own module: each `x + y` is given one. Batch norms are merged.
+* pytorch-grad-cam's FullGrad adds up the biases of convolutions and batch norms; what a ReLU6 adds
+  where it saturates belongs to none, and is missing from the sum.
+* A network with a step that the library has no rule for (a gate, `F.relu`) is refused, by name.
+"""
+
 
 def write(docs: Path) -> Path:
     """Writes the page and its curves; sections without a file are left out."""
@@ -185,11 +208,8 @@ def methods_text() -> str:
     ]
     rows.append(["layercam, gradcam, gradcam++, xgradcam", "`method=` of this library, exact at "
                  "every call site"])  # fmt: skip
-    rows.append(["score-cam, ablation-cam", "pytorch-grad-cam"])
-    rows.append(
-        ["integrated-gradients, lrp, rise", "captum; zennit, sums shared out; ours, 500 masks"]
-    )
-    return "## Methods\n\n" + report.markdown(rows, right=False)
+    rows += [[name, text] for name, text in PEERS.items()]
+    return "## Methods\n\n" + report.markdown(rows, right=False) + "\n" + REFUSED
 
 
 def photos_text(result: Evaluation) -> str:

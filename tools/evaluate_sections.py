@@ -24,6 +24,7 @@ from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, trained
 
 GRADIENTS = ("focused", "layercam", CHANNELWISE, "hirescam", "gradcam++", "xgradcam", "gradcam")
+AT_LAYERS = ("lift-cam", "relevance-cam")
 OURS = tuple(name for name in OWN if name.startswith("naflow"))
 # seven ends of blocks, at least one in each fifth of the depth
 SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.add",
@@ -143,7 +144,7 @@ def on_photos(plan: Plan, run: Run) -> Evaluation:
     sites = [s for i, s in enumerate(every) if s in SEVEN or (plan.full and i % 3 == 0)]
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, sites)
     task = Task(plan, "photos", data, metrics, net)
-    return measured(run, task, (*OURS, *GRADIENTS))
+    return measured(run, task, (*OURS, *GRADIENTS, *(AT_LAYERS if plan.full else ())))
 
 
 def at_the_end(plan: Plan, run: Run) -> Evaluation:
@@ -152,7 +153,7 @@ def at_the_end(plan: Plan, run: Run) -> Evaluation:
     data = data if plan.full else data[::4]
     metrics = ["energy", "pointing", "iou", "best_iou", "insertion", "deletion", "i_d", "drop"]
     task = Task(plan, "last layer", data, metrics, network(), [LAST])
-    slow = ("score-cam", "ablation-cam", *OF_THE_INPUT)
+    slow = ("score-cam", "ablation-cam", *AT_LAYERS, *OF_THE_INPUT)
     return measured(run, task, (*slow, *OURS, "focused", "layercam", "gradcam"))
 
 
@@ -168,7 +169,7 @@ def on_pictures(plan: Plan, run: Run) -> Evaluation:
     count = 96 if plan.full else 24
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, SEVEN_SMALL)
     task = Task(plan, "pictures", nf.synthetic(count, SEED), metrics, trained())
-    return measured(run, task, (*OURS, *GRADIENTS, *OF_THE_INPUT))
+    return measured(run, task, (*OURS, *GRADIENTS, *AT_LAYERS, *OF_THE_INPUT))
 
 
 def sane(plan: Plan, run: Run) -> dict[str, dict[str, list[list[float]]]]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import peers
+from naflow_fx.evaluation import peers, propagation
 from naflow_fx.evaluation.measure import Explain
 from naflow_fx.options import PRESETS, Inverse, Method
 
@@ -27,12 +27,19 @@ AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
     "score-cam": peers.score_cam,
     "ablation-cam": peers.ablation_cam,
 }
+AT_LAYERS: dict[str, Callable[[nn.Module, Sequence[str]], Explain]] = {
+    CHANNELWISE: peers.gradient_channelwise,
+    "lift-cam": propagation.lift_cam,
+    "relevance-cam": propagation.relevance_cam,
+}
 OF_THE_INPUT: dict[str, Callable[[nn.Module], Explain]] = {
+    "full-grad": peers.full_grad,
     "integrated-gradients": peers.integrated_gradients,
-    "lrp": peers.lrp,
+    "deep-lift": propagation.deep_lift,
+    "lrp": propagation.lrp,
     "rise": peers.rise,
 }
-NAMES = (*OWN, CHANNELWISE, *AT_ONE_MODULE, *OF_THE_INPUT)
+NAMES = (*OWN, *AT_LAYERS, *AT_ONE_MODULE, *OF_THE_INPUT)
 
 
 def make(
@@ -51,9 +58,9 @@ def make(
     """
     if name in OWN:
         return compile(model, example, layers=layers, **OWN[name])
-    if name == CHANNELWISE:
+    if name in AT_LAYERS:
         sites = compile(model, example, layers=layers, method="layercam").layers
-        return peers.gradient_channelwise(model, sites)
+        return AT_LAYERS[name](model, sites)
     if name in OF_THE_INPUT:
         return OF_THE_INPUT[name](model)
     if name not in AT_ONE_MODULE:
