@@ -14,7 +14,7 @@ import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation import peers, propagation
 from naflow_fx.evaluation.methods import AT_LAYERS, OF_THE_INPUT, make
-from naflow_fx.evaluation.modules import beyond, modular, rescalable, until
+from naflow_fx.evaluation.modules import beyond, modular, rescalable, until, with_sums
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic
 
 TARGET = torch.tensor([4, 0])
@@ -89,6 +89,39 @@ def test_contributions_add_up_to_the_change_of_the_score(
     )
     if name == "lite0":
         torch.testing.assert_close(propagation.deep_lift(lite)(x, TARGET), found.sum(1).abs())
+
+
+@pytest.mark.parametrize("step", ["relu6", "shortcut"])
+def test_captum_by_itself_misses(step: str, images: Tensor) -> None:
+    captum = pytest.importorskip("captum.attr")
+
+    class Plain(Hazards):
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.stem(x)
+            y = self.relu6(self.bn(x)) if step == "relu6" else self.relu(x) + x
+            result: Tensor = self.head(y)
+            return result
+
+    network = seeded(Plain(in_place=False))
+    found = propagation.contributions(captum, network, images, TARGET).flatten(1).sum(1)
+    wanted = scores(network, images) - scores(network, 0 * images)
+    assert ((found - wanted).abs() > 0.05 * wanted.abs()).all()
+    with pytest.raises(RuntimeError, match="used more than once"):
+        propagation.contributions(captum, seeded(SmallCNN(4)), images, TARGET)
+
+
+def test_zennit_by_itself_makes_relevance_of_a_sum(images: Tensor) -> None:
+    composites = pytest.importorskip("zennit.composites")
+
+    class Doubled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.flatten(x, 1) + torch.flatten(x, 1)
+
+    for network in (Doubled(), with_sums(Doubled(), pytest.importorskip("zennit.layer").Sum)):
+        given = (composites.EpsilonPlus(), network, images, TARGET, 0.0)
+        total = propagation.relevances(*given).flatten(1).sum(1)
+        wanted = 2.0 if isinstance(network, Doubled) else 1.0
+        torch.testing.assert_close(total, torch.full((2,), wanted).double(), rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("layer", ["input", "1.relu", "2.bn2", LAST])
