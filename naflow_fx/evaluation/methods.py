@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, get_args
 
 from torch import Tensor, nn
@@ -10,18 +10,16 @@ from torch import Tensor, nn
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation import peers, propagation
+from naflow_fx.evaluation.fidelity import KEEP
 from naflow_fx.evaluation.measure import Explain
-from naflow_fx.options import PRESETS, Inverse, Method
+from naflow_fx.options import Inverse, Method
 
 OWN: dict[str, dict[str, Any]] = {
-    "naflow": {"preset": "paper"},
-    "naflow-channelwise": {"preset": "paper", "reduction": "channelwise"},
-    "naflow-weighted": {"preset": "paper", "reduction": "channelwise",
-                        "inverse": Inverse(weight="importance")},
-    **{f"naflow-{name}": {"preset": name} for name in PRESETS if name != "paper"},
-    **{name: {"method": name}
-       for name in get_args(Method) if name != "naflow"},
-}  # fmt: skip
+    "naflow": {},
+    "naflow-all": {"inverse": Inverse(rows="all")},
+    "naflow-channelwise": {"reduction": "channelwise"},
+    **{name: {"method": name} for name in get_args(Method) if name != "naflow"},
+}
 CHANNELWISE = "gradient-channelwise"
 AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
     "score-cam": peers.score_cam,
@@ -43,7 +41,11 @@ NAMES = (*OWN, *AT_LAYERS, *AT_ONE_MODULE, *OF_THE_INPUT)
 
 
 def make(
-    name: str, model: nn.Module, example: Tensor, layers: Sequence[str] | None = None
+    name: str,
+    model: nn.Module,
+    example: Tensor,
+    layers: Sequence[str] | None = None,
+    metrics: Collection[str] = (),
 ) -> Explain:
     """The explainer of a method.
 
@@ -52,12 +54,14 @@ def make(
         model: the network.
         example: [1, C, H, W].
         layers: call sites, None for all; one name of a module for Score-CAM and Ablation-CAM.
+        metrics: what is to be measured; NAFlow keeps Z for "fidelity".
 
     Raises:
         EvaluationError: no such method, or a library or the layer is missing.
     """
     if name in OWN:
-        return compile(model, example, layers=layers, **OWN[name])
+        keep = KEEP if "fidelity" in metrics and "method" not in OWN[name] else ()
+        return compile(model, example, layers=layers, keep=keep, **OWN[name])
     if name in AT_LAYERS:
         sites = compile(model, example, layers=layers, method="layercam").layers
         return AT_LAYERS[name](model, sites)
