@@ -56,9 +56,8 @@ def main() -> None:
     given = parser.parse_args()
     start()
     if not given.page:
-        plan = sections.Plan(
-            given.full, given.cache or (CACHE if given.full else None), given.limit
-        )
+        cache = given.cache or (CACHE if given.full else None)
+        plan = sections.Plan(given.full, cache, given.limit)
         context = get_context("spawn")
         with ProcessPoolExecutor(given.processes, context, start) as pool:
             run = partial(spread, pool)
@@ -104,12 +103,9 @@ def measure(
         seconds = round(time.perf_counter() - started)
         facts = {"full": plan.full, "limit": plan.limit, "kept": plan.cache is not None,
                  "seconds": seconds, "processes": processes, "cores": os.cpu_count()}  # fmt: skip
-        if isinstance(found, Evaluation):
-            data = found.to_json()
-            data["facts"] |= facts
-        else:
-            data = {"checks": found, "facts": facts}
-        (folder / f"{name}.json").write_text(json.dumps(data, separators=(",", ":")) + "\n")
+        data = found.to_json() if isinstance(found, Evaluation) else {"checks": found}
+        text = json.dumps(data | {"facts": facts}, separators=(",", ":"))
+        (folder / f"{name}.json").write_text(text + "\n")
         print(f"{name}: {facts['seconds']} s", flush=True)
 
 

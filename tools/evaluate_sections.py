@@ -32,8 +32,8 @@ SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.a
 SEVEN_SMALL = ["0.2", "1.relu", "1.add", "1.relu_1", "2.relu", "2.relu_1", "3.relu_1"]
 LAST = "blocks.15.project_bn"
 SEED = 2  # of the pictures that are reported; others were used for choosing
-LARGE = ("naflow", "naflow-best", "focused", "layercam", "gradcam")
-EVERYWHERE = ("energy", "pointing", "residual")
+LARGE = (*OURS, "focused", "layercam", "gradcam")
+EVERYWHERE = ("energy", "pointing", "residual", "fidelity")
 AT_SEVEN = ("iou", "best_iou", "insertion", "deletion", "i_d", "drop", "increase", "entropy",
             "sparsity")  # fmt: skip
 
@@ -100,7 +100,7 @@ def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation:
     sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
     task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
                    quick=Quick(task.model, data.images[:1]))  # fmt: skip
-    found = run(of_method, [replace(task, method=method) for method in methods])
+    found = run(of_method, [replace(task, method=name) for name in methods])
     return reduce(Evaluation.merged, map(Evaluation.from_json, found))
 
 
@@ -115,7 +115,7 @@ def of_method(task: Task) -> Any:
     def make_it() -> Any:
         model = task.quick if name == "rise" else task.model
         assert model is not None
-        explain = make(name, model, data.images[:1], task.layers)
+        explain = make(name, model, data.images[:1], task.layers, metrics)
         return nf.evaluate({name: explain}, data, metrics, model=task.quick, depth=task.depth,
                            effort=effort).to_json()  # fmt: skip
 
