@@ -255,6 +255,9 @@ def made_text(found: dict[str, Any], former: dict[str, Any]) -> str:
         command = "`make evaluate-full`" if facts["full"] else "`make evaluate`"
         if facts.get("limit"):
             command = f"`python tools/evaluate.py --sections {name} --limit {facts['limit']}`"
+        if facts.get("methods"):
+            only = f"--sections {name} --methods {' '.join(facts['methods'])}"
+            command += f", then `python tools/evaluate.py --full {only}`"
         took = "" if facts.get("kept", True) else (
             f", {facts['seconds'] / 60:.1f} minutes, {facts['processes']} processes on "
             f"{facts['cores']} cores")  # fmt: skip

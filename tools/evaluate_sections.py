@@ -46,11 +46,17 @@ class Plan:
         full: everything.
         cache: folder of finished parts; None: nothing is kept, all is measured anew.
         limit: images of a section, at most; None: all.
+        methods: only these; None: all.
     """
 
     full: bool = False
     cache: Path | None = None
     limit: int | None = None
+    methods: tuple[str, ...] | None = None
+
+    def chosen(self, methods: Sequence[str]) -> list[str]:
+        """Those of a section's methods that are to be measured."""
+        return [name for name in methods if self.methods is None or name in self.methods]
 
     @property
     def effort(self) -> Effort:
@@ -94,13 +100,19 @@ def network() -> nn.Module:
     return nf.models.build("efficientnet_lite0", pretrained=True).eval()
 
 
-def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation:
-    """One section: every method, each from the cache where it is there."""
+def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation | None:
+    """One section: every method that is wanted, each from the cache where it is there.
+
+    None: none of them is.
+    """
+    chosen = task.plan.chosen(methods)
+    if not chosen:
+        return None
     data = task.data[: task.plan.limit]
     sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
     task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
                    quick=Quick(task.model, data.images[:1]))  # fmt: skip
-    found = run(of_method, [replace(task, method=name) for name in methods])
+    found = run(of_method, [replace(task, method=name) for name in chosen])
     return reduce(Evaluation.merged, map(Evaluation.from_json, found))
 
 
@@ -137,7 +149,7 @@ def cached(plan: Plan, key: str, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def on_photos(plan: Plan, run: Run) -> Evaluation:
+def on_photos(plan: Plan, run: Run) -> Evaluation | None:
     """Every method of this library at every call site of the bundled model, on photos."""
     net, data = network(), nf.photos("check")
     every = nf.compile(net, data.images[:1], method="hirescam").layers
@@ -147,7 +159,7 @@ def on_photos(plan: Plan, run: Run) -> Evaluation:
     return measured(run, task, (*OURS, *GRADIENTS, *(AT_LAYERS if plan.full else ())))
 
 
-def at_the_end(plan: Plan, run: Run) -> Evaluation:
+def at_the_end(plan: Plan, run: Run) -> Evaluation | None:
     """Slow methods, and ours, at the last block's end, on few photos."""
     data = nf.photos("check")
     data = data if plan.full else data[::4]
@@ -157,14 +169,14 @@ def at_the_end(plan: Plan, run: Run) -> Evaluation:
     return measured(run, task, (*slow, *OURS, "focused", "layercam", "gradcam"))
 
 
-def robust(plan: Plan, run: Run) -> Evaluation:
+def robust(plan: Plan, run: Run) -> Evaluation | None:
     """ROAD and max-sensitivity, on some photos at some depths."""
     data = nf.photos("check")[:: 2 if plan.full else 3]  # filling gaps takes a second a photo
     task = Task(plan, "robustness", data, ["road", "max_sensitivity"], network(), SEVEN[1::2])
     return measured(run, task, (*OURS, *GRADIENTS[:5], "gradcam"))
 
 
-def on_pictures(plan: Plan, run: Run) -> Evaluation:
+def on_pictures(plan: Plan, run: Run) -> Evaluation | None:
     """Every method at every call site of the small CNN, on pictures with known evidence."""
     count = 96 if plan.full else 24
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, SEVEN_SMALL)
@@ -177,7 +189,7 @@ def sane(plan: Plan, run: Run) -> dict[str, dict[str, list[list[float]]]]:
     pictures, shown = nf.synthetic(24, SEED), nf.photos("check")[:: 1 if plan.full else 6]
     task = Subjects(plan, trained(), trained(shuffled=True), pictures[: plan.limit],
                     network(), shown[: plan.limit])  # fmt: skip
-    methods = (*OURS, "focused", "layercam", "hirescam", "gradcam")
+    methods = plan.chosen((*OURS, "focused", "layercam", "hirescam", "gradcam"))
     found = run(sanity_of_method, [replace(task, method=method) for method in methods])
     checks = dict.fromkeys(name for of_method in found for name in of_method)
     return {name: {method: of_method[name]
