@@ -253,11 +253,13 @@ def made_text(found: dict[str, Any], former: dict[str, Any]) -> str:
     for name, data in found.items():
         facts = data["facts"]
         command = "`make evaluate-full`" if facts["full"] else "`make evaluate`"
+        given = f"{'--full ' if facts['full'] else ''}--sections {name}"
         if facts.get("limit"):
-            command = f"`python tools/evaluate.py --sections {name} --limit {facts['limit']}`"
+            given += f" --limit {facts['limit']}"
+            command = f"`python tools/evaluate.py {given}`"
         if facts.get("methods"):
-            only = f"--sections {name} --methods {' '.join(facts['methods'])}"
-            command += f", then `python tools/evaluate.py --full {only}`"
+            given += f" --methods {' '.join(facts['methods'])}"
+            command += f", then `python tools/evaluate.py {given}`"
         took = "" if facts.get("kept", True) else (
             f", {facts['seconds'] / 60:.1f} minutes, {facts['processes']} processes on "
             f"{facts['cores']} cores")  # fmt: skip
