@@ -16,6 +16,7 @@ from naflow_fx.evaluation.peers import library
 
 RESCALED = (nn.ReLU, nn.ReLU6, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus,
             nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)  # fmt: skip
+FEW = 2
 Relevance = Callable[[fx.GraphModule, Tensor, Tensor, Tensor], Tensor]
 
 
@@ -130,7 +131,10 @@ def _weighted(network: fx.GraphModule, layers: Sequence[str], relevance: Relevan
             found = features(images)
         maps = {}
         for layer, x in found.items():
-            weights = relevance(beyond(network, layer), x, images, target).flatten(2).sum(2)
+            rest = beyond(network, layer)
+            # few at a time: the libraries keep what every module takes and gives
+            parts = zip(*(tensor.split(FEW) for tensor in (x, images, target)), strict=True)
+            weights = torch.cat([relevance(rest, *part).flatten(2).sum(2) for part in parts])
             maps[layer] = F.relu(torch.einsum("nk,nk...->n...", weights, x))
         return maps
 
