@@ -1,7 +1,7 @@
 """This library's maps for Quantus: an `explain_func` for its metrics.
 
-Quantus 0.6: Smooth MPRT keeps `method` for itself; ROAD fails on colour images,
-whatever explains them.
+Quantus 0.6: Smooth MPRT never calls the function that it is given, it explains by one of its own;
+ROAD fails on colour images, whatever explains them.
 """
 
 from __future__ import annotations
