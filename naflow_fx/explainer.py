@@ -95,9 +95,8 @@ class Explainer(nn.Module):
         """The same explainer, its program compiled whole by torch.compile when first called.
 
         Args:
-            mode: of torch.compile: "default", "reduce-overhead" (CUDA graphs), "max-autotune".
-                None: "default" on CUDA; on a CPU Inductor compiles only what runs often, the
-                solver's steps, which takes less than half of the time.
+            mode: of torch.compile: "reduce-overhead" (CUDA graphs), "max-autotune", ...; None:
+                "default".
 
         Raises:
             OptionError: no such mode.

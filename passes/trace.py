@@ -7,6 +7,7 @@ import inspect
 import operator
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -134,7 +135,6 @@ class PathTracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.record_stack_traces = True
         self._path = ""
         self._names = _Names()
         self._thread = 0
@@ -172,7 +172,7 @@ class PathTracer(fx.Tracer):
         if kind != "call_module":
             path = f"{path}.{node}" if path else str(node)
         node.meta[keys.SITE] = self._names.unique(path)
-        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        node.meta[keys.WHERE] = _calling_line()
         return node
 
 
@@ -226,6 +226,20 @@ def _exported_path(node: fx.Node) -> str:
     if leaf and path:
         return str(path)
     return f"{path}.{plain}" if path else plain
+
+
+def _calling_line() -> str:
+    """file:line of the innermost line of the model's own code that is being traced, or "".
+
+    torch.fx's own `record_stack_traces` formats every frame of every node, and imports
+    torch.export and Inductor to leave some out.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code is not PathTracer.trace.__code__:
+        if _is_model_code(frame.f_code.co_filename):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def _last_frame(stack: str) -> str:

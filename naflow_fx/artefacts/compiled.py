@@ -9,7 +9,6 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.regions import RegionalBackend
 from naflow_fx.errors import OptionError
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
@@ -40,10 +39,7 @@ class CompiledBuild:
     def compile(self, program: fx.GraphModule) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
         made, options = _graph.copy(program), inductor_options(self.device, self.mode)
-        if self.mode is None and self.device == "cpu":
-            made.compile(fullgraph=True, backend=RegionalBackend(options))
-        else:
-            made.compile(fullgraph=True, options=options)
+        made.compile(fullgraph=True, options=options)
         if self.mode in CUDA_GRAPHS:
             run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
             made._compiled_call_impl = _own_results(run)
