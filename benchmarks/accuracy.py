@@ -27,7 +27,7 @@ def converged(name: str, net: nn.Module, x: Tensor) -> dict[str, dict[str, Tenso
     keep = ("bpfm", "importance")
     explainer = nf.compile(wide, x[:1].double(), inverse=inverse, keep=keep)
     found: dict[str, dict[str, Tensor]] = {"sum": {}, "channelwise": {}}
-    for image in x.double()[:, None]:  # one at a time: every Z is kept
+    for image in x.double().split(1):  # one at a time: every Z is kept
         flow = explainer(image)
         for site, z in flow.bpfm.items():
             product = flow.importance[site] * z

@@ -42,8 +42,8 @@ class Setting:
             model,
             x[:1],
             inverse=inverse,
-            method=self.method,
-            reduction=self.reduction,
+            method=self.method,  # type: ignore[arg-type]
+            reduction=self.reduction,  # type: ignore[arg-type]
         )
 
 
@@ -68,10 +68,10 @@ def model(name: str, device: str) -> nn.Module:
     """
     if name == TRAINED:
         return models.build(name, pretrained=True).eval().to(device)
-    import seeded  # weights such that activations stay of order one
+    import shelf  # weights such that activations stay of order one
 
     with torch.no_grad():
-        return seeded.fill(models.build(name)).eval().to(device)
+        return shelf.fill(models.build(name)).eval().to(device)
 
 
 @cache
