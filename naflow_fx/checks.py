@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
-from naflow_fx.errors import GraphError, InputError, TargetError, TraceError
+from naflow_fx.errors import GraphError, InputError, NaflowWarning, TargetError
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
-from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.passes.trace import evaluated
+from naflow_fx.passes.find_flow import Flow, find_flow, score_of
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:
@@ -77,10 +76,10 @@ def check_canonical(gm: fx.GraphModule) -> None:
 
 
 def check_labels(gm: fx.GraphModule) -> None:
-    """There is a cascade to explain.
+    """There is a cascade to explain, and the score has a gradient.
 
     Raises:
-        GraphError: no spatial node leads to the score.
+        GraphError: no spatial node leads to the score, or none by its gradient.
     """
     flow = find_flow(gm.graph)
     if not flow.features or not flow.inputs:
@@ -88,42 +87,33 @@ def check_labels(gm: fx.GraphModule) -> None:
             "no feature map leads from the input to the score: NAFlow explains convolutional "
             "networks, whose nodes keep batch, channel and space"
         )
+    _check_gradient(gm.graph, flow)
 
 
-def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
-    """The canonical graph computes what the model computes, on the example.
-
-    Raises:
-        TraceError: it does not: the model does something that tracing can't see.
-    """
-    model = job.model
-    if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
-    elif isinstance(model, nn.Module):
-        model = evaluated(model)
-    images = [x[: 2 * job.rows].clone() for x in job.examples]
-    classes = torch.full((len(images[0]),), -1, device=images[0].device)
-    inputs = images if job.target is not None else [*images, classes]
-    wanted = model(*(x.clone() for x in images))
-    try:
-        found = gm(*inputs)["output"]
-    except RuntimeError as error:
-        raise TraceError(
-            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
-            "for the whole batch is joined to the images (a class token)"
-        ) from error
-    for a, b in zip(tree_leaves(wanted), tree_leaves(found), strict=True):
-        if not isinstance(a, Tensor) or not a.is_floating_point():
-            continue
-        scale = a.double().abs().nan_to_num().max() if a.numel() else 1.0
-        difference = (a.double() - b.double()).abs().nan_to_num().max()
-        if difference > 1000 * torch.finfo(a.dtype).eps * scale:
-            raise TraceError(
-                f"the traced graph computes something else than the model (difference "
-                f"{float(difference):.2g} at outputs of {float(scale):.2g}).  Usual causes: "
-                "writing in place into a view, random numbers in eval mode, branches on tensor "
-                "values"
-            )
+def _check_gradient(graph: fx.Graph, flow: Flow) -> None:
+    """detach and torch.no_grad() leave a way from the score to some call site."""
+    names = _graph.names(graph)
+    stops, live, todo = [], set[str](), [score_of(graph)]
+    while todo:
+        node = todo.pop()
+        is_stop = node.meta.get(keys.RULE) == "hold"
+        if node.name not in live:
+            live.add(node.name)
+            stops += [node] if is_stop else []
+            todo += [] if is_stop else _graph.operands(node)
+    if live & set(flow.inputs) or not stops:
+        return
+    dead = [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
+    last = max(stops, key=list(graph.nodes).index)
+    message = (
+        f"the score's gradient stops at {last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)}), "
+        "in torch.no_grad() or at a detach()"
+    )
+    if len(dead) == len(flow.sites):
+        raise GraphError(f"{message}: no call site has an importance.  Take it out of forward "
+                         "(train its weights with requires_grad_(False) instead)")  # fmt: skip
+    warnings.warn(f"{message}: the maps of {len(dead)} call sites before it are zero, from "
+                  f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
 
 
 def check_captured(gm: fx.GraphModule) -> None:

@@ -17,7 +17,6 @@ from naflow_fx.checks import (
     check_canonical,
     check_captured,
     check_examples,
-    check_forward_kept,
     check_importance,
     check_inverse,
     check_labels,
@@ -38,6 +37,7 @@ from naflow_fx.passes.canonicalise import canonicalise
 from naflow_fx.passes.count_use import count_use
 from naflow_fx.passes.expand_composites import expand_composites
 from naflow_fx.passes.fold_constants import fold_constants
+from naflow_fx.passes.hold_gradients import hold_gradients
 from naflow_fx.passes.insert_captures import insert_captures
 from naflow_fx.passes.join_features import join_features
 from naflow_fx.passes.label_dimensions import label_dimensions
@@ -47,6 +47,8 @@ from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
+from naflow_fx.plain_modes import plain_modes
+from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import as_callable
 
@@ -59,10 +61,11 @@ CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
     (lambda gm, job: annotate_values(gm, job.examples, job.rows), lambda gm, job: check_values(gm)),
+    (lambda gm, job: hold_gradients(gm), lambda gm, job: None),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
-    (lambda gm, job: join_features(gm), lambda gm, job: check_forward_kept(gm, job)),
+    (lambda gm, job: join_features(gm), lambda gm, job: _same(gm, job)),
     (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
     (lambda gm, job: fold_constants(gm), lambda gm, job: check_captured(gm)),
 )
@@ -78,6 +81,11 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: shorten_lives(gm), lambda gm, job: check_outputs(gm)),
     (lambda gm, job: _pairs(gm, job.target), lambda gm, job: check_outputs(gm)),
 )
+
+
+def _same(gm: fx.GraphModule, job: Job) -> None:
+    """`check_same_model`, which compiles a model of half precision in float32, too."""
+    check_same_model(gm, job, lambda other: run_pipeline(other, CAPTURED))
 
 
 def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
@@ -164,7 +172,7 @@ def explain_job(job: Job) -> Explainer:
 def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> fx.GraphModule:
     """The generated GraphModule of one job."""
     state: Any = job.model
-    with torch.no_grad():
+    with plain_modes(job.examples[0].device.type):
         for run, check in steps:
             state = run(state, job)
             check(state, job)

@@ -9,6 +9,10 @@ class NaflowError(Exception):
     """Base of all errors that a user can act on."""
 
 
+class NaflowWarning(UserWarning):
+    """A result that is right, and less than a user may expect."""
+
+
 class TraceError(NaflowError):
     """The model could not be turned into a graph."""
 

@@ -15,6 +15,7 @@ from naflow_fx import keys
 from naflow_fx.errors import UnsupportedOperator, table
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
+from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rule import Arguments, Rule, bind, parameters
 from naflow_fx.rules import TABLE
 
@@ -97,6 +98,8 @@ class _Canonicaliser:
         args, kwargs = (map_aggregate(a, _one_of_batch) for a in (args, kwargs))
         if any(_contains(a, BatchDependent) for a in (args, kwargs)):
             return self._offend(node, f"{_name(node.target)}: arithmetic with the batch size")
+        if overwritten(self.gm, node) is not None:  # never a parameter of the user's model
+            args = (args[0].clone(), *args[1:])
         with torch.no_grad():
             if node.op == "call_module":
                 return _graph.attribute(self.gm, str(node.target))(*args, **kwargs)
@@ -158,7 +161,7 @@ class _Canonicaliser:
 
     def _module(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         module = _graph.attribute(self.gm, str(node.target))
-        found = next((TABLE.modules[k] for k in type(module).__mro__ if k in TABLE.modules), None)
+        found = TABLE.of_module(module)
         if found is None:
             return self._offend(node, f"{type(module).__module__}.{type(module).__qualname__}")
         rule, adapter = found

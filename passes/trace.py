@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import operator
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import TraceError
-from naflow_fx.rules import TABLE
+from naflow_fx.errors import NaflowError, TraceError
+from naflow_fx.passes.copy_model import evaluated
+from naflow_fx.rules import TABLE, kind_of
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
@@ -46,6 +45,8 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     frozen = evaluated(model)
     try:
         return _symbolic(frozen, len(examples))
+    except NaflowError:
+        raise
     except Exception as symbolic:
         try:
             return _exported(_export(frozen, examples))
@@ -60,9 +61,35 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
-    graph = PathTracer().trace(model, _defaults(model, inputs))
+    _put_forward_in_class(model)
+    with _writable(model):
+        graph = PathTracer().trace(model, _defaults(model, inputs))
     _drop_defaults(graph)
     return fx.GraphModule(model, graph)
+
+
+def _put_forward_in_class(model: nn.Module) -> None:
+    """torch.fx takes the forward of the model's class; one that was put on the model counts."""
+    if "forward" in vars(model):
+        names = ", ".join(inspect.signature(model.forward).parameters)
+        made: dict[str, Any] = {"own": model.forward}
+        exec(f"def forward(self, {names}): return own({names})", made)  # its signature counts
+        kind = type(model)
+        model.__class__ = type(kind.__name__, (kind,), made)
+
+
+@contextmanager
+def _writable(model: nn.Module) -> Iterator[None]:
+    """While it is traced, the model writes to copies of its buffers, if it writes to them."""
+    owners = [owner for m in model.modules() for owner in (m._buffers, vars(m))]
+    shared = [(o, k, t) for o in owners for k, t in o.items() if isinstance(t, Tensor)]
+    copies = {id(t): t.clone() for _, _, t in shared}
+    for owner, key, tensor in shared:
+        owner[key] = copies[id(tensor)]
+    yield
+    for owner, key, tensor in shared:
+        if owner.get(key) is copies[id(tensor)] and torch.equal(copies[id(tensor)], tensor):
+            owner[key] = tensor
 
 
 def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
@@ -95,35 +122,6 @@ def _drop_defaults(graph: fx.Graph) -> None:
     graph.set_codegen(fx.graph.CodeGen())
 
 
-def evaluated(model: nn.Module) -> nn.Module:
-    """A copy of the module tree in eval mode that shares every parameter and buffer."""
-    plain = [x for m in model.modules() for x in vars(m).values() if isinstance(x, Tensor)]
-    copied: dict[int, Any] = {id(t): t for t in [*model.parameters(), *model.buffers(), *plain]}
-    try:
-        twin = copy.deepcopy(model, copied)
-    except Exception as error:
-        raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
-    for module in copied.values():  # also those that a model keeps in a plain list
-        if isinstance(module, nn.Module):
-            module.training = False  # not .eval(): some models override it
-            _settle_weight(module)
-    return twin
-
-
-def _settle_weight(module: nn.Module) -> None:
-    """Computes now what an old-style weight or spectral norm computes before every call."""
-    for key, hook in list(module._forward_pre_hooks.items()):
-        if isinstance(hook, WeightNorm):
-            weight = hook.compute_weight(module)
-        elif isinstance(hook, SpectralNorm):
-            weight = hook.compute_weight(module, do_power_iteration=False)
-        else:
-            continue
-        del module._forward_pre_hooks[key]
-        module.__dict__.pop(hook.name, None)
-        module.register_buffer(hook.name, weight.detach())
-
-
 class PathTracer(fx.Tracer):
     """Symbolic tracer that names nodes by module path, `layer1.0.relu_1` for a second call.
 
@@ -138,12 +136,32 @@ class PathTracer(fx.Tracer):
         self._path = ""
         self._names = _Names()
         self._thread = 0
+        self._in_function = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module's forward pass; one thread at a time."""
-        with _ONE_AT_A_TIME:
+        with _ONE_AT_A_TIME, torch.enable_grad(), self._functions():
             self._thread = threading.get_ident()
             return super().trace(root, concrete_args)
+
+    @contextmanager
+    def _functions(self) -> Iterator[None]:
+        """Notes calls of autograd.Functions: torch runs them under no_grad, for their backward."""
+        original = torch.autograd.Function.__dict__["apply"]
+
+        def apply(kind: Any, *args: Any, **kwargs: Any) -> Any:
+            mine = threading.get_ident() == self._thread
+            outside, self._in_function = self._in_function, mine or self._in_function
+            try:
+                return original.__get__(None, kind)(*args, **kwargs)
+            finally:
+                self._in_function = outside
+
+        torch.autograd.Function.apply = classmethod(apply)
+        try:
+            yield
+        finally:
+            torch.autograd.Function.apply = original
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A parameter as a node, in the thread that traces."""
@@ -152,8 +170,11 @@ class PathTracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a call of `m` is one node."""
-        return type(m) in TABLE.modules or super().is_leaf_module(m, module_qualified_name)
+        """Whether a call of `m` is one node: torch's own forward, which no one has replaced."""
+        kind = kind_of(m)
+        own = kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
+        known = kind in TABLE.modules or (own and not isinstance(m, nn.Sequential))
+        return known and "forward" not in vars(m)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Keeps the caller's path while a module is traced."""
@@ -161,7 +182,7 @@ class PathTracer(fx.Tracer):
             return forward(*args, **kwargs)
         caller, self._path = self._path, self.path_of_module(m)
         try:
-            return super().call_module(m, forward, args, kwargs)
+            return super().call_module(m, m.forward, args, kwargs)  # no hook sees a proxy
         finally:
             self._path = caller
 
@@ -173,6 +194,8 @@ class PathTracer(fx.Tracer):
             path = f"{path}.{node}" if path else str(node)
         node.meta[keys.SITE] = self._names.unique(path)
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        if not torch.is_grad_enabled() and not self._in_function:
+            node.meta[keys.HELD] = True
         return node
 
 

@@ -63,7 +63,7 @@ RULE = Rule(
         (*_DROPOUTS, *_stochastic_depth_functions(), _aten.dropout.default,
          _aten.dropout_.default, _aten.feature_dropout.default, _aten.alpha_dropout.default,
          _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
-         _aten.detach.default, torch.clone, "clone", "contiguous", "detach"),
+         torch.clone, "clone", "contiguous"),
         adapt,
     ),
     modules=dict.fromkeys(
