@@ -88,7 +88,8 @@ def _writable(model: nn.Module) -> Iterator[None]:
         owner[key] = copies[id(tensor)]
     yield
     for owner, key, tensor in shared:
-        if owner.get(key) is copies[id(tensor)] and torch.equal(copies[id(tensor)], tensor):
+        own = copies[id(tensor)]
+        if owner.get(key) is own and (tensor.is_meta or torch.equal(own, tensor)):
             owner[key] = tensor
 
 
