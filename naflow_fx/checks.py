@@ -14,6 +14,7 @@ from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
 from naflow_fx.passes.find_flow import Flow, find_flow, score_of
+from naflow_fx.targets import OfOneSample
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:
@@ -47,22 +48,24 @@ def check_score(gm: fx.GraphModule) -> None:
         raise GraphError(f"after add_score the graph yields {result!r}")
 
 
-def check_values(gm: fx.GraphModule) -> None:
-    """The score is one number per sample.
+def check_values(gm: fx.GraphModule, target: Any) -> None:
+    """The score is one number per sample; a target of ONE sample has the first's.
 
     Raises:
         TargetError: it is not, and what it is.
     """
     score = score_of(gm.graph)
     value = score.meta.get(keys.VALUE)
+    shape = (1,) if isinstance(target, OfOneSample) else (-1,)
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
-    if not isinstance(value, TensorValue) or value.shape not in ((-1,), (1,)):
-        shape = list(value.shape) if isinstance(value, TensorValue) else value
-        raise TargetError(f"target: the score has shape {shape}; wanted one number per sample, [N]")
+    if not isinstance(value, TensorValue) or value.shape != shape:
+        found = list(value.shape) if isinstance(value, TensorValue) else value
+        raise TargetError(f"target: the score has shape {found} (-1: batch); wanted one number per "
+                          "sample, [N]")  # fmt: skip
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
-        shape = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
+        found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
         raise TargetError(
-            f"target: the model returns {shape} (-1: batch), not [N, classes]; give "
+            f"target: the model returns {found} (-1: batch), not [N, classes]; give "
             "nf.compile a target= that makes one number per sample of it"
         )
 

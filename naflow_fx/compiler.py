@@ -60,7 +60,10 @@ CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
-    (lambda gm, job: annotate_values(gm, job.examples, job.rows), lambda gm, job: check_values(gm)),
+    (
+        lambda gm, job: annotate_values(gm, job.examples, job.rows),
+        lambda gm, job: check_values(gm, job.target),
+    ),
     (lambda gm, job: hold_gradients(gm), lambda gm, job: None),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),

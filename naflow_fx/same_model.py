@@ -10,10 +10,16 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.errors import TraceError
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import HOOKS, evaluated
+from naflow_fx.passes.trace import module_of
 
+_MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
+_RANDOM = (
+    "gives another output when it is asked again: it draws random numbers in eval mode (dropout "
+    "called without training=self.training, noise)"
+)
 HALF = (torch.float16, torch.bfloat16)
 Model = Callable[..., Any]
 
@@ -45,10 +51,12 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         TraceError: it doesn't, or the model mixes the images of a batch, draws random numbers,
             or has hooks that change what it computes.
     """
-    model = job.model.module() if isinstance(job.model, torch.export.ExportedProgram) else job.model
+    exported = isinstance(job.model, torch.export.ExportedProgram)
+    model = module_of(job.model) if exported else job.model
     first, second = (_images(job, seed) for seed in (1, 2))
     with torch.random.fork_rng([d for d in {x.device for x in first} if d.type == "cuda"]):
-        _check_hooks(model, first)
+        if not exported:
+            _check_hooks(model, first)
         precise = _in_float32(replace(job, model=model)) if first[0].dtype in HALF else None
         if precise is not None:
             compiled(precise)
@@ -56,8 +64,9 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         twin = evaluated(model, torch.clone)
         wanted = _answer(twin, first)
         _check_batch(twin, wanted, first, second, job)
+        _check_score(gm, first, second, job)
         normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
-        _compare(_answer(lambda *x: _graph_output(gm, x, job), first, normal), wanted)
+        _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
 
 
 def _images(job: Job, seed: int) -> list[Tensor]:
@@ -84,10 +93,10 @@ def _in_float32(job: Job) -> Job | None:
     return replace(job, model=twin, examples=examples)
 
 
-def _graph_output(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
+def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
     classes = torch.full((len(images[0]),), -1, device=images[0].device)
     try:
-        return gm(*images, *((classes,) if job.target is None else ()))["output"]
+        return gm(*images, *((classes,) if job.target is None else ()))
     except RuntimeError as error:
         raise TraceError(
             f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
@@ -152,20 +161,28 @@ def _check_hooks(model: nn.Module, images: list[Tensor]) -> None:
 def _check_batch(
     model: Model, before: _Answer, first: list[Tensor], second: list[Tensor], job: Job
 ) -> None:
-    """The first sample's outputs are the same beside another image, and when asked again."""
+    """A sample's outputs are the same beside another image, and when asked again."""
     rows = job.rows
-    alone = [y[:rows] for y in before.outputs if y.dim() and len(y) == 2 * rows]
-    for images, what in (
-        (first, "gives another output when it is asked again: it draws random numbers in eval "
-                "mode (dropout called without training=self.training, noise)"),
-        (second, "mixes the images of a batch: one image's output changes with another's.  Every "
-                 "image is explained by itself: take what is computed over the batch dimension "
-                 "out of the model.  A bag or a pair of images can be several inputs, "
-                 "forward(self, a, b), with the encoder called on each"),
+    last = [torch.cat([b[rows:], a[rows:]]) for a, b in zip(first, second, strict=True)]
+    for images, part, what in (
+        (first, slice(None), _RANDOM),
+        (second, slice(rows), _MIXED), (last, slice(rows, None), _MIXED),
     ):  # fmt: skip
-        again = [y[:rows] for y in _answer(model, images).outputs if y.dim() and len(y) == 2 * rows]
-        if _difference(alone, again):
+        again = _answer(model, images, tracked=False).outputs
+        a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * rows]
+                for ys in (before.outputs, again))  # fmt: skip
+        if _difference(a, b):
             raise TraceError(f"{type(job.model).__name__} {what}")
+
+
+def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], job: Job) -> None:
+    """A callable target scores every image by itself."""
+    if job.rows > 1:  # a pair is two images
+        return
+    a, b = (_run(gm, images, job)["score"].reshape(-1)[:1] for images in (first, second))
+    if _difference([a], [b]):
+        raise TargetError("target: one image's score changes with another's; wanted a callable "
+                          "that computes nothing over the batch dimension")  # fmt: skip
 
 
 def _compare(found: _Answer, wanted: _Answer) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from naflow_fx import keys
-from naflow_fx.errors import TargetError, TraceError
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.passes import _graph
 from naflow_fx.passes.trace import example_batch
 from naflow_fx.rules import class_score
@@ -80,7 +80,7 @@ def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.N
         except Exception as error:
             node = recorder.at
             if node is not None and node.target is class_score.forward:
-                _refuse_output(recorder.env[node.all_input_nodes[0]])
+                _refuse_output(recorder.env[node.all_input_nodes[0]], size)
             place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
             raise TraceError(
                 f"the model doesn't run on a batch of {size} of shape {_shapes(inputs)}: "
@@ -100,7 +100,10 @@ def _own_words() -> Iterator[None]:
         log.disabled = before
 
 
-def _refuse_output(output: Tensor) -> None:
+def _refuse_output(output: Tensor, size: int) -> None:
+    if output.dim() and len(output) != size:
+        raise TargetError(f"the model returns {list(output.shape)} for {size} images, not one row "
+                          f"per image.  {BY_ITSELF}")  # fmt: skip
     shape = ", ".join(map(str, ("N", *output.shape[1:])))
     raise TargetError(f"target: the model returns [{shape}], not [N, classes]; give nf.compile a "
                       "target= that makes one number per sample of it")  # fmt: skip

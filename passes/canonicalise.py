@@ -12,8 +12,9 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.errors import UnsupportedOperator, table
+from naflow_fx.errors import BY_ITSELF, UnsupportedOperator, table
 from naflow_fx.passes import _graph
+from naflow_fx.passes._batch import batch_mixer
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rule import Arguments, Rule, bind, parameters
@@ -195,6 +196,9 @@ class _Canonicaliser:
             for key, v in bind(rule.forward, **arguments).items()
         }
         kwargs = _first_active(rule, kwargs)
+        mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
+        if mixed:
+            return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
         new = self.graph.create_node("call_function", rule.forward, (), kwargs, name=name)
         self._annotate(new, node, value)
@@ -304,7 +308,8 @@ def _name(target: Any) -> str:
 def _report(offenders: list[tuple[str, str, str, str]]) -> str:
     nodes = "1 node has" if len(offenders) == 1 else f"{len(offenders)} nodes have"
     known = ", ".join(sorted(rule.name for rule in TABLE))
+    batch = f"  {BY_ITSELF}.\n" if any("batch" in what for _, what, _, _ in offenders) else ""
     return (
-        f"{nodes} no rule\n{table(offenders)}\n"
+        f"{nodes} no rule\n{table(offenders)}\n{batch}"
         f'Rules exist for: {known}.  To add one: README, "Add an operator".'
     )

@@ -213,12 +213,17 @@ class _Names:
         return base if self._last[base] == 0 else f"{base}_{self._last[base]}"
 
 
+def module_of(program: torch.export.ExportedProgram) -> Any:
+    """The module of an ExportedProgram, without its guards on shapes."""
+    try:
+        return program.module(check_guards=False)
+    except TypeError:  # torch 2.11 has no guards to leave out
+        return program.module()
+
+
 def _exported(program: Any) -> fx.GraphModule:
     """The module of an ExportedProgram, without its shape guards."""
-    try:
-        gm = program.module(check_guards=False)
-    except TypeError:  # torch 2.11 has no guards to leave out
-        gm = program.module()
+    gm = module_of(program)
     names = _Names()
     for node in gm.graph.nodes:
         node.meta[keys.SITE] = names.unique(_exported_path(node))
