@@ -13,7 +13,8 @@ from naflow_fx.errors import GraphError, InputError, NaflowWarning, TargetError
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
-from naflow_fx.passes.find_flow import Flow, find_flow, score_of
+from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
+from naflow_fx.rule import CHANNEL_PART, MIXED, SPACE_PART, TOKENS
 from naflow_fx.targets import OfOneSample
 
 
@@ -91,6 +92,7 @@ def check_labels(gm: fx.GraphModule) -> None:
             "networks, whose nodes keep batch, channel and space"
         )
     _check_gradient(gm.graph, flow)
+    _tell_lost(gm.graph, flow)
 
 
 def _check_gradient(graph: fx.Graph, flow: Flow) -> None:
@@ -117,6 +119,36 @@ def _check_gradient(graph: fx.Graph, flow: Flow) -> None:
                          "(train its weights with requires_grad_(False) instead)")  # fmt: skip
     warnings.warn(f"{message}: the maps of {len(dead)} call sites before it are zero, from "
                   f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
+
+
+def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
+    """Layers without a map, because space could not be followed up to them, are told of."""
+    names, sites = _graph.names(graph), set(flow.sites)
+    reached = before([score_of(graph)], invertible=False)
+    lost = [n for n in graph.nodes if n in reached and n.name not in sites and _is_lost(n)]
+    if not lost:
+        return
+    leads = before(lost, invertible=False)
+    first = next(n for n in graph.nodes
+                 if n in leads and n.name not in sites
+                 and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
+    convolutions = sum(n.meta[keys.RULE] != "linear" for n in lost)
+    layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
+              (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
+    warnings.warn(
+        f"{' and '.join(layers)} have no map, from {names[lost[0].name].meta[keys.SITE]} on: at "
+        f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
+        f"{list(first.meta[keys.SHAPE])}, batch, channels and space can't be followed",
+        NaflowWarning, stacklevel=2,
+    )  # fmt: skip
+
+
+def _is_lost(node: fx.Node) -> bool:
+    """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not."""
+    if node.meta.get(keys.RULE) not in ("conv", "conv_transpose", "linear"):
+        return False
+    labels = node.meta[keys.LABELS]
+    return len(labels) > 2 and bool(set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED})
 
 
 def check_captured(gm: fx.GraphModule) -> None:

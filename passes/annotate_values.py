@@ -21,10 +21,15 @@ from naflow_fx.rules import class_score
 
 @dataclass(frozen=True)
 class TensorValue:
-    """A tensor: static shape (-1 where it depends on the batch size) and dtype."""
+    """A tensor: static shape (-1 where it depends on the batch size) and dtype.
+
+    Attributes:
+        merged: whether such a dimension is longer than the batch: several rows per image.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +145,8 @@ def _shapes(images: list[Tensor]) -> str:
 def _merge(a: Any, b: Any, sizes: tuple[int, int]) -> Any:
     if isinstance(a, Tensor):
         shape = tuple(int(i) if i == j else -1 for i, j in zip(a.shape, b.shape, strict=True))
-        return TensorValue(shape, a.dtype)
+        merged = any(i > sizes[0] for i, j in zip(a.shape, b.shape, strict=True) if i != j)
+        return TensorValue(shape, a.dtype, merged)
     if isinstance(a, (list, tuple)):
         return tuple(_merge(x, y, sizes) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):

@@ -235,6 +235,7 @@ class _Canonicaliser:
                 new.meta[key] = node.meta[key]
         if isinstance(value, TensorValue):
             new.meta[keys.SHAPE], new.meta[keys.DTYPE] = value.shape, value.dtype
+            new.meta[keys.MERGED] = value.merged
 
     def _offend(self, node: fx.Node, what: str) -> fx.Node:
         value = node.meta[keys.VALUE]

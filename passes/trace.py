@@ -195,9 +195,18 @@ class PathTracer(fx.Tracer):
             path = f"{path}.{node}" if path else str(node)
         node.meta[keys.SITE] = self._names.unique(path)
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        self._refuse_autocast(node)
         if not torch.is_grad_enabled() and not self._in_function:
             node.meta[keys.HELD] = True
         return node
+
+    def _refuse_autocast(self, node: fx.Node) -> None:
+        if torch.is_autocast_enabled(next((p.device.type for p in self.root.parameters()), "cpu")):
+            raise TraceError(
+                f"autocast is switched on inside the model's forward, at {node.meta[keys.SITE]} "
+                f"({node.meta[keys.WHERE]}): the graph can't tell which numbers it rounds.  Take "
+                "it out of forward; call the explainer inside torch.autocast instead"
+            )
 
 
 class _Names:

@@ -290,6 +290,51 @@ def test_hooks_that_look_see_nothing_fake_and_stay() -> None:
     torch.testing.assert_close(flow.output, model(X).detach())
 
 
+# Autocast.
+
+
+def rounded(s: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h: Tensor = s.conv(x)
+    return h.float()
+
+
+def precise(s: Any, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        h: Tensor = s.conv(x)
+    return h
+
+
+class Decorated(nn.Module):
+    """All of it in autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net().float()
+
+    @torch.autocast("cpu", dtype=torch.bfloat16)  # type: ignore[untyped-decorator]
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x)
+
+
+def test_compiling_inside_autocast_is_compiling_outside() -> None:
+    model, x = net().float(), X.float()
+    wanted = nf.compile(model, x)(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        explainer = nf.compile(model, x)
+        assert type(model(x)) is Tensor and model(x).dtype == torch.bfloat16
+        assert explainer(x).output.dtype == torch.bfloat16
+    found = explainer(x)
+    assert all(torch.equal(found.maps[k], v) for k, v in wanted.maps.items())
+
+
+def test_autocast_inside_forward_is_refused() -> None:
+    refused(net(rounded).float(), r"autocast .* at conv \(test_same_model.py:\d+\)", X.float())
+    refused(Decorated().eval(), "autocast .* at net.conv", X.float())
+    error, _ = largest_error(net(precise), X, class_one)
+    assert error < 1e-9
+
+
 # The user's model stays as it was.
 
 
