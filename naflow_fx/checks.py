@@ -39,6 +39,8 @@ def _check_example(example: Any) -> Tensor:
             f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
             "floating point [N, C, ...space] with one to three space dimensions"
         )
+    if example.is_meta:
+        raise InputError("example_inputs: got a tensor on the meta device, which has no values")
     return example.detach()
 
 

@@ -50,6 +50,7 @@ from naflow_fx.passes.trace import trace
 from naflow_fx.plain_modes import plain_modes
 from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
+from naflow_fx.suits import check_suits
 from naflow_fx.targets import as_callable
 
 Pass = Callable[[Any, Job], fx.GraphModule]
@@ -174,6 +175,7 @@ def explain_job(job: Job) -> Explainer:
 
 def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> fx.GraphModule:
     """The generated GraphModule of one job."""
+    check_suits(job.model, job.examples)
     state: Any = job.model
     with plain_modes(job.examples[0].device.type):
         for run, check in steps:

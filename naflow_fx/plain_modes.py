@@ -1,11 +1,17 @@
-"""The modes of torch that a compilation runs in, whatever its caller has switched on."""
+"""What a compilation runs in: the modes of torch, whatever its caller has switched on; silence."""
 
 from __future__ import annotations
 
+import importlib
+import logging
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import torch
+
+_LOGS = ("torch._subclasses.fake_tensor", "torch.fx.experimental.symbolic_shapes", "torch.export",
+         "torch.export._trace", "torch._dynamo")  # fmt: skip
 
 
 @contextmanager
@@ -20,4 +26,15 @@ def plain_modes(device: str) -> Iterator[None]:
         modes.enter_context(torch.no_grad())
         for kind in {"cpu", device}:
             modes.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Without torch's logs and printed graphs where a run or an export fails: an error says it."""
+    with ExitStack() as patches:
+        for name in _LOGS:
+            patches.enter_context(patch.object(logging.getLogger(name), "disabled", True))
+        tracing = importlib.import_module("torch.export._trace")
+        patches.enter_context(patch.object(tracing, "print", lambda *a, **k: None, create=True))
         yield

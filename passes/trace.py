@@ -17,8 +17,10 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import NaflowError, TraceError
+from naflow_fx.errors import InputError, NaflowError, TraceError
+from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated
+from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import TABLE, kind_of
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
@@ -36,6 +38,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
     Raises:
         TraceError: both failed; says where in the model's code, and why.
+        InputError: there are more or fewer examples than inputs.
     """
     if isinstance(model, torch.export.ExportedProgram):
         return _exported(model)
@@ -43,6 +46,24 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
     frozen = evaluated(model)
+    with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
+        gm = _traced(frozen, examples)
+    _check_count(gm, len(examples))
+    return gm
+
+
+def _check_count(gm: fx.GraphModule, given: int) -> None:
+    """As many examples as forward has inputs."""
+    names = [str(node.target) for node in gm.graph.nodes if node.op == "placeholder"]
+    if len(names) != given and not any(name.startswith("*") for name in names):
+        raise InputError(
+            f"example_inputs: got {given}; the model's forward takes {len(names)}: "
+            f"{', '.join(names)}.  A batch of images is one tensor [N, ...]; a model of several "
+            "image inputs takes a tuple of them"
+        )
+
+
+def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
     try:
         return _symbolic(frozen, len(examples))
     except NaflowError:
@@ -52,7 +73,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
             return _exported(_export(frozen, examples))
         except Exception as exported:
             raise TraceError(
-                f"{type(model).__name__} can't be turned into a graph\n"
+                f"{type(frozen).__name__} can't be turned into a graph\n"
                 f"  torch.fx      {_reason(symbolic)}\n"
                 f"  torch.export  {_reason(exported)}\n"
                 "  Replace control flow on tensor values in the model's code, or trace the part "
@@ -64,7 +85,7 @@ def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     _put_forward_in_class(model)
     with _writable(model):
         graph = PathTracer().trace(model, _defaults(model, inputs))
-    _drop_defaults(graph)
+    _drop_defaults(graph, inputs)
     return fx.GraphModule(model, graph)
 
 
@@ -96,15 +117,15 @@ def _writable(model: nn.Module) -> Iterator[None]:
 def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
     """The model exported for any batch."""
     args = tuple(example_batch(x, 2).clone() for x in examples)
-    return torch.export.export(
-        model, args, dynamic_shapes=tuple({0: torch.export.Dim.AUTO} for _ in args)
-    )
+    sizes = tuple({0: torch.export.Dim.AUTO} for _ in args)
+    with quiet_torch():
+        return torch.export.export(model, args, dynamic_shapes=sizes)
 
 
 def _reason(error: Exception) -> str:
     """One line: the line of the model's code, and what was wrong there."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"{_where_in_model(error)}: {lines[0].strip()}"
+    return f"{_where_in_model(error)}: {lines[0].strip().split('. ')[0]}"
 
 
 def _defaults(model: nn.Module, inputs: int) -> dict[str, Any]:
@@ -113,11 +134,12 @@ def _defaults(model: nn.Module, inputs: int) -> dict[str, Any]:
     return {p.name: p.default for p in rest if p.default is not p.empty}
 
 
-def _drop_defaults(graph: fx.Graph) -> None:
+def _drop_defaults(graph: fx.Graph, inputs: int) -> None:
     """Removes the inputs that were fixed, and the assertions that guard them."""
+    images = [node for node in graph.nodes if node.op == "placeholder"][:inputs]
     for node in reversed(list(graph.nodes)):
         guard = getattr(node.target, "__name__", "") in ("_assert", "_assert_is_none")
-        fixed = guard or (node.op == "placeholder" and not node.users)
+        fixed = guard or (node.op == "placeholder" and node not in images)
         if (fixed or node.target is operator.eq) and not node.users:
             graph.erase_node(node)
     graph.set_codegen(fx.graph.CodeGen())
@@ -201,7 +223,8 @@ class PathTracer(fx.Tracer):
         return node
 
     def _refuse_autocast(self, node: fx.Node) -> None:
-        if torch.is_autocast_enabled(next((p.device.type for p in self.root.parameters()), "cpu")):
+        device = next((p.device.type for p in self.root.parameters() if not p.is_meta), "cpu")
+        if torch.is_autocast_enabled(device):
             raise TraceError(
                 f"autocast is switched on inside the model's forward, at {node.meta[keys.SITE]} "
                 f"({node.meta[keys.WHERE]}): the graph can't tell which numbers it rounds.  Take "
