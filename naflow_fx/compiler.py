@@ -36,6 +36,7 @@ from naflow_fx.passes.build_maps import build_maps
 from naflow_fx.passes.canonicalise import canonicalise
 from naflow_fx.passes.count_use import count_use
 from naflow_fx.passes.expand_composites import expand_composites
+from naflow_fx.passes.fix_masks import fix_masks
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.hold_gradients import hold_gradients
 from naflow_fx.passes.insert_captures import insert_captures
@@ -47,6 +48,7 @@ from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
+from naflow_fx.passes.unstack import unstack
 from naflow_fx.plain_modes import plain_modes
 from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
@@ -59,6 +61,8 @@ Check = Callable[[fx.GraphModule, Job], None]
 CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
+    (lambda gm, job: fix_masks(gm), lambda gm, job: None),
+    (lambda gm, job: unstack(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
     (

@@ -87,7 +87,8 @@ def _in_float32(job: Job) -> Job | None:
     twin = evaluated(job.model, lambda t: t.float() if t.dtype in HALF else t.clone())
     examples = tuple(x.float() for x in job.examples)
     try:
-        twin(*(x[: job.rows].clone() for x in examples))
+        with torch.enable_grad():
+            _outputs(twin, [x[: job.rows].clone().requires_grad_() for x in examples])
     except Exception:
         return None
     return replace(job, model=twin, examples=examples)
@@ -108,10 +109,14 @@ def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _An
     """What a model answers; without gradients where tensors were made in inference mode."""
     with torch.set_grad_enabled(tracked):
         inputs = [x.detach().clone().requires_grad_() for x in images]
-        found = tree_leaves(model(*(x.clone() for x in inputs)))
-        outputs = [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
+        outputs = _outputs(model, inputs)
         gradients = _gradients(outputs, inputs) if tracked else None
     return _Answer([y.detach() for y in outputs], gradients, _own_functions(outputs))
+
+
+def _outputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
+    found = tree_leaves(model(*(x.clone() for x in inputs)))
+    return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
 
 
 def _gradients(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor] | None:
@@ -168,7 +173,8 @@ def _check_batch(
         (first, slice(None), _RANDOM),
         (second, slice(rows), _MIXED), (last, slice(rows, None), _MIXED),
     ):  # fmt: skip
-        again = _answer(model, images, tracked=False).outputs
+        with torch.enable_grad():  # for a forward that puts hooks on gradients
+            again = _outputs(model, [x.clone().requires_grad_() for x in images])
         a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * rows]
                 for ys in (before.outputs, again))  # fmt: skip
         if _difference(a, b):
@@ -211,6 +217,8 @@ def _difference(wanted: list[Tensor], found: list[Tensor]) -> str:
     for a, b in zip(wanted, found, strict=True):
         if not a.numel():
             continue
+        if not torch.equal(a.isnan(), b.reshape(a.shape).isnan()):
+            return "values that are no numbers in other places"
         scale = a.double().abs().nan_to_num().max()
         difference = (a.double() - b.double().reshape(a.shape)).abs().nan_to_num().max()
         tolerance = torch.finfo(a.dtype).eps * (16 if a.dtype in HALF else 1000)

@@ -21,7 +21,7 @@ def batch_mixer(rule: Rule, kwargs: Mapping[str, Any]) -> str:
     if -1 not in shape or rule.name in _MOVES:
         return ""
     if rule.name == "getitem":
-        kept = _item(kwargs["index"], shape.index(-1)) == slice(None)
+        kept = _is_whole(_item(kwargs["index"], shape.index(-1)))
         return "" if kept else "images are picked out of the batch"
     dims = kwargs.get("dim", kwargs.get("dims"))
     dims = (dims,) if isinstance(dims, int) else dims or ()
@@ -29,6 +29,13 @@ def batch_mixer(rule: Rule, kwargs: Mapping[str, Any]) -> str:
         return ""
     return "images are joined or split along the batch" if rule.name in ("cat", "split") else (
         "computed over the batch dimension")  # fmt: skip
+
+
+def _is_whole(item: Any) -> bool:
+    """Whether a slice takes all of a dimension, as torch.export writes it, too."""
+    if not isinstance(item, slice) or item.step not in (None, 1):
+        return False
+    return item.start in (None, 0) and (item.stop is None or item.stop >= 2**31 - 1)
 
 
 def _item(index: Any, dim: int) -> Any:

@@ -145,7 +145,8 @@ def _hint(gm: fx.GraphModule, at: fx.Node | None, examples: Sequence[Tensor], fa
     if own_batch == failed or not _runs(gm, examples, own_batch):
         return "Give an example of the size that the model takes."
     return (
-        f"It runs on the example's batch of {own_batch}, and must take any.  For an "
+        f"It runs on the example's batch of {own_batch}, and must take any: in "
+        "forward, x.shape[0] stays open where len(x) is a number.  For an "
         "ExportedProgram that is torch.export.export(model, (x,), "
         "dynamic_shapes=({0: torch.export.Dim.AUTO},))."
     )

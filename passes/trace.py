@@ -209,6 +209,12 @@ class PathTracer(fx.Tracer):
         finally:
             self._path = caller
 
+    def create_proxy(self, kind: str, target: Any, args: Any, *rest: Any, **options: Any) -> Any:
+        """A call as a node; what only asks autograd for a gradient is none."""
+        if kind == "call_method" and target in ("register_hook", "retain_grad", "requires_grad_"):
+            return args[0] if target == "requires_grad_" else None
+        return super().create_proxy(kind, target, args, *rest, **options)
+
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Names every node, and notes the line of the model's code."""
         node = super().create_node(kind, target, *args, **kwargs)

@@ -25,6 +25,7 @@ from naflow_fx.rules import (
     channel_shuffle,
     clamp,
     class_score,
+    compare,
     conv,
     conv_transpose,
     div,
@@ -35,6 +36,7 @@ from naflow_fx.rules import (
     flat_cat,
     gelu,
     getitem,
+    grid_sample,
     group_norm,
     hardsigmoid,
     hardswish,
@@ -72,7 +74,9 @@ from naflow_fx.rules import (
     split,
     stack,
     tanh,
+    unfold,
     var,
+    where,
 )
 
 
@@ -129,6 +133,7 @@ TABLE = RuleTable(
         channel_shuffle.RULE,
         clamp.RULE,
         class_score.RULE,
+        compare.RULE,
         conv.RULE,
         conv_transpose.RULE,
         div.RULE,
@@ -139,6 +144,7 @@ TABLE = RuleTable(
         flat_cat.RULE,
         gelu.RULE,
         getitem.RULE,
+        grid_sample.RULE,
         group_norm.RULE,
         hardsigmoid.RULE,
         hardswish.RULE,
@@ -180,7 +186,9 @@ TABLE = RuleTable(
         split.RULE,
         stack.RULE,
         tanh.RULE,
+        unfold.RULE,
         var.RULE,
+        where.RULE,
     ]
 )
 

@@ -61,7 +61,8 @@ RULE = Rule(
     equation="identity",
     targets=dict.fromkeys(
         (*_DROPOUTS, *_stochastic_depth_functions(), _aten.dropout.default,
-         _aten.dropout_.default, _aten.feature_dropout.default, _aten.alpha_dropout.default,
+         _aten.dropout_.default, _aten.feature_dropout.default,
+         _aten.feature_dropout_.default, _aten.alpha_dropout_.default, _aten.alpha_dropout.default,
          _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
          torch.clone, "clone", "contiguous"),
         adapt,
