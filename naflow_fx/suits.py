@@ -39,7 +39,7 @@ def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
 
 def _check_device(name: str, tensor: Tensor, examples: tuple[Tensor, ...]) -> None:
     for x in examples:
-        if x.device.type != tensor.device.type:
+        if tensor.dim() and x.device.type != tensor.device.type:  # a number may be anywhere
             raise InputError(
                 f"example_inputs: got a tensor on {x.device}; {name} is on {tensor.device}.  "
                 f"Use example.to({str(tensor.device)!r}), or model.to({str(x.device)!r})"

@@ -145,6 +145,19 @@ def _drop_defaults(graph: fx.Graph, inputs: int) -> None:
     graph.set_codegen(fx.graph.CodeGen())
 
 
+class _Proxy(fx.Proxy):
+    """A value whose `data` can be set: who reads it afterwards reads what was put there."""
+
+    @property
+    def data(self) -> Any:
+        """The value without its gradient."""
+        return self.tracer.create_proxy("call_function", getattr, (self, "data"), {})
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.node = value.node
+
+
 class PathTracer(fx.Tracer):
     """Symbolic tracer that names nodes by module path, `layer1.0.relu_1` for a second call.
 
@@ -197,7 +210,12 @@ class PathTracer(fx.Tracer):
         kind = kind_of(m)
         own = kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
         known = kind in TABLE.modules or (own and not isinstance(m, nn.Sequential))
-        return known and "forward" not in vars(m)
+        computed = any(isinstance(x, fx.Proxy) for x in vars(m).values())  # by who calls it
+        return known and not computed and "forward" not in vars(m)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The value of a node."""
+        return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Keeps the caller's path while a module is traced."""
