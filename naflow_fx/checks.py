@@ -93,12 +93,24 @@ def check_labels(gm: fx.GraphModule) -> None:
             "no feature map leads from the input to the score: NAFlow explains convolutional "
             "networks, whose nodes keep batch, channel and space"
         )
-    _check_gradient(gm.graph, flow)
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop and len(dead) == len(flow.sites):
+        raise GraphError(f"{stop}: no call site has an importance.  Take it out of forward "
+                         "(train its weights with requires_grad_(False) instead)")  # fmt: skip
+
+
+def tell_limits(gm: fx.GraphModule) -> None:
+    """Warns of call sites that no gradient reaches, and of layers without a map."""
+    flow = find_flow(gm.graph)
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop:
+        warnings.warn(f"{stop}: the maps of {len(dead)} call sites before it are zero, from "
+                      f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
     _tell_lost(gm.graph, flow)
 
 
-def _check_gradient(graph: fx.Graph, flow: Flow) -> None:
-    """detach and torch.no_grad() leave a way from the score to some call site."""
+def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
+    """Where detach or no_grad keep the score's gradient from the inputs, and the sites behind."""
     names = _graph.names(graph)
     stops, live, todo = [], set[str](), [score_of(graph)]
     while todo:
@@ -109,18 +121,11 @@ def _check_gradient(graph: fx.Graph, flow: Flow) -> None:
             stops += [node] if is_stop else []
             todo += [] if is_stop else _graph.operands(node)
     if live & set(flow.inputs) or not stops:
-        return
-    dead = [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
+        return "", []
     last = max(stops, key=list(graph.nodes).index)
-    message = (
-        f"the score's gradient stops at {last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)}), "
-        "in torch.no_grad() or at a detach()"
-    )
-    if len(dead) == len(flow.sites):
-        raise GraphError(f"{message}: no call site has an importance.  Take it out of forward "
-                         "(train its weights with requires_grad_(False) instead)")  # fmt: skip
-    warnings.warn(f"{message}: the maps of {len(dead)} call sites before it are zero, from "
-                  f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
+    place = f"{last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)})"
+    words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
+    return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
 
 
 def _tell_lost(graph: fx.Graph, flow: Flow) -> None:

@@ -201,12 +201,17 @@ def _compare(found: _Answer, wanted: _Answer) -> None:
         )
     error = _gradient_error(found, wanted)
     if error > 1e-2:
-        functions = ", ".join(sorted(wanted.functions)) or "none was found"
+        functions = ", ".join(sorted(wanted.functions))
+        cause = (
+            f"a torch.autograd.Function with a backward of its own ({functions}); write what it "
+            "does with torch's operators and detach()"
+            if functions
+            else "hooks on tensors that change gradients, writing in place into what detach() gives"
+        )
         raise TraceError(
             "the traced graph computes what the model computes, but its gradient is another one "
-            f"(relative difference {error:.2g} at the input).  Usual cause: a torch.autograd."
-            f"Function with a backward of its own ({functions}), which maps can't follow; write "
-            "what it does with torch's operators and detach()"
+            f"(relative difference {error:.2g} at the input), which maps can't follow.  Usual "
+            f"cause: {cause}"
         )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import operator
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -118,6 +120,7 @@ def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.Export
     """The model exported for any batch."""
     args = tuple(example_batch(x, 2).clone() for x in examples)
     sizes = tuple({0: torch.export.Dim.AUTO} for _ in args)
+    importlib.import_module("torch.export._trace")  # first: what it prints is silenced
     with quiet_torch():
         return torch.export.export(model, args, dynamic_shapes=sizes)
 
@@ -168,7 +171,6 @@ class PathTracer(fx.Tracer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.record_stack_traces = True
         self._path = ""
         self._names = _Names()
         self._thread = 0
@@ -240,7 +242,7 @@ class PathTracer(fx.Tracer):
         if kind != "call_module":
             path = f"{path}.{node}" if path else str(node)
         node.meta[keys.SITE] = self._names.unique(path)
-        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        node.meta[keys.WHERE] = _calling_line()
         self._refuse_autocast(node)
         if not torch.is_grad_enabled() and not self._in_function:
             node.meta[keys.HELD] = True
@@ -311,6 +313,20 @@ def _exported_path(node: fx.Node) -> str:
     if leaf and path:
         return str(path)
     return f"{path}.{plain}" if path else plain
+
+
+def _calling_line() -> str:
+    """file:line of the innermost line of the model's own code that is being traced, or "".
+
+    torch.fx's own `record_stack_traces` formats every frame of every node, and imports
+    torch.export and Inductor to leave some out.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code is not PathTracer.trace.__code__:
+        if _is_model_code(frame.f_code.co_filename):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def _last_frame(stack: str) -> str:

@@ -161,6 +161,25 @@ class Quiet(nn.Module):
         return self.net(x)
 
 
+def overwritten(s: Any, x: Tensor) -> Tensor:
+    h = s.conv(x)
+    h.detach().relu_()
+    out: Tensor = s.next(h)
+    return out
+
+
+def hooked_tensor(s: Any, x: Tensor) -> Tensor:
+    h: Tensor = s.conv(x)
+    if h.requires_grad:
+        h.register_hook(lambda g: g * 2)  # type: ignore[no-untyped-call]
+    return h
+
+
+@pytest.mark.parametrize("body", [overwritten, hooked_tensor])
+def test_other_gradients_are_refused(body: Any) -> None:
+    refused(net(body), "its gradient is another one.*hooks on tensors")
+
+
 def test_a_score_without_gradient_is_refused() -> None:
     refused(Quiet(), "no call site", kind=GraphError)
 
