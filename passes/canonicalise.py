@@ -15,6 +15,7 @@ from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, UnsupportedOperator, table
 from naflow_fx.passes import _graph
 from naflow_fx.passes._batch import batch_mixer
+from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rule import Arguments, Rule, bind, parameters
@@ -77,9 +78,9 @@ class _Canonicaliser:
         if not _has_tensor(value):
             return value
         args, kwargs = self._map(node.args), self._map(node.kwargs)
-        fill = _filling(node, args, kwargs)
+        fill = filling(node, args, kwargs)
         if fill is not None:
-            return self._filled(node, fill)
+            return filled(self.gm, value, fill)
         if _is_getitem(node) and isinstance(args[0], (tuple, list, dict)):
             return args[0][args[1]]
         if not any(_from_input(a) for a in (args, kwargs)):
@@ -111,13 +112,6 @@ class _Canonicaliser:
                 return getattr(args[0], str(node.target))(*args[1:], **kwargs)
             assert callable(node.target)
             return node.target(*args, **kwargs)
-
-    def _filled(self, node: fx.Node, fill: float) -> Tensor:
-        """zeros_like, new_full, ...: one number everywhere, for a batch of one."""
-        value = node.meta[keys.VALUE]
-        own = next((t for t in (*self.gm.parameters(), *self.gm.buffers())), torch.empty(()))
-        shape = tuple(1 if size == -1 else size for size in value.shape)
-        return torch.full(shape, fill, dtype=value.dtype, device=own.device)
 
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         source = args[0] if args else None
@@ -282,20 +276,6 @@ def _contains(argument: Any, kinds: type | tuple[type, ...]) -> bool:
 def _from_input(argument: Any) -> bool:
     """Whether an argument was computed from the model's input."""
     return _contains(argument, (fx.Node, _Pieces))
-
-
-_FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
-
-
-def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
-    """The number that a call fills a new tensor with, whatever its first argument holds."""
-    target = node.target
-    name = target if isinstance(target, str) else getattr(target, "__name__", "").split(".")[0]
-    if name in ("full_like", "new_full", "new_tensor"):
-        at = 2 if name == "new_full" else 1
-        found = kwargs.get("fill_value", args[at] if len(args) > at else None)
-        return found if isinstance(found, (int, float)) else None
-    return _FILLS.get(name)
 
 
 def _one_of_batch(value: Any) -> Any:
