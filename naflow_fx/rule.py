@@ -58,7 +58,7 @@ class Rule:
         linear: ``linear(v, ...) = A v``.
         transpose: ``transpose(w, ...) = A^T w``.
         inverse: the NA-BP step, ``inverse(z, ...)``: z at the output to z at the input.  None:
-            least squares on ``linear`` and ``transpose`` (METHOD section 3).  In variadic rules
+            least squares on ``linear`` and ``transpose`` (docs/method.md 3).  In variadic rules
             ``inverse(z, index, ...)``: what remains of z for input ``index``; where that depends
             on the other inputs, it asks for ``values``.
         capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.

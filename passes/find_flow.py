@@ -33,7 +33,7 @@ class Flow:
 
 
 def find_flow(graph: fx.Graph) -> Flow:
-    """The cascade of a labelled canonical graph (METHOD section 1, "Feature node")."""
+    """The cascade of a labelled canonical graph (docs/method.md 1, "Feature node")."""
     score = score_of(graph)
     main = before([score], invertible=True)
     reached = before([score], invertible=False)
