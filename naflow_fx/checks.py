@@ -15,6 +15,7 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
 from naflow_fx.passes.find_flow import find_flow, score_of
 from naflow_fx.passes.trace import evaluated
+from naflow_fx.records import plain
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:
@@ -59,7 +60,10 @@ def check_values(gm: fx.GraphModule) -> None:
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape not in ((-1,), (1,)):
         shape = list(value.shape) if isinstance(value, TensorValue) else value
-        raise TargetError(f"target: the score has shape {shape}; wanted one number per sample, [N]")
+        raise TargetError(
+            f"target: the score has shape {shape} (-1: batch); wanted one number per sample, [N].  "
+            "Callables of ONE sample's output go to the call in a list, one per image"
+        )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
         shape = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
         raise TargetError(
@@ -106,13 +110,13 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
     inputs = images if job.target is not None else [*images, classes]
     wanted = model(*(x.clone() for x in images))
     try:
-        found = gm(*inputs)["output"]
+        result = gm(*inputs)
     except RuntimeError as error:
         raise TraceError(
             f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
             "for the whole batch is joined to the images (a class token)"
         ) from error
-    for a, b in zip(tree_leaves(wanted), tree_leaves(found), strict=True):
+    for a, b in zip(tree_leaves(plain(wanted)), tree_leaves(result["output"]), strict=True):
         if not isinstance(a, Tensor) or not a.is_floating_point():
             continue
         scale = a.double().abs().nan_to_num().max() if a.numel() else 1.0
@@ -124,6 +128,21 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
                 "writing in place into a view, random numbers in eval mode, branches on tensor "
                 "values"
             )
+    if callable(job.target):
+        _check_target_kept(job.target, wanted, result["score"])
+
+
+def _check_target_kept(target: Any, output: Any, score: Tensor) -> None:
+    """The traced target gives the score that the callable itself gives."""
+    wanted = target(output)
+    leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
+    scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
+    if (wanted.double() - score.double()).abs().nan_to_num().max() > 1e-2 * scale:
+        raise TargetError(
+            f"target: traced, the callable {target!r} gives another score than called "
+            f"({score.tolist()} for {wanted.tolist()}).  Compute it from the output's values and "
+            "shapes alone: while it is traced, isinstance and the like see no tensor"
+        )
 
 
 def check_captured(gm: fx.GraphModule) -> None:

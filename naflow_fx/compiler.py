@@ -57,7 +57,7 @@ CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
-    (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
+    (lambda gm, job: add_score(gm, job.target, job.examples), lambda gm, job: check_score(gm)),
     (lambda gm, job: annotate_values(gm, job.examples, job.rows), lambda gm, job: check_values(gm)),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),

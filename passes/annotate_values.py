@@ -54,7 +54,7 @@ def annotate_values(
     """
     new = _graph.copy(gm)
     sizes = (2 * rows, 3 * rows)
-    two, three = (_run(new, examples, size) for size in sizes)
+    two, three = (run_fake(new, examples, size) for size in sizes)
     for node in new.graph.nodes:
         if node in two:
             node.meta[keys.VALUE] = _merge(two[node], three[node], sizes)
@@ -71,7 +71,8 @@ class _Recorder(fx.Interpreter):
         return super().run_node(n)
 
 
-def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
+def run_fake(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
+    """What every node yields on a batch of `size`, as fake tensors."""
     recorder = _Recorder(gm)
     inputs = [example_batch(x, size) for x in examples]
     with torch.no_grad(), _own_words(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
@@ -112,7 +113,7 @@ def _hint(gm: fx.GraphModule, examples: Sequence[Tensor], failed: int) -> str:
     try:
         if own == failed:
             raise TraceError
-        _run(gm, examples, own)
+        run_fake(gm, examples, own)
     except TraceError:
         return "Give an example of the size that the model takes."
     return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from dataclasses import dataclass, field
 from functools import partial
@@ -150,7 +151,7 @@ class _Canonicaliser:
             return self._offend(node, _name(target))
         rule, adapter = found
         try:
-            arguments = adapter(*args, **kwargs)
+            arguments = adapter(*args, **_with_dims(adapter, args, kwargs, value))
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{_name(target)}: {error}")
         rule, arguments = _own_rule(rule, arguments)
@@ -247,6 +248,17 @@ def _live(graph: fx.Graph) -> set[fx.Node]:
         if node.op in ("output", "placeholder") or any(user in found for user in node.users):
             found.add(node)
     return found
+
+
+def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:
+    """The arguments of a reduction to one number, its dimensions named where none is the batch."""
+    source = args[0] if args else None
+    shape = source.meta.get(keys.SHAPE, ()) if isinstance(source, fx.Node) else ()
+    if not shape or -1 in shape or value.shape != () or "dim" not in parameters(adapter):
+        return kwargs
+    given = inspect.signature(adapter).bind_partial(*args, **kwargs).arguments
+    named = given.get("dim") is not None or "axis" in kwargs
+    return kwargs if named else kwargs | {"dim": tuple(range(len(shape)))}
 
 
 def _own_rule(rule: Rule, found: Any) -> tuple[Rule, Arguments]:

@@ -34,8 +34,9 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def is_spatial(node: fx.Node) -> bool:
-    """Whether a node still has space: the cascade runs through it."""
-    return any(label in "Ss" for label in node.meta.get(keys.LABELS, ()))
+    """Whether a node still has a batch with space: the cascade runs through it."""
+    batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
+    return batch and any(label in "Ss" for label in node.meta.get(keys.LABELS, ()))
 
 
 def is_site_shaped(labels: Labels) -> bool:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-import inspect
-import operator
+import functools
 import os
 import re
 import threading
@@ -19,7 +18,16 @@ from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import TraceError
+from naflow_fx.errors import InputError, TraceError
+from naflow_fx.passes._names import (
+    SiteNames,
+    check_count,
+    dynamic_batch,
+    free_names,
+    input_names,
+    name_exported,
+)
+from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
@@ -39,16 +47,18 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
         TraceError: both failed; says where in the model's code, and why.
     """
     if isinstance(model, torch.export.ExportedProgram):
-        return _exported(model)
+        return _of_program(model, len(examples))
     if not isinstance(model, nn.Module):
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
     frozen = evaluated(model)
     try:
         return _symbolic(frozen, len(examples))
+    except InputError:
+        raise
     except Exception as symbolic:
         try:
-            return _exported(_export(frozen, examples))
+            return export_any_batch(frozen, examples)
         except Exception as exported:
             raise TraceError(
                 f"{type(model).__name__} can't be turned into a graph\n"
@@ -60,39 +70,38 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
-    graph = PathTracer().trace(model, _defaults(model, inputs))
-    _drop_defaults(graph)
-    return fx.GraphModule(model, graph)
+    tracer = PathTracer(input_names(model.forward, inputs))
+    graph = tracer.trace(model)
+    gm = fx.GraphModule(free_names(model, graph), graph)
+    gm.meta[keys.FORM] = tracer.form
+    return gm
 
 
-def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
-    """The model exported for any batch."""
+def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of a model that torch.export takes, for any batch; `model` is called differently.
+
+    What its forward returns is made plain, since torch.export knows few records.
+    """
     args = tuple(example_batch(x, 2).clone() for x in examples)
-    return torch.export.export(
-        model, args, dynamic_shapes=tuple({0: torch.export.Dim.AUTO} for _ in args)
-    )
+    own, forms = model.forward, []
+
+    @functools.wraps(own)
+    def forward(*images: Any) -> Any:
+        found = own(*images)
+        forms.append(form_of(found))
+        return plain(found)
+
+    model.forward = forward
+    shapes = dynamic_batch(own, len(args), torch.export.Dim.AUTO)
+    gm = _exported(torch.export.export(model, args, dynamic_shapes=shapes))
+    gm.meta[keys.FORM] = forms[-1]
+    return gm
 
 
 def _reason(error: Exception) -> str:
     """One line: the line of the model's code, and what was wrong there."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return f"{_where_in_model(error)}: {lines[0].strip()}"
-
-
-def _defaults(model: nn.Module, inputs: int) -> dict[str, Any]:
-    """Parameters of forward beyond the inputs that have a default keep it."""
-    rest = list(inspect.signature(model.forward).parameters.values())[inputs:]
-    return {p.name: p.default for p in rest if p.default is not p.empty}
-
-
-def _drop_defaults(graph: fx.Graph) -> None:
-    """Removes the inputs that were fixed, and the assertions that guard them."""
-    for node in reversed(list(graph.nodes)):
-        guard = getattr(node.target, "__name__", "") in ("_assert", "_assert_is_none")
-        fixed = guard or (node.op == "placeholder" and not node.users)
-        if (fixed or node.target is operator.eq) and not node.users:
-            graph.erase_node(node)
-    graph.set_codegen(fx.graph.CodeGen())
 
 
 def evaluated(model: nn.Module) -> nn.Module:
@@ -132,18 +141,34 @@ class PathTracer(fx.Tracer):
     that other threads call meanwhile run as ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: Sequence[str]) -> None:
         super().__init__()
         self.record_stack_traces = True
+        self.form: Any = None  # of what the root returned; see `records`
+        self._inputs = inputs
         self._path = ""
-        self._names = _Names()
+        self._names = SiteNames()
         self._thread = 0
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module's forward pass; one thread at a time."""
         with _ONE_AT_A_TIME:
             self._thread = threading.get_ident()
+            self._names = SiteNames(name for name, _ in root.named_modules())
             return super().trace(root, concrete_args)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """One placeholder an input; what else forward takes has its default, as when called."""
+
+        def call(root: Any, *images: Any) -> Any:
+            found = root_fn(root, *images)
+            self.form = form_of(found)
+            return plain(found)
+
+        inputs = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
+        return call, [self.root, *inputs]
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A parameter as a node, in the thread that traces."""
@@ -168,25 +193,28 @@ class PathTracer(fx.Tracer):
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Names every node, and notes the line of the model's code."""
         node = super().create_node(kind, target, *args, **kwargs)
-        path = self._path
-        if kind != "call_module":
-            path = f"{path}.{node}" if path else str(node)
-        node.meta[keys.SITE] = self._names.unique(path)
+        if kind == "call_module":
+            node.meta[keys.SITE] = self._names.of_module(self._path)
+        elif kind == "placeholder":
+            node.meta[keys.SITE] = self._names.of_input(str(target))
+        else:
+            path = f"{self._path}.{node}" if self._path else str(node)
+            node.meta[keys.SITE] = self._names.of_function(path)
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
         return node
 
 
-class _Names:
-    """Names of call sites, each once: `relu`, `relu_1`, ...; a number of its own is stripped."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def unique(self, path: str) -> str:
-        """The name of the next call site on that path."""
-        base = re.sub(r"_[0-9]+$", "", path)
-        self._last[base] = self._last.get(base, -1) + 1
-        return base if self._last[base] == 0 else f"{base}_{self._last[base]}"
+def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphModule:
+    """The graph of a user's ExportedProgram."""
+    try:
+        gm = _exported(program)
+    except Exception as error:
+        raise TraceError(
+            f"torch can't make a module of this ExportedProgram: {_reason(error)}.  Give the "
+            "model itself"
+        ) from error
+    check_count([n.name for n in gm.graph.nodes if n.op == "placeholder"], inputs)
+    return gm
 
 
 def _exported(program: Any) -> fx.GraphModule:
@@ -195,11 +223,11 @@ def _exported(program: Any) -> fx.GraphModule:
         gm = program.module(check_guards=False)
     except TypeError:  # torch 2.11 has no guards to leave out
         gm = program.module()
-    names = _Names()
+    name_exported(gm.graph)
     for node in gm.graph.nodes:
-        node.meta[keys.SITE] = names.unique(_exported_path(node))
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
-    return _nested_output(gm)
+    gm = _nested_output(gm)
+    return fx.GraphModule(free_names(gm, gm.graph), gm.graph)
 
 
 def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
@@ -207,25 +235,12 @@ def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
     codegen: Any = gm.graph._codegen
     spec = codegen.pytree_info.out_spec
     end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
-    end.args = (tree_unflatten(list(end.args[0]), spec),)
+    result = tree_unflatten(list(end.args[0]), spec)
+    end.args = (plain(result),)
+    gm.meta[keys.FORM] = form_of(result)
     gm.graph.set_codegen(fx.graph.CodeGen())
     gm.recompile()
     return gm
-
-
-def _exported_path(node: fx.Node) -> str:
-    """`layer1.0.conv1` for an operator of a torch.nn module, `layer1.0.add` for a function."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    plain = re.sub(r"_\d+$", "", node.name).rstrip("_")  # add_: in place, as traced symbolically
-    if not stack:
-        return plain
-    path, kind = stack[-1]
-    path = re.sub(r"@\d+$", "", path).removeprefix("L['self'].")
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    leaf = kind.startswith("torch.nn.modules.") and "container" not in kind
-    if leaf and path:
-        return str(path)
-    return f"{path}.{plain}" if path else plain
 
 
 def _last_frame(stack: str) -> str:
