@@ -20,7 +20,7 @@ import naflow_fx as nf
 from naflow_fx import artefacts
 from naflow_fx.artefacts import writers
 from naflow_fx.artefacts.files import required
-from naflow_fx.artefacts.metadata import EXTRA, Metadata, parse
+from naflow_fx.artefacts.metadata import EXTRA, Metadata, Value, parse
 from naflow_fx.errors import ArtefactError, NaflowError
 
 
@@ -84,7 +84,10 @@ def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def some_metadata() -> Metadata:
-    return Metadata("onnx", (), (), ("a",), {"kind": "class"}, {}, "cpu", class_names=NAMES)
+    image = Value("image", ("N", 3, 8, 8), "float32")
+    outputs = tuple(Value(name, ("N",), "float32") for name in ("output", "score", "maps.a"))
+    target = {"kind": "class"}
+    return Metadata("onnx", (image,), outputs, ("a",), target, {}, "cpu", class_names=NAMES)
 
 
 def test_metadata_is_read_without_running(tmp_path: Path) -> None:
@@ -118,7 +121,7 @@ def test_files_that_are_no_artefacts(tmp_path: Path) -> None:
         (tmp_path / "x.pt2").write_bytes(data)
         with pytest.raises(ArtefactError, match="not an artefact of naflow_fx|can't be read"):
             artefacts.read(tmp_path / "x.pt2")
-    for text, words in ((later, "--upgrade"), (torn, "can't be read"), (unknown, "not known")):
+    for text, words in ((later, "--upgrade"), (torn, "can't be read"), (unknown, "kind is 'exe'")):
         with pytest.raises(ArtefactError, match=words):
             parse(text)
     with pytest.raises(ArtefactError, match="a folder"):

@@ -15,8 +15,8 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.files import quiet
-from naflow_fx.artefacts.metadata import OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError
+from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
+from naflow_fx.errors import ArtefactError, first_line
 from naflow_fx.flow_record import versions
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BATCH = 2  # of the example: batches of 0 and 1 would be compiled as constants
 ORIGINS = ("from_node", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn")
-MAPS = "maps."  # how names of maps begin
 
 
 @dataclass(frozen=True)
@@ -100,12 +99,6 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
             for key in ORIGINS:
                 node.meta.pop(key, None)
     return exported
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, without colours."""
-    lines = re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines()
-    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
 
 
 def describe(exported: ExportedProgram, job: Job, kind: Kind, facts: Facts) -> Metadata:

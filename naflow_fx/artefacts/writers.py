@@ -14,8 +14,7 @@ from torch.export import ExportedProgram
 from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.files import quiet, required
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.artefacts.program import first_line
-from naflow_fx.errors import ArtefactError
+from naflow_fx.errors import ArtefactError, first_line
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit

@@ -13,6 +13,7 @@ from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import open_device
 from naflow_fx.decomposition import Decomposition
 from naflow_fx.models.preprocess import class_index, open_photo
+from naflow_fx.printable import say
 
 PAGE, RECORD = "decomposition.html", "decomposition.json"
 PRINTED = 2  # levels of the tree
@@ -42,6 +43,6 @@ def decompose(args: argparse.Namespace) -> None:
 
 
 def _print(found: Decomposition, path: Path, place: Path) -> None:
-    print(f"{shown(path)}: {found.text(PRINTED)}")
-    print(f"cost: {found.cost}")
-    print(f"written: {place / PAGE}, {RECORD}")
+    say(f"{shown(path)}: {found.text(PRINTED)}")
+    say(f"cost: {found.cost}")
+    say(f"written: {place / PAGE}, {RECORD}")

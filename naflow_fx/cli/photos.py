@@ -11,6 +11,7 @@ from PIL import Image
 
 from naflow_fx.flow_save import staging
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.printable import printable
 
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
@@ -29,7 +30,7 @@ def seen(preprocessing: Preprocessing, image: Image.Image) -> Image.Image:
 
 def shown(photo: Path) -> str:
     """The file's name as text that can be printed and stored, whatever its bytes are."""
-    return os.fsencode(photo.name).decode("utf-8", "replace")
+    return printable(os.fsencode(photo.name).decode("utf-8", "replace"))
 
 
 def places(photos: Sequence[Path], out: Path) -> list[Path]:

@@ -7,6 +7,8 @@ import importlib
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
+from naflow_fx.printable import printable
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
@@ -15,7 +17,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where help is, and leave with exit code 2."""
-        self.exit(2, f"naflow-fx: error: {message} (see `{self.prog} --help`)\n")
+        self.exit(2, printable(f"naflow-fx: error: {message} (see `{self.prog} --help`)\n"))
 
 
 def make(
