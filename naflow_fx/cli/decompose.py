@@ -8,7 +8,7 @@ from pathlib import Path
 
 import naflow_fx
 from naflow_fx import models
-from naflow_fx.cli.photos import check_writable, seen, shown
+from naflow_fx.cli.photos import check_writable, places, question, seen, shown
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import open_device
 from naflow_fx.decomposition import Decomposition
@@ -22,8 +22,9 @@ PRINTED = 2  # levels of the tree
 def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     path = Path(args.photo)
-    place = Path(args.out) / path.stem
     photo = open_photo(path)
+    asked = question(args, [path])
+    (place,) = places([path.stem], Path(args.out), [asked], RECORD)
     card = models.card(args.model, args.weights)
     target = None if args.target is None else class_index(args.target)
     device = open_device(args.device)
@@ -37,7 +38,7 @@ def decompose(args: argparse.Namespace) -> None:
             model.to(device), image, target, args.layers, args.top_k, card.class_names
         )
         found.save_html(place / PAGE, seen(card.preprocessing, photo))
-        record = {"photo": shown(path), "model": args.model, **found.to_json()}
+        record = {"photo": shown(path), "question": asked, "model": args.model, **found.to_json()}
         (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
     _print(found, path, place)
 

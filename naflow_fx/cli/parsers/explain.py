@@ -11,6 +11,7 @@ what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the map of every layer over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
   DIR/<photo>/flow.json    names, shapes, score, top 5, residuals, norm ratios, options, versions
+DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
   naflow-fx explain cat.jpg
