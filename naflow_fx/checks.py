@@ -76,6 +76,7 @@ def check_canonical(gm: fx.GraphModule) -> None:
     """Inputs, constants and operators of the table, nothing else."""
     for node in gm.graph.nodes:
         known = node.op in ("placeholder", "get_attr", "output") or keys.RULE in node.meta
+        known = known or node.meta.get(keys.PART) == "capture"  # the indices of a pool
         if not known:
             raise GraphError(f"{node.name}: {node.op} {node.target} is not canonical")
 

@@ -54,9 +54,11 @@ def add_score(
 
 def _class(gm: fx.GraphModule, result: Any) -> fx.Node:
     if not isinstance(result, fx.Node):
+        form = gm.meta.get(keys.FORM)
+        parts = f" ({', '.join(result)})" if isinstance(result, dict) else ""
         raise TargetError(
-            f"target: the model returns a {type(result).__name__}, not one tensor [N, classes]; "
-            "give nf.compile a target= that makes one number per sample of it"
+            f"target: the model returns a {type(form or result).__name__}{parts}, not one tensor "
+            "[N, classes]; give nf.compile a target= that makes one number per sample of it"
         )
     last_input = [node for node in gm.graph.nodes if node.op == "placeholder"][-1]
     with gm.graph.inserting_after(last_input):

@@ -50,13 +50,23 @@ def plain_program(gm: fx.GraphModule) -> fx.GraphModule:
         name = "image" if images == [node] else node.name
         places[node] = graph.placeholder(name)
     result: Any = graph.graph_copy(gm.graph, places)
-    graph.output({key: value for key, value in result.items() if _tensors(value)})
+    graph.output(_only_tensors(result))
     return fx.GraphModule(gm, graph, class_name="Explanation")
 
 
-def _tensors(value: Any) -> list[Any]:
-    """The nodes in a part of the result."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, fx.Node)]
+def _only_tensors(value: Any) -> Any:
+    """The result without what is no tensor; in a list that lacks some, others keep their number."""
+    if isinstance(value, (list, tuple)):
+        if all(_has_tensor(part) for part in value):
+            return type(value)(_only_tensors(part) for part in value)
+        value = {str(i): part for i, part in enumerate(value)}
+    if isinstance(value, dict):
+        return {key: _only_tensors(part) for key, part in value.items() if _has_tensor(part)}
+    return value
+
+
+def _has_tensor(value: Any) -> bool:
+    return any(isinstance(leaf, fx.Node) for leaf in pytree.tree_leaves(value))
 
 
 def example_inputs(job: Job, like: Tensor) -> tuple[Tensor, ...]:
