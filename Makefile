@@ -1,6 +1,7 @@
 # make demo    explain examples/coffee.png with the bundled model; pictures in demo/
 # make test    run the tests, minutes     (PYTEST_ARGS="-k solve" for some)
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
+# make test-oldest   `test` with the oldest releases that pyproject.toml allows, in .venv-oldest
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
 # make docs-figures   every other picture of README and docs, screenshots too (needs chromium)
 # make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
@@ -10,14 +11,16 @@
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
+# (test-oldest installs by uv, which reads UV_DEFAULT_INDEX and the like).
 
 PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 BIN := .venv/bin
+OLDEST := .venv-oldest/bin
 
-.PHONY: demo test test-all figures docs-figures viewer viewer-check bench bench-gpu evaluate evaluate-full lint clean
+.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu evaluate evaluate-full lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -29,6 +32,11 @@ test: .venv/.installed-dev
 
 test-all: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+# What old releases warn of by themselves is no error here.  Tests against other libraries, of Ray
+# and of the page in a browser are skipped: those are not installed there.
+test-oldest: .venv-oldest/.installed
+	$(OLDEST)/python -m pytest -n auto -m "not slow" -W default $(PYTEST_ARGS)
 
 figures: .venv/.installed-dev
 	$(BIN)/python tools/figures.py
@@ -72,6 +80,16 @@ $(BIN)/python:
 .venv/.installed: pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv, once; PyTorch is a large download"
 	$(BIN)/python -m pip install $(PIP_ARGS) -e .
+	@touch $@
+
+# pip can't choose the oldest release that a requirement allows; uv can.
+.venv-oldest/.installed: pyproject.toml
+	@echo "Installing into .venv-oldest, once; PyTorch is a large download"
+	$(PYTHON) -m venv --clear .venv-oldest
+	$(OLDEST)/python -m pip install $(PIP_ARGS) uv
+	UV_HTTP_TIMEOUT=300 $(OLDEST)/uv pip install --python $(OLDEST)/python \
+	  --resolution lowest-direct --only-binary :all: -e ".[batch,onnx,viz]"
+	$(OLDEST)/uv pip install --python $(OLDEST)/python hypothesis pytest pytest-xdist webdataset
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python

@@ -35,9 +35,11 @@ __all__ = [
 ]
 
 # Model name -> the file of this package that builds it; every other name is torchvision's.
-# The paper's nine are these without the first, and torchvision's resnet18 and resnet50.
+# The paper's nine are these without the first three, and torchvision's resnet18 and resnet50.
 FILES = {
-    "efficientnet_lite0": "efficientnet_lite0",
+    "efficientnet_lite0": "efficientnet_lite",
+    "efficientnet_lite1": "efficientnet_lite",
+    "efficientnet_lite2": "efficientnet_lite",
     "resnet50_cbam": "resnet_attention",
     "resnet50_bam": "resnet_attention",
     "resnet18_npid": "resnet_embedding",

@@ -160,42 +160,32 @@ def diagonal(p: Point) -> Findings:
         yield from _differ("A", p.matrix(), "diag(d)", torch.diag_embed(rows(d)))
 
 
-def dense(p: Point) -> Findings:
-    """`dense` is A, as a matrix over the channels: dimension 1, or the last."""
-    matrix = p.call(p.rule.dense)
-    if matrix is None:
-        return
-    v, groups = p.vectors[0], matrix.shape[0]
-    wanted = p.linear([v])
-    for axis in (1, -1):
-        if v.shape[axis] == groups * matrix.shape[2]:
-            parts = torch.unflatten(v.movedim(axis, -1), -1, (groups, -1))
-            found = torch.einsum("...gi,goi->...go", parts, matrix).flatten(-2).movedim(-1, axis)
-            if found.shape == wanted.shape and not _apart(found, wanted):
-                return
-    yield f"the matrix {list(matrix.shape)} is not A along dimension 1 or the last"
-
-
 def scaled(p: Point) -> Findings:
-    """With the weight that `scaled` makes, A v is d times what it was; d per channel."""
+    """With the kernel that `scaled` makes, A v is d times what it was; d per channel."""
     (v,) = p.vectors[:1]
     plain = p.linear([v])
     channels = (1, plain.shape[1], *(1,) * (plain.dim() - 2))
     scale = p.random(plain[:1], 30).flatten()[: plain.shape[1]].reshape(channels)
     assert p.rule.scaled is not None
-    weight = p.rule.scaled(p.state["weight"], scale)
-    found = p.call(p.rule.linear, v, weight=weight)
-    yield from _differ("A v with the scaled weight", found, "d A v", scale * plain)
+    kernel = p.rule.scaled(p.state[p.rule.kernel], scale)
+    found = p.call(p.rule.linear, v, **{p.rule.kernel: kernel})
+    yield from _differ("A v with the scaled kernel", found, "d A v", scale * plain)
 
 
-def turned(p: Point) -> Findings:
-    """`transpose` gives the same with what `turned` makes of the weight."""
-    made = p.call(p.rule.turned)
-    if made is None:
-        return
-    w = p.random(p.output, 31)
-    found = p.call(p.rule.transpose, w, turned=made)
-    yield from _differ("A^T w with the turned weight", found, "A^T w", p.transpose(w)[0])
+def groups(p: Point) -> Findings:
+    """A of a vector in one group of channels stays in that group."""
+    count, v = int(p.call(p.rule.groups)), p.vectors[0]
+    for g in range(count):
+        if v.shape[1] % count:
+            yield f"{v.shape[1]} channels can't be {count} groups"
+            return
+        own = torch.zeros_like(v)
+        own.chunk(count, 1)[g].copy_(v.chunk(count, 1)[g])
+        image = p.linear([own])
+        if image.shape[1] % count or any(
+            part.any() for k, part in enumerate(image.chunk(count, 1)) if k != g
+        ):
+            yield f"group {g} of {count} is mixed with others"
 
 
 def batch(p: Point) -> Findings:

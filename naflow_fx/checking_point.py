@@ -144,6 +144,8 @@ class Point:
         numbers = {k: float(v != 0) for k, v in self.state.items()
                    if k in operands and isinstance(v, (int, float))}  # fmt: skip
         patterns = tree_map(lambda x: use.pattern(x) if isinstance(x, Tensor) else x, self.state)
+        kernel = patterns.get(self.rule.kernel)
+        patterns["full"] = kernel is not None and bool(kernel.all())
         found = self.call(function, w.to(torch.float32), **patterns | numbers)
         return [part.abs() for part in (found if self.rule.variadic else [found])]
 

@@ -69,8 +69,8 @@ CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
 PIPELINE: tuple[tuple[Pass, Check], ...] = (
     *CAPTURED,
     (lambda gm, job: build_importance(gm), lambda gm, job: check_importance(gm)),
-    (lambda gm, job: _inverse(gm, job.options), lambda gm, job: check_inverse(gm, job.options)),
     (lambda gm, job: _counts(gm, job.options), lambda gm, job: None),
+    (lambda gm, job: _inverse(gm, job.options), lambda gm, job: check_inverse(gm, job.options)),
     (lambda gm, job: build_maps(gm, job.options), lambda gm, job: None),
     (lambda gm, job: prune(gm), lambda gm, job: None),
     (lambda gm, job: fold_constants(gm), lambda gm, job: None),
@@ -80,15 +80,15 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
 )
 
 
+def _counts(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
+    """`count_use`, where the inverse or the user asks for it."""
+    needed = options.inverts or {"used", "neuron_times"} & set(options.keep)
+    return count_use(gm, "neuron_times" in options.keep) if needed else gm
+
+
 def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
     """`build_inverse`, where the method looks at feature maps that were brought back."""
-    needed = options.method == "naflow" or "bpfm" in options.keep
-    return build_inverse(gm, options) if needed else gm
-
-
-def _counts(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
-    """`count_use`, where it is asked for."""
-    return count_use(gm) if {"used", "neuron_times"} & set(options.keep) else gm
+    return build_inverse(gm, options) if options.inverts else gm
 
 
 def _pairs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
@@ -103,11 +103,10 @@ def compile(
     target: Any = None,
     layers: str | Sequence[str] | None = None,
     keep: str | Sequence[str] = (),
-    preset: str = "paper",
     inverse: opts.Inverse | None = None,
-    residual: str | None = None,
     reduction: str | None = None,
     method: str | None = None,
+    **removed: Any,
 ) -> Explainer:
     """A trained CNN -> an explainer that computes the attention map of every call site.
 
@@ -122,22 +121,23 @@ def compile(
         layers: call-site names and globs; the others are not computed.  None: all.
         keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W]; "used" and
             "neuron_times": which neurons take part, and how often each is read.
-        preset: "paper", or "best" (`naflow_fx.attend`); explicit options win.
         inverse: how convolutions and regions are inverted.
-        residual: "joint" (Z at a fork solves its whole region) or "capture" (cheaper).
-        reduction: "sum" (Eq. 2), "channelwise" (max(., 0) before the sum), or "attended" (ours:
-            `naflow_fx.attend`).
+        reduction: "sum" (Eq. 2), or "channelwise" (max(., 0) before the sum): more of the map lies
+            on the object, less of it tells classes apart.
         method: "naflow", or a gradient method at every call site: "gradcam", "hirescam",
-            "layercam", "gradcam++", "xgradcam", "focused" (ours: `naflow_fx.attend`).
+            "layercam", "gradcam++", "xgradcam", "focused" (ours: `naflow_fx.focus`).
+        removed: options of earlier versions, each an error that names what serves now.
 
     Raises:
         TraceError, UnsupportedOperator, GraphError: the model can't be compiled, and why.
         OptionError, TargetError, InputError: an argument is not what it should be.
     """
+    opts.refuse_removed("compile", removed)
+    if removed:
+        raise TypeError(f"compile() got an unexpected keyword argument {next(iter(removed))!r}")
     chosen = opts.resolve(
-        preset, layers=layers, keep=keep, inverse=inverse, residual=residual,
-        reduction=reduction, method=method,
-    )  # fmt: skip
+        layers=layers, keep=keep, inverse=inverse, reduction=reduction, method=method
+    )
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
 

@@ -96,17 +96,16 @@ class Explainer(nn.Module):
         """The same explainer, its program compiled whole by torch.compile when first called.
 
         Args:
-            mode: of torch.compile: "default", "reduce-overhead" (CUDA graphs), "max-autotune".
-                None: "default" on CUDA; on a CPU Inductor compiles only what runs often, the
-                solver's steps, which takes less than half of the time.
+            mode: of torch.compile: "reduce-overhead" (CUDA graphs), "max-autotune", ...; None:
+                "default".
 
         Raises:
             OptionError: no such mode.
         """
         from naflow_fx.artefacts.compiled import CompiledBuild
 
-        made, device = CompiledBuild(self._build, mode), self._job.examples[0].device.type
-        return type(self)(made.compile(self.graph_module, device), self._job, made)
+        made = CompiledBuild(self._build, self._like().device.type, mode)
+        return type(self)(made.compile(self.graph_module), self._job, made)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.

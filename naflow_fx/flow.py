@@ -212,6 +212,7 @@ class AttentionFlow(FlowViews):
         folder: str | Path,
         images: Any = None,
         *,
+        layers: Sequence[str] | None = None,
         alpha: float = 0.5,
         colormap: str = "inferno",
         scale: Scale = "map",
@@ -226,12 +227,13 @@ class AttentionFlow(FlowViews):
         made in a temporary folder beside it and moved in at the end, so that nothing is ever
         half-written; files of an earlier `save` that are no longer made are removed, others stay.
         images: as for `overlay`, but of any sizes; without them the maps are drawn alone.
+        layers: names and globs of call sites that are drawn; None: all. flow.json tells of all.
         title: heading of the grid. class_names: class index -> words, for heading and flow.json.
         info: entries (JSON) that are added to flow.json. on_picture: called with each call-site
         name when its picture is made (a progress bar).
         Raises FlowError as `overlay` does, and OSError when the folder cannot be written.
         """
-        style = Style(alpha, colormap, scale, title, class_names, info or {}, on_picture)
+        style = Style(alpha, colormap, scale, title, class_names, info or {}, on_picture, layers)
         return save_flow(self, Path(folder), images, style)
 
 

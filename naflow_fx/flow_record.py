@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import platform
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,16 @@ PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
 
 
 def make_record(
-    flow: AttentionFlow, class_names: ClassNames, info: Mapping[str, Any]
+    flow: AttentionFlow,
+    class_names: ClassNames,
+    info: Mapping[str, Any],
+    files: Mapping[str, str],
 ) -> dict[str, Any]:
-    """The contents of flow.json for one image (N = 1); numbers that are not finite become null."""
+    """The contents of flow.json for one image (N = 1); numbers that are not finite become null.
+
+    files: call site -> its picture, of those that have one.
+    """
     target = None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
-    files = picture_names(flow.maps)
     return {
         "format": FORMAT,
         **info,
@@ -37,13 +42,13 @@ def make_record(
         "target_name": None if target is None else class_name(class_names, target),
         "top5": _likeliest(flow, class_names),
         "options": dict(flow.options),
-        "layers": [_layer(flow, name, files[name]) for name in flow.maps],
+        "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
         "files": [GRID, *files.values()],
         "versions": versions(),
     }
 
 
-def _layer(flow: AttentionFlow, name: str, file: str) -> dict[str, Any]:
+def _layer(flow: AttentionFlow, name: str, file: str | None) -> dict[str, Any]:
     """One call site's entry."""
     maps = flow.maps[name]
     return {
@@ -77,10 +82,10 @@ def class_name(class_names: ClassNames, index: int) -> str | None:
     return class_names[index] if 0 <= index < len(class_names) else None
 
 
-def picture_names(maps: Mapping[str, Any]) -> dict[str, str]:
+def picture_names(names: Iterable[str]) -> dict[str, str]:
     """Call site -> file below the folder; the number keeps the order and makes names unique."""
-    safe = {name: re.sub(r"[^A-Za-z0-9_.\-]+", "_", name)[:120] for name in maps}
-    return {name: f"{MAPS}/{i:03d}_{safe[name]}.png" for i, name in enumerate(maps, start=1)}
+    safe = {name: re.sub(r"[^A-Za-z0-9_.\-]+", "_", name)[:120] for name in names}
+    return {name: f"{MAPS}/{i:03d}_{safe[name]}.png" for i, name in enumerate(safe, start=1)}
 
 
 def is_ours(name: object) -> bool:

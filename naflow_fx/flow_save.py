@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,8 +27,9 @@ from .flow_record import (
     picture_names,
     shape_text,
 )
-from .render import Bytes, colourise, resize_map, show_on_image
+from .render import Bytes, colourise, resize_map, show_on_image, write_png
 from .render_grid import Label, grid
+from .selection import choose
 
 if TYPE_CHECKING:
     from .flow import AttentionFlow, Scale
@@ -47,6 +48,7 @@ class Style:
     class_names: ClassNames
     info: Mapping[str, Any]
     on_picture: Callable[[str], None] | None
+    layers: Sequence[str] | None = None
 
 
 def save_flow(flow: AttentionFlow, folder: Path, images: Any, style: Style) -> list[Path]:
@@ -109,32 +111,34 @@ def _listed(folder: Path) -> list[str]:
 def _write_sample(flow: AttentionFlow, photo: Bytes | None, folder: Path, style: Style) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
     (folder / MAPS).mkdir(parents=True)
-    files = picture_names(flow.maps)
+    files = picture_names(choose(flow, style.layers))
     labels: list[Label] = []
     small: list[Image.Image] = []
-    for name, picture in _pictures(flow, photo, style):
-        Image.fromarray(picture).save(folder / files[name])
+    for name, picture in _pictures(flow, files, photo, style):
+        write_png(Image.fromarray(picture), folder / files[name])
         empty = "" if flow.maps[name].any() else ", all zero"
         labels.append((name, shape_text(flow.maps[name]) + empty))
         small.append(_thumbnail(picture))
         if style.on_picture is not None:
             style.on_picture(name)
-    record = make_record(flow, style.class_names, style.info)
-    _sheet(record, photo, labels, small, style).save(folder / GRID)
+    record = make_record(flow, style.class_names, style.info, files)
+    write_png(_sheet(record, photo, labels, small, style), folder / GRID)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
 def _pictures(
-    flow: AttentionFlow, photo: Bytes | None, style: Style
+    flow: AttentionFlow, names: Iterable[str], photo: Bytes | None, style: Style
 ) -> Iterator[tuple[str, Bytes]]:
     """Call site and picture, RGB uint8 [H, W, 3], one at a time: photos may be large."""
-    for name, maps in flow.drawable(style.scale).items():
+    maps = flow.drawable(style.scale)
+    for name in names:
         if photo is None:
             height, width = flow.input_size
-            yield name, colourise(resize_map(maps[0], (height, width)), style.colormap)
+            yield name, colourise(resize_map(maps[name][0], (height, width)), style.colormap)
         else:
-            yield name, show_on_image(photo, maps[0], alpha=style.alpha, colormap=style.colormap)
+            one = maps[name][0]
+            yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap)
 
 
 def _thumbnail(picture: Bytes, longest: int = 512) -> Image.Image:
@@ -152,12 +156,14 @@ def _sheet(
     style: Style,
 ) -> Image.Image:
     """The grid of one image with its headings."""
+    every = len(record["layers"])
+    few = f" · {len(pictures)} of {every} layers" if len(pictures) < every else ""
     return grid(
         None if photo is None else _thumbnail(photo),
         labels,
         pictures,
         title=" · ".join(part for part in (style.title, headline(record)) if part),
-        subtitle=details(record),
+        subtitle=details(record) + few,
         photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
         colormap=style.colormap,
         legend=("0", LEGENDS[style.scale]),

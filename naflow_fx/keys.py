@@ -11,6 +11,7 @@ CAPTURES = "naflow_captures"  # dict[str, str]: capture -> node that holds it
 IMPORTANCE = "naflow_importance"  # str: node that holds Lambda of this node
 BPFM = "naflow_bpfm"  # str: node that holds Z of this node
 SIZE = "naflow_size"  # str: node that holds the norm of a Z
+USED = "naflow_used"  # str: node that tells which of this node's neurons take part; absent: all do
 TIMES = "naflow_times"  # str: node that holds how many live neurons read each of this node
 STEP = "naflow_step"  # Step: how Z of this node is made
 RESIDUAL = "naflow_residual"  # str: node that holds the residual of the step that made Z

@@ -33,6 +33,11 @@ def finite(x: Tensor) -> Tensor:
     return torch.where(x.isinf(), 0.0, x)
 
 
+def of_used(z: Tensor, used: Tensor) -> Tensor:
+    """z of the neurons that take part, 0 of the abandoned ones; `used` holds 0 and 1."""
+    return z * used.to(z.dtype)
+
+
 def gradcam(importance: Tensor, x: Tensor, channel: int, space: tuple[int, ...]) -> Tensor:
     """max(sum_d w_d x_d, 0), w = mean over space of Lambda (Selvaraju et al., ICCV 2017)."""
     weight = importance.mean(space, keepdim=True)

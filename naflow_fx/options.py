@@ -12,14 +12,28 @@ from naflow_fx.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-Rows = Literal["all", "leading"]
-Prior = Literal["zero", "activation"]
-Weight = Literal["none", "importance"]
+Rows = Literal["used", "all", "leading"]
 Precision = Literal["auto", "float32", "bfloat16"]
-Residual = Literal["joint", "capture"]
-Reduction = Literal["sum", "channelwise", "attended"]
+Reduction = Literal["sum", "channelwise"]
 Method = Literal["naflow", "gradcam", "hirescam", "layercam", "gradcam++", "xgradcam", "focused"]
 Keep = Literal["bpfm", "importance", "used", "neuron_times"]
+
+REMOVED = {  # what there was before 0.2, and what serves in its place
+    "preset": 'the method "focused" is as good as the preset "best", without an inverse; the '
+    'preset "paper" is the default',
+    "residual": "a region is always solved as a whole",
+    "prior": "damping always pulls towards 0",
+    "weight": 'the method "focused" puts more of a map on the object, without an inverse',
+    "clip": "there is no weight left to clip",
+    "reduction='attended'": 'the method "focused" is as good, without an inverse',
+}
+
+
+def refuse_removed(owner: str, given: Iterable[str]) -> None:
+    """OptionError for options that an earlier version had."""
+    for name in given:
+        if name in REMOVED:
+            raise OptionError(f"{owner}({name}): was removed; {REMOVED[name]}")
 
 
 def _is_number(value: Any) -> bool:
@@ -38,38 +52,37 @@ def _check(owner: str, name: str, value: Any, choices: Any) -> None:
 
 @dataclass(frozen=True)
 class Inverse:
-    """How an operator without an exact inverse is inverted (METHOD section 3, Eqs. 6-10).
+    """How an operator without an exact inverse is inverted (docs/method.md 3, Eqs. 6-10).
 
-    ``argmin_v || w (A v - (z - c)) ||^2 + damping * sigma_max(w A)^2 * || v - prior ||^2``
+    ``argmin_v || R (A v - (z - c)) ||^2 + damping * sigma_max(R A)^2 * || v ||^2``
 
     Attributes:
-        damping: relative to the operator's largest singular value squared.  0 is the
-            Moore-Penrose inverse, the paper's; trained layers amplify with it.
-        steps: conjugate gradient steps; fixed, so that the program has no control flow.  None:
-            as many as the reduction needs (`STEPS`; single layers, `STEPS_LAYER`; depthwise ones,
-            `STEPS_APART`) for maps whose cosine with the converged ones is 0.99 in the mean, 0.97
-            at the fifth percentile of call sites.
-        rows: "all" output neurons, or the "leading" p of q, as Eq. 6 prints, where q > p.
-        prior: damp towards "zero" (minimum norm) or the forward "activation".
-        weight: "importance" weights the residual by |Lambda| / mean |Lambda|, clipped at
-            `clip` (METHOD section 8); "none" is the paper's.
-        clip: largest weight.
+        damping: relative to the operator's largest singular value squared.  A smaller one solves
+            more exactly, in more steps, what trained layers answer with noise; 0 is the
+            Moore-Penrose inverse, the paper's, for small networks and for checks.
+        steps: Krylov steps; fixed, so that the program has no control flow.  None: what maps need
+            at that damping, 3 at 0.1 and 11 at 0.01; give more to see whether a map has converged.
+        rows: which output neurons have an equation, R.  "used": those that take part in the
+            decision, as in the paper's Fig. 3; "all", abandoned ones as 0, is Eq. 12 to the letter;
+            "leading", the first p of q where q > p, Eq. 6 as printed.
         precision: what dense layers multiply in while a float32 problem is solved (Z, residuals
-            and all else stay in float32): "bfloat16", "float32", or "auto", bfloat16 where the
-            example's device multiplies it faster (NVIDIA from Ampere on, CPUs with AMX or AVX-512
-            BF16).
+            and all else stay in float32): "bfloat16", "float32" where single values must not move
+            by a per cent, or "auto", bfloat16 where the example's device multiplies it faster
+            (NVIDIA from Ampere on, CPUs with AMX or AVX-512 BF16).
 
     Raises:
-        OptionError: a value is out of range.
+        OptionError: a value is out of range, or an option was removed.
     """
 
-    damping: float = 0.01
+    damping: float = 0.1
     steps: int | None = None
-    rows: Rows = "all"
-    prior: Prior = "zero"
-    weight: Weight = "none"
-    clip: float = 10.0
+    rows: Rows = "used"
     precision: Precision = "auto"
+
+    def __new__(cls, *_: Any, **given: Any) -> Inverse:
+        """Names what serves in the place of an option that was removed."""
+        refuse_removed("Inverse", given)
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if not _is_number(self.damping) or not 0 <= self.damping < float("inf"):
@@ -77,24 +90,29 @@ class Inverse:
         whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
         if self.steps is not None and (not whole or self.steps < 1):
             raise OptionError(f"Inverse(steps={self.steps!r}): wanted an integer >= 1")
-        if not _is_number(self.clip) or not self.clip > 0:
-            raise OptionError(f"Inverse(clip={self.clip!r}): wanted a number > 0")
+        if not self.damping and self.steps is None:
+            raise OptionError(
+                "Inverse(damping=0): give steps, too; how many an undamped inverse needs depends "
+                "on the network: some hundred for small ones"
+            )
         _check("Inverse", "rows", self.rows, Rows)
-        _check("Inverse", "prior", self.prior, Prior)
-        _check("Inverse", "weight", self.weight, Weight)
         _check("Inverse", "precision", self.precision, Precision)
+
+    @property
+    def count(self) -> int:
+        """The steps that are taken (tools/accuracy.py measures whether they are enough)."""
+        return self.steps or max(round(STEPS / self.damping**0.5), 1)
 
 
 @dataclass(frozen=True)
 class Options:
-    """All options of one compilation, resolved from the preset and what was given.
+    """All options of one compilation.
 
     Raises:
         OptionError: a value is none of the choices.
     """
 
     inverse: Inverse = Inverse()
-    residual: Residual = "joint"
     reduction: Reduction = "sum"
     method: Method = "naflow"
     layers: tuple[str, ...] | None = None
@@ -106,45 +124,24 @@ class Options:
         if self.layers is not None and not (self.layers and all(map(_is_text, self.layers))):
             raise OptionError(f"compile(layers={self.layers!r}): wanted names and globs of call "
                               "sites; None for all")  # fmt: skip
-        _check("compile", "residual", self.residual, Residual)
+        refuse_removed("compile", [f"reduction={self.reduction!r}"])
         _check("compile", "reduction", self.reduction, Reduction)
         _check("compile", "method", self.method, Method)
         for name in self.keep:
             _check("compile", "keep", name, Keep)
 
     @property
-    def steps(self) -> int:
-        """Steps of the solver, for a region: its errors reach every map before it."""
-        table = STEPS if self.inverse.weight == "none" else STEPS_WEIGHTED
-        return self.inverse.steps or table[self.reduction]
-
-    @property
-    def steps_layer(self) -> int:
-        """Of single layers, with the diagonal operators behind them."""
-        table = STEPS_LAYER if self.inverse.weight == "none" else STEPS_WEIGHTED
-        return self.inverse.steps or table[self.reduction]
-
-    @property
-    def steps_apart(self) -> int:
-        """Of layers that keep every channel apart: small problems, each soon solved."""
-        table = STEPS_APART if self.inverse.weight == "none" else STEPS_APART_WEIGHTED
-        return self.inverse.steps or table[self.reduction]
+    def inverts(self) -> bool:
+        """Whether Z is asked for."""
+        return self.method == "naflow" or "bpfm" in self.keep
 
     def to_json(self) -> dict[str, Any]:
         """As plain data."""
         return dataclasses.asdict(self)
 
 
-STEPS: dict[Reduction, int] = {"sum": 11, "channelwise": 4, "attended": 4}  # tools/accuracy.py
-STEPS_LAYER: dict[Reduction, int] = STEPS | {"sum": 9}
-STEPS_APART: dict[Reduction, int] = {"sum": 6, "channelwise": 3, "attended": 2}
-STEPS_WEIGHTED: dict[Reduction, int] = STEPS | {"channelwise": 5}
-STEPS_APART_WEIGHTED: dict[Reduction, int] = {"sum": 11, "channelwise": 5, "attended": 2}
+STEPS = 1.1  # over the root of the damping: the convergence of Krylov spaces
 BFLOAT16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of torch.cpu
-PRESETS = {
-    "paper": Options(),
-    "best": Options(Inverse(weight="importance"), reduction="attended"),  # docs/better-maps.md
-}
 
 
 def on_device(options: Options, device: torch.device) -> Options:
@@ -167,18 +164,16 @@ def _precision(device: torch.device) -> Precision:
     return "bfloat16" if fast else "float32"
 
 
-def resolve(preset: str, **given: Any) -> Options:
-    """The preset's options with those that were given (not None) in their place.
+def resolve(**given: Any) -> Options:
+    """Options from what was given; None: the default.
 
     Raises:
-        OptionError: no such preset, or a value is none of the choices.
+        OptionError: a value is none of the choices, or an option was removed.
     """
-    if not isinstance(preset, str) or preset not in PRESETS:
-        raise OptionError(f"preset={preset!r}: wanted one of {', '.join(PRESETS)}")
+    refuse_removed("compile", given)
     for name in ("layers", "keep"):
         value = given.get(name)
         if value is not None:
             several = isinstance(value, Iterable) and not isinstance(value, str)
             given[name] = tuple(value) if several else (value,)
-    explicit = {name: value for name, value in given.items() if value is not None}
-    return dataclasses.replace(PRESETS[preset], **explicit)
+    return Options(**{name: value for name, value in given.items() if value is not None})

@@ -23,7 +23,7 @@ from .flow_record import (
     versions,
 )
 from .flow_save import LEGENDS, Style, publish, staging
-from .render import Bytes, show_on_image
+from .render import Bytes, show_on_image, write_png
 from .render_grid import Label
 from .render_rows import rows_grid
 
@@ -82,7 +82,7 @@ def _write_pair(
     labels: list[Label] = []
     rows: list[list[Bytes]] = [[] for _ in flows]
     for site, pictures in _pictures(flows, photos, style):
-        _beside(pictures).save(folder / files[site])
+        write_png(_beside(pictures), folder / files[site])
         for row, picture in zip(rows, pictures, strict=True):
             row.append(_thumbnail(picture))
         labels.append((site, shape_text(flow.query.maps[site]) + _empty(flows, site)))
@@ -94,7 +94,7 @@ def _write_pair(
         title=" · ".join(part for part in (style.title, headline(record)) if part),
         subtitle=subtitle(record), colormap=style.colormap, legend=("0", LEGENDS[style.scale]),
     )  # fmt: skip
-    sheet.save(folder / GRID)
+    write_png(sheet, folder / GRID)
     text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
@@ -148,7 +148,7 @@ def _record(
     info: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The contents of a pair's flow.json; per layer and image, the query's numbers first."""
-    made = [make_record(one, None, {}) for one in flows]
+    made = [make_record(one, None, {}, files) for one in flows]
     layers = [
         {
             "name": each[0]["name"],

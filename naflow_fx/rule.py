@@ -13,7 +13,8 @@ Functions ask for what they need **by parameter name**.  The names on offer are
 * ``active``: which operands, or in variadic rules which entries of ``inputs``, are activations
   (indices); there the vectors of ``linear`` and ``transpose`` are lists, one entry each,
 * ``values``, in the ``inverse`` of variadic rules: what the active inputs are worth, None at the
-  one that is asked for.
+  one that is asked for,
+* ``full``, in ``support``: whether no number of the ``kernel`` is 0.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ EXTRA_NAMES = {
     "active",
     "values",
     "damping",
-    "turned",
+    "full",
 }
 
 
@@ -68,18 +69,16 @@ class Rule:
         vjp: the true vector-Jacobian product where A is not the derivative; it returns a tuple
             with one entry per operand when there are several.  None: ``transpose``.
         support: ``support(w, ...) = P^T w``, P with 1 in place of each entry of A that is not 0
-            (which neurons are read, Fig. 3).  None: `transpose` with 1 in place of every number
-            that is not 0 in tensors and operands; signs in its code don't matter.
+            (which neurons are read, Fig. 3), whole numbers.  None: `transpose` with 1 in place of
+            every number that is not 0 in tensors and operands; signs in its code don't matter.
         diagonal: d, broadcastable, where ``A v = d * v``.  Such an operator joins a preceding
             convolution's least squares; standing alone it is inverted damped, and its own
             ``inverse`` serves for the map inside the chain only.
-        dense: the operator as a matrix over channels, [groups, out / groups, in / groups], or
-            None when it also mixes space; allows a closed form made at compile time.
-        scaled: ``scaled(weight, d)``: the weight of diag(d) A, d per channel, [1, C, 1, ...].
-        turned: the weight that ``transpose`` takes as ``turned=`` in place of ``weight``, where
-            that is faster; None where it is not.
-        packed: ``packed(weight, is_turned, shape, ...)``: a weight of that shape, or what `turned`
-            made of one, in the processor's own layout, for the solver; None: it has none.
+        kernel: the name of the parameter that A multiplies by; the solver keeps it in its own dtype
+            and layout where it is a constant.
+        scaled: ``scaled(kernel, d)``: the kernel of diag(d) A, d per channel, [1, C, 1, ...].
+        groups: how many groups of channels A does not mix, on both sides; each is solved by itself.
+            None: one.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
@@ -108,10 +107,9 @@ class Rule:
     vjp: Function | None = None
     support: Function | None = None
     diagonal: Function | None = None
-    dense: Function | None = None
+    kernel: str = ""
     scaled: Function | None = None
-    turned: Function | None = None
-    packed: Function | None = None
+    groups: Function | None = None
     operands: tuple[str, ...] = ("input",)
     control: tuple[str, ...] = ()
     swap: Callable[[Arguments], Arguments] | None = None
@@ -127,7 +125,7 @@ class Rule:
         known = set(parameters(self.forward)) | set(self.captures) | EXTRA_NAMES
         problems = [
             f"operand {name!r} is no parameter of forward"
-            for name in self.operands
+            for name in (*self.operands, *filter(None, [self.kernel]))
             if name not in parameters(self.forward)
         ]
         for role, skip in _LEADING.items():
@@ -156,10 +154,8 @@ _LEADING = {
     "shift": 0,
     "has_shift": 0,
     "diagonal": 0,
-    "dense": 0,
     "scaled": 2,
-    "turned": 0,
-    "packed": 3,
+    "groups": 0,
     "labels": 1,
 }
 

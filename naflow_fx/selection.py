@@ -17,11 +17,12 @@ def choose(flow: AttentionFlow, layers: Sequence[str] | None) -> list[str]:
     if layers is None:
         return list(flow.maps)
     wanted = [layers] if isinstance(layers, str) else list(layers)
-    lost = [one for one in wanted if not any(fnmatchcase(name, one) for name in flow.maps)]
+    globs = [one for one in wanted if one not in flow.maps]
+    lost = [one for one in globs if not any(fnmatchcase(name, one) for name in flow.maps)]
     if lost or not wanted:
         known = ", ".join(spread(list(flow.maps), 6))
         raise FlowError(f"No layer is called {', '.join(lost) or '...'}; there are {known}, ...")
-    return [name for name in flow.maps if any(fnmatchcase(name, one) for one in wanted)]
+    return [n for n in flow.maps if n in wanted or any(fnmatchcase(n, one) for one in globs)]
 
 
 def spread(names: list[str], count: int) -> list[str]:

@@ -11,31 +11,38 @@ def pattern(x: Tensor) -> Tensor:
     return (x != 0).to(torch.float32) if x.is_floating_point() else x
 
 
+def ones(shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """1 for every neuron of one sample of a static shape, float32; takes no memory."""
+    one = torch.ones((), device=device)
+    return one.expand(tuple(1 if size == -1 else size for size in shape))
+
+
 def everywhere(x: Tensor) -> Tensor:
     """1 for every neuron of x, float32."""
     return torch.ones_like(x, dtype=torch.float32)
 
 
-def count(*parts: Tensor) -> Tensor:
-    """How often each neuron is read: the readers' parts added up, whole numbers in float32.
+def of_batch(one: Tensor, x: Tensor) -> Tensor:
+    """What is known of one sample, for each sample of x."""
+    return one.expand(x.shape)
 
-    Without signs that a rule's own code holds, and rounded: a convolution by transforms is not
-    exact, even of zeros and ones.
-    """
-    total = parts[0].abs()
+
+def count(*parts: Tensor) -> Tensor:
+    """How often each neuron is read: the readers' parts added up, whole numbers in float32."""
+    total = parts[0].abs()  # signs that a rule's own code holds don't matter
     for part in parts[1:]:
         total = total + part.abs()
-    return total.round()
+    return total
 
 
-def live(times: Tensor) -> Tensor:
+def live(*parts: Tensor) -> Tensor:
     """1 where a neuron is read at all, else 0, float32."""
-    return (times > 0).to(torch.float32)
+    return count(*parts).clamp(max=1)
 
 
-def used(times: Tensor) -> Tensor:
+def used(live: Tensor) -> Tensor:
     """Whether a neuron is read at all, bool."""
-    return times > 0
+    return live > 0
 
 
 def whole(times: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.passes._weights import Weights
+from naflow_fx.passes._kernels import Kernels
 from naflow_fx.rule import Rule, parameters
 from naflow_fx.rules._shapes import spread
 
@@ -28,22 +28,17 @@ class AffineMap:
     """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
 
     ``linear(v, *needs)``, ``transpose(w, *needs)``, ``offset(z, *needs)`` (z: any output), where
-    `needs` are captures and constants of the outer graph; `offset` is None where c = 0.  `weights`
-    and `packings` tell by index which of them are stored weights, and how these are packed.
+    `needs` are captures and constants of the outer graph; `offset` is None where c = 0.  `kernels`
+    tells by index which of them are kept kernels.
     """
 
-    def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, weights: Weights) -> None:
+    def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, kernels: Kernels) -> None:
         self.nodes, self.entry, self.exit = list(nodes), entry, nodes[-1]
-        offers, merged = weights.offers(self.nodes)
+        offers, merged = kernels.offers(self.nodes)
         self.offer = offers.__getitem__
         self.merged = set(merged)
         self.needs = self._wanted()
-        self.weights = tuple(i for i, need in enumerate(self.needs) if need in weights.made)
-        self.packings = {
-            i: weights.packings[need]
-            for i, need in enumerate(self.needs)
-            if need in weights.packings
-        }
+        self.kernels = tuple(i for i, need in enumerate(self.needs) if need in kernels.made)
         self.linear = self._linear()
         self.transpose = self._transpose()
         self.offset = self._offset()

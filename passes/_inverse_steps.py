@@ -1,7 +1,7 @@
 """One inverse step: the nodes that bring Z from an operator's output to its input.
 
-Four ways: the rule's own inverse, a damped diagonal, a closed form made at compile time, and
-damped least squares; each returns what `build_inverse` notes on the call site.
+Three ways: the rule's own inverse, a damped diagonal, and damped least squares; each returns what
+`build_inverse` notes on the call site.
 """
 
 from __future__ import annotations
@@ -17,19 +17,18 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx import keys, solve
+from naflow_fx import keys, maps, solve
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes._affine import AffineMap, emit_affine, merges_batch
-from naflow_fx.passes._weights import Weights, is_layer
+from naflow_fx.passes._kernels import Kernels, groups_of, has_constant_kernel
 from naflow_fx.rule import Rule, parameters
 
 START, CONTROL = "start", "control"
-EXACT, DAMPED, CLOSED = "exact", "damped diagonal", "closed form"
-LEAST_SQUARES, REPROPAGATED, REMAINDER = "least squares", "re-propagated", "remainder"
+EXACT, DAMPED, LEAST_SQUARES = "exact", "damped diagonal", "least squares"
+PROPAGATED, REMAINDER = "propagated", "remainder"
 
 LOSSLESS = 1e-5  # relative; a float32 rounding error is a hundredth of it
-MAX_CHANNELS = 4096  # a closed form beyond this takes minutes to make
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Step:
         equation: of the paper, or what stands for it.
         operators: the forward nodes that were inverted as one.
         node: the generated node of the inverse.
-        region: "kind entry -> exit" of the innermost region, or "".
+        region: "kind entry -> exit" of the region that was solved as one, or "".
     """
 
     kind: str
@@ -69,9 +68,9 @@ class StepWriter:
 
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
-        self.inverse, self.options = options.inverse, options
+        self.inverse = options.inverse
         self.sizes: dict[str, fx.Node] = {}
-        self.weights = Weights(gm, names, self.inverse.precision == "bfloat16")
+        self.kernels = Kernels(gm, names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
@@ -95,70 +94,86 @@ class StepWriter:
         rule = _rule(node)
         assert rule.diagonal is not None
         diagonal = self._diagonal(node)
+        rows = self.used(node) if self.inverse.rows == "used" else None
+        if rows is not None:
+            diagonal = self._call(maps.of_used, (diagonal, rows), f"{node.name}_rows")
+            mark(node, diagonal)
         sigma = self._sigma(node, diagonal)
-        shift = self._offset([node])
-        prior = _source(node) if self.inverse.prior == "activation" else None
-        arguments = (target, diagonal, shift, prior, sigma, self.inverse.damping)
+        arguments = (target, diagonal, self._offset([node]), sigma, self.inverse.damping)
         z = self._call(solve.damped_diagonal, arguments, f"{node.name}_inverse")
         mark(node, z)
         return self._made([node], z, target, DAMPED, f"damped {rule.equation}", sigma)
-
-    def closed_form(self, chain: list[fx.Node], target: fx.Node) -> Made | None:
-        """A pointwise layer of constants, with constant scales: one matrix, made once.
-
-        None where it isn't one, or where options ask for something that depends on the sample.
-        """
-        inverse, first = self.inverse, chain[0]
-        plain = (inverse.weight, inverse.rows, inverse.prior) == ("none", "all", "zero")
-        if not plain or not self._pointwise(first) or not all(map(self._is_constant, chain[1:])):
-            return None
-        rule, state = _rule(first), self.state(first)
-        weight: Any = first.kwargs["weight"]
-        dense = _graph.call(self.graph, _given(rule.dense), (), state, f"{first.name}_dense")
-        scales = [self._diagonal(node) for node in chain[1:]]
-        sigma = None
-        if inverse.damping:
-            name = f"{first.name}_sigma_max"
-            sigma = self._call(solve.channel_sigma_max, (dense, scales), name)
-        matrix = self._call(
-            solve.channel_inverse,
-            (dense, scales, sigma, inverse.damping, weight.meta[keys.SHAPE]),
-            f"{first.name}_inverse_weight",
-        )
-        wanted = self._wanted(chain, target)
-        state = state | {"weight": matrix}
-        z = _graph.call(self.graph, rule.linear, (wanted,), state, f"{first.name}_inverse")
-        mark(first, dense, sigma, matrix, z)
-        return self._made(chain, z, target, CLOSED, rule.equation, sigma, wanted)
 
     def least_squares(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
     ) -> Made:
         """One `solve.LeastSquares` for the affine map from `entry` to the last of `nodes`."""
-        inverse, exit = self.inverse, nodes[-1]
-        affine = AffineMap(nodes, entry, self.weights)
+        rows = self._rows(entry, nodes[-1], target)
+        z, _, residual, sigma = self._solved(nodes, entry, target, rows, measures=True)
+        step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
+        return Made(z, residual, step, sigma if self.inverse.damping else None)
+
+    def region(
+        self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node
+    ) -> tuple[Made, dict[fx.Node, Any]]:
+        """Z at a fork by one least squares of the whole region, and what it is worth inside."""
+        exit = nodes[-1]
+        rows = self._rows(entry, exit, target)
+        z, length, _, sigma = self._solved(nodes, entry, target, rows, measures=False)
+        values: dict[fx.Node, Any] = {entry: z}
+        emit_affine(self.graph, nodes, values, self.state, _itself, shifts=True, suffix="affine")
+        arguments = (values[exit], target, rows, length)
+        residual = self._call(solve.residual_of_rows, arguments, f"{exit.name}_residual")
+        mark(exit, *values.values(), residual)
+        step = Step(LEAST_SQUARES, "Eq. 7, joint", tuple(node.name for node in nodes), z.name)
+        return Made(z, residual, step, sigma if self.inverse.damping else None), values
+
+    def _solved(
+        self,
+        nodes: Sequence[fx.Node],
+        entry: fx.Node,
+        target: fx.Node,
+        rows: fx.Node | None,
+        measures: bool,
+    ) -> list[fx.Node]:
+        """The four results of a `solve.LeastSquares`."""
+        exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = solve.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
-            inverse.damping, self._steps(nodes), self._leading(entry, exit),
-            _groups(nodes), affine.weights, self._whole(nodes), affine.packings,
+            self.inverse.damping, self.inverse.count, _groups(nodes), affine.kernels,
+            self._whole(nodes), measures,
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
-        weight = self._weight(exit)
-        sigma = None
-        constant = bool(affine.needs) and all(map(self.weights.is_known, affine.needs))
-        if weight is None and inverse.damping and constant:
-            sigma = self._call(f"{path}.sigma_max", tuple(affine.needs), f"{exit.name}_sigma_max")
-        prior = entry if inverse.prior == "activation" else None
-        arguments = (target, sigma, weight, prior, *affine.needs)
-        solved = self._call(path, arguments, f"{exit.name}_solved")
-        z, residual, estimated = (
+        solved = self._call(path, (target, rows, *affine.needs), f"{exit.name}_solved")
+        found = [
             self._call(operator.getitem, (solved, i), f"{exit.name}_{part}")
-            for i, part in enumerate(("least_squares", "residual", "sigma_estimate"))
-        )
-        mark(exit, weight, sigma, solved, z, residual, estimated)
-        step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step, (sigma or estimated) if inverse.damping else None)
+            for i, part in enumerate(("least_squares", "length", "residual", "sigma_max"))
+        ]
+        mark(exit, rows, solved, *found)
+        return found
+
+    def propagated(self, node: fx.Node, value: fx.Node, solved: Made) -> Made:
+        """A node inside a region: what the fork's Z is worth there, of the neurons that are used.
+
+        It carries the residual of the step that solved the region.
+        """
+        used, z = self.used(node), value
+        if used is not None:
+            z = self._call(maps.of_used, (value, used), f"{node.name}_propagated")
+        mark(node, value, z)
+        return Made(z, solved.residual, Step(PROPAGATED, "captured affine", (node.name,), z.name))
+
+    def used(self, node: fx.Node) -> fx.Node | None:
+        """Which neurons of a node take part; None: all."""
+        return self.names[node.meta[keys.USED]] if keys.USED in node.meta else None
+
+    def _rows(self, entry: fx.Node, exit: fx.Node, target: fx.Node) -> fx.Node | None:
+        """The equations that exist; None: all."""
+        p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
+        if self.inverse.rows == "leading" and p < q:
+            return self._call(solve.leading_rows, (target, p), f"{exit.name}_rows")
+        return self.used(exit) if self.inverse.rows == "used" else None
 
     def _made(
         self,
@@ -237,18 +252,6 @@ class StepWriter:
         """All that a node's rule may ask for."""
         return _graph.state(node, self.names)
 
-    def _pointwise(self, node: fx.Node) -> bool:
-        rule = _rule(node)
-        weight: Any = node.kwargs.get("weight")
-        if rule.dense is None or max(weight.meta[keys.SHAPE][:2]) > MAX_CHANNELS:
-            return False
-        known = _graph.resolve(dict(node.kwargs), self.gm)
-        return rule.dense(**{name: known[name] for name in parameters(rule.dense)}) is not None
-
-    def _is_constant(self, node: fx.Node) -> bool:
-        captured = [self.names[n] for n in node.meta.get(keys.CAPTURES, {}).values()]
-        return bool(captured) and all(map(_graph.is_constant, captured))
-
     def _diagonal(self, node: fx.Node) -> fx.Node:
         state = self.state(node)
         name = f"{node.name}_diagonal"
@@ -267,26 +270,8 @@ class StepWriter:
 
     def _whole(self, nodes: Sequence[fx.Node]) -> bool:
         """Whether all layers multiply in bfloat16, so that nothing is gained by going back."""
-        layers = list(filter(is_layer, nodes))
-        return bool(layers) and all(map(self.weights.is_low, layers))
-
-    def _steps(self, nodes: Sequence[fx.Node]) -> int:
-        if not _is_alone(nodes):
-            return self.options.steps
-        apart = _groups(nodes) == nodes[0].meta[keys.SHAPE][1]
-        return self.options.steps_apart if apart else self.options.steps_layer
-
-    def _leading(self, entry: fx.Node, exit: fx.Node) -> int | None:
-        """The number of output neurons that Eq. 6 keeps; None: all."""
-        p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
-        return p if self.inverse.rows == "leading" and p < q else None
-
-    def _weight(self, exit: fx.Node) -> fx.Node | None:
-        importance = exit.meta.get(keys.IMPORTANCE)
-        if self.inverse.weight == "none" or importance is None:
-            return None
-        arguments = (self.names[importance], self.inverse.clip)
-        return self._call(solve.importance_weight, arguments, f"{exit.name}_weight")
+        layers = list(filter(has_constant_kernel, nodes))
+        return bool(layers) and all(map(self.kernels.is_low, layers))
 
     def _call(self, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
         kind = "call_module" if isinstance(target, str) else "call_function"
@@ -295,13 +280,8 @@ class StepWriter:
 
 def _groups(nodes: Sequence[fx.Node]) -> int:
     """Groups of channels that a layer and the diagonal operators after it don't mix."""
-    groups: Any = nodes[0].kwargs.get("groups", 1)
-    return int(groups) if _is_alone(nodes) else 1
-
-
-def _is_alone(nodes: Sequence[fx.Node]) -> bool:
-    """Whether they are one layer, and diagonal operators behind it."""
-    return is_layer(nodes[0]) and all(_rule(node).diagonal for node in nodes[1:])
+    alone = all(_rule(node).diagonal for node in nodes[1:])
+    return groups_of(nodes[0]) if alone else 1
 
 
 def is_number(node: fx.Node) -> bool:

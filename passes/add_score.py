@@ -135,7 +135,7 @@ def _traced(
 ) -> fx.GraphModule:
     """The function's graph: by torch.fx, by torch.export where it asks for shapes."""
     try:
-        graph = PathTracer([f"output_{i}" for i in range(len(inputs))]).trace(root)
+        graph = PathTracer(len(inputs)).trace(root)
         return fx.GraphModule(root, graph)
     except Exception as symbolic:
         try:

@@ -9,7 +9,6 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.passes._weights import turns_strided
 from naflow_fx.passes.find_flow import score_of
 
 
@@ -52,9 +51,6 @@ def _back(
     several = rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
     name = f"{node.name}_vjp" if several else _part_name(receivers[0], node, parts)
     state = _graph.state(node, names)
-    if rule.turned is not None and turns_strided(node):
-        state["turned"] = _graph.call(graph, rule.turned, (), state, f"{node.name}_turned")
-        _mark(state["turned"], node)
     called = _graph.call(graph, rule.vjp or rule.transpose, (total,), state, name)
     _mark(called, node)
     for index, operand in enumerate(receivers):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import replace
-from typing import Any
 
 from torch import fx
 
@@ -12,11 +10,9 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._affine import emit_affine
 from naflow_fx.passes._inverse_steps import (
     CONTROL,
     REMAINDER,
-    REPROPAGATED,
     START,
     Made,
     Step,
@@ -50,7 +46,6 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
 class _Cascade:
     def __init__(self, gm: fx.GraphModule, options: Options) -> None:
         self.graph = gm.graph
-        self.joint = options.residual == "joint"
         self.names = _graph.names(gm.graph)
         self.flow = find_flow(gm.graph)
         self.ends = cascade_ends(gm)
@@ -60,132 +55,84 @@ class _Cascade:
         self.inside: list[str] = []
 
     def run(self) -> None:
+        for name in (*self.flow.features, *self.ends):
+            self._set(self.names[name], self._start(name))
         for name in self.ends:
-            end = self.names[name]
-            self._set(end, Made(end, None, Step(START, "forward activation", (), name)))
-            self._descend(SOURCE, name)
+            self._descend(name)
         for name in self.flow.sites:
             if self.flow.is_control(name):
                 node = self.names[name]
                 self._set(node, Made(node, None, Step(CONTROL, "forward activation", (), name)))
 
-    def _descend(self, entry: str, exit: str) -> fx.Node:
-        """From Z at `exit` back along the dominators to `entry`; the last step's Z there."""
-        at, estimate = exit, self.z[exit]
-        while at != entry and _sources(self.names[at]):
-            if at in self.regions.by_exit:
-                region = self.regions.by_exit[at]
-                estimate, at = self._region(region), region.entry
-            else:
-                estimate, at = self._operator(self.names[at], entry)
-        return estimate
+    def _start(self, name: str) -> Made:
+        return Made(self.names[name], None, Step(START, "forward activation", (), name))
 
-    def _operator(self, node: fx.Node, entry: str) -> tuple[fx.Node, str]:
+    def _descend(self, exit: str) -> None:
+        """From Z at `exit` back along the dominators to where its paths begin."""
+        at = exit
+        while at != SOURCE and _sources(self.names[at]):
+            region = self.regions.get(at)
+            at = self._region(region) if region else self._operator(self.names[at])
+
+    def _operator(self, node: fx.Node) -> str:
         """One operator, or a layer with the diagonal operators after it, inverted as one."""
         chain = _chain(node)
         for i in range(len(chain) - 1, 0, -1):  # own maps: Eqs. 11 and 13, never a target
             self._set(chain[i - 1], self.write.exact(chain[i], self.z[chain[i].name]))
         source = _sources(chain[0])[0]
-        made = self._invert(chain, source)
-        if source.name != entry or not self.joint:
-            self._set(source, made)
-        return made.z, source.name
+        self._set(source, self._invert(chain, source))
+        return source.name
 
     def _invert(self, chain: list[fx.Node], source: fx.Node) -> Made:
         rule = _graph.rule_of(chain[0])
         assert rule is not None
         target = self.z[chain[-1].name]
         if rule.inverse is None:
-            closed = self.write.closed_form(chain, target)
-            return closed or self.write.least_squares(chain, source, target, rule.equation)
+            return self.write.least_squares(chain, source, target, rule.equation)
         if _is_diagonal(chain[0]) and not is_number(chain[0]):
             return self.write.damped_diagonal(chain[0], target)
         return self.write.exact(chain[0], target)
 
-    def _region(self, region: Region) -> fx.Node:
+    def _region(self, region: Region) -> str:
         """Z at the fork of a region, and at every node inside."""
         nodes = [self.names[name] for name in region.nodes]
         if region.entry == SOURCE:
-            return self._inputs(region, nodes[-1])
-        entry = self.names[region.entry]
-        self.inside.append(f"{region.kind} {_site(entry)} -> {_site(nodes[-1])}")
-        if self.joint or not region.series_parallel:
-            z = self._joint(region, nodes, entry)
-        else:
-            z = self._captured(nodes, entry)
+            self._inputs(region, nodes[-1])
+            return SOURCE
+        entry, exit = self.names[region.entry], nodes[-1]
+        self.inside.append(f"{region.kind} {_site(entry)} -> {_site(exit)}")
+        made, values = self.write.region(nodes, entry, self.z[exit.name])
+        self._set(entry, made)
+        for node in reversed(nodes[:-1]):
+            reader = _diagonal_of_chain(node)
+            if node.name in self.flow.features:
+                self._set(node, self._start(node.name))
+            elif reader is not None:  # its own map: Eqs. 11 and 13, as outside of regions
+                self._set(node, self.write.exact(reader, self.z[reader.name]))
+            else:
+                self._set(node, self.write.propagated(node, values[node], made))
         self.inside.pop()
-        return z
+        return region.entry
 
-    def _inputs(self, region: Region, exit: fx.Node) -> fx.Node:
+    def _inputs(self, region: Region, exit: fx.Node) -> None:
         """A merge of paths from several inputs: no fork to solve, the others at forward values."""
         if not region.series_parallel:
             raise GraphError(
                 f"{_site(exit)} merges paths from several inputs that also meet elsewhere; the "
                 "cascade needs one fork that they share"
             )
-        self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
-        self._branches(exit, None, _sources(exit))
-        self.inside.pop()
-        return self.z[exit.name]
-
-    def _joint(self, region: Region, nodes: list[fx.Node], entry: fx.Node) -> fx.Node:
-        """One least squares of the whole region, then back into its branches (section 4)."""
-        exit = nodes[-1]
-        made = self.write.least_squares(nodes, entry, self.z[exit.name], "Eq. 7, joint")
-        self._set(entry, made)
-        values: dict[fx.Node, Any] = {entry: made.z}
-        emit_affine(
-            self.graph, nodes[:-1], values, self.write.state, _itself, shifts=True, suffix="affine"
-        )
-        mark(exit, *values.values())
-        if region.series_parallel:
-            self._branches(exit, entry, [values[source] for source in _sources(exit)])
-            return made.z
-        for node in nodes[:-1]:
-            step = Step(REPROPAGATED, "captured affine", (node.name,), values[node].name)
-            self._set(node, Made(values[node], made.residual, step))
-        return made.z
-
-    def _captured(self, nodes: list[fx.Node], entry: fx.Node) -> fx.Node:
-        """The other branches at their forward values; the fork from its shortest branches."""
-        exit = nodes[-1]
-        found = self._branches(exit, entry, _sources(exit))
-        shortest = min(length for length, _ in found)
-        estimates = [z for length, z in found if length == shortest]
-        z = estimates[0]
-        for other in estimates[1:]:
-            z = self.graph.call_function(operator.add, (z, other))
-        if len(estimates) > 1:
-            z = self.graph.call_function(operator.truediv, (z, len(estimates)))
-        mark(exit, z)
-        self._set(entry, Made(z, None, Step(REMAINDER, "captured branches", (exit.name,), z.name)))
-        return z
-
-    def _branches(
-        self, exit: fx.Node, entry: fx.Node | None, values: list[fx.Node]
-    ) -> list[tuple[int, fx.Node]]:
-        """What remains of Z at the merge for each branch, and from there back to the fork.
-
-        `values`: what the branches are worth.  Returns, per branch, its number of operators and
-        its estimate at the fork.
-        """
-        rule = _graph.rule_of(exit)
+        rule, sources = _graph.rule_of(exit), _sources(exit)
         assert rule is not None and rule.inverse is not None
         state = _graph.state(exit, self.names)
-        found = []
-        for k, (source, index) in enumerate(zip(_sources(exit), state["active"], strict=True)):
-            others = [*values[:k], None, *values[k + 1 :]]
+        self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
+        for k, (source, index) in enumerate(zip(sources, state["active"], strict=True)):
+            others = [*sources[:k], None, *sources[k + 1 :]]
             leading, name = (self.z[exit.name], index), f"{exit.name}_remainder_{index}"
             z = _graph.call(self.graph, rule.inverse, leading, state | {"values": others}, name)
             mark(exit, z)
-            if source is entry:
-                found.append((0, z))
-                continue
             self._set(source, Made(z, None, Step(REMAINDER, rule.equation, (exit.name,), z.name)))
-            before = len(self.z)
-            estimate = self._descend(entry.name if entry else SOURCE, source.name)
-            found.append((len(self.z) - before + 1, estimate))
-        return found
+            self._descend(source.name)
+        self.inside.pop()
 
     def _set(self, node: fx.Node, made: Made) -> None:
         self.z[node.name] = made.z
@@ -208,6 +155,14 @@ def _chain(node: fx.Node) -> list[fx.Node]:
         chain.insert(0, source)
     rule = _graph.rule_of(chain[0])
     return chain if rule is not None and rule.inverse is None else [node]
+
+
+def _diagonal_of_chain(node: fx.Node) -> fx.Node | None:
+    """The diagonal operator behind `node` that belongs to the same chain."""
+    readers = _readers(node)
+    if len(readers) != 1 or _graph.rule_of(node) is None or not _is_diagonal(readers[0]):
+        return None
+    return readers[0] if node in _chain(readers[0])[:-1] else None
 
 
 def _is_diagonal(node: fx.Node) -> bool:

@@ -9,8 +9,9 @@ from typing import Any, get_args
 
 from torch import fx
 
-from naflow_fx import attend, keys, maps, solve, use
+from naflow_fx import keys, maps, solve, use
 from naflow_fx.errors import GraphError
+from naflow_fx.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import find_flow, score_of
@@ -77,10 +78,9 @@ class _Maps:
     ) -> None:
         self.graph, self.names, self.options = graph, names, options
         self.needs_z = options.method == "naflow" or "bpfm" in options.keep
-        reduce = maps.REDUCTIONS.get(options.reduction, maps.naflow_sum)
+        reduce = maps.REDUCTIONS[options.reduction]
         self.reduce = maps.METHODS.get(options.method, reduce)
-        self.attends = options.method == "naflow" and options.reduction == "attended"
-        focuses = self.attends or options.method == "focused"
+        focuses = options.method == "focused"
         self.focus = [self._focus(node) for node in features] if focuses else []
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
@@ -104,10 +104,8 @@ class _Maps:
         space = tuple(d for d, label in enumerate(labels) if label == "S")
         channel = labels.index("C")
         focus = [made for axes, made in self.focus if axes == len(space)]
-        if self.attends:
-            return self._call(node, attend.attended, importance, x, z, focus, channel)
         if self.options.method == "focused":
-            return self._call(node, attend.focused, importance, x, focus, channel)
+            return self._call(node, focused, importance, x, focus, channel)
         values = z if self.options.method == "naflow" else x
         return self._call(node, self.reduce, importance, values, channel, space)
 
@@ -115,18 +113,19 @@ class _Maps:
         """A feature node's number of space axes, and its map."""
         importance = self.names[node.meta[keys.IMPORTANCE]]
         labels = node.meta[keys.LABELS]
-        made = self._call(node, attend.focus_map, importance, node, labels.index("C"))
+        made = self._call(node, focus_map, importance, node, labels.index("C"))
         return labels.count("S"), made
 
     def _use(self, node: fx.Node) -> dict[str, fx.Node]:
         """Which neurons take part; all of what is captured whole."""
-        wanted = {"used": use.used, "neuron_times": use.whole}
-        wanted = {part: made for part, made in wanted.items() if part in self.options.keep}
-        if not wanted:
-            return {}
-        known = self.names.get(node.meta.get(keys.TIMES, ""))
-        times = known or self._call(node, use.everywhere, node)
-        return {part: self._call(node, made, times) for part, made in wanted.items()}
+        found: dict[str, fx.Node] = {}
+        wanted = ("used", keys.USED, use.used), ("neuron_times", keys.TIMES, use.whole)
+        for part, key, made in wanted:
+            if part in self.options.keep:
+                known = self.names.get(node.meta.get(key, ""))
+                count = known or self._call(node, use.everywhere, node)
+                found[part] = self._call(node, made, count)
+        return found
 
     def _finite(self, node: fx.Node) -> fx.Node:
         """The activation, without the infinite border that a pad gives it for a max pool."""

@@ -2,90 +2,157 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
 from torch.fx.node import map_aggregate
+from torch.utils import _pytree as pytree
 
 from naflow_fx import keys, use
 from naflow_fx.passes import _graph
+from naflow_fx.passes._affine import merges_batch
+from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.rule import parameters
+from naflow_fx.rule import Rule, parameters
+
+Count = Tensor | fx.Node  # what constants alone tell, of one sample; or a node, of each sample
 
 
-def count_use(gm: fx.GraphModule) -> fx.GraphModule:
+def count_use(gm: fx.GraphModule, times: bool) -> fx.GraphModule:
     """Counts, from the feature nodes back, for each neuron the live neurons that read it.
 
     A neuron is live if it reaches a feature node through the captured masks, indices and gates
     and the supports of kernels: through entries of A that are not 0.  What no live neuron reads
     is abandoned, whatever the score.
 
-    Before: a canonical graph with captures.  After: at every node of the cascade `keys.TIMES`
-    names the node that holds the counts, float32; of a feature node all neurons are live, and
-    read once by the head.  Left alone: control branches, which are captured whole.
+    Before: a canonical graph with captures.  After: at every node of the cascade that has abandoned
+    neurons `keys.USED` names the node that holds 1 or 0 for each; with `times`, `keys.TIMES` names
+    the counts; float32.  Of a feature node all neurons are live, and read once by the head.  Where
+    no mask or index lies between, constants alone tell what is used, and no node computes it.  Left
+    alone: control branches, which are captured whole.
     """
     new = _graph.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
-        writer = _Counts(new.graph)
+        writer = _Counts(new, times)
         for name in flow.features:
-            node = writer.names[name]
-            writer.add(node, writer.call(node, use.everywhere, (node,), "read_by_head"))
+            writer.add(writer.names[name], writer.ones(writer.names[name]))
         for node in reversed([n for n in new.graph.nodes if n.name in flow.cascade]):
             writer.back(node)
     return _graph.rebuild(new, new.graph)
 
 
 class _Counts:
-    def __init__(self, graph: fx.Graph) -> None:
-        self.graph = graph
-        self.names = _graph.names(graph)
-        self.parts: dict[fx.Node, list[fx.Node]] = {}
+    def __init__(self, gm: fx.GraphModule, times: bool) -> None:
+        self.gm, self.times = gm, times
+        self.names = _graph.names(gm.graph)
+        tensors = itertools.chain(gm.parameters(), gm.buffers())
+        self.device = next((x.device for x in tensors), torch.device("cpu"))
+        self.merged = any(merges_batch(n) for n in gm.graph.nodes if _graph.rule_of(n))
+        self.parts: dict[fx.Node, list[Count]] = {}
         self.patterns: dict[fx.Node, fx.Node] = {}
 
-    def add(self, node: fx.Node, part: fx.Node) -> None:
+    def ones(self, node: fx.Node) -> Count:
+        """All neurons of a node; told by a node where the batch holds more than samples."""
+        if self.merged:
+            return self._call(node, use.everywhere, (node,), "all")
+        return use.ones(node.meta[keys.SHAPE], self.device)
+
+    def add(self, node: fx.Node, part: Count) -> None:
         """One more reader's count of a node."""
         self.parts.setdefault(node, []).append(part)
 
     def back(self, node: fx.Node) -> None:
         """Adds up who reads `node`, and passes on which of its neurons are live."""
-        times = self.call(node, use.count, tuple(self.parts[node]), "times")
-        node.meta[keys.TIMES] = times.name
+        parts = self.parts[node]
+        if self.times:
+            times = self._apply(node, use.count, parts, {}, "times")
+            node.meta[keys.TIMES] = self._node(node, times).name
+        whole = next((part for part in parts if _is_everywhere(part)), None)
+        live = self._apply(node, use.live, parts if whole is None else [whole], {}, "used")
+        if not _is_everywhere(live):
+            node.meta[keys.USED] = self._node(node, live).name
         rule, operands = _graph.rule_of(node), _graph.operands(node, invertible=True)
         if rule is None or not operands:
             return
-        function = rule.support or rule.transpose
-        known = _graph.state(node, self.names)
-        state = {name: self._pattern(name, known[name], rule.operands)
-                 for name in parameters(function)[1:] if name in known}  # fmt: skip
-        live = self.call(node, use.live, (times,), "live")
-        reads = _graph.call(self.graph, function, (live,), state, f"{node.name}_reads")
-        _mark(reads, node)
+        reads = self._reads(node, rule, live)
         for i, operand in enumerate(operands):
-            part = reads
-            if rule.variadic:
-                part = self.call(node, operator.getitem, (reads, i), f"reads_{i}")
-            self.add(operand, part)
+            self.add(operand, self._item(node, reads, i) if rule.variadic else reads)
 
-    def _pattern(self, name: str, value: Any, operands: tuple[str, ...]) -> Any:
-        """What a rule's function is given: 1 in place of every number that isn't 0."""
-        if name in operands and isinstance(value, (int, float)):
-            return float(value != 0)
-        return map_aggregate(value, lambda x: self._of(x) if isinstance(x, fx.Node) else x)
+    def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
+        function = rule.support or rule.transpose
+        full = self._is_full(node, rule)
+        state = _graph.state(node, self.names) | {"full": full}
+        if full:  # only its shape is asked for
+            self.patterns[state[rule.kernel]] = state[rule.kernel]
+        wanted = {k: state[k] for k in parameters(function)[1:] if k in state}
+        for name in rule.operands:  # a factor that is a number
+            if isinstance(wanted.get(name), (int, float)):
+                wanted[name] = float(wanted[name] != 0)
+        reads = self._apply(node, function, [live], wanted, "reads")
+        inexact = bool(rule.kernel) and rule.support is None
+        return self._apply(node, torch.round, [reads], {}, "rounded") if inexact else reads
+
+    def _item(self, node: fx.Node, reads: Any, index: int) -> Count:
+        known = isinstance(reads, tuple)
+        return reads[index] if known else self._call(node, operator.getitem, (reads, index), "part")
+
+    def _is_full(self, node: fx.Node, rule: Rule) -> bool:
+        """Whether a node's kernel is a constant without a 0."""
+        if not rule.kernel or not has_constant_kernel(node):
+            return False
+        return bool(_graph.resolve(node.kwargs[rule.kernel], self.gm).all())
+
+    def _apply(
+        self, node: fx.Node, function: Any, leading: list[Any], state: _graph.State, word: str
+    ) -> Any:
+        """A function's result where constants tell it, else the node of its call.
+
+        It is given patterns: 1 in place of every number that isn't 0.
+        """
+        known = not any(isinstance(x, fx.Node) for x in leading)
+        if known and all(map(_graph.is_constant, _graph.uses(state))):
+            constants = _graph.resolve(state, self.gm)
+            patterns = pytree.tree_map_only(Tensor, use.pattern, constants)
+            return function(*leading, **patterns)
+        given = [self._node(node, x) if isinstance(x, Tensor) else x for x in leading]
+        patterns = map_aggregate(state, lambda x: self._of(x) if isinstance(x, fx.Node) else x)
+        return self._call(node, function, tuple(given), word, patterns)
 
     def _of(self, node: fx.Node) -> fx.Node:
         if node not in self.patterns:
-            self.patterns[node] = self.call(node, use.pattern, (node,), "pattern")
+            self.patterns[node] = self._call(node, use.pattern, (node,), "pattern")
         return self.patterns[node]
 
-    def call(self, node: fx.Node, function: Any, args: tuple[Any, ...], word: str) -> fx.Node:
+    def _node(self, node: fx.Node, count: Count) -> fx.Node:
+        """A count of `node` as a node, of each sample."""
+        if isinstance(count, fx.Node):
+            return count
+        if count.min() == count.max() == 1:
+            return self._call(node, use.everywhere, (node,), "all")
+        name = f"folded_{node.name}_count_{len(self.gm._buffers)}"
+        self.gm.register_buffer(name, count.contiguous())
+        constant = self.gm.graph.create_node("get_attr", name, name=name)
+        return self._call(node, use.of_batch, (constant, node), "of_batch")
+
+    def _call(
+        self,
+        node: fx.Node,
+        function: Any,
+        args: tuple[Any, ...],
+        word: str,
+        kwargs: dict[str, Any] | None = None,
+    ) -> fx.Node:
         """Inserts a call that serves `node`."""
         name = f"{node.name}_{word}"
-        made = self.graph.create_node("call_function", function, args, {}, name=name)
-        _mark(made, node)
+        made = self.gm.graph.create_node("call_function", function, args, kwargs or {}, name=name)
+        made.meta |= {keys.PART: "use", keys.SOURCE: node.name}
         return made
 
 
-def _mark(node: fx.Node, source: fx.Node) -> None:
-    node.meta |= {keys.PART: "use", keys.SOURCE: source.name}
+def _is_everywhere(count: Count) -> bool:
+    """Whether constants tell that all neurons are read."""
+    return isinstance(count, Tensor) and bool((count > 0).all())

@@ -30,23 +30,15 @@ class Region:
     series_parallel: bool
 
 
-@dataclass(frozen=True)
-class Regions:
-    """The dominator tree of the cascade, and the region that ends at each merge."""
-
-    dominator: dict[str, str]
-    by_exit: dict[str, Region]
-
-
 KINDS = {"add": "residual", "cat": "concatenation", "flat_cat": "features"}
 
 
-def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> Regions:
-    """The regions of the cascade, for any graph: a merge and its immediate dominator.
+def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> dict[str, Region]:
+    """The region that ends at each merge of the cascade: from its immediate dominator on.
 
     A node with several invertible operands is a merge.  Its immediate dominator is where all
     ways to it fork.  Whether the region is single-exit is the caller's business: it meets merges
-    on the way back from the end, and inside a branch of a series-parallel region only.
+    on the way back from the end only.
     """
     members = [n for n in graph.nodes if n.name in cascade]
     flow = nx.DiGraph()
@@ -59,8 +51,7 @@ def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> Regions:
     dominator = dict(nx.immediate_dominators(flow, SOURCE))
     merges = [n for n in members if len(_graph.operands(n, invertible=True)) > 1]
     order = [n.name for n in members]
-    regions = {n.name: _region(flow, n, dominator[n.name], order) for n in merges}
-    return Regions(dominator, regions)
+    return {n.name: _region(flow, n, dominator[n.name], order) for n in merges}
 
 
 def _region(flow: nx.DiGraph, merge: fx.Node, entry: str, order: list[str]) -> Region:

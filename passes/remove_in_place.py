@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from typing import Any
 
-from torch import fx, nn
+import torch
+from torch import fx
 
 from naflow_fx.passes import _graph
+from naflow_fx.rules import TABLE, identity
 
 IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
+COPIES = (torch.clone, "clone", torch.ops.aten.clone.default)  # identities that copy
 
 
 def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
@@ -27,7 +31,8 @@ def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
         if written is None:
             continue
         later = {user for user in order if order[user] > order[node]}
-        for source in _aliases(new, written):
+        earlier = [other for other in order if order[other] < order[node]]
+        for source in _aliases(new, written, earlier):
             source.replace_all_uses_with(node, delete_user_cb=later.__contains__)
     return new
 
@@ -65,13 +70,24 @@ def _place_of_inplace(target: Any) -> int | None:
     return names.index("inplace") if "inplace" in names else None
 
 
-def _aliases(gm: fx.GraphModule, node: fx.Node) -> list[fx.Node]:
-    """The node, and what it is another name of: identities return their input itself."""
+def _aliases(gm: fx.GraphModule, node: fx.Node, among: Iterable[fx.Node]) -> list[fx.Node]:
+    """All names of the node's tensor `among` some, in order: identities return their input."""
+    while _hands_on(gm, node):
+        node = node.args[0]  # type: ignore[assignment]
     found = [node]
-    while node.op == "call_module" and isinstance(node.args[0], fx.Node):
-        module = _graph.attribute(gm, str(node.target))
-        if not isinstance(module, (nn.Identity, nn.Dropout)):
-            break
-        node = node.args[0]
-        found.append(node)
+    for other in among:
+        if other.args and other.args[0] in found and _hands_on(gm, other):
+            found.append(other)
     return found
+
+
+def _hands_on(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node returns its first argument itself, neither a result nor a copy."""
+    if not node.args or not isinstance(node.args[0], fx.Node) or node.target in COPIES:
+        return False
+    if node.op == "call_module":
+        kinds = type(_graph.attribute(gm, str(node.target))).__mro__
+        claimed = [TABLE.modules[kind] for kind in kinds if kind in TABLE.modules]
+    else:
+        claimed = [TABLE.targets[node.target]] if node.target in TABLE.targets else []
+    return bool(claimed) and claimed[0][0] is identity.RULE

@@ -6,6 +6,7 @@ import copy
 import functools
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -70,7 +71,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
-    tracer = PathTracer(input_names(model.forward, inputs))
+    tracer = PathTracer(inputs)
     graph = tracer.trace(model)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
@@ -141,9 +142,8 @@ class PathTracer(fx.Tracer):
     that other threads call meanwhile run as ever.
     """
 
-    def __init__(self, inputs: Sequence[str]) -> None:
+    def __init__(self, inputs: int = 1) -> None:
         super().__init__()
-        self.record_stack_traces = True
         self.form: Any = None  # of what the root returned; see `records`
         self._inputs = inputs
         self._path = ""
@@ -167,7 +167,8 @@ class PathTracer(fx.Tracer):
             self.form = form_of(found)
             return plain(found)
 
-        inputs = [self.create_proxy("placeholder", name, (), {}) for name in self._inputs]
+        names = input_names(self.root.forward, self._inputs)
+        inputs = [self.create_proxy("placeholder", name, (), {}) for name in names]
         return call, [self.root, *inputs]
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
@@ -200,7 +201,7 @@ class PathTracer(fx.Tracer):
         else:
             path = f"{self._path}.{node}" if self._path else str(node)
             node.meta[keys.SITE] = self._names.of_function(path)
-        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
+        node.meta[keys.WHERE] = _calling_line()
         return node
 
 
@@ -241,6 +242,20 @@ def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
     gm.graph.set_codegen(fx.graph.CodeGen())
     gm.recompile()
     return gm
+
+
+def _calling_line() -> str:
+    """file:line of the innermost line of the model's own code that is being traced, or "".
+
+    torch.fx's own `record_stack_traces` formats every frame of every node, and imports
+    torch.export and Inductor to leave some out.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code is not PathTracer.trace.__code__:
+        if _is_model_code(frame.f_code.co_filename):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
 
 
 def _last_frame(stack: str) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -43,8 +47,9 @@ class FakeExplainer:
         output = torch.zeros(1, 1000)
         output[0, 967] = 9.0
         shown = 967 if target is None else target
+        sizes = {name: max(28 >> i, 1) for i, name in enumerate(LAYERS)}
         return AttentionFlow(
-            maps=OrderedDict((n, torch.rand(1, 28 >> i, 28 >> i)) for i, n in enumerate(LAYERS)),
+            maps=OrderedDict((name, torch.rand(1, n, n)) for name, n in sizes.items()),
             output=output,
             score=output[:, shown],
             target=torch.tensor([shown]),
@@ -82,7 +87,7 @@ def names_in(folder: Path) -> set[str]:
 def test_explain_writes_and_prints(
     made: list[FakeExplainer], out: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["explain", str(COFFEE), "--out", str(out)]) == 0
+    assert main(["explain", str(COFFEE), "--out", str(out), "--verbose"]) == 0
     maps = {f"maps/{i:03d}_{name}.png" for i, name in enumerate(LAYERS, start=1)}
     assert names_in(out) == {f"coffee/{f}" for f in maps | {"grid.png", "flow.json"}}
     record = json.loads((out / "coffee" / "flow.json").read_text())
@@ -100,6 +105,29 @@ def test_explain_writes_and_prints(
     assert ["1", "stem_conv", "28", "x", "28", "0.125", "nan"] in rows
     assert ["3", "head_act", "7", "x", "7", "0.125", "-"] in rows
     assert f"written: {out / 'coffee' / 'grid.png'}" in printed.out
+
+
+@pytest.mark.parametrize("asked", [[], ["--layers", "all"]])
+def test_twelve_layers_are_drawn_unless_all_are_asked_for(
+    asked: list[str],
+    made: list[FakeExplainer],
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "LAYERS", [f"l{i}" for i in range(34)])
+    assert main(["explain", str(COFFEE), "--out", str(out), *asked]) == 0
+    drawn = [f"l{i}" for i in (range(34) if asked else range(0, 34, 3))]
+    maps = [f"maps/{i:03d}_{name}.png" for i, name in enumerate(drawn, start=1)]
+    assert names_in(out / "coffee") == {"grid.png", "flow.json", *maps}
+    record = json.loads((out / "coffee" / "flow.json").read_text())
+    assert [layer["name"] for layer in record["layers"]] == LAYERS
+    assert [layer["file"] for layer in record["layers"] if layer["file"]] == maps
+    assert made[0].options == {}
+    printed = capsys.readouterr().out
+    assert "residual" not in printed  # the table comes with --verbose
+    few = "" if asked else " of 34; every one: --layers all"
+    assert printed.endswith(f"flow.json, {len(drawn)} maps{few}\n")
 
 
 def test_pictures_show_what_the_network_saw(made: list[FakeExplainer], out: Path) -> None:
@@ -125,17 +153,15 @@ def test_several_photos_of_one_name_with_a_target(made: list[FakeExplainer], out
 
 
 def test_options_reach_compile(made: list[FakeExplainer], out: Path) -> None:
-    argv = "--layers stem* head* --method layercam --preset paper --reduction channelwise"
-    assert main(["explain", str(COFFEE), *argv.split(), "--residual", "capture"]) == 0
+    argv = "--layers stem* head* --method layercam --reduction channelwise"
+    assert main(["explain", str(COFFEE), *argv.split()]) == 0
     assert made[0].options == {
-        "layers": ["stem*", "head*"], "method": "layercam", "preset": "paper",
-        "reduction": "channelwise", "residual": "capture",
+        "layers": ["stem*", "head*"], "method": "layercam",
+        "reduction": "channelwise",
     }  # fmt: skip
-    argv = "--damping 0.5 --steps 3 --weight importance --rows leading --prior activation"
+    argv = "--damping 0.5 --steps 3 --rows leading"
     assert main(["inspect", *argv.split()]) == 0
-    wanted = naflow_fx.Inverse(
-        damping=0.5, steps=3, weight="importance", rows="leading", prior="activation"
-    )
+    wanted = naflow_fx.Inverse(damping=0.5, steps=3, rows="leading")
     assert made[1].options == {"inverse": wanted}
     assert main(["inspect"]) == 0 and made[2].options == {}
 
@@ -197,3 +223,48 @@ def test_the_bundled_model_and_photo_for_real(out: Path) -> None:
     with Image.open(out / "coffee" / "maps" / "003_head_act.png") as image:
         shown = np.asarray(image, dtype=float).mean(2)
     assert shown[100:200, 100:250].mean() > 1.2 * shown[250:].mean()  # the cup, not the saucer
+
+
+def run_alone(code: str) -> str:
+    """What some code prints in a process of its own, with one thread as the tests have."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_explaining_a_photo_imports_and_writes(out: Path) -> None:
+    """Work that would make a person wait: imports that nothing needs, 146 pictures."""
+    code = (
+        "import gc, sys\n"
+        "from naflow_fx.cli import main\n"
+        f"sys.argv[1:] = ['explain', {str(COFFEE)!r}, '--out', {str(out)!r}]\n"
+        "assert main() == 0 and gc.isenabled() and gc.get_freeze_count() > 100_000\n"
+        "print('imported:', *sys.modules)"
+    )
+    imported = set(run_alone(code).rpartition("imported:")[2].split())
+    assert {"torch", "PIL", "naflow_fx.compiler"} <= imported
+    idle = {
+        "matplotlib", "onnx", "onnxruntime", "pandas", "pyarrow", "ray", "scipy", "skimage",
+        "torch._inductor.codecache", "torch._inductor.compile_fx", "torch.export._trace",
+        "naflow_fx.dataset", "naflow_fx.decomposition", "naflow_fx.evaluation", "naflow_fx.viewer",
+    }  # fmt: skip
+    assert not imported & idle
+    assert len(names_in(out)) == 14
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    imported = set(run_alone("import sys, naflow_fx; print(*sys.modules)").split())
+    idle = set(run_alone("import sys; print(*sys.modules)").split())
+    tops = {name.split(".")[0] for name in imported - idle}
+    assert tops - sys.stdlib_module_names == {"naflow_fx"}
+
+
+def test_commands_called_from_python_leave_the_search_for_garbage_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    frozen = gc.get_freeze_count()
+    assert main(["models"]) == 0
+    assert gc.isenabled() and gc.get_freeze_count() == frozen

@@ -46,7 +46,7 @@ def test_an_artefact_explains_as_its_model(out: Path, capsys: pytest.CaptureFixt
     assert main(["info", str(file)]) == 0
     assert "call sites: 3" in capsys.readouterr().out.splitlines()
     argv = ["explain", str(COFFEE), "--out", str(out), "--artefact", str(file)]
-    assert main([*argv, "--target", "tabby"]) == 0
+    assert main([*argv, "--target", "tabby", "--layers", "all"]) == 0
     assert "explained: class 281, tabby" in capsys.readouterr().out
 
 

@@ -11,6 +11,7 @@ import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation.bootstrap import estimate
 from naflow_fx.evaluation.data import EvaluationSet, box_mask
+from naflow_fx.evaluation.fidelity import KEEP
 from naflow_fx.evaluation.measure import Effort, as_maps, evaluate
 from naflow_fx.evaluation.metrics import METRICS
 from naflow_fx.evaluation.result import Evaluation
@@ -29,14 +30,14 @@ def network() -> SmallCNN:
 @pytest.fixture(scope="module")
 def found(network: SmallCNN) -> Evaluation:
     data = synthetic(6)
-    made = {m: nf.compile(network, data.images[:1], method=m, layers=LAYERS)
-            for m in ("naflow", "layercam")}  # fmt: skip
+    made = {m: nf.compile(network, data.images[:1], method=m, layers=LAYERS, keep=keep)
+            for m, keep in (("naflow", KEEP), ("layercam", ()))}  # fmt: skip
     return evaluate(made, data, list(METRICS), model=network,
                     effort=Effort(batch=4, steps=2, percentiles=(50,), draws=1))  # fmt: skip
 
 
 def test_every_metric_has_a_figure_for_each_layer_and_image(found: Evaluation) -> None:
-    cascade = {"residual", "norm_ratio"}
+    cascade = {"residual", "norm_ratio", "fidelity"}
     assert found.metrics == list(METRICS)
     assert set(found.scores["naflow"]) == set(METRICS)
     assert set(found.scores["layercam"]) == set(METRICS) - cascade

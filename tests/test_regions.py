@@ -27,7 +27,7 @@ Drawn = dict[str, tuple[str, str, bool]]  # exit -> (kind, entry, series-paralle
 
 def labelled(model: nn.Module, *x: Tensor, score: Any = None) -> fx.GraphModule:
     """The graph up to `join_features`."""
-    job, state = Job(model, x, score, resolve("paper")), model
+    job, state = Job(model, x, score, resolve()), model
     with torch.no_grad():
         for run, _ in PIPELINE:
             state = run(state, job)
@@ -40,7 +40,7 @@ def labelled(model: nn.Module, *x: Tensor, score: Any = None) -> fx.GraphModule:
 def find(model: nn.Module, *x: Tensor, score: Any = None) -> tuple[Flow, dict[str, Region]]:
     gm = labelled(model, *x, score=score)
     flow = find_flow(gm.graph)
-    return flow, find_regions(gm.graph, flow.cascade | set(cascade_ends(gm))).by_exit
+    return flow, find_regions(gm.graph, flow.cascade | set(cascade_ends(gm)))
 
 
 def drawn(regions: dict[str, Region]) -> Drawn:
@@ -248,9 +248,9 @@ def test_googlenet() -> None:
 def test_inspect_tells_the_region_of_a_site() -> None:
     explainer = nf.compile(hazard("nested_residual"), hazard_images("nested_residual"))
     rows = {row.layer: row for row in explainer.inspect().rows}
-    inner, outer = "residual relu_1 -> add", "residual relu -> add_1"
+    outer = "residual relu -> add_1"
     assert {k: rows[k].region for k in rows} == {
-        "x": "-", "stem": "-", "relu": outer, "conv1": outer, "relu_1": inner, "conv2": inner,
+        "x": "-", "stem": "-", "relu": outer, "conv1": outer, "relu_1": outer, "conv2": outer,
         "add": outer, "add_1": "-", "relu_2": "-",
     }  # fmt: skip
     names = {n.meta.get(keys.SITE) for n in explainer.graph_module.graph.nodes}

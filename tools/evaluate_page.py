@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import evaluate_words as words
 import numpy as np
 from evaluate_sections import LAST, OURS, SEED, SEVEN
 
@@ -17,139 +19,57 @@ from naflow_fx.evaluation.result import Evaluation
 
 RIVALS = ("layercam", "hirescam", CHANNELWISE)
 JUDGED = ("energy", "pointing", "i_d")
-TEXTS = {
-    "naflow": "as the paper prints it, Eq. 2",
-    "naflow-channelwise": "the same, cut at 0 per channel",
-    "naflow-weighted": "cut per channel, least squares weighted by importance",
-    "naflow-best": "`preset=\"best\"`",
-    "focused": "`method=\"focused\"`: the preset's map without the inverse",
-    CHANNELWISE: "gradient x activation, cut at 0 per channel",
-    "hirescam": "gradient x activation, cut after the sum",
-}  # fmt: skip
+CURVES = (*JUDGED, "fidelity")
 
 
 def write(docs: Path) -> Path:
     """Writes the page and its curves; sections without a file are left out."""
     folder = docs / "evaluation"
     found = {p.stem: json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))}
-    results = {name: Evaluation.from_json(data) for name, data in found.items() if "scores" in data}
-    parts = [HEAD, five_lines(results, found), data_text(results), methods_text()]
-    if "photos" in results:
-        results["photos"].plot(folder / "photos.png", ("energy", "pointing", "i_d"))
-        parts.append(photos_text(results["photos"]))
-    if "pictures" in results:
-        results["pictures"].plot(folder / "pictures.png", ("energy", "pointing", "i_d"))
-        parts.append(pictures_text(results["pictures"]))
-    if "last-layer" in results:
-        parts.append(last_text(results["last-layer"]))
-    if "robustness" in results:
-        parts.append(robust_text(results["robustness"]))
-    if "sanity" in found:
-        parts.append(sanity_text(found["sanity"]["checks"]))
-    if "photos" in results:
-        parts.append(residual_text(results))
-    parts.append(made_text(found))
+    former = found.pop("former", {})
+    results = {name: with_former(data, former.get(name))
+               for name, data in found.items() if "scores" in data}  # fmt: skip
+    checks = sane(found["sanity"], former.get("sanity")) if "sanity" in found else {}
+    for name in {"photos", "pictures"} & set(results):
+        results[name].plot(folder / f"{name}.png", CURVES)
+    texts = {"photos": photos_text, "pictures": pictures_text, "last-layer": last_text,
+             "robustness": robust_text}  # fmt: skip
+    commit = former.get("commit", "")
+    parts = [words.HEAD, words.in_short(results, checks), data_text(results), words.methods_text(),
+             words.changes_text(results, commit), fidelity_text(results)]  # fmt: skip
+    parts += [texts[name](results[name]) for name in texts if name in results]
+    parts += [sanity_text(checks)] if checks else []
+    parts += [words.FOCUSED, residual_text(results), made_text(found, former)]
     path = docs / "evaluation.md"
-    path.write_text("\n".join(parts))
+    path.write_text("\n".join(part for part in parts if part))
     return path
 
 
-HEAD = """# Is the explanation any good?
-
-`make evaluate` (minutes) or `make evaluate-full` (about an hour and a half on one core; stopped and
-started again, it keeps the methods that were finished) writes this page; its last lines tell how it
-was made. `naflow-fx evaluate` and `nf.evaluate` measure your own networks and photos the same way.
-Brackets are 95 % intervals of a bootstrap that draws photos. Where NAFlow loses, the table says so.
-"""
-
-
-def five_lines(results: dict[str, Evaluation], found: dict[str, Any]) -> str:
-    """When to use which, with the figures."""
-    photos, pictures = results.get("photos"), results.get("pictures")
-    if photos is None or pictures is None:
-        return ""
-    ours = best_of_ours(photos)
-    lines = [
-        _first_line(photos, ours),
-        _second_line(photos, pictures, ours),
-        _third_line(photos) + _class_text(found, ours),
-        _fourth_line(photos, ours),
-        _fifth_line(photos),
-    ]
-    return "## In five lines\n\n" + "\n".join(f"* {line}" for line in lines) + "\n"
+def with_former(data: dict[str, Any], former: dict[str, Any] | None) -> Evaluation:
+    """A section's figures, those of the former default beside ours if all images were measured."""
+    result = Evaluation.from_json(data)
+    if not former or not whole(data):
+        return result
+    both = result.merged(Evaluation.from_json(former))
+    return replace(both, scores=ours_first(both.scores))
 
 
-def best_of_ours(result: Evaluation) -> str:
-    """The preset, or else the weighted variant."""
-    return "naflow-best" if "naflow-best" in result.methods else "naflow-weighted"
+def sane(data: dict[str, Any], former: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Check -> method -> rows, likewise."""
+    before = former["checks"] if former and whole(data) else {}
+    return {check: ours_first({**rows, **before.get(check, {})})
+            for check, rows in data["checks"].items()}  # fmt: skip
 
 
-def _first_line(photos: Evaluation, ours: str) -> str:
-    energy, rival = photos.mean(ours, "energy").mean, photos.mean("layercam", "energy").mean
-    gap = photos.difference(ours, "layercam", "energy")
-    word = _verdict(gap, "more of the map lies on the object than of LayerCAM's",
-                    "as much of the map lies on the object as of LayerCAM's, within the interval",
-                    "less of the map lies on the object than of LayerCAM's")  # fmt: skip
-    return (f"`{ours}`, on photos: {word} ({energy:.3f} against {rival:.3f}, difference "
-            f"{gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}]).")  # fmt: skip
+def ours_first(of_method: dict[str, Any]) -> dict[str, Any]:
+    """NAFlow's first, the others in their order."""
+    names = sorted(of_method, key=lambda name: not name.startswith("naflow"))
+    return {name: of_method[name] for name in names}
 
 
-def _second_line(photos: Evaluation, pictures: Evaluation, ours: str) -> str:
-    energy, score = photos.mean("focused", "energy").mean, _gap(photos, ours, "focused", "i_d")
-    return (f"`method=\"focused\"` is that map without the inverse, at a gradient method's price: "
-            f"energy {energy:.3f}, insertion minus deletion of `{ours}` minus its own {score}; on "
-            f"pictures with known evidence {_gap(pictures, ours, 'focused', 'energy')} and "
-            f"{_gap(pictures, ours, 'focused', 'i_d')}. Take it where time counts. LayerCAM, as "
-            f"cheap, is the published choice: `{ours}` minus LayerCAM, insertion minus deletion, "
-            f"{_gap(photos, ours, 'layercam', 'i_d')} on photos, energy "
-            f"{_gap(pictures, ours, 'layercam', 'energy')} on pictures.")  # fmt: skip
-
-
-def _gap(result: Evaluation, ours: str, rival: str, metric: str) -> str:
-    found = result.difference(ours, rival, metric)
-    return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
-
-
-def _third_line(photos: Evaluation) -> str:
-    paper, grad = photos.mean("naflow", "energy"), photos.mean("gradcam", "energy")
-    layer = photos.mean("layercam", "energy")
-    return (f"The paper's form (`preset=\"paper\"`) is far better than Grad-CAM at inner layers, "
-            f"as the paper says ({paper.mean:.3f} against {grad.mean:.3f}), and not as good as "
-            f"LayerCAM ({layer.mean:.3f}), which the paper did not compare."
-            if layer.mean > paper.mean > grad.mean else
-            f"The paper's form: {paper.mean:.3f}; Grad-CAM {grad.mean:.3f}; LayerCAM "
-            f"{layer.mean:.3f}.")  # fmt: skip
-
-
-def _class_text(found: dict[str, Any], ours: str) -> str:
-    """How much maps depend on the class."""
-    if "sanity" not in found:
-        return ""
-    check = found["sanity"]["checks"]["small CNN, class"]
-    alike = {name: check[name][0][0][0] for name in ("naflow", ours, "layercam")}
-    return (" To tell classes apart, take it: the rank correlation of its maps with those of "
-            f"another class is {alike['naflow']:.2f}, that of `{ours}` {alike[ours]:.2f}, LayerCAM "
-            f"{alike['layercam']:.2f} (small CNN).")  # fmt: skip
-
-
-def _fourth_line(photos: Evaluation, ours: str) -> str:
-    first, last = photos.values(ours, "energy", 0), photos.values(ours, "energy", 4)
-    rival = photos.values("layercam", "energy", 0), photos.values("layercam", "energy", 4)
-    return (f"By depth, energy in the first fifth and the last: {first.mean():.3f} and "
-            f"{last.mean():.3f}, LayerCAM {rival[0].mean():.3f} and {rival[1].mean():.3f}. Most of "
-            "the gain comes from the gate by the last map, which needs no inverse "
-            "([better maps](better-maps.md)).")  # fmt: skip
-
-
-def _fifth_line(photos: Evaluation) -> str:
-    low, high = halves(photos, best_of_ours(photos))
-    return ("The residual says how much of what came from above the inverse explains at a site, "
-            f"not whether the map is right: energy {low.mean:.3f} where it is below its median, "
-            f"{high.mean:.3f} above.")  # fmt: skip
-
-
-def _verdict(gap: Estimate, more: str, same: str, less: str) -> str:
-    return more if gap.low > 0 else less if gap.high < 0 else same
+def whole(data: dict[str, Any]) -> bool:
+    """Whether a section was measured on all images, as the former default was."""
+    return bool(data["facts"]["full"]) and not data["facts"].get("limit")
 
 
 def data_text(results: dict[str, Evaluation]) -> str:
@@ -177,24 +97,20 @@ def data_text(results: dict[str, Evaluation]) -> str:
     return "\n".join(lines) + "\n" + report.markdown(table, right=False)
 
 
-def methods_text() -> str:
-    """What the names stand for."""
-    rows = [["method", "what"]]
-    rows += [
-        [name, TEXTS[name]] for name in (*OURS, "focused", CHANNELWISE, "hirescam") if name in TEXTS
-    ]
-    rows.append(["layercam, gradcam, gradcam++, xgradcam", "`method=` of this library, exact at "
-                 "every call site"])  # fmt: skip
-    rows.append(["score-cam, ablation-cam", "pytorch-grad-cam"])
-    rows.append(
-        ["integrated-gradients, lrp, rise", "captum; zennit, sums shared out; ours, 500 masks"]
-    )
-    return "## Methods\n\n" + report.markdown(rows, right=False)
+def fidelity_text(results: dict[str, Evaluation]) -> str:
+    """What Z holds of the activation, by depth."""
+    parts = ["## What Z still holds of the activation\n",
+             "Cosine of Z and the activation over the neurons that take part (`flow.used`), first "
+             "fifth of the depth to last:\n"]  # fmt: skip
+    for title in ("photos", "pictures"):
+        if title in results and "fidelity" in results[title].metrics:
+            table = report.fifths(results[title], "fidelity")
+            parts.append(table.replace("| fidelity |", f"| {title} |", 1))
+    return "\n".join(parts) if len(parts) > 2 else ""
 
 
 def photos_text(result: Evaluation) -> str:
     """The main tables."""
-    ours = best_of_ours(result)
     parts = ["## Photos\n", "Means over call sites and photos:\n",
              report.means(result, ("energy", "pointing", "residual")),
              "Means over those depths:\n", report.means(result, ("i_d", "insertion", "deletion")),
@@ -202,7 +118,7 @@ def photos_text(result: Evaluation) -> str:
              report.means(result, ("entropy", "sparsity")),
              "![Energy, pointing game and insertion minus deletion against depth, on photos]"
              "(evaluation/photos.png)\n", depth_tables(result),
-             compared_text(result, ours)]  # fmt: skip
+             compared_text(result)]  # fmt: skip
     return "\n".join(parts)
 
 
@@ -214,19 +130,12 @@ def depth_tables(result: Evaluation) -> str:
                      for name, text in heads.items())  # fmt: skip
 
 
-def compared_text(result: Evaluation, ours: str) -> str:
-    """Paired differences, and where the method falls short."""
-    shown = (*RIVALS, "focused")
-    tables = "\n".join(report.differences(result, ours, shown, metric) for metric in JUDGED)
-    worse = report.standing(result, ours, RIVALS, JUDGED)
-    if worse:
-        ending = (f"Of {len(RIVALS) * len(JUDGED) * 5} lower ends against the first three, "
-                  f"{len(worse)} are below -0.005: " + "; ".join(worse) + ".")  # fmt: skip
-    else:
-        ending = "No lower end is below -0.005."
-    return ("Paired differences by depth (bold: surely better, †: surely worse; how the preset was "
-            "found, and what comes near it without an inverse: [better maps](better-maps.md)):\n\n"
-            f"{tables}\n{ending}\n")  # fmt: skip
+def compared_text(result: Evaluation) -> str:
+    """Paired differences of the focused map, and of the default."""
+    pairs = {"focused": RIVALS, "naflow": ("gradcam", "hirescam", "layercam")}
+    tables = "\n".join(report.differences(result, ours, others, metric)
+                       for ours, others in pairs.items() for metric in JUDGED)  # fmt: skip
+    return f"Paired differences by depth (bold: surely better, †: surely worse):\n\n{tables}\n"
 
 
 def pictures_text(result: Evaluation) -> str:
@@ -235,7 +144,7 @@ def pictures_text(result: Evaluation) -> str:
         "## Pictures with known evidence\n", report.means(result, ("energy", "pointing", "i_d")),
         report.means(result, ("iou", "best_iou", "drop")),
         "![The same curves on pictures with known evidence](evaluation/pictures.png)\n",
-        depth_tables(result), compared_text(result, best_of_ours(result)),
+        depth_tables(result), compared_text(result),
     ])  # fmt: skip
 
 
@@ -243,7 +152,8 @@ def last_text(result: Evaluation) -> str:
     """Slow methods."""
     return "\n".join([
         f"## Slow methods, at `{LAST}`\n",
-        f"{len(result.images)} photos; integrated gradients, LRP and RISE are of the input.\n",
+        f"{len(result.images)} photos; FullGrad, integrated gradients, DeepLIFT, LRP and RISE "
+        "are of the input.\n",
         report.means(result, ("energy", "pointing", "best_iou")),
         report.means(result, ("i_d", "insertion", "deletion", "drop")),
     ])  # fmt: skip
@@ -337,18 +247,28 @@ def correlation(result: Evaluation, method: str) -> Estimate:
     return estimate((r * e).sum(0) / np.sqrt((r**2).sum(0) * (e**2).sum(0)), result.groups)
 
 
-def made_text(found: dict[str, Any]) -> str:
+def made_text(found: dict[str, Any], former: dict[str, Any]) -> str:
     """Which command made it, and how long it took."""
     lines = []
     for name, data in found.items():
         facts = data["facts"]
-        command = "make evaluate-full" if facts["full"] else "make evaluate"
+        command = "`make evaluate-full`" if facts["full"] else "`make evaluate`"
+        given = f"{'--full ' if facts['full'] else ''}--sections {name}"
         if facts.get("limit"):
-            command = f"python tools/evaluate.py --sections {name} --limit {facts['limit']}"
+            given += f" --limit {facts['limit']}"
+            command = f"`python tools/evaluate.py {given}`"
+        if facts.get("methods"):
+            given += f" --methods {' '.join(facts['methods'])}"
+            command += f", then `python tools/evaluate.py {given}`"
         took = "" if facts.get("kept", True) else (
             f", {facts['seconds'] / 60:.1f} minutes, {facts['processes']} processes on "
             f"{facts['cores']} cores")  # fmt: skip
-        lines.append(f"* [{name}](evaluation/{name}.json): `{command}`{took}")
+        lines.append(f"* [{name}](evaluation/{name}.json): {command}{took}")
+    names = ", ".join(f"`{name}`" for name in words.FORMER.values())
+    if former:
+        lines.append(f"* [former](evaluation/former.json): {names}, `{former['command']}` at "
+                     f"commit {former['commit']}; their fidelity by `naflow_fx.evaluation."
+                     "fidelity`, with that commit's explainers")  # fmt: skip
     lines.append(
         "* What needs the network's output alone runs by ONNX Runtime, the same to rounding."
     )

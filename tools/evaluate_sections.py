@@ -24,6 +24,7 @@ from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, trained
 
 GRADIENTS = ("focused", "layercam", CHANNELWISE, "hirescam", "gradcam++", "xgradcam", "gradcam")
+AT_LAYERS = ("lift-cam", "relevance-cam")
 OURS = tuple(name for name in OWN if name.startswith("naflow"))
 # seven ends of blocks, at least one in each fifth of the depth
 SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.add",
@@ -31,8 +32,8 @@ SEVEN = ["stem_act", "blocks.2.add", "blocks.4.add", "blocks.7.add", "blocks.9.a
 SEVEN_SMALL = ["0.2", "1.relu", "1.add", "1.relu_1", "2.relu", "2.relu_1", "3.relu_1"]
 LAST = "blocks.15.project_bn"
 SEED = 2  # of the pictures that are reported; others were used for choosing
-LARGE = ("naflow", "naflow-best", "focused", "layercam", "gradcam")
-EVERYWHERE = ("energy", "pointing", "residual")
+LARGE = (*OURS, "focused", "layercam", "gradcam")
+EVERYWHERE = ("energy", "pointing", "residual", "fidelity")
 AT_SEVEN = ("iou", "best_iou", "insertion", "deletion", "i_d", "drop", "increase", "entropy",
             "sparsity")  # fmt: skip
 
@@ -45,11 +46,17 @@ class Plan:
         full: everything.
         cache: folder of finished parts; None: nothing is kept, all is measured anew.
         limit: images of a section, at most; None: all.
+        methods: only these; None: all.
     """
 
     full: bool = False
     cache: Path | None = None
     limit: int | None = None
+    methods: tuple[str, ...] | None = None
+
+    def chosen(self, methods: Sequence[str]) -> list[str]:
+        """Those of a section's methods that are to be measured."""
+        return [name for name in methods if self.methods is None or name in self.methods]
 
     @property
     def effort(self) -> Effort:
@@ -93,13 +100,19 @@ def network() -> nn.Module:
     return nf.models.build("efficientnet_lite0", pretrained=True).eval()
 
 
-def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation:
-    """One section: every method, each from the cache where it is there."""
+def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation | None:
+    """One section: every method that is wanted, each from the cache where it is there.
+
+    None: none of them is.
+    """
+    chosen = task.plan.chosen(methods)
+    if not chosen:
+        return None
     data = task.data[: task.plan.limit]
     sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
     task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
                    quick=Quick(task.model, data.images[:1]))  # fmt: skip
-    found = run(of_method, [replace(task, method=method) for method in methods])
+    found = run(of_method, [replace(task, method=name) for name in chosen])
     return reduce(Evaluation.merged, map(Evaluation.from_json, found))
 
 
@@ -114,7 +127,7 @@ def of_method(task: Task) -> Any:
     def make_it() -> Any:
         model = task.quick if name == "rise" else task.model
         assert model is not None
-        explain = make(name, model, data.images[:1], task.layers)
+        explain = make(name, model, data.images[:1], task.layers, metrics)
         return nf.evaluate({name: explain}, data, metrics, model=task.quick, depth=task.depth,
                            effort=effort).to_json()  # fmt: skip
 
@@ -136,39 +149,39 @@ def cached(plan: Plan, key: str, make: Callable[[], Any]) -> Any:
     return json.loads(path.read_text())
 
 
-def on_photos(plan: Plan, run: Run) -> Evaluation:
+def on_photos(plan: Plan, run: Run) -> Evaluation | None:
     """Every method of this library at every call site of the bundled model, on photos."""
     net, data = network(), nf.photos("check")
     every = nf.compile(net, data.images[:1], method="hirescam").layers
     sites = [s for i, s in enumerate(every) if s in SEVEN or (plan.full and i % 3 == 0)]
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, sites)
     task = Task(plan, "photos", data, metrics, net)
-    return measured(run, task, (*OURS, *GRADIENTS))
+    return measured(run, task, (*OURS, *GRADIENTS, *(AT_LAYERS if plan.full else ())))
 
 
-def at_the_end(plan: Plan, run: Run) -> Evaluation:
+def at_the_end(plan: Plan, run: Run) -> Evaluation | None:
     """Slow methods, and ours, at the last block's end, on few photos."""
     data = nf.photos("check")
     data = data if plan.full else data[::4]
     metrics = ["energy", "pointing", "iou", "best_iou", "insertion", "deletion", "i_d", "drop"]
     task = Task(plan, "last layer", data, metrics, network(), [LAST])
-    slow = ("score-cam", "ablation-cam", *OF_THE_INPUT)
+    slow = ("score-cam", "ablation-cam", *AT_LAYERS, *OF_THE_INPUT)
     return measured(run, task, (*slow, *OURS, "focused", "layercam", "gradcam"))
 
 
-def robust(plan: Plan, run: Run) -> Evaluation:
+def robust(plan: Plan, run: Run) -> Evaluation | None:
     """ROAD and max-sensitivity, on some photos at some depths."""
     data = nf.photos("check")[:: 2 if plan.full else 3]  # filling gaps takes a second a photo
     task = Task(plan, "robustness", data, ["road", "max_sensitivity"], network(), SEVEN[1::2])
     return measured(run, task, (*OURS, *GRADIENTS[:5], "gradcam"))
 
 
-def on_pictures(plan: Plan, run: Run) -> Evaluation:
+def on_pictures(plan: Plan, run: Run) -> Evaluation | None:
     """Every method at every call site of the small CNN, on pictures with known evidence."""
     count = 96 if plan.full else 24
     metrics = dict.fromkeys(EVERYWHERE) | dict.fromkeys(AT_SEVEN, SEVEN_SMALL)
     task = Task(plan, "pictures", nf.synthetic(count, SEED), metrics, trained())
-    return measured(run, task, (*OURS, *GRADIENTS, *OF_THE_INPUT))
+    return measured(run, task, (*OURS, *GRADIENTS, *AT_LAYERS, *OF_THE_INPUT))
 
 
 def sane(plan: Plan, run: Run) -> dict[str, dict[str, list[list[float]]]]:
@@ -176,7 +189,7 @@ def sane(plan: Plan, run: Run) -> dict[str, dict[str, list[list[float]]]]:
     pictures, shown = nf.synthetic(24, SEED), nf.photos("check")[:: 1 if plan.full else 6]
     task = Subjects(plan, trained(), trained(shuffled=True), pictures[: plan.limit],
                     network(), shown[: plan.limit])  # fmt: skip
-    methods = (*OURS, "focused", "layercam", "hirescam", "gradcam")
+    methods = plan.chosen((*OURS, "focused", "layercam", "hirescam", "gradcam"))
     found = run(sanity_of_method, [replace(task, method=method) for method in methods])
     checks = dict.fromkeys(name for of_method in found for name in of_method)
     return {name: {method: of_method[name]

@@ -9,7 +9,6 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.regions import RegionalBackend
 from naflow_fx.errors import OptionError
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
@@ -22,22 +21,25 @@ CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
 @dataclass(frozen=True)
 class CompiledBuild:
-    """Builds a job's program and lets torch.compile take it whole; so do later targets."""
+    """Builds a job's program and lets torch.compile take it whole; so do later targets.
+
+    Attributes:
+        device: "cpu", "cuda": where the programs run, wherever the job's example is.
+        mode: see `Explainer.compiled`.
+    """
 
     build: Build
+    device: str
     mode: str | None = None
 
     def __call__(self, job: Job) -> fx.GraphModule:
         """The program of a job, compiled when it is first called."""
-        return self.compile(self.build(job), job.examples[0].device.type)
+        return self.compile(self.build(job))
 
-    def compile(self, program: fx.GraphModule, device: str) -> fx.GraphModule:
+    def compile(self, program: fx.GraphModule) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
-        made, options = _graph.copy(program), inductor_options(device, self.mode)
-        if self.mode is None and device == "cpu":
-            made.compile(fullgraph=True, backend=RegionalBackend(options))
-        else:
-            made.compile(fullgraph=True, options=options)
+        made, options = _graph.copy(program), inductor_options(self.device, self.mode)
+        made.compile(fullgraph=True, options=options)
         if self.mode in CUDA_GRAPHS:
             run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
             made._compiled_call_impl = _own_results(run)

@@ -19,6 +19,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 def open_pt2(path: Path, metadata: Metadata, device: torch.device) -> Run:
     """A program of torch.export, moved to the device."""
+    _check_there(path, metadata)
     with quiet():
         exported = torch.export.load(path)
     if device.type != metadata.device or device.index:
@@ -47,6 +48,7 @@ def open_package(path: Path, metadata: Metadata, device: torch.device) -> Run:
     if device.type != metadata.device:
         raise ArtefactError(f"{path}: compiled for {metadata.device}, and can't run on {device}; "
                             f"use --device {metadata.device}, or package it again")  # fmt: skip
+    _check_there(path, metadata)
     index = -1 if device.index is None else device.index
     with quiet():
         model = torch._inductor.aoti_load_package(str(path), device_index=index)
@@ -56,6 +58,17 @@ def open_package(path: Path, metadata: Metadata, device: torch.device) -> Run:
             return pytree.tree_leaves(model(*inputs))
 
     return run
+
+
+def _check_there(path: Path, metadata: Metadata) -> None:
+    """Raises where the device that a file's tensors are on is not to be had: torch can't load it.
+
+    Raises:
+        ArtefactError: what to do instead.
+    """
+    if metadata.device == "cuda" and not torch.cuda.is_available():
+        raise ArtefactError(f"{path}: its tensors are on cuda, and this machine has none; export "
+                            "it again from explainer.to('cpu')")  # fmt: skip
 
 
 def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:

@@ -93,7 +93,7 @@ def explainer_maker(
     layers = args.layers or spread(compile(model, example, method="hirescam").layers)
     sites = compile(model, example, method="hirescam", layers=layers).layers
     return lambda name, network: make(
-        name, network, example, None if name in OF_THE_INPUT else sites
+        name, network, example, None if name in OF_THE_INPUT else sites, args.metrics
     )
 
 

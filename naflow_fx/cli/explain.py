@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from naflow_fx.cli.tables import print_flow
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.models.preprocess import open_photo
+from naflow_fx.selection import spread
+
+SHEET = 12  # layers that are drawn where nobody says which
 
 
 def explain(args: argparse.Namespace) -> None:
@@ -35,22 +39,24 @@ def explain(args: argparse.Namespace) -> None:
         bar.add_task(f"preparing {args.artefact or args.model}", total=None)
         example = source.preprocessing(open_photo(photos[0]))[None].to(device)
         explainer = source.make(example)
+    layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
     for photo, place in zip(photos, folders, strict=True):
-        flow = _explain_one(photo, place, explainer, source, target, args)
-        print_flow(flow, shown(photo), place, source.class_names)
+        flow = _explain_one(photo, place, explainer, layers, source, target, args)
+        print_flow(flow, layers, shown(photo), place, source.class_names, args.verbose)
 
 
 def _explain_one(
     photo: Path,
     place: Path,
     explainer: Explainer | Artefact,
+    layers: Sequence[str],
     source: Source,
     target: int | None,
     args: argparse.Namespace,
 ) -> AttentionFlow:
-    """Explain one photo and save its pictures; gives the flow, in main memory."""
+    """Explain one photo and draw some of its layers; gives the flow, in main memory."""
     with progress() as bar:
-        task = bar.add_task(shown(photo), total=len(explainer.layers) + 1)
+        task = bar.add_task(shown(photo), total=len(layers) + 1)
         image = open_photo(photo)
         tensor = source.preprocessing(image)[None].to(open_device(args.device))
         flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
@@ -58,6 +64,7 @@ def _explain_one(
         flow.save(
             place,
             [seen(source.preprocessing, image)],
+            layers=layers,
             alpha=args.alpha,
             colormap=args.colormap,
             title=shown(photo),

@@ -18,8 +18,8 @@ from naflow_fx.flow_save import staging
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.printable import printable
 
-NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted", "alpha",
-             "colormap")  # fmt: skip
+NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
+             "verbose", "alpha", "colormap")  # fmt: skip
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
 

@@ -32,4 +32,5 @@ def progress(count: bool = True) -> Progress:
     columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn()]
     columns += [MofNCompleteColumn()] if count else [TimeElapsedColumn()]
     terminal = sys.stderr.isatty()
-    return Progress(*columns, console=Console(stderr=True), transient=True, disable=not terminal)
+    console = Console(stderr=True, quiet=not terminal)  # rich 13 ends a disabled bar with a newline
+    return Progress(*columns, console=console, transient=True, disable=not terminal)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,10 +12,10 @@ from torch import Tensor, nn
 import naflow_fx
 from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
-from naflow_fx.options import PRESETS, Inverse
+from naflow_fx.options import Inverse
 
-SOLVER = ("damping", "steps", "rows", "prior", "weight", "precision")
-CHOICES = ("layers", "method", "preset", "reduction", "residual")
+SOLVER = ("damping", "steps", "rows", "precision")
+CHOICES = ("layers", "method", "reduction")
 
 
 def open_device(name: str) -> torch.device:
@@ -29,16 +29,18 @@ def open_device(name: str) -> torch.device:
     return device
 
 
-def choose(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of `naflow_fx.compile`: those that were given; the preset decides the others.
+def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the options that were given and ask for something; `--layers all` doesn't."""
+    found = {key: getattr(args, key) for key in names if getattr(args, key) is not None}
+    return {key: value for key, value in found.items() if (key, value) != ("layers", ["all"])}
 
-    Solver options that are given change the preset's inverse. OptionError for bad values.
-    """
-    options = {key: getattr(args, key) for key in CHOICES if getattr(args, key) is not None}
-    solver = {key: getattr(args, key) for key in SOLVER if getattr(args, key) is not None}
+
+def choose(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of `naflow_fx.compile`: those that were given.  OptionError for bad values."""
+    options = given(args, CHOICES)
+    solver = given(args, SOLVER)
     if solver:
-        base = PRESETS[args.preset].inverse if args.preset else Inverse()
-        options["inverse"] = dataclasses.replace(base, **solver)
+        options["inverse"] = Inverse(**solver)
     return options
 
 

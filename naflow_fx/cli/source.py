@@ -14,7 +14,7 @@ from naflow_fx import models
 from naflow_fx.artefacts import load, read
 from naflow_fx.artefacts.artefact import Artefact
 from naflow_fx.artefacts.metadata import preprocessing_of
-from naflow_fx.cli.setup import CHOICES, SOLVER, choose, compile_model, open_device
+from naflow_fx.cli.setup import CHOICES, SOLVER, choose, compile_model, given, open_device
 from naflow_fx.errors import ArtefactError, OptionError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import Preprocessing, class_index, class_names
@@ -72,7 +72,7 @@ def _model(args: argparse.Namespace) -> Source:
 
 
 def _artefact(args: argparse.Namespace) -> Source:
-    fixed = [name for name in ("weights", *CHOICES, *SOLVER) if getattr(args, name) is not None]
+    fixed = given(args, ("weights", *CHOICES, *SOLVER))
     if fixed:
         raise OptionError(f"--{', --'.join(fixed)}: the artefact was made with its own; leave it "
                           "out, or explain with --model")  # fmt: skip

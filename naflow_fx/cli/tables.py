@@ -43,13 +43,25 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     return table
 
 
-def print_flow(flow: AttentionFlow, photo: str, place: Path, names: Sequence[str]) -> None:
-    """Print prediction, what was explained, the layers and where the pictures are."""
+def print_flow(
+    flow: AttentionFlow,
+    drawn: Sequence[str],
+    photo: str,
+    place: Path,
+    names: Sequence[str],
+    verbose: bool,
+) -> None:
+    """Print prediction, what was explained and where the pictures of the layers `drawn` are.
+
+    verbose: the numbers of all layers, too.
+    """
     out = console()
     out.print(Text(f"{photo}: {prediction(flow, names)}", style="bold"))
     out.print(Text(f"explained: {explained(flow, names)}"))
-    out.print(layer_table(flow))
-    out.print(Text(f"written: {place / 'grid.png'}, flow.json, {len(flow.maps)} maps"))
+    if verbose:
+        out.print(layer_table(flow))
+    few = f" of {len(flow.maps)}; every one: --layers all" if len(drawn) < len(flow.maps) else ""
+    out.print(Text(f"written: {place / 'grid.png'}, flow.json, {len(drawn)} maps{few}"))
 
 
 def prediction(flow: AttentionFlow, names: Sequence[str]) -> str:

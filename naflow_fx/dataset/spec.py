@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
 
 Prepare = Callable[["Image.Image"], Tensor]
-OPTIONS = ("layers", "preset", "inverse", "residual", "reduction", "method")
+OPTIONS = ("layers", "inverse", "reduction", "method")
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ExplainerSpec:
     Attributes:
         model: a name of `naflow_fx.models.names()`; not looked at with `artefact` or `make`.
         weights: a checkpoint file or the name of public weights; None: the best public ones.
-        layers, preset, inverse, residual, reduction, method: of `naflow_fx.compile`.
+        layers, inverse, reduction, method: of `naflow_fx.compile`.
         artefact: a file that `Explainer.export`, `package` or `to_onnx` wrote.
         make: device -> Explainer or Artefact; picklable (a module's function, or a
             `functools.partial` of one) where other processes call it.
@@ -50,9 +50,7 @@ class ExplainerSpec:
     model: str = "efficientnet_lite0"
     weights: str | None = None
     layers: tuple[str, ...] | None = None
-    preset: str = "paper"
     inverse: Inverse | None = None
-    residual: str | None = None
     reduction: str | None = None
     method: str | None = None
     artefact: str | None = None

@@ -60,7 +60,7 @@ def decompose(
         TargetError, TraceError, UnsupportedOperator, GraphError: as `naflow_fx.compile`.
     """
     x = _one_image(image)
-    chosen = options.resolve("paper", layers=layers)
+    chosen = options.resolve(layers=layers)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise OptionError(f"decompose(top_k={top_k!r}): wanted an integer >= 1")
     score = _callable(target)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from naflow_fx.evaluation.result import Evaluation
 
 MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
-OURS = ("#b2182b", "#ef8a62", "#7b3294", "#c51b7d")
-OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999")
-WIDTH, HEIGHT = 4.6, 3.1
+OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
+OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999",
+          "#00a0a0")  # fmt: skip
+WIDTH, HEIGHT, LINE = 4.6, 3.1, 0.2  # of a panel, and of the legend's lines, in inches
 TITLES = {"energy": "energy in the box", "pointing": "pointing game",
           "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
 
@@ -26,7 +27,7 @@ TITLES = {"energy": "energy in the box", "pointing": "pointing game",
 def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
     """Writes one panel per metric: its mean over images against the depth, a line per method.
 
-    NAFlow's lines are thick, the last one with its 95 % intervals; the dotted line is the
+    NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
     evidence's share, what a map without content gets.  Methods of the input alone are left out.
     The format is that of the path's ending.
 
@@ -36,9 +37,10 @@ def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = N
     library("matplotlib").use("Agg")
     pyplot = library("matplotlib.pyplot")
     wanted = list(metrics or result.metrics)
-    columns = min(len(wanted), 3)
-    rows = -(-len(wanted) // columns)
-    size = (WIDTH * columns, HEIGHT * rows + 0.7)
+    columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
+    rows, beside = -(-len(wanted) // columns), 2 * columns
+    legend = LINE * (1 + -(-len(result.methods) // beside))
+    size = (WIDTH * columns, HEIGHT * rows + legend)
     figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
     for axis, metric in zip(axes.flat, wanted, strict=False):
         _panel(axis, result, metric)
@@ -47,8 +49,9 @@ def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = N
     handles = {
         h.get_label(): h for a in axes.flat for h in a.get_lines() if h.get_label()[0] != "_"
     }
-    figure.legend(handles.values(), handles, loc="lower center", ncols=5, frameon=False, fontsize=9)
-    figure.tight_layout(rect=(0, 0.62 / size[1], 1, 1))
+    figure.legend(handles.values(), handles, loc="lower center", ncols=beside, frameon=False,
+                  fontsize=9)  # fmt: skip
+    figure.tight_layout(rect=(0, legend / size[1], 1, 1))
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
@@ -76,7 +79,7 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
         for i, method in enumerate(group):
             if metric in result.scores[method] and result.has_depth(method, metric):
                 _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide,
-                      band=wide and method == ours[-1])  # fmt: skip
+                      band=wide and method == ours[0])  # fmt: skip
     if metric == "energy" and result.share is not None:
         axis.axhline(result.share.mean(), color="#888888", lw=1, ls=":")
     better, title = METRICS[metric].better, TITLES.get(metric, metric.replace("_", " "))

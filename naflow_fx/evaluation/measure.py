@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation.data import EvaluationSet
 from naflow_fx.evaluation.faithfulness import Probability, average_drop, blurred, insertion_deletion
+from naflow_fx.evaluation.fidelity import activations, fidelity
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
 from naflow_fx.evaluation.result import Evaluation, Scores
 from naflow_fx.evaluation.road import road
 from naflow_fx.evaluation.robustness import max_sensitivity
+from naflow_fx.explainer import Explainer
 
 Explain = Callable[[Tensor, Tensor], Any]
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
@@ -64,7 +66,7 @@ def evaluate(
             [N, h, w] (its layer is then called "input").
         dataset: images, classes, evidence; of `photos`, `synthetic`, an adapter, or your own.
         metrics: names of `METRICS`; a mapping gives each the layers (names and globs) at which
-            it is measured, None for all.
+            it is measured, None for all.  "fidelity" is of explainers that keep "bpfm" and "used".
         model: the network, for the metrics that classify changed images and for targets of -1.
             It is copied, and left as it is.
         depth: layer -> 0 to 1; None: the place among the layers of the explainer that has most.
@@ -81,7 +83,8 @@ def evaluate(
     found: dict[str, dict[str, Scores]] = {}
     for name, explain in explainers.items():
         progress(name)
-        measure = Measurement(explain, dataset, probability, effort or Effort())
+        figures = [m for m in wanted if METRICS[m].needs == "flow"]
+        measure = Measurement(explain, dataset, probability, effort or Effort(), figures)
         found[name] = measure.all(wanted, lambda text, name=name: progress(f"{name}: {text}"))  # type: ignore[misc]
     places = dict(depth) if depth is not None else depths(found)
     share = None if dataset.evidence is None else dataset.share.double().numpy()
@@ -106,10 +109,15 @@ class Measurement:
     """One explainer on one dataset: its maps, made once, and what is measured on them."""
 
     def __init__(
-        self, explain: Explain, data: EvaluationSet, probability: Probability | None, effort: Effort
+        self,
+        explain: Explain,
+        data: EvaluationSet,
+        probability: Probability | None,
+        effort: Effort,
+        figures: Sequence[str],
     ) -> None:
         self.explain, self.data, self.effort = explain, data, effort
-        self.probability = probability
+        self.probability, self.wanted = probability, figures
         parts = range(0, len(data), effort.batch)
         results = [self._explained(data[i : i + effort.batch]) for i in parts]
         self.maps = {k: torch.cat([r[0][k] for r in results]) for k in results[0][0]}
@@ -188,11 +196,19 @@ class Measurement:
         """Maps of some images, and the figures of the cascade if there are any."""
         result = self.explain(part.images, part.target)
         figures = {
-            name: {k: v.detach().cpu() for k, v in getattr(result, name).items()}
-            for name in ("residual", "norm_ratio")
-            if getattr(result, name, None)
+            name: {k: v.detach().cpu() for k, v in found.items()}
+            for name in self.wanted
+            if (found := self._figure(name, result, part.images))
         }
         return as_maps(result), figures
+
+    def _figure(self, name: str, result: Any, images: Tensor) -> dict[str, Tensor]:
+        """Layer -> a figure of the cascade [N]; empty where there is no such."""
+        if name != "fidelity":
+            return getattr(result, name, {})
+        if not isinstance(self.explain, Explainer) or not (result.bpfm and result.used):
+            return {}
+        return fidelity(result, activations(self.explain, images))
 
 
 def as_maps(result: Any) -> dict[str, Tensor]:

@@ -2,41 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, get_args
 
 from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import peers
+from naflow_fx.evaluation import peers, propagation
+from naflow_fx.evaluation.fidelity import KEEP
 from naflow_fx.evaluation.measure import Explain
-from naflow_fx.options import PRESETS, Inverse, Method
+from naflow_fx.options import Inverse, Method
 
 OWN: dict[str, dict[str, Any]] = {
-    "naflow": {"preset": "paper"},
-    "naflow-channelwise": {"preset": "paper", "reduction": "channelwise"},
-    "naflow-weighted": {"preset": "paper", "reduction": "channelwise",
-                        "inverse": Inverse(weight="importance")},
-    **{f"naflow-{name}": {"preset": name} for name in PRESETS if name != "paper"},
-    **{name: {"method": name}
-       for name in get_args(Method) if name != "naflow"},
-}  # fmt: skip
+    "naflow": {},
+    "naflow-all": {"inverse": Inverse(rows="all")},
+    "naflow-channelwise": {"reduction": "channelwise"},
+    **{name: {"method": name} for name in get_args(Method) if name != "naflow"},
+}
 CHANNELWISE = "gradient-channelwise"
 AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
     "score-cam": peers.score_cam,
     "ablation-cam": peers.ablation_cam,
 }
+AT_LAYERS: dict[str, Callable[[nn.Module, Sequence[str]], Explain]] = {
+    CHANNELWISE: peers.gradient_channelwise,
+    "lift-cam": propagation.lift_cam,
+    "relevance-cam": propagation.relevance_cam,
+}
 OF_THE_INPUT: dict[str, Callable[[nn.Module], Explain]] = {
+    "full-grad": peers.full_grad,
     "integrated-gradients": peers.integrated_gradients,
-    "lrp": peers.lrp,
+    "deep-lift": propagation.deep_lift,
+    "lrp": propagation.lrp,
     "rise": peers.rise,
 }
-NAMES = (*OWN, CHANNELWISE, *AT_ONE_MODULE, *OF_THE_INPUT)
+NAMES = (*OWN, *AT_LAYERS, *AT_ONE_MODULE, *OF_THE_INPUT)
 
 
 def make(
-    name: str, model: nn.Module, example: Tensor, layers: Sequence[str] | None = None
+    name: str,
+    model: nn.Module,
+    example: Tensor,
+    layers: Sequence[str] | None = None,
+    metrics: Collection[str] = (),
 ) -> Explain:
     """The explainer of a method.
 
@@ -45,15 +54,17 @@ def make(
         model: the network.
         example: [1, C, H, W].
         layers: call sites, None for all; one name of a module for Score-CAM and Ablation-CAM.
+        metrics: what is to be measured; NAFlow keeps Z for "fidelity".
 
     Raises:
         EvaluationError: no such method, or a library or the layer is missing.
     """
     if name in OWN:
-        return compile(model, example, layers=layers, **OWN[name])
-    if name == CHANNELWISE:
+        keep = KEEP if "fidelity" in metrics and "method" not in OWN[name] else ()
+        return compile(model, example, layers=layers, keep=keep, **OWN[name])
+    if name in AT_LAYERS:
         sites = compile(model, example, layers=layers, method="layercam").layers
-        return peers.gradient_channelwise(model, sites)
+        return AT_LAYERS[name](model, sites)
     if name in OF_THE_INPUT:
         return OF_THE_INPUT[name](model)
     if name not in AT_ONE_MODULE:

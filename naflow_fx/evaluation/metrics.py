@@ -56,6 +56,8 @@ METRICS: dict[str, Metric] = {
     "sparsity": Metric("map", "", "Gini index of the map, 0: uniform", complexity.sparsity),
     "residual": Metric("flow", "lower", "relative residual of the inverse at the site"),
     "norm_ratio": Metric("flow", "", "norm of Z over the activation's"),
+    "fidelity": Metric("flow", "higher", "cosine of Z and the activation over the neurons that "
+                       "take part"),
 }  # fmt: skip
 
 LOCALISATION = ("energy", "pointing", "iou", "best_iou")

@@ -1,7 +1,7 @@
 """Other methods as explainers for `nf.evaluate`: callables of (images, target) that give maps.
 
-Perturbation methods take hundreds of forward passes an image.  A missing library is an
-`EvaluationError` that says what to install.
+Those that lead a score back by rules are in `propagation`.  Perturbation methods take hundreds of
+forward passes an image.  A missing library is an `EvaluationError` that says what to install.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation.measure import Explain
+from naflow_fx.evaluation.modules import modular, output_of, until
 
 
 def library(name: str) -> Any:
@@ -35,12 +36,10 @@ def library(name: str) -> Any:
 def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
     """sum_d max(dy/dx_d x_d, 0) at each layer: gradient x activation, cut per channel.
 
-    By torchvision's feature extraction and autograd; names are those of `nf.compile`.
+    By autograd; names are those of `nf.compile`.
     """
-    from torchvision.models.feature_extraction import create_feature_extractor
-
-    network = copy.deepcopy(model).eval()
-    extract = create_feature_extractor(network, [*layers, _output(network)])
+    network = modular(model)
+    extract = until(network, [*layers, output_of(network)])
 
     def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
@@ -51,12 +50,6 @@ def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
         return {name: F.relu(g * x).sum(1).detach() for name, x, g in pairs}
 
     return explain
-
-
-def _output(model: nn.Module) -> str:
-    from torchvision.models.feature_extraction import get_graph_node_names
-
-    return str(get_graph_node_names(model)[1][-1])
 
 
 def score_cam(model: nn.Module, layer: str) -> Explain:
@@ -84,6 +77,25 @@ def _grad_cam(kind: Any, model: nn.Module, layer: str) -> Explain:
     return explain
 
 
+def full_grad(model: nn.Module) -> Explain:
+    """FullGrad (Srinivas and Fleuret, NeurIPS 2019), by pytorch-grad-cam.
+
+    The sum of |gradient x input| and, of every layer with a bias, |gradient x bias|, each channel
+    scaled to [0, 1] and to the input's size.  A batch norm's bias is what it adds in all; what a
+    ReLU6 adds where it saturates is no module's bias, and is left out.
+    """
+    kind, network = library("pytorch_grad_cam").FullGrad, modular(model)
+    output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+
+    def explain(images: Tensor, target: Tensor) -> Tensor:
+        with torch.enable_grad(), kind(network, []) as cam:  # one image: it enlarges all channels
+            maps = [cam(x[None], [output_target(int(t))])
+                    for x, t in zip(images, target, strict=True)]  # fmt: skip
+        return torch.from_numpy(np.concatenate(maps))
+
+    return explain
+
+
 def integrated_gradients(model: nn.Module, steps: int = 32) -> Explain:
     """|sum over channels| of integrated gradients from 0 (Sundararajan et al., 2017), captum."""
     method = library("captum.attr").IntegratedGradients(copy.deepcopy(model).eval())
@@ -95,49 +107,6 @@ def integrated_gradients(model: nn.Module, steps: int = 32) -> Explain:
         return found.detach().sum(1).abs()
 
     return explain
-
-
-def lrp(model: nn.Module) -> Explain:
-    """max(relevance, 0), summed over channels: layer-wise relevance propagation, by zennit.
-
-    Epsilon for dense layers, z+ for convolutions, flat for the first one (Kohlbrenner et al.,
-    IJCNN 2020); batch norms are merged, and sums share relevance out by what they add up.
-    """
-    composites, layers = library("zennit.composites"), library("zennit.layer")
-    network = with_sums(copy.deepcopy(model).eval(), layers.Sum)
-    composite = composites.EpsilonPlusFlat()
-
-    def explain(images: Tensor, target: Tensor) -> Tensor:
-        with torch.enable_grad(), composite.context(network) as changed:
-            inputs = images.detach().clone().requires_grad_()
-            output = changed(inputs)
-            start = torch.zeros_like(output).scatter(1, target[:, None], 1.0)
-            (relevance,) = torch.autograd.grad(output, inputs, start)
-        return F.relu(relevance.sum(1)).detach()
-
-    return explain
-
-
-def with_sums(model: nn.Module, make: Callable[[], nn.Module]) -> fx.GraphModule:
-    """The model with batch norms merged, and a module `make()` in place of every x + y.
-
-    The module is given both terms stacked along a new last dimension.
-    """
-    from torch.fx.experimental.optimization import fuse
-
-    traced = fx.symbolic_trace(fuse(model))
-    sums = (operator.add, operator.iadd, torch.add)
-    for i, node in enumerate(list(traced.graph.nodes)):
-        both = node.op == "call_function" and node.target in sums
-        if both and all(isinstance(a, fx.Node) for a in node.args):
-            traced.add_submodule(f"sum_{i}", make())
-            with traced.graph.inserting_before(node):
-                stacked = traced.graph.call_function(torch.stack, (list(node.args), -1))
-                new = traced.graph.call_module(f"sum_{i}", (stacked,))
-            node.replace_all_uses_with(new)
-            traced.graph.erase_node(node)
-    traced.recompile()
-    return traced
 
 
 def rise(

@@ -1,7 +1,7 @@
 """This library's maps for Quantus: an `explain_func` for its metrics.
 
-Quantus 0.6: Smooth MPRT keeps `method` for itself (give `preset`); ROAD fails on colour images,
-whatever explains them.
+Quantus 0.6: Smooth MPRT never calls the function that it is given, it explains by one of its own;
+ROAD fails on colour images, whatever explains them.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def quantus_explain_func(
         targets: int [N].
         layer: name of a call site; None: the last one that has space.
         device: where to compute; None: the model's.
-        options: of `nf.compile`: `method`, `reduction`, `inverse`, `preset`, ...
+        options: of `nf.compile`: `method`, `reduction`, `inverse`, ...
 
     Raises:
         EvaluationError: an option that `nf.compile` doesn't have.

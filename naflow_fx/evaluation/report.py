@@ -56,35 +56,18 @@ def differences(result: Evaluation, method: str, others: Sequence[str], metric: 
         cells = []
         for fifth in (*range(FIFTHS), None):
             there = not np.isnan(result.values(method, metric, fifth)).any()
-            cells.append(_marked(result.difference(method, other, metric, fifth), metric)
+            cells.append(marked(result.difference(method, other, metric, fifth), metric)
                          if there else "")  # fmt: skip
         rows.append([other, *cells])
     return markdown(rows)
 
 
-def _marked(found: Estimate, metric: str) -> str:
+def marked(found: Estimate, metric: str) -> str:
+    """A difference with its interval: bold, or with a †, where it is surely better or worse."""
     text = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+    if not METRICS[metric].better:
+        return text
     sign = -1 if METRICS[metric].better == "lower" else 1
     if min(sign * found.low, sign * found.high) > 0:
         return f"**{text}**"
     return f"{text} †" if max(sign * found.low, sign * found.high) < 0 else text
-
-
-def standing(result: Evaluation, method: str, others: Sequence[str], metrics: Sequence[str],
-             slack: float = 0.005) -> list[str]:  # fmt: skip
-    """Where the lower end of the paired interval is below -slack: "energy, 20 to 40 %, layercam".
-
-    Empty: the method is at least as good as all others in each fifth of the depth, with 95 %
-    confidence, but for the slack.
-    """
-    worse = []
-    for metric in metrics:
-        sign = -1 if METRICS[metric].better == "lower" else 1
-        for fifth in range(FIFTHS):
-            if np.isnan(result.values(method, metric, fifth)).any():
-                continue
-            for other in others:
-                found = result.difference(method, other, metric, fifth)
-                if min(sign * found.low, sign * found.high) < -slack:
-                    worse.append(f"{metric}, {20 * fifth} to {20 * fifth + 20} %, {other}")
-    return worse

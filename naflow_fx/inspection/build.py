@@ -15,7 +15,7 @@ from naflow_fx.inspection.program import Place, Program
 from naflow_fx.inspection.records import Block, Edge, Link, Node, Row
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._inverse_steps import REMAINDER, REPROPAGATED
+from naflow_fx.passes._inverse_steps import PROPAGATED, REMAINDER
 
 
 def inspect_graph(
@@ -37,7 +37,7 @@ def inspect_graph(
 
 def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block that a node is in, and the blocks around it, in forward order."""
-    merges = {node.block for node in nodes if node.how in (REMAINDER, REPROPAGATED)}
+    merges = {node.block for node in nodes if node.how in (REMAINDER, PROPAGATED)}
     found: dict[str, Block] = {}
     for node in nodes:
         parts = node.block.split(".") if node.block else []

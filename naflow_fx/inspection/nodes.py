@@ -16,12 +16,11 @@ from naflow_fx.inspection.records import Captured, Node
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes._inverse_steps import (
-    CLOSED,
     CONTROL,
     DAMPED,
     LEAST_SQUARES,
+    PROPAGATED,
     REMAINDER,
-    REPROPAGATED,
     START,
     Step,
 )
@@ -29,13 +28,12 @@ from naflow_fx.passes._inverse_steps import (
 DOCS = {
     START: "Z is the forward activation: here the cascade starts",
     CONTROL: "Z is the forward activation: a control branch is captured, not inverted",
-    CLOSED: "the damped least squares as one matrix, made at compile time",
     DAMPED: "d (z - c) / (d^2 + damping max d^2), the maximum per image",
-    LEAST_SQUARES: "argmin_v ||A v - (z - c)||^2 + damping sigma_max(A)^2 ||v||^2",
+    LEAST_SQUARES: "argmin_v ||R (A v - (z - c))||^2 + damping sigma_max(R A)^2 ||v||^2",
     REMAINDER: "what the other branches leave of Z at the merge",
-    REPROPAGATED: "the captured affine forward of Z at the region's fork",
+    PROPAGATED: "the captured affine forward of Z at the region's fork, of used neurons",
 }
-REDUCTIONS = {"sum": "Eq. 2", "channelwise": "Eq. 2, channel by channel", "attended": "attended"}
+REDUCTIONS = {"sum": "Eq. 2", "channelwise": "Eq. 2, channel by channel"}
 MANY = 4  # operators, beyond which they are counted, not named
 
 
@@ -116,7 +114,7 @@ class Writer:
         """Steps, damping and sigma_max, where they have a say."""
         found: dict[str, Any] = {}
         sigma = place.node.meta[keys.SIGMA]
-        if step.kind in (LEAST_SQUARES, CLOSED, DAMPED) or sigma is not None:
+        if step.kind in (LEAST_SQUARES, DAMPED) or sigma is not None:
             found["damping"] = self.options.inverse.damping
         if step.kind == LEAST_SQUARES:
             solved = place.made.all_input_nodes[0]

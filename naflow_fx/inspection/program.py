@@ -106,10 +106,12 @@ class Program:
 def _inputs(node: fx.Node) -> list[fx.Node]:
     """What a generated node was made from.
 
-    The inverse of a merge is handed the merge's operands for the constants among them alone.
+    The inverse of a merge is handed the merge's operands for the constants among them alone; which
+    neurons are used is no number that a step computes with.
     """
     offered = {k: v for k, v in node.kwargs.items() if k != "inputs" or is_forward(node)}
-    return list(dict.fromkeys(_graph.uses((node.args, offered))))
+    read = (n for n in _graph.uses((node.args, offered)) if n.meta.get(keys.PART) != "use")
+    return list(dict.fromkeys(read))
 
 
 def is_forward(node: fx.Node) -> bool:

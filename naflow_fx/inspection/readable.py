@@ -116,13 +116,13 @@ class _Text:
     def _solver(self, z: Any, *others: Any) -> Iterator[str]:
         """Arguments of `solve.LeastSquares`: what depends on the image; constants counted."""
         yield self._value(z)
-        for name, value in zip(("sigma_max", "weight", "prior"), others, strict=False):
-            if value is not None:
-                yield f"{name}={self._value(value)}"
-        held = [x for x in others[3:] if not (isinstance(x, fx.Node) and _graph.is_constant(x))]
+        rows, *captures = others
+        if rows is not None:
+            yield f"rows={self._value(rows)}"
+        held = [x for x in captures if not (isinstance(x, fx.Node) and _graph.is_constant(x))]
         yield from map(self._value, held)
-        if len(held) < len(others[3:]):
-            yield f"... {len(others[3:]) - len(held)} constants"
+        if len(held) < len(captures):
+            yield f"... {len(captures) - len(held)} constants"
 
     def _told(self, node: fx.Node) -> Mapping[str, Any]:
         """Keyword arguments: of the forward pass what is no default, else what holds tensors."""

@@ -57,8 +57,8 @@ class Node:
         operator: of the rule table, "map", or what is inverted.
         equation: of the paper, or what stands for it.
         shape: of the tensor it makes, -1 in the batch dimension.
-        how: of an inverse step: "exact", "least squares", "closed form", "damped diagonal",
-            "remainder", "re-propagated"; "start" and "control": Z is the forward activation.
+        how: of an inverse step: "exact", "least squares", "damped diagonal", "propagated",
+            "remainder"; "start" and "control": Z is the forward activation.
         operators: of an inverse step: the forward nodes (ids) that it inverts as one.
         region: "kind entry -> exit" of the innermost region around an inverse step.
         captures: tensors of the forward pass that it leaves (forward, capture) or reads.

@@ -122,8 +122,8 @@ def _line(root: ET.Element, line: Line) -> None:
 def _box(root: ET.Element, box: Box) -> None:
     part, how = box.part, {node.how for node in box.part.nodes}
     names = ["box", part.column]
-    names += ["solved"] if len(how) == 1 and how <= {"least squares", "closed form"} else []
-    names += ["again"] if len(how) == 1 and how <= {"re-propagated", "start", "control"} else []
+    names += ["solved"] if len(how) == 1 and how <= {"least squares"} else []
+    names += ["again"] if len(how) == 1 and how <= {"propagated", "start", "control"} else []
     group = ET.SubElement(root, "g", {"class": " ".join(names), "data-id": part.key})
     ET.SubElement(group, "title").text = part.title
     ET.SubElement(group, "rect", {

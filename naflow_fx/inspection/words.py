@@ -39,7 +39,7 @@ def way(node: Node) -> str:
 def ways(nodes: Iterable[Node]) -> list[str]:
     """How many steps there are of which kind, most frequent first: "6 exact", "2 regions"."""
     found = Counter(way(node) for node in nodes if node.operators)
-    plural = {"region": "regions", "remainder": "remainders", "closed form": "closed forms"}
+    plural = {"region": "regions", "remainder": "remainders"}
     return [f"{n} {plural.get(word, word) if n > 1 else word}" for word, n in found.most_common()]
 
 

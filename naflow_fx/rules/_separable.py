@@ -15,10 +15,16 @@ from torch import Tensor
 Matrices = tuple[Tensor, ...]
 
 
-def axis_matrix(operator: Callable[..., Tensor], size: int, *options: Any) -> Tensor:
-    """The matrix [out, in] (float64) of `operator(x, *options)` on x [1, C, size]."""
-    identity = torch.eye(size, dtype=torch.float64).unsqueeze(0)
-    return operator(identity, *options).squeeze(0).T.contiguous()
+def axis_matrix(
+    operator: Callable[..., Tensor], size: int, *options: Any, like: Tensor | None = None
+) -> Tensor:
+    """The matrix [out, in] of `operator(x, *options)` on x [1, C, size].
+
+    In the dtype and on the device of `like`; without it float64 on the CPU, for a constant.
+    """
+    identity = torch.eye(size, dtype=torch.float64) if like is None else (
+        torch.eye(size, dtype=like.dtype, device=like.device))  # fmt: skip
+    return operator(identity.unsqueeze(0), *options).squeeze(0).T.contiguous()
 
 
 def apply(v: Tensor, matrices: Matrices) -> Tensor:

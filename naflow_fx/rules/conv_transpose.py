@@ -104,6 +104,8 @@ RULE = Rule(
     transpose,
     shift=shift,
     has_shift=has_shift,
+    kernel="weight",
+    groups=lambda groups: groups,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
 import torch
@@ -36,16 +37,12 @@ def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
     return {"input": input}
 
 
-def _stochastic_depth() -> dict[type, Any]:
-    from torchvision.ops import StochasticDepth
-
-    return {StochasticDepth: lambda module: {}}
-
-
-def _stochastic_depth_functions() -> tuple[Any, ...]:
-    from torchvision.ops import stochastic_depth
-
-    return (stochastic_depth,)
+def _torchvision(name: str) -> tuple[Any, ...]:
+    """An operator of torchvision; none where that is not installed, and no model can have it."""
+    try:
+        return (getattr(importlib.import_module("torchvision.ops"), name),)
+    except ImportError:
+        return ()
 
 
 _aten = torch.ops.aten
@@ -60,7 +57,7 @@ RULE = Rule(
     gating="carries",
     equation="identity",
     targets=dict.fromkeys(
-        (*_DROPOUTS, *_stochastic_depth_functions(), _aten.dropout.default,
+        (*_DROPOUTS, *_torchvision("stochastic_depth"), _aten.dropout.default,
          _aten.dropout_.default, _aten.feature_dropout.default, _aten.alpha_dropout.default,
          _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
          _aten.detach.default, torch.clone, "clone", "contiguous", "detach"),
@@ -68,8 +65,7 @@ RULE = Rule(
     ),
     modules=dict.fromkeys(
         (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
-         nn.FeatureAlphaDropout),
+         nn.FeatureAlphaDropout, *_torchvision("StochasticDepth")),
         lambda module: {},
-    )
-    | _stochastic_depth(),
+    ),
 )  # fmt: skip

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rule import Arguments, Rule, bind
+from naflow_fx.rules._gate import inverse as gate_inverse
 from naflow_fx.rules._shapes import per_channel
 
 
@@ -34,12 +35,12 @@ def transpose(w: Tensor, slope: Tensor) -> Tensor:
     return w * slope
 
 
-def inverse(z: Tensor, negative_slope: float | Tensor) -> Tensor:
-    """z where z > 0, z / slope elsewhere (Eq. 13, by the sign of z); 0 where the slope is 0."""
-    negative = _slope(negative_slope, z)
-    alive = negative != 0
-    below = torch.where(alive, z / torch.where(alive, negative, 1.0), 0.0)
-    return torch.where(z > 0, z, below)
+def inverse(z: Tensor, slope: Tensor, damping: float) -> Tensor:
+    """a z / (a^2 + damping max a^2); at damping 0 z / a, Eq. 13, and 0 where the slope is 0.
+
+    Undamped, a slope of 0.01 would multiply noise by 100.
+    """
+    return gate_inverse(z, slope, damping)
 
 
 def diagonal(slope: Tensor) -> Tensor:
@@ -73,8 +74,7 @@ RULE = Rule(
     capture=capture,
     captures=("slope",),
     diagonal=diagonal,
-    function_inverse=True,
-    equation="Eq. 13",
+    equation="Eq. 13, damped",
     targets={
         F.leaky_relu: adapt, F.leaky_relu_: adapt, _aten.leaky_relu.default: adapt,
         _aten.leaky_relu_.default: adapt, F.prelu: adapt_prelu, torch.prelu: adapt_prelu,

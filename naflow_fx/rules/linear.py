@@ -34,11 +34,6 @@ def has_shift(bias: Tensor | None) -> bool:
     return bias is not None
 
 
-def dense(weight: Tensor) -> Tensor:
-    """W, [1, out, in]."""
-    return weight.unsqueeze(0)
-
-
 def labels(labels: Labels) -> Labels:
     """The last dimension is a channel again when what was mixed into it was flattened."""
     return (*labels[:-1], "C" if labels[-1] == "?" else labels[-1])
@@ -52,7 +47,7 @@ RULE = Rule(
     transpose,
     shift=shift,
     has_shift=has_shift,
-    dense=dense,
+    kernel="weight",
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={F.linear: _adapt, torch.ops.aten.linear.default: _adapt},

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rule import Arguments, Rule, bind
-from naflow_fx.rules._separable import apply, apply_transpose, axis_matrix, pseudo_inverses
+from naflow_fx.rules._separable import apply_transpose, axis_matrix
 
 
 def forward(
@@ -35,7 +35,8 @@ def inverse(z: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, 
     """A^+ z: crop; where a pixel was copied, the mean of its copies (exact least squares)."""
     if mode == "constant":
         return F.pad(z, [-width for width in pad])
-    return apply(z, pseudo_inverses(_matrices(pad, mode, input_shape)))
+    copies = transpose_pad(torch.ones_like(z), pad, mode, input_shape)
+    return transpose_pad(z, pad, mode, input_shape) / copies.clamp(min=1)
 
 
 def shift(input: Tensor, pad: tuple[int, ...], mode: str, value: float | None) -> Tensor | None:
@@ -54,16 +55,10 @@ def transpose_pad(w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[i
     """The transpose of F.pad, also for a convolution's own padding."""
     if mode == "constant":
         return F.pad(w, [-width for width in pad])
-    return apply_transpose(w, _matrices(pad, mode, input_shape))
-
-
-def _matrices(pad: Sequence[int], mode: str, input_shape: Sequence[int]) -> tuple[Tensor, ...]:
-    """One matrix per padded axis, in the order of the dimensions."""
     rank = len(pad) // 2
-    return tuple(
-        axis_matrix(F.pad, size, tuple(pad[2 * axis : 2 * axis + 2]), mode)
-        for axis, size in zip(reversed(range(rank)), input_shape[-rank:], strict=True)
-    )
+    widths = [tuple(pad[2 * axis : 2 * axis + 2]) for axis in reversed(range(rank))]
+    sizes = zip(input_shape[-rank:], widths, strict=True)
+    return apply_transpose(w, tuple(axis_matrix(F.pad, n, each, mode, like=w) for n, each in sizes))
 
 
 def adapt(*args: Any, **kwargs: Any) -> Arguments:

@@ -58,7 +58,7 @@ examples:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `args.command(args)` runs what was chosen."""
+    """The parser of the whole command line; `args.command` is the "module:function" chosen."""
     parser = base.make(
         base.Parser,
         prog="naflow-fx",

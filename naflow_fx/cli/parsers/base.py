@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
@@ -37,25 +36,15 @@ def command(
     """A parser for the command `name`.
 
     text: one line of help. epilog: what is written, examples. run: "module:function" of
-    `naflow_fx.cli`, imported only when the command runs. operands: how the usage line shows them.
+    `naflow_fx.cli`, which `main` imports. operands: how the usage line shows them.
     """
     description = f"{text[0].upper()}{text[1:]}."
     usage = f"naflow-fx {name} {operands}{' ' if operands else ''}[options]"
     parser = make(
         commands.add_parser, name, help=text, usage=usage, description=description, epilog=epilog
     )
-    parser.set_defaults(command=_later(run))
+    parser.set_defaults(command=run)
     return parser
-
-
-def _later(run: str) -> Callable[[argparse.Namespace], None]:
-    """A function of `naflow_fx.cli` that is imported when it is called."""
-    module, name = run.split(":")
-
-    def call(args: argparse.Namespace) -> None:
-        getattr(importlib.import_module(f"naflow_fx.cli.{module}"), name)(args)
-
-    return call
 
 
 def share(text: str) -> float:

@@ -9,7 +9,7 @@ from naflow_fx.cli.parsers.options import DEVICE_HELP, add_model_options
 
 TEXT = "measure how good maps are, method by method and layer by layer"
 DATA = ("check", "choose", "synthetic", "voc", "coco", "imagenet", "cub200")
-METHODS = ("naflow", "naflow-best", "focused", "layercam", "hirescam", "gradcam")
+METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
 METRICS = ("energy", "pointing", "i_d", "residual")
 EXAMPLES = """\
 data:
@@ -53,14 +53,14 @@ def add(commands: Commands) -> None:
         nargs="+",
         default=METHODS,
         metavar="NAME",
-        help=f"naflow-PRESET, gradient methods, peers (default: {' '.join(METHODS)})",
+        help=f"naflow-all, peers, ...: an unknown one lists them (default: {' '.join(METHODS)})",
     )
     group.add_argument(
         "--metrics",
         nargs="+",
         default=METRICS,
         metavar="NAME",
-        help=f"energy, pointing, insertion, road, ... (default: {' '.join(METRICS)})",
+        help=f"energy, pointing, insertion, road, fidelity, ... (default: {' '.join(METRICS)})",
     )
     text = "also: how far maps change with random weights, for another class"
     group.add_argument("--sanity", action="store_true", help=text)

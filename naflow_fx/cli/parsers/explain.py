@@ -5,17 +5,18 @@ from __future__ import annotations
 from naflow_fx.cli.parsers.base import Commands, command
 from naflow_fx.cli.parsers.options import add_method_options, add_model_options, add_picture_options
 
-TEXT = "explain photos: pictures and numbers of every layer"
+TEXT = "explain photos: what each layer looks at, from the input to the decision"
 EXAMPLES = """\
 what is written, for each photo:
-  DIR/<photo>/grid.png     the photo, then the map of every layer over it, from input to output
+  DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
-  DIR/<photo>/flow.json    names, shapes, score, top 5, residuals, norm ratios, options, versions
+  DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
 DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
   naflow-fx explain cat.jpg
   naflow-fx explain cat.jpg dog.jpg --target "tabby" --out pictures
+  naflow-fx explain cat.jpg --layers all
   naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
   naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
   naflow-fx explain cat.jpg --model resnet18 --weights my_training.pt
@@ -35,5 +36,8 @@ def add(commands: Commands) -> None:
         help="ImageNet class to explain, a number or a name (default: the predicted one)",
     )
     add_picture_options(parser)
-    add_model_options(parser, artefact=True)
+    parser.add_argument(
+        "--verbose", action="store_true", help="print a table of all layers with their numbers"
+    )
+    add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
     add_method_options(parser)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import get_args
+from typing import Any, get_args
 
 from naflow_fx import options
 from naflow_fx.cli.parsers.base import folder, share
@@ -46,41 +46,49 @@ def add_model_options(
 
 
 def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose how maps are computed; what is not given, the preset decides."""
-    group = parser.add_argument_group("how maps are computed (not given: as the preset says)")
+    """Options that choose how maps are computed."""
+    group = parser.add_argument_group("how maps are computed")
     group.add_argument("--method", choices=get_args(options.Method), help="(default: naflow)")
-    group.add_argument("--preset", choices=tuple(options.PRESETS), help="a named set of options")
     group.add_argument(
         "--reduction",
         choices=get_args(options.Reduction),
         help="sum: max(0, .) of the sum over channels; channelwise: the sum of max(0, .)",
     )
     group.add_argument(
-        "--residual",
-        choices=get_args(options.Residual),
-        help="residual blocks: one joint solve, or subtract the other branch",
-    )
-    group.add_argument(
-        "--weight",
-        choices=get_args(options.Weight),
-        help="weigh the least squares by each neuron's importance",
-    )
-    group.add_argument(
         "--damping",
         type=float,
         metavar="X",
-        help="of the least squares, relative to the largest singular value squared; 0 or more",
+        help="of the least squares, relative to the largest singular value squared (default: "
+        f"{options.Inverse().damping})",
     )
-    group.add_argument("--steps", type=int, metavar="N", help="of the solver, at most")
+    group.add_argument(
+        "--steps", type=int, metavar="N", help="of the solver (default: what the damping needs)"
+    )
     group.add_argument(
         "--precision",
         choices=get_args(options.Precision),
         help="what dense layers multiply in while the inverse is solved (default: auto)",
     )
-    group.add_argument("--rows", choices=get_args(options.Rows), help="equations that are solved")
     group.add_argument(
-        "--prior", choices=get_args(options.Prior), help="what damping pulls towards"
+        "--rows",
+        choices=get_args(options.Rows),
+        help="output neurons that have an equation: those that take part, all, or the first p",
     )
+    for name, text in options.REMOVED.items():
+        if name.isidentifier():
+            parser.add_argument(f"--{name}", action=Removed, text=text, help=argparse.SUPPRESS)
+
+
+class Removed(argparse.Action):
+    """An option that an earlier version had: an error that names what serves now."""
+
+    def __init__(self, *args: Any, text: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.text = text
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Ends the program."""
+        parser.error(f"{self.option_strings[0]} was removed; {self.text}")
 
 
 def add_picture_options(parser: argparse.ArgumentParser) -> None:

@@ -1,13 +1,9 @@
-"""Gradient x activation where the last map looks: the focused map, and the attended one.
+"""Gradient x activation where the last map looks: the focused map, ours and not the paper's.
 
-Both are ours, not the paper's; docs/better-maps.md has what was tried, with figures.
-
-    focused:   map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) )
-    attended:  map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) [x_d Z_d > 0] )
+    map_l = G_l * smooth( sum_d max(Lambda_d x_d, 0) )
     G_l = min(F_l / mean F_l, 1)^4
 
-F_l is the feature node's map at the size of l; the mean is over its positions.  The attended map
-also abandons the neurons that NA-BP brings back with another sign, or not at all.
+F_l is the feature node's map at the size of l; the mean is over its positions.
 """
 
 from __future__ import annotations
@@ -36,13 +32,6 @@ def focused(importance: Tensor, x: Tensor, focus: Sequence[Tensor], channel: int
         shares = [share(at_size(f, found.shape[1:])) for f in focus]
         found = found * torch.stack(shares).amax(0)
     return found.to(x.dtype)
-
-
-def attended(
-    importance: Tensor, x: Tensor, z: Tensor, focus: Sequence[Tensor], channel: int
-) -> Tensor:
-    """The focused map of the neurons whose Z, laid out as x, has the sign of x."""
-    return focused(importance, x * (x.sign() == z.sign()), focus, channel)
 
 
 def focus_map(importance: Tensor, x: Tensor, channel: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""preset="best" and method="focused" against their formulas, on autograd's gradients."""
+"""method="focused" against its formula, on autograd's gradients."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from shelf import Reference, class_one, fill, hazard, hazard_images, images, rel
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx import attend
+from naflow_fx import focus
 from naflow_fx.evaluation.synthetic import SmallCNN
-from naflow_fx.options import PRESETS, STEPS, Inverse, Options
 
 
 def case(name: str) -> tuple[nn.Module, Tensor]:
@@ -40,57 +39,35 @@ def blurred(m: Tensor) -> Tensor:
     return m
 
 
-def wanted(a: Tensor, g: Tensor, z: Tensor, last: Tensor) -> Tensor:
+def wanted(a: Tensor, g: Tensor, last: Tensor) -> Tensor:
     """The formula; `last`: the feature node's map."""
-    kept = torch.where(torch.sign(a) * torch.sign(z) > 0, (g * a).clamp_min(0), 0.0)
-    focus = F.interpolate(last[:, None], kept.shape[2:], mode="bilinear")[:, 0]
-    gate = torch.minimum(focus / focus.mean((1, 2), keepdim=True), torch.ones_like(focus)) ** 4
+    kept = (g * a).clamp_min(0)
+    end = F.interpolate(last[:, None], kept.shape[2:], mode="bilinear")[:, 0]
+    gate = torch.minimum(end / end.mean((1, 2), keepdim=True), torch.ones_like(end)) ** 4
     return blurred(kept.sum(1)) * gate
 
 
-def check_formula(name: str, **options: Any) -> nf.AttentionFlow:
-    """Compares every call site; where there is no Z, the activation stands for it."""
+@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
+def test_every_map_is_the_formula_and_needs_no_inverse(name: str) -> None:
     model, x = case(name)
     known = Reference(model, x)
     gradients = known.gradients(class_one)
-    flow: nf.AttentionFlow = nf.compile(model, x, target=class_one, **options)(x)
+    flow = nf.compile(model, x, target=class_one, method="focused")(x)
     last = list(flow.maps)[-1]
     end = (gradients[last] * known.values[last]).clamp_min(0).sum(1)
     checked = 0
     for site, found in flow.maps.items():
         a, g = known.values[site].detach(), gradients[site]
-        right = wanted(a, g, flow.bpfm.get(site, a), end.detach())
+        right = wanted(a, g, end.detach())
         assert relative_error(found, right) < 1e-9, site
         checked += bool(right.any())
     assert checked > 0.8 * len(flow.maps)
-    return flow
-
-
-@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
-def test_every_map_is_the_formula(name: str) -> None:
-    check_formula(name, preset="best", keep="bpfm")
-
-
-@pytest.mark.parametrize("name", ["small", "inception", "dense_block", "spatial_gate"])
-def test_focused_is_the_formula_without_an_inverse(name: str) -> None:
-    flow = check_formula(name, method="focused")
     assert not flow.residual and not flow.norm_ratio and not flow.bpfm
-
-
-def test_the_preset_is_what_it_says_and_the_paper_stays() -> None:
-    assert PRESETS["best"] == Options(Inverse(weight="importance"), reduction="attended")
-    assert PRESETS["paper"] == Options() and Options().reduction == "sum"
-    assert set(STEPS) == {"sum", "channelwise", "attended"}
-    model, x = case("inception")
-    flow = nf.compile(model, x, preset="paper", keep=("bpfm", "importance"))(x)
-    for site, found in flow.maps.items():
-        eq2 = (flow.importance[site] * flow.bpfm[site]).sum(1).clamp_min(0)
-        torch.testing.assert_close(found, eq2, rtol=1e-12, atol=0.0)
 
 
 def test_classes_have_maps_of_their_own_and_images_do_not_mix() -> None:
     model, x = case("small")
-    explainer = nf.compile(model, x[:1], preset="best", layers=["1.*", "2.*"])
+    explainer = nf.compile(model, x[:1], method="focused", layers=["1.*", "2.*"])
     first, second = explainer(x, target=1), explainer(x, target=2)
     alone = explainer(x[1:], target=1)
     for site in explainer.layers:
@@ -98,13 +75,9 @@ def test_classes_have_maps_of_their_own_and_images_do_not_mix() -> None:
         torch.testing.assert_close(first.maps[site][1:], alone.maps[site], rtol=1e-7, atol=1e-12)
 
 
-FEW = nf.Inverse(weight="importance", steps=2)
-
-
-@pytest.mark.parametrize("options", [{"preset": "best", "inverse": FEW}, {"method": "focused"}])
-def test_it_is_compiled_whole_and_exported_with_a_free_batch(options: dict[str, Any]) -> None:
+def test_it_is_compiled_whole_and_exported_with_a_free_batch() -> None:
     model, x = case("small")
-    explainer = nf.compile(model, x, layers="2.*", **options)
+    explainer = nf.compile(model, x, layers="2.*", method="focused")
     targets = torch.tensor([1, 0, 1])
     three = images(tuple(x.shape[1:]), 3)
     plain = explainer.graph_module(three, targets)["maps"]
@@ -119,45 +92,39 @@ def test_it_is_compiled_whole_and_exported_with_a_free_batch(options: dict[str, 
             torch.testing.assert_close(other[site], m, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("options", [{"preset": "best"}, {"method": "focused"}])
 @pytest.mark.parametrize("rank", [1, 3])
-def test_one_and_three_space_axes(rank: int, options: dict[str, Any]) -> None:
+def test_one_and_three_space_axes(rank: int) -> None:
     conv: Any = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[rank - 1]
     pool: Any = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[rank - 1]
     torch.manual_seed(0)
     body = [conv(2, 4, 3, padding=1), nn.ReLU(), conv(4, 6, 3, stride=2), nn.ReLU()]
     model = nn.Sequential(*body, pool(1), nn.Flatten(), nn.Linear(6, 3)).double()
     x = images((2, *(9, 8, 10)[:rank]))
-    flow = nf.compile(model, x, **options)(x, target=1)
+    flow = nf.compile(model, x, method="focused")(x, target=1)
     assert {site: m.dim() for site, m in flow.maps.items()} == dict.fromkeys(flow.maps, rank + 1)
     assert all(m.isfinite().all() and (m >= 0).all() for m in flow.maps.values())
     assert all(m.any() for m in flow.maps.values())
 
 
-def test_attend_abandons_and_never_adds() -> None:
-    importance, x, z, focus = (images((4, 6, 6), 3, torch.float64) + i for i in range(4))
-    kept = attend.focus_map(importance, x, 1)
-    last = focus.relu().sum(1)
-    full = attend.attended(importance, x, x, (), 1)
-    torch.testing.assert_close(full, attend.smooth(kept))
-    torch.testing.assert_close(full, attend.focused(importance, x, (), 1))
-    agreed = attend.attended(importance, x, z, (), 1)
-    assert (agreed <= full + 1e-12).all() and (agreed < full - 1e-3).any()
-    assert not attend.attended(importance, x, -x, (), 1).any()
-    gated = attend.attended(importance, x, x, (last,), 1)
+def test_the_gate_takes_away_and_never_adds() -> None:
+    importance, x, other = (images((4, 6, 6), 3, torch.float64) + i for i in range(3))
+    last = other.relu().sum(1)
+    full = focus.focused(importance, x, (), 1)
+    torch.testing.assert_close(full, focus.smooth(focus.focus_map(importance, x, 1)))
+    gated = focus.focused(importance, x, (last,), 1)
     assert (gated <= full + 1e-12).all() and (gated < full - 1e-3).any()
     above = last >= last.mean((1, 2), keepdim=True)
     torch.testing.assert_close(gated[above], full[above])
-    dark = attend.attended(importance, x, x, (torch.zeros_like(last),), 1)
+    dark = focus.focused(importance, x, (torch.zeros_like(last),), 1)
     torch.testing.assert_close(dark, full)
 
 
 def test_smoothing_keeps_a_constant_and_sizes_are_means_or_lines() -> None:
     flat = torch.full((1, 28, 56), 3.0, dtype=torch.float64)
-    torch.testing.assert_close(attend.smooth(flat), flat)
+    torch.testing.assert_close(focus.smooth(flat), flat)
     small = torch.tensor([[[0.0, 4.0], [8.0, 12.0]]])
-    assert attend.at_size(small, (1, 1)).item() == 6
-    assert attend.at_size(small, (2, 2)) is small
-    assert attend.at_size(small, (4, 4)).amax() == 12
-    half = attend.attended(*(small[:, None].half(),) * 3, (small,), 1)
+    assert focus.at_size(small, (1, 1)).item() == 6
+    assert focus.at_size(small, (2, 2)) is small
+    assert focus.at_size(small, (4, 4)).amax() == 12
+    half = focus.focused(*(small[:, None].half(),) * 2, (small,), 1)
     assert half.dtype == torch.float16 and half.isfinite().all()

@@ -1,0 +1,122 @@
+"""The kernels of layers as the solver's steps take them: nodes that are folded at compile time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, fx
+
+from naflow_fx import keys, solve
+from naflow_fx.passes import _graph
+from naflow_fx.rule import Function, Rule, parameters
+
+Offers = dict[fx.Node, _graph.State]
+
+
+class Kernels:
+    """Constant kernels, with the constant scale of the operator behind them in them.
+
+    Args:
+        gm: the module whose graph is extended.
+        names: its nodes.
+        low: dense layers multiply in bfloat16.
+
+    Attributes:
+        made: the nodes of kept kernels.
+    """
+
+    def __init__(self, gm: fx.GraphModule, names: Mapping[str, fx.Node], low: bool) -> None:
+        self.gm, self.names, self.low = gm, names, low
+        self.made: set[fx.Node] = set()
+        self._kept: dict[tuple[fx.Node, fx.Node | None], fx.Node] = {}
+
+    def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, list[fx.Node]]:
+        """What each node's rule may ask for in a step, and the scales that are in kernels now."""
+        scales = self._scales(nodes)
+        offers = {node: _graph.state(node, self.names) for node in nodes}
+        for node, offered in offers.items():
+            if has_constant_kernel(node):
+                offered[_rule(node).kernel] = self._keep(node, scales.get(node))
+        return offers, list(scales.values())
+
+    def is_low(self, layer: fx.Node) -> bool:
+        """Whether a layer multiplies all channels by its kernel, in bfloat16: for matrix units."""
+        if not self.low or not has_constant_kernel(layer) or groups_of(layer) != 1:
+            return False
+        kernel: Any = _graph.resolve(layer.kwargs[_rule(layer).kernel], self.gm)
+        return bool(kernel.element_size() < 8)  # float64 keeps its precision
+
+    def _keep(self, layer: fx.Node, scale: fx.Node | None) -> fx.Node:
+        if (layer, scale) not in self._kept:
+            rule, state = _rule(layer), _graph.state(layer, self.names)
+            kernel: Any = state[rule.kernel]
+            if scale is not None:
+                known = _graph.state(scale, self.names)
+                diagonal = self._call(layer, _rule(scale).diagonal, (), known, "scale")
+                kernel = self._call(layer, rule.scaled, (kernel, diagonal), {}, "scaled")
+            leading = (kernel, self.is_low(layer))
+            made = self._call(layer, solve.kernel_of_steps, leading, {}, "kernel")
+            self._kept[layer, scale] = made
+            self.made.add(made)
+        return self._kept[layer, scale]
+
+    def _call(
+        self,
+        layer: fx.Node,
+        function: Function | None,
+        leading: tuple[Any, ...],
+        state: _graph.State,
+        what: str,
+    ) -> fx.Node:
+        assert function is not None
+        made = _graph.call(self.gm.graph, function, leading, state, f"{layer.name}_solver_{what}")
+        made.meta |= {keys.PART: "inverse", keys.SOURCE: layer.name}
+        return made
+
+    def _scales(self, nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
+        """Layer -> the constant scale of its channels that comes next, where nothing is between."""
+        readers: dict[fx.Node, list[fx.Node]] = {}
+        for node in nodes:
+            for operand in _graph.operands(node, invertible=True):
+                readers.setdefault(operand, []).append(node)
+        found = {}
+        for layer in filter(has_constant_kernel, nodes):
+            behind = readers.get(layer, [])
+            scalable = _rule(layer).scaled is not None and not _graph.has_shift(layer)
+            if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
+                found[layer] = behind[0]
+        return found
+
+    def _scales_channels(self, node: fx.Node) -> bool:
+        """Whether an operator's d is one constant number for each channel."""
+        function, state = _rule(node).diagonal, _graph.state(node, self.names)
+        if function is None:
+            return False
+        wanted = {name: state[name] for name in parameters(function)}
+        if not all(map(_graph.is_constant, _graph.uses(wanted))):
+            return False
+        channels, *space = node.meta[keys.SHAPE][1:]
+        diagonal = function(**_graph.resolve(wanted, self.gm))
+        shape = (1, channels, *(1,) * len(space))
+        return isinstance(diagonal, Tensor) and tuple(diagonal.shape) == shape
+
+
+def has_constant_kernel(node: fx.Node) -> bool:
+    """Whether a node multiplies a kernel that the compiler knows."""
+    kernel = node.kwargs.get(_rule(node).kernel or "")
+    return isinstance(kernel, fx.Node) and _graph.is_constant(kernel)
+
+
+def groups_of(layer: fx.Node) -> int:
+    """Groups of channels that a layer does not mix."""
+    function = _rule(layer).groups
+    if function is None:
+        return 1
+    return int(function(**{name: layer.kwargs[name] for name in parameters(function)}))
+
+
+def _rule(node: fx.Node) -> Rule:
+    rule = _graph.rule_of(node)
+    assert rule is not None, f"{node.name} has no rule"
+    return rule
