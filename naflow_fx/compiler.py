@@ -49,6 +49,7 @@ from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import as_callable
+from naflow_fx.wrappers import unwrapped
 
 Pass = Callable[[Any, Job], fx.GraphModule]
 Check = Callable[[fx.GraphModule, Job], None]
@@ -141,7 +142,7 @@ def compile(
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
 
-    plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    plain = unwrapped(model)
     if isinstance(target, Similarity):
         return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
     return explain_job(Job(plain, examples, as_callable(target), chosen))

@@ -30,6 +30,7 @@ from naflow_fx.passes._names import (
 )
 from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE
+from naflow_fx.wrappers import unwrap_children, unwrapped
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
@@ -52,7 +53,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     if not isinstance(model, nn.Module):
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
-    frozen = evaluated(model)
+    frozen = unwrap_children(evaluated(unwrapped(model)))
     try:
         return _symbolic(frozen, len(examples))
     except InputError:
