@@ -14,7 +14,7 @@ from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
 from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.passes.trace import evaluated
+from naflow_fx.passes.trace import evaluated, module_of
 from naflow_fx.records import plain
 
 
@@ -103,7 +103,7 @@ def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
     """
     model = job.model
     if isinstance(model, torch.export.ExportedProgram):
-        model = model.module()
+        model = module_of(model)
     elif isinstance(model, nn.Module):
         model = evaluated(model)
     images = [x[: 2 * job.rows].clone() for x in job.examples]

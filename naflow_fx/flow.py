@@ -19,6 +19,7 @@ from .flow_save import Style, save_flow
 from .flow_views import FlowViews
 from .records import map_tensors
 from .render import Bytes, show_on_image
+from .sites import Sites
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
@@ -59,6 +60,11 @@ class AttentionFlow(FlowViews):
     neuron_times: dict[str, Tensor] = field(default_factory=dict)
     input_size: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Names of call sites that a part lacks are told in words."""
+        for part in ("maps", *PARTS):
+            setattr(self, part, Sites(getattr(self, part).items(), part))
 
     def __len__(self) -> int:
         """Number N of images."""

@@ -219,12 +219,19 @@ def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphM
     return gm
 
 
-def _exported(program: Any) -> fx.GraphModule:
-    """The module of an ExportedProgram, without its shape guards."""
+def module_of(program: torch.export.ExportedProgram) -> Any:
+    """The module of an ExportedProgram, without its guards on shapes."""
     try:
-        gm = program.module(check_guards=False)
+        found: Any = program.module(check_guards=False)
     except TypeError:  # torch 2.11 has no guards to leave out
-        gm = program.module()
+        found = program.module()
+    found._forward_pre_hooks.clear()  # which ask for the batch that it was exported with
+    return found
+
+
+def _exported(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """The graph of an ExportedProgram, its nodes named, its output nested."""
+    gm = module_of(program)
     name_exported(gm.graph)
     for node in gm.graph.nodes:
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")

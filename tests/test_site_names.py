@@ -194,6 +194,18 @@ def test_a_program_that_torch_cannot_unpack_is_refused() -> None:
         nf.compile(exported(model, x), x)
 
 
+@pytest.mark.parametrize("example", [1, 2, 3, 4])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_program_of_another_batch_than_the_example(batch: int, example: int) -> None:
+    """Exported for one batch only; nothing in it depends on the batch, so any will do."""
+    torch.manual_seed(0)
+    model, x = Numbered().double().eval(), images(4)
+    program = torch.export.export(model, (x[:batch],))
+    flow, wanted = nf.compile(program, x[:example])(x), nf.compile(model, x)(x)
+    for name, found in flow.maps.items():
+        torch.testing.assert_close(found, wanted.maps[name])
+
+
 def test_sites_of_traced_graphs_are_unique() -> None:
     graph = trace(Numbered(), [images(dtype=torch.float32)]).graph
     names = [n.meta[keys.SITE] for n in graph.nodes if n.op not in ("get_attr", "output")]
