@@ -14,6 +14,7 @@ from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import HOOKS, evaluated
 from naflow_fx.passes.trace import module_of
+from naflow_fx.records import plain
 
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (
@@ -67,6 +68,8 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         _check_score(gm, first, second, job)
         normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
         _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
+        if callable(job.target):
+            _check_target(gm, twin, first, job)
 
 
 def _images(job: Job, seed: int) -> list[Tensor]:
@@ -115,7 +118,12 @@ def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _An
 
 
 def _outputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
-    found = tree_leaves(model(*(x.clone() for x in inputs)))
+    return _floating(model(*(x.clone() for x in inputs)))
+
+
+def _floating(output: Any) -> list[Tensor]:
+    """The floating point tensors of a model's output."""
+    found = tree_leaves(plain(output))
     return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
 
 
@@ -191,6 +199,27 @@ def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], 
                           "that computes nothing over the batch dimension")  # fmt: skip
 
 
+def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: Job) -> None:
+    """The traced target gives the score that the callable itself gives."""
+    target: Any = job.target
+    with torch.enable_grad():  # for a forward that puts hooks on gradients
+        output = model(*(x.clone().requires_grad_() for x in images))
+        try:
+            wanted = target(output).detach().reshape(-1)
+        except Exception as error:
+            raise TargetError(
+                f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"
+            ) from error
+    score = _run(gm, images, job)["score"]
+    largest = max((float(y.abs().max()) for y in _floating(output) if y.numel()), default=0.0)
+    if _difference([wanted], [score], largest):
+        raise TargetError(
+            f"target: traced, the callable {target!r} gives another score than called "
+            f"({score.tolist()} for {wanted.tolist()}).  Compute it from the output's values and "
+            "shapes alone: while it is traced, isinstance and the like see no tensor"
+        )
+
+
 def _compare(found: _Answer, wanted: _Answer) -> None:
     difference = _difference(wanted.outputs, found.outputs)
     if difference:
@@ -215,8 +244,11 @@ def _compare(found: _Answer, wanted: _Answer) -> None:
         )
 
 
-def _difference(wanted: list[Tensor], found: list[Tensor]) -> str:
-    """Where two lists of outputs differ by more than rounding; empty if they don't."""
+def _difference(wanted: list[Tensor], found: list[Tensor], least: float = 0.0) -> str:
+    """Where two lists of outputs differ by more than rounding; empty if they don't.
+
+    `least`: the size of numbers that they were computed from, if these are larger.
+    """
     if [y.numel() for y in wanted] != [y.numel() for y in found]:
         return f"outputs {[list(y.shape) for y in found]}, not {[list(y.shape) for y in wanted]}"
     for a, b in zip(wanted, found, strict=True):
@@ -224,11 +256,11 @@ def _difference(wanted: list[Tensor], found: list[Tensor]) -> str:
             continue
         if not torch.equal(a.isnan(), b.reshape(a.shape).isnan()):
             return "values that are no numbers in other places"
-        scale = a.double().abs().nan_to_num().max()
+        scale = max(float(a.double().abs().nan_to_num().max()), least)
         difference = (a.double() - b.double().reshape(a.shape)).abs().nan_to_num().max()
         tolerance = torch.finfo(a.dtype).eps * (16 if a.dtype in HALF else 1000)
         if difference > tolerance * scale:
-            return f"difference {float(difference):.2g} at outputs of {float(scale):.2g}"
+            return f"difference {float(difference):.2g} at outputs of {scale:.2g}"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""copy_model: a model as it is in eval mode, in a module tree of its own, without hooks."""
+"""copy_model: a model in eval mode, in a module tree of its own, without hooks and wrappers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
+from naflow_fx.wrappers import inner
 
 Memo = dict[int, Any]
 HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
@@ -22,7 +23,7 @@ _MADE = ("weight", "bias")  # what hooks of pruning, weight and spectral norm co
 def evaluated(
     model: nn.Module, tensor: Callable[[Tensor], Tensor] | None = None, hooks: bool = False
 ) -> nn.Module:
-    """A copy of the module tree in eval mode, every training flag off, without hooks.
+    """A copy of the module tree in eval mode, every training flag off, without hooks or wrappers.
 
     Args:
         model: left untouched, whatever is done with the copy.
@@ -37,6 +38,10 @@ def evaluated(
     for module in model.modules() if not hooks else ():
         memo |= {id(getattr(module, k)): OrderedDict() for k in HOOKS if hasattr(module, k)}
     try:
+        for module in reversed(list(model.modules())):  # a wrapper becomes what it wraps
+            inside = inner(module)
+            if inside is not None and not (hooks and _has_hooks(module)):
+                memo[id(module)] = copy.deepcopy(inside, memo)
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
@@ -55,6 +60,10 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.buffers()
     for module in model.modules():
         yield from (x for x in tree_leaves(list(vars(module).values())) if isinstance(x, Tensor))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, kind, None) for kind in HOOKS if "state_dict" not in kind)
 
 
 def _like(before: Tensor, after: Tensor) -> Tensor:
