@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def test_a_model_by_name_at_another_size(place: Path) -> None:
     assert prepare["crop"] == 64 and len(found.class_names) == 1000
 
 
-FORMER = {  # of a file that version 0.1 wrote with preset="best"
+FORMER: dict[str, Any] = {  # of a file that version 0.1 wrote with preset="best"
     "inverse": {"damping": 0.01, "steps": None, "rows": "all", "prior": "zero",
                 "weight": "importance", "clip": 10.0, "precision": "bfloat16"},
     "residual": "joint", "reduction": "attended", "method": "naflow", "layers": None, "keep": [],
