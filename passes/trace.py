@@ -292,21 +292,22 @@ def _exported(program: torch.export.ExportedProgram) -> fx.GraphModule:
     name_exported(gm.graph)
     for node in gm.graph.nodes:
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
-    gm = _nested_output(gm)
-    return fx.GraphModule(free_names(gm, gm.graph), gm.graph)
+    form = _nest_output(gm)
+    made = fx.GraphModule(free_names(gm, gm.graph), gm.graph)
+    made.meta[keys.FORM] = form
+    return made
 
 
-def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
-    """The graph of an exported program returns a flat tuple; its output as the model nests it."""
+def _nest_output(gm: fx.GraphModule) -> Any:
+    """An exported program's output, a flat tuple, becomes nested as the model's; its form."""
     codegen: Any = gm.graph._codegen
     spec = codegen.pytree_info.out_spec
     end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
     result = tree_unflatten(list(end.args[0]), spec)
     end.args = (plain(result),)
-    gm.meta[keys.FORM] = form_of(result)
     gm.graph.set_codegen(fx.graph.CodeGen())
     gm.recompile()
-    return gm
+    return form_of(result)
 
 
 def _calling_line() -> str:
