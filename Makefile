@@ -94,7 +94,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_ARGS) uv
 	UV_HTTP_TIMEOUT=300 $(OLDEST)/uv pip install --python $(OLDEST)/python \
-	  --resolution lowest-direct --only-binary :all: -e ".[batch,onnx,viz]"
+	  --resolution lowest-direct --only-binary :all: -e ".[batch,lite,onnx,viz]"
 	$(OLDEST)/uv pip install --python $(OLDEST)/python hypothesis pytest pytest-xdist webdataset
 	@touch $@
 

@@ -34,6 +34,7 @@ Arguments = dict[str, Any]
 # channel shuffle finds its channels again; only N, C and S make a call site.
 BATCH, CHANNEL, SPACE = "N", "C", "S"
 CHANNEL_PART, SPACE_PART, COLLAPSED, MIXED = "c", "s", "1", "?"
+TOKENS = "T"  # all of space in one dimension, in order: a reshape can bring it back
 
 EXTRA_NAMES = {
     "output",

@@ -91,6 +91,7 @@ def _append(gm: fx.GraphModule, root: _Target, inputs: tuple[Any, ...], wanted: 
         ) from error
     gm.add_submodule(OWN, fx.GraphModule(root, graph))
     for node in graph.nodes:
+        node.meta[keys.TARGET] = True
         if node.op in ("get_attr", "call_module"):
             node.target = f"{OWN}.{node.target}"
     taken = [node for node in graph.nodes if node.op == "placeholder"]
