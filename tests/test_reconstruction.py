@@ -95,7 +95,9 @@ def test_it_is_the_same_for_every_class() -> None:
 def test_an_orthogonal_network_holds_all_of_the_photo() -> None:
     turn = nn.Conv2d(3, 3, 1, bias=False)
     with torch.no_grad():
-        turn.weight.copy_(torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0][..., None, None])
+        turn.weight.copy_(
+            torch.linalg.qr(torch.randn(3, 3, dtype=torch.float64))[0][..., None, None]
+        )
     model = nn.Sequential(turn, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2)).double()
     image = torch.rand(1, 3, 8, 8, dtype=torch.float64)
     flow = nf.compile(model, image, keep="bpfm", inverse=nf.Inverse(damping=0, steps=20))(image)
