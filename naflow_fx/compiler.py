@@ -29,6 +29,7 @@ from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.job import Job
 from naflow_fx.pairs import PairExplainer
+from naflow_fx.passes import _graph
 from naflow_fx.passes.add_score import add_score
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.build_importance import build_importance
@@ -188,7 +189,7 @@ def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> 
         for run, check in steps:
             state = run(state, job)
             check(state, job)
-    result: fx.GraphModule = state
+    result: fx.GraphModule = _graph.finished(state)
     return result
 
 

@@ -20,23 +20,22 @@ class FlowViews:
     """Methods of `AttentionFlow` that show it."""
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
-        """What the decision's features still hold of the image: call site -> [N, C', *S] in [0, 1].
+        """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
 
-        The picture of Z, which the inverses bring back from the final features with the help of
-        what was captured on the way: masks, indices, gates, never the activations themselves. It
-        is the same for every class that is explained. C' = 3 or 1 at sites of so many channels
-        (the input of a photo): Z itself. Elsewhere C' = 1: the length of Z over the channels. S
-        is the site's own space: [H, W], [L] of a signal, [D, H, W] of a volume. Each image is
-        scaled from the 1st percentile of its values (nearest rank, over all of C' and S) to the
-        99th, and clipped; what is the same everywhere is 0. dtype and device are Z's. The final
-        features, and the branches that make gates, show the activation itself: nothing is
-        inverted there.
+        Z starts at the final features and is led back with what was captured on the way: masks,
+        indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
+        or 1 at sites of so many channels (the input of a photo): Z itself. Elsewhere C' = 1: the
+        length of Z over the channels. S is the site's own space: [H, W], [L] of a signal, [D, H, W]
+        of a volume. Each image is scaled from the 1st percentile of its values (nearest rank, over
+        all of C' and S) to the 99th, and clipped; what is the same everywhere is 0. dtype and
+        device are Z's. The final features, and the branches that make gates, show the activation
+        itself: nothing is inverted there.
 
-        With `Inverse(rows="used")` an early site shows edges of the photo. Some of them are in
-        the masks of the first layers, not in the features: that holds for its kin, too, the
-        deconvolution of Zeiler and Fergus (2014), which takes the pooling's indices along. The
-        feature inversion of Mahendran and Vedaldi (2015) has the features alone, and a prior of
-        natural images in the place of what was captured.
+        How to look at it: with `Inverse(rows="used")` early sites show edges of the photo. Those
+        come from the pattern of active neurons, not from the features' values, which fade with
+        every damped step (tools/figures_reconstruction.py measures it). Its kin are deconvolution
+        (Zeiler and Fergus 2014), which takes the pooling's indices along in the same way, and
+        feature inversion (Mahendran and Vedaldi 2015), which has the features alone.
 
         Needs `keep="bpfm"`, with any method. FlowError without, or where Z is not finite. Where
         H = W = C, a channels-last site is read as channels first.

@@ -1,4 +1,4 @@
-"""Z as a picture: what the decision's features still hold of the image, at every call site."""
+"""Z as a picture: what the inverse brings back of the image, at every call site."""
 
 from __future__ import annotations
 

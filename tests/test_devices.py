@@ -31,6 +31,7 @@ import naflow_fx as nf
 from naflow_fx import artefacts, models
 from naflow_fx.artefacts import Kind, compiled
 from naflow_fx.artefacts.runners import OPENERS
+from naflow_fx.dataset.runner import Clock
 from naflow_fx.decomposition.program import build_program, lead_back
 from naflow_fx.errors import ArtefactError
 from naflow_fx.job import Job
@@ -222,6 +223,29 @@ def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.Monke
     moved = copy.deepcopy(explainer).to("meta").compiled()
     moved._program(class_one)  # a later target
     assert asked == ["meta", "meta"]
+
+
+def test_a_batch_run_waits_for_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.stream: Any = None
+
+        def record(self, stream: Any = "the current device's") -> None:
+            self.stream = stream
+
+        def synchronize(self) -> None:
+            waited.append(self.stream)
+
+        def elapsed_time(self, end: Any) -> float:
+            return 5.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
+    clock = Clock(torch.device("cuda:1"))
+    clock.stop()
+    assert clock.seconds() == 0.005 and waited == ["that of cuda:1"]
 
 
 @pytest.mark.parametrize("device", DEVICES)

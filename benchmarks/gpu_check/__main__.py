@@ -24,7 +24,7 @@ import torch
 from benchmarks.gpu_check.checks import checks, times
 from benchmarks.gpu_check.lab import Lab, is_trained
 from benchmarks.gpu_check.programs import programs
-from benchmarks.gpu_check.run import run_checks, write_files
+from benchmarks.gpu_check.run import MINUTES, run_checks, write_files
 from benchmarks.subjects import TRAINED, machine
 
 
@@ -54,7 +54,7 @@ def arguments() -> argparse.Namespace:
                                      formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--quick", action="store_true", help="a small network on small photos")
-    parser.add_argument("--minutes", type=float, default=7.5, help="for all checks")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all checks")
     parser.add_argument("--only", nargs="+", default=["*"], help="globs of names of checks")
     parser.add_argument("--out", type=Path, default=Path("gpu-check"), help="OUT.json and OUT.md")
     given = parser.parse_args()

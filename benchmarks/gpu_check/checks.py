@@ -15,10 +15,8 @@ import naflow_fx as nf
 from benchmarks.gpu_check.lab import (
     BFLOAT16,
     CHANNELWISE,
-    LAYERCAM,
     NEAR,
     SAME,
-    SUM,
     Lab,
     exact,
     explainer,
@@ -30,7 +28,7 @@ from benchmarks.gpu_check.lab import (
     same,
 )
 from benchmarks.gpu_check.run import Check, Found
-from benchmarks.subjects import DEFAULT, Setting, forward_backward, training_step
+from benchmarks.subjects import DEFAULT, FLOAT32, LAYERCAM, Setting, forward_backward, training_step
 from benchmarks.timing import interleaved
 
 MEMORY = 1.3  # x a training step
@@ -41,7 +39,7 @@ TURNS, APART = 3, 1e-5  # of the two streams; of a map's largest value
 def checks(lab: Lab) -> Iterator[Check]:
     """What can be asked of explainers as they are."""
     for name in lab.names:
-        for setting in (SUM, CHANNELWISE, LAYERCAM):
+        for setting in (FLOAT32, CHANNELWISE, LAYERCAM):
             for batch in (1, lab.batch):
                 run = partial(_maps, lab, name, setting, batch)
                 yield Check(f"maps of {name}, {setting.name}, batch {batch}", SAME, run, box=90)
@@ -76,22 +74,22 @@ def _maps(lab: Lab, name: str, setting: Setting, batch: int) -> Found:
 
 def _moved(lab: Lab) -> Found:
     name = lab.names[0]
-    moved = copy.deepcopy(explainer(lab, name, SUM, "cpu")).to(lab.device)
+    moved = copy.deepcopy(explainer(lab, name, FLOAT32, "cpu")).to(lab.device)
     with exact():
-        return same(maps(moved, lab.photos(lab.batch)), right(lab, name, SUM))
+        return same(maps(moved, lab.photos(lab.batch)), right(lab, name, FLOAT32))
 
 
 def _low(lab: Lab, name: str) -> Found:
     with exact():
         found = maps(explainer(lab, name, BFLOAT16, lab.device), lab.photos(lab.batch))
-    return near(found, right(lab, name, SUM))
+    return near(found, right(lab, name, FLOAT32))
 
 
 def _tf32(lab: Lab, name: str) -> Found:
     flags: Any = torch.backends.cudnn.flags
     with flags(enabled=True, allow_tf32=True):
-        found = maps(explainer(lab, name, SUM, lab.device), lab.photos(lab.batch))
-    return near(found, right(lab, name, SUM))
+        found = maps(explainer(lab, name, FLOAT32, lab.device), lab.photos(lab.batch))
+    return near(found, right(lab, name, FLOAT32))
 
 
 def _auto(lab: Lab) -> Found:
@@ -103,7 +101,7 @@ def _auto(lab: Lab) -> Found:
 
 def _streams(lab: Lab) -> Found:
     """Two threads, each with a stream of its own and half of the photos, against no stream."""
-    explain = explainer(lab, lab.names[0], SUM, lab.device)
+    explain = explainer(lab, lab.names[0], FLOAT32, lab.device)
     halves = lab.photos(lab.batch).chunk(2)
 
     def aside(x: Tensor) -> nf.AttentionFlow:
@@ -163,7 +161,7 @@ def _bytes(module: nn.Module, but: nn.Module) -> int:
 
 def _times(lab: Lab, name: str, batch: int) -> Found:
     net, x = network(name, lab.device), lab.photos(batch)
-    settings = (DEFAULT, SUM, LAYERCAM)
+    settings = (DEFAULT, FLOAT32, LAYERCAM)
     runs = {s.name: partial(explainer(lab, name, s, lab.device), x) for s in settings}
     return ratios(lab, net, x, runs)
 

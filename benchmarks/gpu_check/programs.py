@@ -14,7 +14,6 @@ import torch
 import naflow_fx as nf
 from benchmarks.gpu_check.checks import ratios
 from benchmarks.gpu_check.lab import (
-    LAYERCAM,
     NEAR,
     SAME,
     Lab,
@@ -26,7 +25,7 @@ from benchmarks.gpu_check.lab import (
     same,
 )
 from benchmarks.gpu_check.run import Check, Found, Skipped
-from benchmarks.subjects import DEFAULT, Setting
+from benchmarks.subjects import DEFAULT, FLOAT32, LAYERCAM, Setting
 from naflow_fx.artefacts import load
 
 COMPILERS = ("c++", "g++", "clang++")
@@ -57,10 +56,8 @@ def _compile(lab: Lab, setting: Setting, mode: str | None) -> Check:
 @cache
 def _stage(lab: Lab, device: str) -> nf.Explainer:
     """Of the last stage only: the same steps, exported in seconds; a quick one takes none."""
-    net, x = network(lab.names[0], device), lab.photos(1, device)
-    method = "layercam" if lab.quick else "naflow"
-    inverse = nf.Inverse(precision="float32")
-    return nf.compile(net, x, layers=lab.last, method=method, inverse=inverse)
+    setting = LAYERCAM if lab.quick else FLOAT32
+    return setting.compile(network(lab.names[0], device), lab.photos(1, device), layers=lab.last)
 
 
 def _exported(lab: Lab, made: str, used: str) -> Found:

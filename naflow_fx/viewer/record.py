@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from naflow_fx.inspection import Inspection
 
 LONGEST, QUALITY = 640, 88  # of a photo in the page: pixels, JPEG
-SEEN = 224  # pixels of a reconstruction, at most
+SEEN = 112  # pixels of a reconstruction, at most: means, where the page would skip some
 CHANNELS, FINEST = 4, 56  # top channels of a layer, and the most cells along a side of theirs
 Record = dict[str, Any]
 
