@@ -6,6 +6,7 @@ import copy
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -52,6 +53,21 @@ def evaluated(
         for module in model.modules():
             _settle(module, memo[id(module)])
     return twin
+
+
+@contextmanager
+def writable(model: nn.Module) -> Iterator[None]:
+    """While it is traced, the model writes to copies of its buffers, if it writes to them."""
+    owners = [owner for m in model.modules() for owner in (m._buffers, vars(m))]
+    shared = [(o, k, t) for o in owners for k, t in o.items() if isinstance(t, Tensor)]
+    copies = {id(t): t.clone() for _, _, t in shared}
+    for owner, key, tensor in shared:
+        owner[key] = copies[id(tensor)]
+    yield
+    for owner, key, tensor in shared:
+        own = copies[id(tensor)]
+        if owner.get(key) is own and (tensor.is_meta or torch.equal(own, tensor)):
+            owner[key] = tensor
 
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
