@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks import memory
-from benchmarks.accuracy import agreement, converged
+from benchmarks.accuracy import accuracy
 from benchmarks.breakdown import breakdown
 from benchmarks.correctness import correctness
 from benchmarks.peers import PEERS, as_found, hookable
 from benchmarks.pipeline import LABELS, pipeline
 from benchmarks.subjects import (
     DEFAULT,
+    FLOAT32,
+    LARGER,
     LAYERCAM,
     MODELS,
     SETTINGS,
-    TRAINED,
-    WHOLE,
     Setting,
     forward_backward,
     model,
@@ -66,8 +68,11 @@ class Plan:
             yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in self.models[:2]:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
-        for name in sorted(self.models, key=(TRAINED, *MODELS).index):  # the slowest one last
-            yield f"accuracy/{name}", partial(_accuracy, self, name)
+        for name in (*self.models, LARGER):
+            for size in (112, 224):
+                yield f"accuracy/{name}/{size}", partial(_accuracy, self, name, size)
+        for kind in ("pt2", "onnx"):
+            yield f"export/resnet18/{kind}", partial(_export, self, kind)
         for name in self.models:
             yield f"compiled/{name}/1/layercam", partial(_compiled, self, name, 1, LAYERCAM)
         for name in self.models:
@@ -75,13 +80,12 @@ class Plan:
         for batch, size in self._growth():
             yield f"growth/{batch}/{size}", partial(_growth, self, batch, size)
         for name in self.models if self.full else self.models[:1]:
-            yield f"compiled/{name}/1/naflow", partial(_compiled, self, name, 1, DEFAULT)
-            if self.full and self.device == "cpu":
-                all_of_it = partial(_compiled, self, name, 1, DEFAULT, "default")
-                yield f"compiled/{name}/1/{WHOLE}", all_of_it
+            for setting in (DEFAULT, FLOAT32):
+                compiled = partial(_compiled, self, name, 1, setting)
+                yield f"compiled/{name}/1/{setting.name}", compiled
             if self.full or self.device == "cuda":
                 large = partial(_compiled, self, name, self.batch, DEFAULT)
-                yield f"compiled/{name}/{self.batch}/naflow", large
+                yield f"compiled/{name}/{self.batch}/{DEFAULT.name}", large
 
     def _growth(self) -> list[tuple[int, int]]:
         points = [(1, 224), (8, 224), (1, 448), (32, 224)]
@@ -103,16 +107,18 @@ def _compile(plan: Plan, name: str) -> Any:
 
 
 def _count(name: str) -> Any:
-    """Convolutions, which no load changes; counted as tests/test_cost.py does, on small images."""
-    from test_cost import Count
+    """Multiplications, which no load changes, as tests/test_cost.py has them, on small images."""
+    from test_cost import multiplications
 
     net, x = model(name, "cpu"), photos(1, 64, "cpu")
+    own = x.clone().requires_grad_()
+    unit = multiplications(lambda: net(own).amax(1).sum().backward())
+    for weight in net.parameters():
+        weight.grad = None
     found = {}
-    explainers = {s.name: s.compile(net, x) for s in (DEFAULT, SETTINGS[2], LAYERCAM)}
-    for label, run in {"the model's own": net, **explainers}.items():
-        with torch.no_grad(), Count() as count:
-            run(x)
-        found[label] = count.convolutions
+    for setting in SETTINGS:
+        explainer = setting.compile(net, x)
+        found[setting.name] = multiplications(partial(explainer, x)) / unit
     return found
 
 
@@ -130,11 +136,11 @@ def _speed(plan: Plan, name: str, batch: int) -> Any:
         return interleaved(lambda: forward_backward(net, x), runs, plan.budget)
 
 
-def _compiled(plan: Plan, name: str, batch: int, setting: Setting, mode: str | None = None) -> Any:
+def _compiled(plan: Plan, name: str, batch: int, setting: Setting) -> Any:
     net, x = model(name, plan.device), photos(batch, 224, plan.device)
     plain = setting.compile(net, x)
     torch.compiler.reset()
-    fast = plain.compiled(mode)
+    fast = plain.compiled()
     if batch > 1:  # one program for this batch, not a second one for all
         torch._dynamo.config.automatic_dynamic_shapes = False
     start = time.perf_counter()
@@ -165,14 +171,18 @@ def _memory(plan: Plan, name: str, batch: int, what: str) -> Any:
     }
 
 
-def _accuracy(plan: Plan, name: str) -> Any:
-    net, x = model(name, plan.device), photos(2, 224, plan.device)
-    wanted = converged(name, net, x)
-    return {
-        s.name: agreement(dict(s.compile(net, x)(x).maps), wanted[s.reduction])
-        for s in (*SETTINGS, DEFAULT)
-        if s.method == "naflow" and s.reduction in wanted
-    }
+def _accuracy(plan: Plan, name: str, size: int) -> Any:
+    return accuracy(model(name, plan.device), photos(2, size, plan.device))
+
+
+def _export(plan: Plan, kind: str) -> Any:
+    """Seconds to write every call site of resnet18, for images of 64 pixels."""
+    explainer = FLOAT32.compile(model("resnet18", plan.device), photos(1, 64, plan.device))
+    write = explainer.export if kind == "pt2" else explainer.to_onnx
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"explainer.{kind}"
+        took = seconds(partial(write, path))
+        return {"seconds": took, "bytes": path.stat().st_size}
 
 
 def _breakdown(plan: Plan, name: str) -> Any:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
-import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
-from naflow_fx.errors import GraphError, InputError, TargetError, TraceError
+from naflow_fx.errors import GraphError, InputError, NaflowWarning, TargetError
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
-from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.passes.trace import evaluated, module_of
-from naflow_fx.records import plain
+from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
+from naflow_fx.rule import CHANNEL_PART, MIXED, SPACE_PART, TOKENS
+from naflow_fx.targets import OfOneSample
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:
@@ -39,6 +39,8 @@ def _check_example(example: Any) -> Tensor:
             f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
             "floating point [N, C, ...space] with one to three space dimensions"
         )
+    if example.is_meta:
+        raise InputError("example_inputs: got a tensor on the meta device, which has no values")
     return example.detach()
 
 
@@ -49,25 +51,26 @@ def check_score(gm: fx.GraphModule) -> None:
         raise GraphError(f"after add_score the graph yields {result!r}")
 
 
-def check_values(gm: fx.GraphModule) -> None:
-    """The score is one number per sample.
+def check_values(gm: fx.GraphModule, target: Any) -> None:
+    """The score is one number per sample; a target of ONE sample has the first's.
 
     Raises:
         TargetError: it is not, and what it is.
     """
     score = score_of(gm.graph)
     value = score.meta.get(keys.VALUE)
+    shape = (1,) if isinstance(target, OfOneSample) else (-1,)
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
-    if not isinstance(value, TensorValue) or value.shape not in ((-1,), (1,)):
-        shape = list(value.shape) if isinstance(value, TensorValue) else value
+    if not isinstance(value, TensorValue) or value.shape != shape:
+        found = list(value.shape) if isinstance(value, TensorValue) else value
         raise TargetError(
-            f"target: the score has shape {shape} (-1: batch); wanted one number per sample, [N].  "
+            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N].  "
             "Callables of ONE sample's output go to the call in a list, one per image"
         )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
-        shape = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
+        found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
         raise TargetError(
-            f"target: the model returns {shape} (-1: batch), not [N, classes]; give "
+            f"target: the model returns {found} (-1: batch), not [N, classes]; give "
             "nf.compile a target= that makes one number per sample of it"
         )
 
@@ -82,10 +85,10 @@ def check_canonical(gm: fx.GraphModule) -> None:
 
 
 def check_labels(gm: fx.GraphModule) -> None:
-    """There is a cascade to explain.
+    """There is a cascade to explain, and the score has a gradient.
 
     Raises:
-        GraphError: no spatial node leads to the score.
+        GraphError: no spatial node leads to the score, or none by its gradient.
     """
     flow = find_flow(gm.graph)
     if not flow.features or not flow.inputs:
@@ -93,57 +96,69 @@ def check_labels(gm: fx.GraphModule) -> None:
             "no feature map leads from the input to the score: NAFlow explains convolutional "
             "networks, whose nodes keep batch, channel and space"
         )
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop and len(dead) == len(flow.sites):
+        raise GraphError(f"{stop}: no call site has an importance.  Take it out of forward "
+                         "(train its weights with requires_grad_(False) instead)")  # fmt: skip
 
 
-def check_forward_kept(gm: fx.GraphModule, job: Any) -> None:
-    """The canonical graph computes what the model computes, on the example.
-
-    Raises:
-        TraceError: it does not: the model does something that tracing can't see.
-    """
-    model = job.model
-    if isinstance(model, torch.export.ExportedProgram):
-        model = module_of(model)
-    elif isinstance(model, nn.Module):
-        model = evaluated(model)
-    images = [x[: 2 * job.rows].clone() for x in job.examples]
-    classes = torch.full((len(images[0]),), -1, device=images[0].device)
-    inputs = images if job.target is not None else [*images, classes]
-    wanted = model(*(x.clone() for x in images))
-    try:
-        result = gm(*inputs)
-    except RuntimeError as error:
-        raise TraceError(
-            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
-            "for the whole batch is joined to the images (a class token)"
-        ) from error
-    for a, b in zip(tree_leaves(plain(wanted)), tree_leaves(result["output"]), strict=True):
-        if not isinstance(a, Tensor) or not a.is_floating_point():
-            continue
-        scale = a.double().abs().nan_to_num().max() if a.numel() else 1.0
-        difference = (a.double() - b.double()).abs().nan_to_num().max()
-        if difference > 1000 * torch.finfo(a.dtype).eps * scale:
-            raise TraceError(
-                f"the traced graph computes something else than the model (difference "
-                f"{float(difference):.2g} at outputs of {float(scale):.2g}).  Usual causes: "
-                "writing in place into a view, random numbers in eval mode, branches on tensor "
-                "values"
-            )
-    if callable(job.target):
-        _check_target_kept(job.target, wanted, result["score"])
+def tell_limits(gm: fx.GraphModule) -> None:
+    """Warns of call sites that no gradient reaches, and of layers without a map."""
+    flow = find_flow(gm.graph)
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop:
+        warnings.warn(f"{stop}: the maps of {len(dead)} call sites before it are zero, from "
+                      f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
+    _tell_lost(gm.graph, flow)
 
 
-def _check_target_kept(target: Any, output: Any, score: Tensor) -> None:
-    """The traced target gives the score that the callable itself gives."""
-    wanted = target(output)
-    leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
-    scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
-    if (wanted.double() - score.double()).abs().nan_to_num().max() > 1e-2 * scale:
-        raise TargetError(
-            f"target: traced, the callable {target!r} gives another score than called "
-            f"({score.tolist()} for {wanted.tolist()}).  Compute it from the output's values and "
-            "shapes alone: while it is traced, isinstance and the like see no tensor"
-        )
+def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
+    """Where detach or no_grad keep the score's gradient from the inputs, and the sites behind."""
+    names = _graph.names(graph)
+    stops, live, todo = [], set[str](), [score_of(graph)]
+    while todo:
+        node = todo.pop()
+        is_stop = node.meta.get(keys.RULE) == "hold"
+        if node.name not in live:
+            live.add(node.name)
+            stops += [node] if is_stop else []
+            todo += [] if is_stop else _graph.operands(node)
+    if live & set(flow.inputs) or not stops:
+        return "", []
+    last = max(stops, key=list(graph.nodes).index)
+    place = f"{last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)})"
+    words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
+    return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
+
+
+def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
+    """Layers without a map, because space could not be followed up to them, are told of."""
+    names, sites = _graph.names(graph), set(flow.sites)
+    reached = before([score_of(graph)], invertible=False)
+    lost = [n for n in graph.nodes if n in reached and n.name not in sites and _is_lost(n)]
+    if not lost:
+        return
+    leads = before(lost, invertible=False)
+    first = next(n for n in graph.nodes
+                 if n in leads and n.name not in sites
+                 and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
+    convolutions = sum(n.meta[keys.RULE] != "linear" for n in lost)
+    layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
+              (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
+    warnings.warn(
+        f"{' and '.join(layers)} have no map, from {names[lost[0].name].meta[keys.SITE]} on: at "
+        f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
+        f"{list(first.meta[keys.SHAPE])}, batch, channels and space can't be followed",
+        NaflowWarning, stacklevel=2,
+    )  # fmt: skip
+
+
+def _is_lost(node: fx.Node) -> bool:
+    """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not."""
+    if node.meta.get(keys.RULE) not in ("conv", "conv_transpose", "linear"):
+        return False
+    labels = node.meta[keys.LABELS]
+    return len(labels) > 2 and bool(set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED})
 
 
 def check_captured(gm: fx.GraphModule) -> None:

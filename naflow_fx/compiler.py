@@ -17,13 +17,13 @@ from naflow_fx.checks import (
     check_canonical,
     check_captured,
     check_examples,
-    check_forward_kept,
     check_importance,
     check_inverse,
     check_labels,
     check_outputs,
     check_score,
     check_values,
+    tell_limits,
 )
 from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
@@ -37,7 +37,9 @@ from naflow_fx.passes.build_maps import build_maps
 from naflow_fx.passes.canonicalise import canonicalise
 from naflow_fx.passes.count_use import count_use
 from naflow_fx.passes.expand_composites import expand_composites
+from naflow_fx.passes.fix_masks import fix_masks
 from naflow_fx.passes.fold_constants import fold_constants
+from naflow_fx.passes.hold_gradients import hold_gradients
 from naflow_fx.passes.insert_captures import insert_captures
 from naflow_fx.passes.join_features import join_features
 from naflow_fx.passes.label_dimensions import label_dimensions
@@ -47,7 +49,11 @@ from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
+from naflow_fx.passes.unstack import unstack
+from naflow_fx.plain_modes import plain_modes
+from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
+from naflow_fx.suits import check_suits
 from naflow_fx.targets import as_callable
 from naflow_fx.wrappers import unwrapped
 
@@ -57,13 +63,19 @@ Check = Callable[[fx.GraphModule, Job], None]
 CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda model, job: trace(model, job.examples), lambda gm, job: None),
     (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
+    (lambda gm, job: fix_masks(gm), lambda gm, job: None),
+    (lambda gm, job: unstack(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
     (lambda gm, job: add_score(gm, job.target, job.examples), lambda gm, job: check_score(gm)),
-    (lambda gm, job: annotate_values(gm, job.examples, job.rows), lambda gm, job: check_values(gm)),
+    (
+        lambda gm, job: annotate_values(gm, job.examples, job.rows),
+        lambda gm, job: check_values(gm, job.target),
+    ),
+    (lambda gm, job: hold_gradients(gm), lambda gm, job: None),
     (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),
     (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
-    (lambda gm, job: join_features(gm), lambda gm, job: check_forward_kept(gm, job)),
+    (lambda gm, job: join_features(gm), lambda gm, job: _same(gm, job)),
     (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
     (lambda gm, job: fold_constants(gm), lambda gm, job: check_captured(gm)),
 )
@@ -79,6 +91,12 @@ PIPELINE: tuple[tuple[Pass, Check], ...] = (
     (lambda gm, job: shorten_lives(gm), lambda gm, job: check_outputs(gm)),
     (lambda gm, job: _pairs(gm, job.target), lambda gm, job: check_outputs(gm)),
 )
+
+
+def _same(gm: fx.GraphModule, job: Job) -> None:
+    """`check_same_model`, which compiles a model of half precision in float32, too; warnings."""
+    check_same_model(gm, job, lambda other: run_pipeline(other, CAPTURED))
+    tell_limits(gm)
 
 
 def _counts(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
@@ -164,8 +182,9 @@ def explain_job(job: Job) -> Explainer:
 
 def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> fx.GraphModule:
     """The generated GraphModule of one job."""
+    check_suits(job.model, job.examples)
     state: Any = job.model
-    with torch.no_grad():
+    with plain_modes(job.examples[0].device.type):
         for run, check in steps:
             state = run(state, job)
             check(state, job)

@@ -12,6 +12,7 @@ from naflow_fx.errors import InputError
 from naflow_fx.passes import _graph
 from naflow_fx.passes._similarity import embedding
 from naflow_fx.passes.trace import trace
+from naflow_fx.plain_modes import plain_modes
 from naflow_fx.similarity import Similarity
 
 
@@ -20,7 +21,8 @@ def encoder_of(model: nn.Module, example: Tensor, similarity: Similarity) -> fx.
 
     The embedding is the one that ``compile(model, example, target=similarity)`` explains.
     """
-    gm = trace(model, (example,))
+    with plain_modes(example.device.type):
+        gm = trace(model, (example,))
     end = _graph.output_node(gm.graph)
     with gm.graph.inserting_before(end):
         gm.graph.output(embedding(gm, end.args[0], similarity))

@@ -5,9 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+BY_ITSELF = (
+    "Every image is explained by itself: take what is computed over the batch dimension out of "
+    "the model.  A bag or a pair of images can be several inputs, forward(self, a, b), with the "
+    "encoder called on each"
+)  # what to do about a model that mixes the images of a batch
+
 
 class NaflowError(Exception):
     """Base of all errors that a user can act on."""
+
+
+class NaflowWarning(UserWarning):
+    """A result that is right, and less than a user may expect."""
 
 
 class TraceError(NaflowError):

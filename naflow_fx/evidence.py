@@ -1,4 +1,4 @@
-"""What a value is worth to a decision: its first-order share of it (METHOD section 7).
+"""What a value is worth to a decision: its first-order share of it (docs/method.md 7).
 
 A decision u was led back to a value x as w = du / dx, held constant; x answers for sum w x.
 """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .explainer import Explainer
     from .flow_record import ClassNames
     from .inspection import Inspection
@@ -15,6 +18,32 @@ if TYPE_CHECKING:
 
 class FlowViews:
     """Methods of `AttentionFlow` that show it."""
+
+    def reconstruction(self) -> OrderedDict[str, Tensor]:
+        """What the decision's features still hold of the image: call site -> [N, C', *S] in [0, 1].
+
+        The picture of Z, which the inverses bring back from the final features with the help of
+        what was captured on the way: masks, indices, gates, never the activations themselves. It
+        is the same for every class that is explained. C' = 3 or 1 at sites of so many channels
+        (the input of a photo): Z itself. Elsewhere C' = 1: the length of Z over the channels. S
+        is the site's own space: [H, W], [L] of a signal, [D, H, W] of a volume. Each image is
+        scaled from the 1st percentile of its values (nearest rank, over all of C' and S) to the
+        99th, and clipped; what is the same everywhere is 0. dtype and device are Z's. The final
+        features, and the branches that make gates, show the activation itself: nothing is
+        inverted there.
+
+        With `Inverse(rows="used")` an early site shows edges of the photo. Some of them are in
+        the masks of the first layers, not in the features: that holds for its kin, too, the
+        deconvolution of Zeiler and Fergus (2014), which takes the pooling's indices along. The
+        feature inversion of Mahendran and Vedaldi (2015) has the features alone, and a prior of
+        natural images in the place of what was captured.
+
+        Needs `keep="bpfm"`, with any method. FlowError without, or where Z is not finite. Where
+        H = W = C, a channels-last site is read as channels first.
+        """
+        from .reconstruction import reconstruct
+
+        return reconstruct(self)  # type: ignore[arg-type]
 
     def save_html(
         self,
@@ -34,8 +63,8 @@ class FlowViews:
         images: what the network saw, as for `overlay`. explainer: or its `inspect()`; with it the
         page has the inverse graph. model, photos: what to call them. class_names: class index ->
         words. title: heading, by default the model's name. colormap, alpha: to start with.
-        A flow made with keep=("bpfm", "importance", "used") shows Z's energy, the top channels
-        and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
+        A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
+        channels and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
         Raises FlowError as `overlay` does, OSError when the file cannot be written.
         """
         from .viewer import ReportEntry, save_report

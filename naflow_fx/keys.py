@@ -2,7 +2,10 @@
 
 SITE = "naflow_site"  # str: name of the call site, as torchvision's feature extraction names it
 VALUE = "naflow_value"  # what a traced node yields: TensorValue, a tuple of them, or a constant
+HELD = "naflow_held"  # bool: made under torch.no_grad(): no gradient passes
+TARGET = "naflow_target"  # bool: of the callable that is explained
 SHAPE = "naflow_shape"  # tuple[int, ...]: static shape, -1 in the batch dimension
+MERGED = "naflow_merged"  # bool: its batch dimension holds several rows per image
 DTYPE = "naflow_dtype"  # torch.dtype
 RULE = "naflow_rule"  # str: name of the rule of a canonical node
 ACTIVE = "naflow_active"  # bool: a differentiable function of the input

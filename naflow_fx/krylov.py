@@ -106,7 +106,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
 
     The last beta, the length of what the last vector's image has outside of the space, would cost
     A once more and only damps the last coefficient.  The beta before it stands in for it: maps are
-    as near to the converged ones (tools/accuracy.py), half a step cheaper.
+    as near to the converged ones (docs/benchmarks.md), half a step cheaper.
 
     No vector is made a unit vector by a pass of its own: u is kept as its length `size` times the
     unit vector, v as its length `alpha`, and the lengths go into the numbers of the next sum.  An

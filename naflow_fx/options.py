@@ -100,7 +100,7 @@ class Inverse:
 
     @property
     def count(self) -> int:
-        """The steps that are taken (tools/accuracy.py measures whether they are enough)."""
+        """The steps that are taken (docs/benchmarks.md: whether they are enough)."""
         return self.steps or max(round(STEPS / self.damping**0.5), 1)
 
 

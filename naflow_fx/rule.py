@@ -34,6 +34,7 @@ Arguments = dict[str, Any]
 # channel shuffle finds its channels again; only N, C and S make a call site.
 BATCH, CHANNEL, SPACE = "N", "C", "S"
 CHANNEL_PART, SPACE_PART, COLLAPSED, MIXED = "c", "s", "1", "?"
+TOKENS = "T"  # all of space in one dimension, in order: a reshape can bring it back
 
 EXTRA_NAMES = {
     "output",
@@ -57,7 +58,7 @@ class Rule:
         linear: ``linear(v, ...) = A v``.
         transpose: ``transpose(w, ...) = A^T w``.
         inverse: the NA-BP step, ``inverse(z, ...)``: z at the output to z at the input.  None:
-            least squares on ``linear`` and ``transpose`` (METHOD section 3).  In variadic rules
+            least squares on ``linear`` and ``transpose`` (docs/method.md 3).  In variadic rules
             ``inverse(z, index, ...)``: what remains of z for input ``index``; where that depends
             on the other inputs, it asks for ``values``.
         capture: what the forward pass stores, a tensor, or a tuple of them; see ``captures``.

@@ -1,4 +1,4 @@
-"""Similarity: the target of models without a class score (METHOD section 6, Eqs. 17 to 21)."""
+"""Similarity: the target of models without a class score (docs/method.md 6, Eqs. 17 to 21)."""
 
 from __future__ import annotations
 

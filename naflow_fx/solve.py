@@ -1,4 +1,4 @@
-"""Damped least squares, matrix-free, per sample, a fixed number of steps (METHOD section 3).
+"""Damped least squares, matrix-free, per sample, a fixed number of steps (docs/method.md 3).
 
 argmin_v  || R (A v - b) ||^2  +  damping * sigma_max(R A)^2 * || v ||^2
 """

@@ -16,7 +16,7 @@ def unwrapped(model: Any) -> Any:
     Raises:
         TraceError: a ScriptModule, whose forward is no Python any more, the model or in it.
     """
-    while isinstance(model, nn.Module) and (inner := _inner(model)) is not None:
+    while isinstance(model, nn.Module) and (inner := inside(model)) is not None:
         model = inner
     for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, torch.jit.ScriptModule):
@@ -27,16 +27,7 @@ def unwrapped(model: Any) -> Any:
     return model
 
 
-def unwrap_children(model: nn.Module) -> nn.Module:
-    """The same module, with wrappers taken off inside it."""
-    for module in list(model.modules()):
-        for name, child in module._modules.items():
-            if child is not None and _inner(child) is not None:
-                module._modules[name] = unwrapped(child)
-    return model
-
-
-def _inner(model: nn.Module) -> nn.Module | None:
+def inside(model: nn.Module) -> nn.Module | None:
     """What a wrapper calls; None if it is none."""
     from torch.optim.swa_utils import AveragedModel
 

@@ -1,4 +1,4 @@
-"""What is explained of a pair of images: embeddings, metrics (METHOD section 6)."""
+"""What is explained of a pair of images: embeddings, metrics (docs/method.md 6)."""
 
 from __future__ import annotations
 

@@ -118,6 +118,7 @@ def _append(
     graph = traced.graph
     gm.add_submodule(OWN, traced)
     for node in graph.nodes:
+        node.meta[keys.TARGET] = True
         if node.op in ("get_attr", "call_module"):
             node.target = f"{OWN}.{node.target}"
     taken = [node for node in graph.nodes if node.op == "placeholder"]

@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.errors import TargetError, TraceError
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.passes import _graph
 from naflow_fx.passes.trace import example_batch
+from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import class_score
 
 
 @dataclass(frozen=True)
 class TensorValue:
-    """A tensor: static shape (-1 where it depends on the batch size) and dtype."""
+    """A tensor: static shape (-1 where it depends on the batch size) and dtype.
+
+    Attributes:
+        merged: whether such a dimension is longer than the batch: several rows per image.
+    """
 
     shape: tuple[int, ...]
     dtype: torch.dtype
+    merged: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,58 +80,94 @@ def run_fake(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[
     """What every node yields on a batch of `size`, as fake tensors."""
     recorder = _Recorder(gm)
     inputs = [example_batch(x, size) for x in examples]
-    with torch.no_grad(), _own_words(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+    with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
             node = recorder.at
             if node is not None and node.target is class_score.forward:
-                _refuse_output(recorder.env[node.all_input_nodes[0]])
+                _refuse_output(recorder.env[node.all_input_nodes[0]], size)
+            if node is not None and node.meta.get(keys.TARGET):
+                _refuse_target(recorder, error)
             place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
             raise TraceError(
                 f"the model doesn't run on a batch of {size} of shape {_shapes(inputs)}: "
-                f"at {place}: {str(error).splitlines()[0]}\n  {_hint(gm, examples, size)}"
+                f"at {place}: {_line(error)}\n  {_hint(gm, node, examples, size)}"
             ) from error
     return recorder.env
 
 
-@contextmanager
-def _own_words() -> Iterator[None]:
-    """Without torch's hundred lines of log on a fake run that fails: the error says it in two.
-
-    What other threads log meanwhile is left alone.
-    """
-    log, here = logging.getLogger("torch._subclasses.fake_tensor"), threading.get_ident()
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        return record.thread != here
-
-    log.addFilter(is_of_others)
-    try:
-        yield
-    finally:
-        log.removeFilter(is_of_others)
-
-
-def _refuse_output(output: Tensor) -> None:
+def _refuse_output(output: Tensor, size: int) -> None:
+    if output.dim() and len(output) != size:
+        raise TargetError(f"the model returns {list(output.shape)} for {size} images, not one row "
+                          f"per image.  {BY_ITSELF}")  # fmt: skip
     shape = ", ".join(map(str, ("N", *output.shape[1:])))
     raise TargetError(f"target: the model returns [{shape}], not [N, classes]; give nf.compile a "
                       "target= that makes one number per sample of it")  # fmt: skip
 
 
-def _hint(gm: fx.GraphModule, examples: Sequence[Tensor], failed: int) -> str:
+def _refuse_target(recorder: _Recorder, error: Exception) -> None:
+    """The model ran; what fails is the callable that is explained."""
+    output: Any = _graph.output_node(recorder.graph).args[0]
+    env: dict[Any, Any] = dict(recorder.env)
+    found = map_aggregate(output["output"], lambda n: _described(env.get(n)))
+    raise TargetError(
+        f"target: the callable fails on the model's output: {_line(error)}\n"
+        f"  It gets {found}, and returns one number per sample, [N]"
+    ) from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].replace("FakeTensor", "Tensor")
+
+
+def _described(value: Any) -> str:
+    shape = ", ".join(map(str, ("N", *value.shape[1:]))) if isinstance(value, Tensor) else value
+    return f"[{shape}]"
+
+
+def _hint(gm: fx.GraphModule, at: fx.Node | None, examples: Sequence[Tensor], failed: int) -> str:
     """What to do about a model that doesn't run on a batch of `failed`."""
-    own = len(examples[0])
-    try:
-        if own == failed:
-            raise TraceError
-        run_fake(gm, examples, own)
-    except TraceError:
+    dtype = examples[0].dtype
+    weights = {p.dtype for p in gm.parameters() if p.is_floating_point()}
+    if weights and dtype not in weights:
+        own = next(iter(weights))
+        return f"The example is {dtype}, the model's weights are {own}: use example.to({own})."
+    for change, words in _OTHERWISE:
+        if examples[0].dim() in (3, 4) and _runs(gm, [change(x) for x in examples], 2):
+            return words
+    for node in at.all_input_nodes if at else ():
+        kept = _graph.attribute(gm, str(node.target)) if node.op == "get_attr" else None
+        if isinstance(kept, Tensor) and not isinstance(kept, nn.Parameter) and kept.dim() > 1:
+            return (f"The model keeps a tensor {list(kept.shape)} that does not fit: one that an "
+                    "earlier call left, or that was made for one batch size.  Give a model that "
+                    "was not called yet, or make it anew in forward.")  # fmt: skip
+    own_batch = len(examples[0])
+    if own_batch == failed or not _runs(gm, examples, own_batch):
         return "Give an example of the size that the model takes."
     return (
-        f"It runs on the example's batch of {own}, and must take any.  For an ExportedProgram that "
-        "is torch.export.export(model, (x,), dynamic_shapes=({0: torch.export.Dim.AUTO},))."
+        f"It runs on the example's batch of {own_batch}, and must take any: in "
+        "forward, x.shape[0] stays open where len(x) is a number.  For an "
+        "ExportedProgram that is torch.export.export(model, (x,), "
+        "dynamic_shapes=({0: torch.export.Dim.AUTO},))."
     )
+
+
+_OTHERWISE: tuple[tuple[Callable[[Tensor], Tensor], str], ...] = (
+    (lambda x: x[None], "The example has no batch dimension: use example[None]."),
+    (lambda x: x.movedim(-1, 1), "Channels come first, [N, C, ...space]: use "
+     "example.movedim(-1, 1), and the same for the images."),
+)  # fmt: skip
+
+
+def _runs(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> bool:
+    inputs = [example_batch(x, size) for x in examples]
+    with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        try:
+            _Recorder(gm).run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
+        except Exception:
+            return False
+    return True
 
 
 def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:
@@ -146,7 +186,8 @@ def _shapes(images: list[Tensor]) -> str:
 def _merge(a: Any, b: Any, sizes: tuple[int, int]) -> Any:
     if isinstance(a, Tensor):
         shape = tuple(int(i) if i == j else -1 for i, j in zip(a.shape, b.shape, strict=True))
-        return TensorValue(shape, a.dtype)
+        merged = any(i > sizes[0] for i, j in zip(a.shape, b.shape, strict=True) if i != j)
+        return TensorValue(shape, a.dtype, merged)
     if isinstance(a, (list, tuple)):
         return tuple(_merge(x, y, sizes) for x, y in zip(a, b, strict=True))
     if isinstance(a, dict):

@@ -17,7 +17,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
 
     Before: a canonical graph with captures.  After: `keys.IMPORTANCE` names, at every active
     node that reaches the score, the node that holds Lambda.  No autograd; the full derivative,
-    gates and normalisation included (METHOD section 5).
+    gates and normalisation included (docs/method.md 5).
     """
     new = _graph.copy(gm)
     names = _graph.names(new.graph)

@@ -26,7 +26,7 @@ from naflow_fx.passes.join_features import cascade_ends
 
 
 def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
-    """Adds one inverse step per operator and region (METHOD sections 2 to 4).
+    """Adds one inverse step per operator and region (docs/method.md 2 to 4).
 
     Before: a canonical graph with captures (constants folded) and importance.  After: at every
     node of the cascade `keys.BPFM` names the node that holds Z, `keys.RESIDUAL` the residual of

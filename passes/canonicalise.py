@@ -13,9 +13,12 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.errors import UnsupportedOperator, table
+from naflow_fx.errors import BY_ITSELF, UnsupportedOperator, table
 from naflow_fx.passes import _graph
+from naflow_fx.passes._batch import batch_mixer
+from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
+from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rule import Arguments, Rule, bind, parameters
 from naflow_fx.rules import TABLE
 
@@ -78,6 +81,9 @@ class _Canonicaliser:
         if not _has_tensor(value):
             return value
         args, kwargs = self._map(node.args), self._map(node.kwargs)
+        fill = filling(node, args, kwargs)
+        if fill is not None:
+            return filled(self.gm, value, fill)
         if _is_getitem(node) and isinstance(args[0], (tuple, list, dict)):
             return args[0][args[1]]
         if not any(_from_input(a) for a in (args, kwargs)):
@@ -100,6 +106,8 @@ class _Canonicaliser:
         args, kwargs = (map_aggregate(a, _one_of_batch) for a in (args, kwargs))
         if any(_contains(a, BatchDependent) for a in (args, kwargs)):
             return self._offend(node, f"{_name(node.target)}: arithmetic with the batch size")
+        if overwritten(self.gm, node) is not None:  # never a parameter of the user's model
+            args = (args[0].clone(), *args[1:])
         with torch.no_grad():
             if node.op == "call_module":
                 return _graph.attribute(self.gm, str(node.target))(*args, **kwargs)
@@ -166,7 +174,7 @@ class _Canonicaliser:
 
     def _module(self, node: fx.Node, args: Any, kwargs: Any, value: Any, site: str = "") -> Any:
         module = _graph.attribute(self.gm, str(node.target))
-        found = next((TABLE.modules[k] for k in type(module).__mro__ if k in TABLE.modules), None)
+        found = TABLE.of_module(module)
         if found is None:
             return self._offend(node, f"{type(module).__module__}.{type(module).__qualname__}")
         rule, adapter = found
@@ -202,6 +210,9 @@ class _Canonicaliser:
         kwargs = _first_active(rule, kwargs)
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
+        mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
+        if mixed:
+            return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
         new = self.graph.create_node("call_function", function, (), kwargs, name=name)
         self._annotate(new, node, value)
@@ -241,6 +252,7 @@ class _Canonicaliser:
                 new.meta[key] = node.meta[key]
         if isinstance(value, TensorValue):
             new.meta[keys.SHAPE], new.meta[keys.DTYPE] = value.shape, value.dtype
+            new.meta[keys.MERGED] = value.merged
 
     def _offend(self, node: fx.Node, what: str) -> fx.Node:
         value = node.meta[keys.VALUE]
@@ -325,7 +337,8 @@ def _name(target: Any) -> str:
 def _report(offenders: list[tuple[str, str, str, str]]) -> str:
     nodes = "1 node has" if len(offenders) == 1 else f"{len(offenders)} nodes have"
     known = ", ".join(sorted(rule.name for rule in TABLE))
+    batch = f"  {BY_ITSELF}.\n" if any("batch" in what for _, what, _, _ in offenders) else ""
     return (
-        f"{nodes} no rule\n{table(offenders)}\n"
+        f"{nodes} no rule\n{table(offenders)}\n{batch}"
         f'Rules exist for: {known}.  To add one: README, "Add an operator".'
     )

@@ -33,15 +33,15 @@ class Flow:
 
 
 def find_flow(graph: fx.Graph) -> Flow:
-    """The cascade of a labelled canonical graph (METHOD section 1, "Feature node")."""
+    """The cascade of a labelled canonical graph (docs/method.md 1, "Feature node")."""
     score = score_of(graph)
-    main = _before([score], invertible=True)
-    reached = _before([score], invertible=False)
+    main = before([score], invertible=True)
+    reached = before([score], invertible=False)
     nodes = list(graph.nodes)
     spatial_ahead = _spatial_ahead(nodes, main)
     features = [n for n in nodes if n in main and is_spatial(n)
                 and (n is score or _leaves_space(n, main, spatial_ahead))]  # fmt: skip
-    cascade = _before(features, invertible=True)
+    cascade = before(features, invertible=True)
     return Flow(
         sites=tuple(n.name for n in nodes if n in reached and _is_site(n)),
         features=tuple(n.name for n in features),
@@ -59,7 +59,7 @@ def score_of(graph: fx.Graph) -> fx.Node:
     return score
 
 
-def _before(ends: list[fx.Node], invertible: bool) -> set[fx.Node]:
+def before(ends: list[fx.Node], invertible: bool) -> set[fx.Node]:
     """The ends, and what they were computed from along active operands."""
     found: set[fx.Node] = set()
     todo = list(ends)

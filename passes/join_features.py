@@ -20,7 +20,7 @@ def join_features(gm: fx.GraphModule) -> fx.GraphModule:
     """Adds a `flat_cat` of feature nodes that were computed from a common node.
 
     Before: a labelled canonical graph.  After: a fork that features share is the entry of a
-    region that ends in their concatenation (METHOD section 1).  Left alone: a feature node of
+    region that ends in their concatenation (docs/method.md 1).  Left alone: a feature node of
     its own, such as each tower of a siamese network.
     """
     new = _graph.copy(gm)

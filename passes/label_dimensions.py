@@ -13,9 +13,15 @@ from naflow_fx.rule import (
     COLLAPSED,
     MIXED,
     SPACE,
+    SPACE_PART,
+    TOKENS,
     Labels,
     parameters,
 )
+
+Sizes = dict[fx.Node, tuple[int, ...]]
+_VIEWS = {"reshape", "getitem", "permute", "movedim", "identity", "cast", "pad"}
+_CONVOLUTIONS = {"conv", "conv_transpose"}
 
 
 def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
@@ -24,19 +30,73 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a canonical graph.  After: the same with labels.
     """
     new = _graph.copy(gm)
+    sizes: Sizes = {}
     for node in new.graph.nodes:
         if node.op == "placeholder":
             rank = len(node.meta[keys.SHAPE])
             node.meta[keys.LABELS] = (BATCH, CHANNEL, *(SPACE,) * (rank - 2))[:rank]
         elif node.meta.get(keys.RULE):
-            node.meta[keys.LABELS] = _labels(node)
+            labels = _restored(node, _convolved(node, _labels(node)), sizes)
+            merged = node.meta.get(keys.MERGED)
+            node.meta[keys.LABELS] = (
+                tuple(MIXED if x == BATCH else x for x in labels) if merged else labels
+            )
+        _note_sizes(node, sizes)
     return new
+
+
+def _note_sizes(node: fx.Node, sizes: Sizes) -> None:
+    """The sizes of a node's space, or of the space that its tokens came from."""
+    if keys.LABELS not in node.meta:
+        return
+    named = zip(node.meta[keys.SHAPE], node.meta[keys.LABELS], strict=True)
+    own = tuple(n for n, label in named if label == SPACE)
+    before = (sizes[x] for x in _graph.operands(node) if x in sizes)
+    if found := own or next(before, ()):
+        sizes[node] = found
+
+
+def _restored(node: fx.Node, labels: Labels, sizes: Sizes) -> Labels:
+    """Tokens that a reshape gives the sizes of their space again are space."""
+    shape = node.meta[keys.SHAPE]
+    split = tuple(n for n, label in zip(shape, labels, strict=True) if label == SPACE_PART)
+    for x in _graph.operands(node)[:1]:
+        before = x.meta[keys.LABELS]
+        whole = before.count(TOKENS) == 1 and SPACE_PART not in before
+        if split and whole and split == sizes.get(x):
+            return tuple(SPACE if label == SPACE_PART else label for label in labels)
+    return labels
+
+
+def _convolved(node: fx.Node, labels: Labels) -> Labels:
+    """A convolution makes channels, and what it runs along is space: electrodes, too.
+
+    So for the view [N, 1, electrodes, time] that a convolution reads; one along channels alone
+    (ECA) stays what it is.
+    """
+    if labels[:1] != (BATCH,) or SPACE not in labels:
+        return labels
+    if node.meta[keys.RULE] not in _CONVOLUTIONS:
+        inserted = labels[1] == COLLAPSED and CHANNEL in labels[2:] and _leads_to_conv(node)
+        if not inserted:
+            return labels
+    if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
+        return labels
+    return (BATCH, CHANNEL, *(COLLAPSED if x == COLLAPSED else SPACE for x in labels[2:]))
+
+
+def _leads_to_conv(node: fx.Node) -> bool:
+    """Whether a view is read by a convolution, directly or through other views."""
+    if node.meta[keys.RULE] not in _VIEWS:
+        return False
+    readers = [user for user in node.users if user.meta.get(keys.RULE)]
+    return any(r.meta[keys.RULE] in _CONVOLUTIONS or _leads_to_conv(r) for r in readers)
 
 
 def is_spatial(node: fx.Node) -> bool:
     """Whether a node still has a batch with space: the cascade runs through it."""
     batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
-    return batch and any(label in "Ss" for label in node.meta.get(keys.LABELS, ()))
+    return batch and any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
 
 
 def is_site_shaped(labels: Labels) -> bool:
@@ -80,5 +140,5 @@ def _merged(node: fx.Node) -> Labels:
         return ("?",) * len(node.meta[keys.SHAPE])
     width = max(map(len, rows))
     aligned = [("1",) * (width - len(row)) + tuple(row) for row in rows]
-    rank = "NCScs?1"
+    rank = "NCSTcs?1"
     return tuple(min(column, key=rank.index) for column in zip(*aligned, strict=True))

@@ -13,7 +13,7 @@ from naflow_fx.passes import _graph
 def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
     """The gate of every product of two activations stands in the gate's place.
 
-    The gate is captured, the other operand carries the cascade (METHOD section 2).  It is, by the
+    The gate is captured, the other operand carries the cascade (docs/method.md 2).  It is, by the
     first of these that decides,
 
     1. the operand that the product itself broadcasts: ``x * g[:, :, None, None]``;

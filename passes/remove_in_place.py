@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from naflow_fx.passes import _graph
-from naflow_fx.rules import TABLE, identity
+from naflow_fx.rules import TABLE, hold, identity
 
 IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
 COPIES = (torch.clone, "clone", torch.ops.aten.clone.default)  # identities that copy
@@ -90,4 +90,4 @@ def _hands_on(gm: fx.GraphModule, node: fx.Node) -> bool:
         claimed = [TABLE.modules[kind] for kind in kinds if kind in TABLE.modules]
     else:
         claimed = [TABLE.targets[node.target]] if node.target in TABLE.targets else []
-    return bool(claimed) and claimed[0][0] is identity.RULE
+    return bool(claimed) and claimed[0][0] in (identity.RULE, hold.RULE)

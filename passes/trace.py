@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import functools
+import importlib
 import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.spectral_norm import SpectralNorm
-from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import InputError, TraceError
+from naflow_fx.errors import NaflowError, TraceError
 from naflow_fx.passes._names import (
     SiteNames,
     check_count,
@@ -28,9 +27,12 @@ from naflow_fx.passes._names import (
     input_names,
     name_exported,
 )
+from naflow_fx.passes._transforms import traceable_transforms
+from naflow_fx.passes.copy_model import evaluated
+from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.records import form_of, plain
-from naflow_fx.rules import TABLE
-from naflow_fx.wrappers import unwrap_children, unwrapped
+from naflow_fx.rules import TABLE, kind_of
+from naflow_fx.wrappers import unwrapped
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
@@ -47,23 +49,29 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
     Raises:
         TraceError: both failed; says where in the model's code, and why.
+        InputError: there are more or fewer examples than inputs.
     """
     if isinstance(model, torch.export.ExportedProgram):
         return _of_program(model, len(examples))
     if not isinstance(model, nn.Module):
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
-    frozen = unwrap_children(evaluated(unwrapped(model)))
+    frozen = evaluated(unwrapped(model))
+    with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
+        return _traced(frozen, examples)
+
+
+def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
     try:
         return _symbolic(frozen, len(examples))
-    except InputError:
+    except NaflowError:
         raise
     except Exception as symbolic:
         try:
             return export_any_batch(frozen, examples)
         except Exception as exported:
             raise TraceError(
-                f"{type(model).__name__} can't be turned into a graph\n"
+                f"{type(frozen).__name__} can't be turned into a graph\n"
                 f"  torch.fx      {_reason(symbolic)}\n"
                 f"  torch.export  {_reason(exported)}\n"
                 "  Replace control flow on tensor values in the model's code, or trace the part "
@@ -73,10 +81,26 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     tracer = PathTracer(inputs)
-    graph = tracer.trace(model)
+    with _writable(model):
+        graph = tracer.trace(model)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
     return gm
+
+
+@contextmanager
+def _writable(model: nn.Module) -> Iterator[None]:
+    """While it is traced, the model writes to copies of its buffers, if it writes to them."""
+    owners = [owner for m in model.modules() for owner in (m._buffers, vars(m))]
+    shared = [(o, k, t) for o in owners for k, t in o.items() if isinstance(t, Tensor)]
+    copies = {id(t): t.clone() for _, _, t in shared}
+    for owner, key, tensor in shared:
+        owner[key] = copies[id(tensor)]
+    yield
+    for owner, key, tensor in shared:
+        own = copies[id(tensor)]
+        if owner.get(key) is own and (tensor.is_meta or torch.equal(own, tensor)):
+            owner[key] = tensor
 
 
 def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -95,7 +119,9 @@ def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphMo
 
     model.forward = forward
     shapes = dynamic_batch(own, len(args), torch.export.Dim.AUTO)
-    gm = _exported(torch.export.export(model, args, dynamic_shapes=shapes))
+    importlib.import_module("torch.export._trace")  # first: what it prints is silenced
+    with quiet_torch():
+        gm = _exported(torch.export.export(model, args, dynamic_shapes=shapes))
     gm.meta[keys.FORM] = forms[-1]
     return gm
 
@@ -103,36 +129,20 @@ def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphMo
 def _reason(error: Exception) -> str:
     """One line: the line of the model's code, and what was wrong there."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"{_where_in_model(error)}: {lines[0].strip()}"
+    return f"{_where_in_model(error)}: {lines[0].strip().split('. ')[0]}"
 
 
-def evaluated(model: nn.Module) -> nn.Module:
-    """A copy of the module tree in eval mode that shares every parameter and buffer."""
-    plain = [x for m in model.modules() for x in vars(m).values() if isinstance(x, Tensor)]
-    copied: dict[int, Any] = {id(t): t for t in [*model.parameters(), *model.buffers(), *plain]}
-    try:
-        twin = copy.deepcopy(model, copied)
-    except Exception as error:
-        raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
-    for module in copied.values():  # also those that a model keeps in a plain list
-        if isinstance(module, nn.Module):
-            module.training = False  # not .eval(): some models override it
-            _settle_weight(module)
-    return twin
+class _Proxy(fx.Proxy):
+    """A value whose `data` can be set: who reads it afterwards reads what was put there."""
 
+    @property
+    def data(self) -> Any:
+        """The value without its gradient."""
+        return self.tracer.create_proxy("call_function", getattr, (self, "data"), {})
 
-def _settle_weight(module: nn.Module) -> None:
-    """Computes now what an old-style weight or spectral norm computes before every call."""
-    for key, hook in list(module._forward_pre_hooks.items()):
-        if isinstance(hook, WeightNorm):
-            weight = hook.compute_weight(module)
-        elif isinstance(hook, SpectralNorm):
-            weight = hook.compute_weight(module, do_power_iteration=False)
-        else:
-            continue
-        del module._forward_pre_hooks[key]
-        module.__dict__.pop(hook.name, None)
-        module.register_buffer(hook.name, weight.detach())
+    @data.setter
+    def data(self, value: Any) -> None:
+        self.node = value.node
 
 
 class PathTracer(fx.Tracer):
@@ -150,10 +160,11 @@ class PathTracer(fx.Tracer):
         self._path = ""
         self._names = SiteNames()
         self._thread = 0
+        self._in_function = False
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> fx.Graph:
         """The graph of a module's forward pass; one thread at a time."""
-        with _ONE_AT_A_TIME:
+        with _ONE_AT_A_TIME, torch.enable_grad(), self._functions():
             self._thread = threading.get_ident()
             self._names = SiteNames(name for name, _ in root.named_modules())
             return super().trace(root, concrete_args)
@@ -164,13 +175,32 @@ class PathTracer(fx.Tracer):
         """One placeholder an input; what else forward takes has its default, as when called."""
 
         def call(root: Any, *images: Any) -> Any:
-            found = root_fn(root, *images)
+            found = root.forward(*images)  # one that was put on the model counts
             self.form = form_of(found)
             return plain(found)
 
         names = input_names(self.root.forward, self._inputs)
         inputs = [self.create_proxy("placeholder", name, (), {}) for name in names]
         return call, [self.root, *inputs]
+
+    @contextmanager
+    def _functions(self) -> Iterator[None]:
+        """Notes calls of autograd.Functions: torch runs them under no_grad, for their backward."""
+        original = torch.autograd.Function.__dict__["apply"]
+
+        def apply(kind: Any, *args: Any, **kwargs: Any) -> Any:
+            mine = threading.get_ident() == self._thread
+            outside, self._in_function = self._in_function, mine or self._in_function
+            try:
+                return original.__get__(None, kind)(*args, **kwargs)
+            finally:
+                self._in_function = outside
+
+        torch.autograd.Function.apply = classmethod(apply)
+        try:
+            yield
+        finally:
+            torch.autograd.Function.apply = original
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A parameter as a node, in the thread that traces."""
@@ -179,8 +209,16 @@ class PathTracer(fx.Tracer):
         return super().getattr(attr, attr_val, parameter_proxy_cache)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        """Whether a call of `m` is one node."""
-        return type(m) in TABLE.modules or super().is_leaf_module(m, module_qualified_name)
+        """Whether a call of `m` is one node: torch's own forward, which no one has replaced."""
+        kind = kind_of(m)
+        own = kind.__module__.startswith(("torch.nn", "torch.ao.nn"))
+        known = kind in TABLE.modules or (own and not isinstance(m, nn.Sequential))
+        computed = any(isinstance(x, fx.Proxy) for x in vars(m).values())  # by who calls it
+        return known and not computed and "forward" not in vars(m)
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """The value of a node."""
+        return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Keeps the caller's path while a module is traced."""
@@ -188,9 +226,15 @@ class PathTracer(fx.Tracer):
             return forward(*args, **kwargs)
         caller, self._path = self._path, self.path_of_module(m)
         try:
-            return super().call_module(m, forward, args, kwargs)
+            return super().call_module(m, m.forward, args, kwargs)  # no hook sees a proxy
         finally:
             self._path = caller
+
+    def create_proxy(self, kind: str, target: Any, args: Any, *rest: Any, **options: Any) -> Any:
+        """A call as a node; what only asks autograd for a gradient is none."""
+        if kind == "call_method" and target in ("register_hook", "retain_grad", "requires_grad_"):
+            return args[0] if target == "requires_grad_" else None
+        return super().create_proxy(kind, target, args, *rest, **options)
 
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Names every node, and notes the line of the model's code."""
@@ -203,7 +247,19 @@ class PathTracer(fx.Tracer):
             path = f"{self._path}.{node}" if self._path else str(node)
             node.meta[keys.SITE] = self._names.of_function(path)
         node.meta[keys.WHERE] = _calling_line()
+        self._refuse_autocast(node)
+        if not torch.is_grad_enabled() and not self._in_function:
+            node.meta[keys.HELD] = True
         return node
+
+    def _refuse_autocast(self, node: fx.Node) -> None:
+        device = next((p.device.type for p in self.root.parameters() if not p.is_meta), "cpu")
+        if torch.is_autocast_enabled(device):
+            raise TraceError(
+                f"autocast is switched on inside the model's forward, at {node.meta[keys.SITE]} "
+                f"({node.meta[keys.WHERE]}): the graph can't tell which numbers it rounds.  Take "
+                "it out of forward; call the explainer inside torch.autocast instead"
+            )
 
 
 def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphModule:

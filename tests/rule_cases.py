@@ -60,7 +60,7 @@ def several(*makers: Any) -> Maker:
     return lambda g: [make(g) if callable(make) else make for make in makers]
 
 
-def by_name(**makers: Callable[[Generator], Tensor]) -> Maker:
+def by_name(**makers: Maker) -> Maker:
     """Operands by name."""
     return lambda g: {name: make(g) for name, make in makers.items()}
 
@@ -647,6 +647,47 @@ VAR = [
     Case("deviation", normal(2, 3, 4, 4), {"dim": (-2, -1), "root": True, "keepdim": True}),
 ]
 
+COMPARE = [
+    Case("number", rounded(2, 3, 4), {"other": 0.5, "kind": "gt"}),
+    Case("equal", rounded(2, 3, 4), {"other": 1.0, "kind": "eq"}),
+    Case("not", rounded(2, 3, 4), {"other": None, "kind": "logical_not"}),
+]
+
+
+def places(*shape: int) -> Maker:
+    """Places in [-1.2, 1.2], some outside."""
+    return lambda g: torch.rand((1, *shape), generator=g, dtype=torch.float64) * 2.4 - 1.2
+
+
+def sampled(mode: str, padding: str, align: bool) -> dict[str, Any]:
+    """grid_sample's options."""
+    return {"mode": mode, "padding_mode": padding, "align": align}
+
+
+GRID_SAMPLE = [
+    Case("2d", normal(2, 2, 4, 5), {"grid": places(3, 4, 2),
+                                    **sampled("bilinear", "zeros", False)}),
+    Case("border", normal(2, 2, 4, 4), {"grid": places(3, 3, 2),
+                                        **sampled("bilinear", "border", True)}),
+    Case("nearest", normal(2, 2, 4, 4), {"grid": places(3, 3, 2),
+                                         **sampled("nearest", "zeros", False)}),
+]  # fmt: skip
+
+UNFOLD = [
+    Case("3x3", normal(2, 2, 5, 4), {"kernel": (3, 3), "dilation": (1, 1), "padding": (1, 1),
+                                     "stride": (1, 1)}),
+    Case("skips", normal(2, 2, 5, 5), {"kernel": (2, 1), "dilation": (2, 1), "padding": (0, 0),
+                                       "stride": (2, 2)}),
+]  # fmt: skip
+
+WHERE = [
+    Case(
+        "two", by_name(inputs=several(normal(2, 3, 4), normal(2, 3, 4)), condition=rounded(2, 3, 4))
+    ),
+    Case("mask", several(normal(2, 3, 4), normal(2, 3, 1)), {"condition": rounded(1, 1, 4)}),
+    Case("constant", several(normal(2, 3, 4), normal(3, 1)), {"condition": rounded(1, 3, 4)}, (0,)),
+]
+
 # Not a function of one sample, as the laws have it: test_similarity.py checks it.
 OF_PAIRS = {"pair_side"}
 
@@ -661,6 +702,7 @@ CASES: dict[str, list[Case]] = {
     "channel_shuffle": CHANNEL_SHUFFLE,
     "clamp": CLAMP,
     "class_score": CLASS_SCORE,
+    "compare": COMPARE,
     "conv": CONV,
     "conv_transpose": CONV_TRANSPOSE,
     "div": DIV,
@@ -672,6 +714,7 @@ CASES: dict[str, list[Case]] = {
     "flip": FLIP,
     "gelu": GELU,
     "getitem": GETITEM,
+    "grid_sample": GRID_SAMPLE,
     "group_norm": GROUP_NORM,
     "hardsigmoid": GATED,
     "hardswish": GATED,
@@ -712,5 +755,7 @@ CASES: dict[str, list[Case]] = {
     "split": SPLIT,
     "stack": STACK,
     "tanh": TANH,
+    "unfold": UNFOLD,
     "var": VAR,
+    "where": WHERE,
 }

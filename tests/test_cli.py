@@ -22,6 +22,7 @@ import naflow_fx
 from naflow_fx.cli import main
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.options import REMOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 COFFEE = ROOT / "examples" / "coffee.png"
@@ -164,6 +165,15 @@ def test_options_reach_compile(made: list[FakeExplainer], out: Path) -> None:
     wanted = naflow_fx.Inverse(damping=0.5, steps=3, rows="leading")
     assert made[1].options == {"inverse": wanted}
     assert main(["inspect"]) == 0 and made[2].options == {}
+
+
+@pytest.mark.parametrize("name", ["preset", "residual", "weight", "prior"])
+def test_removed_options_name_what_serves_now(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", str(COFFEE), f"--{name}", "best"])
+    assert f"--{name} was removed; {REMOVED[name]}" in capsys.readouterr().err
 
 
 def test_explaining_again_replaces(made: list[FakeExplainer], out: Path) -> None:

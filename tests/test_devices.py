@@ -43,7 +43,8 @@ INVERSE = nf.Inverse(steps=2, precision="bfloat16")
 ALL = ("bpfm", "importance", "used", "neuron_times")
 WAYS: dict[str, dict[str, Any]] = {
     "channelwise": {"reduction": "channelwise"},
-    "leading": {"inverse": nf.Inverse(steps=2, rows="leading", precision="float32")},
+    "all": {"inverse": nf.Inverse(steps=2, rows="all", precision="float32")},
+    "leading": {"inverse": nf.Inverse(steps=2, rows="leading")},
     "undamped": {"inverse": nf.Inverse(damping=0, steps=2)},
     "callable": {"target": class_one},
     **{method: {"method": method} for method in (*METHODS, "focused")},
@@ -146,16 +147,16 @@ def run(explainer: nf.Explainer, x: Tensor) -> Any:
         return explainer.graph_module(x, support)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_a_program_moves_whole(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_moves_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer, x = explained(name)
-    moved = copy.deepcopy(explainer)
-    with pretended(device, monkeypatch):
-        moved.to(device)
-        x = x.to(device)
-        with Elsewhere():
-            assert devices(run(moved, x)) == {device}
+    for device in DEVICES:
+        moved = copy.deepcopy(explainer)
+        with pretended(device, monkeypatch):
+            moved.to(device)
+            placed = x.to(device)
+            with Elsewhere():
+                assert devices(run(moved, placed)) == {device}
 
 
 @pytest.mark.parametrize("name", [*HAZARDS, "resnet18", "unet"])
@@ -188,21 +189,25 @@ def test_a_decomposition_moves_whole(
                 assert devices((found, v, bias)) == {device}
 
 
-def test_an_exported_program_moves_whole(tmp_path: Path) -> None:
-    """What `artefacts.load(path, device)` does with a .pt2 that was written on a CPU."""
-    explainer, x = explained("gate")
-    artefact = artefacts.load(explainer.export(tmp_path / "gate.pt2"), "meta")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .pt2 that was written on a CPU."""
+    explainer, _ = explained("gate")
+    return explainer.export(tmp_path_factory.mktemp("exported") / "gate.pt2")
+
+
+def test_an_exported_program_moves_whole(exported: Path) -> None:
+    _, x = explained("gate")
+    artefact = artefacts.load(exported, "meta")
     assert devices(artefact.run(x, torch.full((len(x),), -1))) == {"meta"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("kind", ["pt2", "aoti"])
-def test_a_file_of_a_device_that_is_not_there(kind: Kind, tmp_path: Path) -> None:
-    explainer, _ = explained("gate")
-    path = explainer.export(tmp_path / "gate.pt2")
-    metadata = replace(artefacts.read(path), device="cuda", kind=kind)
+def test_a_file_of_a_device_that_is_not_there(kind: Kind, exported: Path) -> None:
+    metadata = replace(artefacts.read(exported), device="cuda", kind=kind)
     with pytest.raises(ArtefactError, match=r"on cuda, and this machine has none; export .*'cpu'"):
-        OPENERS[kind](path, metadata, torch.device("cuda" if kind == "aoti" else "cpu"))
+        OPENERS[kind](exported, metadata, torch.device("cuda" if kind == "aoti" else "cpu"))
 
 
 def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

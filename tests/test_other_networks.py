@@ -13,6 +13,7 @@ from shelf import Reference, fill, images, relative_error
 from torch import Tensor, nn
 
 import naflow_fx as nf
+from naflow_fx.errors import NaflowWarning
 
 STEPS = nf.Inverse(steps=2)
 
@@ -206,7 +207,8 @@ def head(inputs: int, outputs: int) -> nn.Module:
 def test_frames_merged_into_the_batch() -> None:
     """c of the region is one number per channel, of N x 2 rows, where its output has N."""
     model, x = fill(Frames()).double(), images((6, 8, 8))
-    explainer = nf.compile(model, x, inverse=nf.Inverse(damping=1e-12, steps=200), keep="bpfm")
+    with pytest.warns(NaflowWarning, match="1 convolutions have no map, from conv on"):
+        explainer = nf.compile(model, x, inverse=nf.Inverse(damping=1e-12, steps=200), keep="bpfm")
     flow = explainer(x)
     assert flow.residual["x"].max() < 1e-6  # the region's map can be inverted
     assert relative_error(flow.bpfm["x"], x) < 1e-5  # and that gives back what came in

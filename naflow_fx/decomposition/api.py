@@ -37,7 +37,7 @@ def decompose(
     The root is the score y.  At the first layer x, channel j answers for ``sum over positions of
     (dy / dx[j]) x[j]``; the `top_k` largest become the root's children.  For a child u, the first
     factor held constant, channel j of the next layer z answers for ``sum (du / dz[j]) z[j]``,
-    and so on (METHOD section 7, our reading of arXiv 2201.09205).  At every node
+    and so on (docs/method.md 7, our reading of arXiv 2201.09205).  At every node
 
         evidence = the children's + remainder + bias
 

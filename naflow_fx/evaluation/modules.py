@@ -16,8 +16,9 @@ from torch import Tensor, fx, nn
 
 from naflow_fx import keys
 from naflow_fx.errors import EvaluationError
+from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.remove_in_place import overwritten, remove_in_place
-from naflow_fx.passes.trace import PathTracer, evaluated
+from naflow_fx.passes.trace import PathTracer
 
 Kinds = tuple[type, ...]
 SUMS = (operator.add, operator.iadd, torch.add)

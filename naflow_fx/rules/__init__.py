@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
+
 from naflow_fx.errors import RuleError
 from naflow_fx.rule import Function, Rule
 from naflow_fx.rules import (
@@ -22,6 +25,7 @@ from naflow_fx.rules import (
     channel_shuffle,
     clamp,
     class_score,
+    compare,
     conv,
     conv_transpose,
     div,
@@ -32,6 +36,7 @@ from naflow_fx.rules import (
     flat_cat,
     gelu,
     getitem,
+    grid_sample,
     group_norm,
     hardsigmoid,
     hardswish,
@@ -70,7 +75,9 @@ from naflow_fx.rules import (
     split,
     stack,
     tanh,
+    unfold,
     var,
+    where,
 )
 
 
@@ -103,6 +110,17 @@ class RuleTable:
         self.targets |= {target: (rule, adapter) for target, adapter in rule.targets.items()}
         self.modules |= {kind: (rule, adapter) for kind, adapter in rule.modules.items()}
 
+    def of_module(self, module: nn.Module) -> tuple[Rule, Function] | None:
+        """The rule of a module, and the adapter to its arguments; None: its forward has none."""
+        kind = kind_of(module)
+        base: Any = next((k for k in kind.__mro__ if k in self.modules), None)
+        return self.modules[base] if base and kind.forward is base.forward else None
+
+
+def kind_of(module: nn.Module) -> type[nn.Module]:
+    """The class that wrote a module's forward: torch's parametrised classes stand before it."""
+    return type(module).__mro__[1] if is_parametrized(module) else type(module)
+
 
 TABLE = RuleTable(
     [
@@ -116,6 +134,7 @@ TABLE = RuleTable(
         channel_shuffle.RULE,
         clamp.RULE,
         class_score.RULE,
+        compare.RULE,
         conv.RULE,
         conv_transpose.RULE,
         div.RULE,
@@ -126,6 +145,7 @@ TABLE = RuleTable(
         flat_cat.RULE,
         gelu.RULE,
         getitem.RULE,
+        grid_sample.RULE,
         group_norm.RULE,
         hardsigmoid.RULE,
         hardswish.RULE,
@@ -168,7 +188,9 @@ TABLE = RuleTable(
         split.RULE,
         stack.RULE,
         tanh.RULE,
+        unfold.RULE,
         var.RULE,
+        where.RULE,
     ]
 )
 

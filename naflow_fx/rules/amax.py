@@ -38,7 +38,10 @@ def inverse(z: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
 def adapt(largest: bool) -> Any:
     """The adapter for amax and amin."""
 
-    def arguments(input: Any, dim: Any = None, keepdim: bool = False, *, piece: int = 0) -> Any:
+    def arguments(
+        input: Any, dim: Any = None, keepdim: bool = False, *, piece: int = 0, **names: Any
+    ) -> Any:
+        dim, keepdim = names.get("axis", dim), names.get("keepdims", keepdim)
         return _arguments(input, dim, keepdim, largest, False)
 
     return arguments
@@ -48,8 +51,10 @@ def adapt_max(largest: bool) -> Any:
     """The adapter for max and min: of one tensor along a dimension, or of two tensors."""
 
     def arguments(
-        input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, piece: int = 0
-    ) -> Any:
+        input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, piece: int = 0,
+        **names: Any,
+    ) -> Any:  # fmt: skip
+        dim, keepdim = names.get("axis", dim), names.get("keepdims", keepdim)
         second = other if other is not None else dim
         if second is not None and not isinstance(second, (int, tuple)):
             return maximum.forward, {"inputs": (input, second), "largest": largest}

@@ -14,7 +14,16 @@ from naflow_fx.rules._shapes import full_shape
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
     """torch.cat of inputs that agree in all other dimensions."""
-    return torch.cat(list(inputs), dim)
+    return torch.cat(whole_batch(inputs), dim)
+
+
+def whole_batch(inputs: Sequence[Tensor]) -> list[Tensor]:
+    """Constants of one row, the same for every image (a class token), with a row per image."""
+    # torch.export asks nothing of a batch that it keeps open: its size is no plain int
+    single = [type(x.shape[0]) is int and x.shape[0] == 1 for x in inputs]
+    rows = next((x.shape[0] for x, one in zip(inputs, single, strict=True) if not one), 1)
+    return [x.expand(rows, *x.shape[1:]) if one else x
+            for x, one in zip(inputs, single, strict=True)]  # fmt: skip
 
 
 def linear(
@@ -30,7 +39,7 @@ def linear(
     for i, shape in enumerate(input_shapes):
         x = given.get(i)
         parts.append(like.new_zeros(full_shape(shape, like)) if x is None else x)
-    return torch.cat(parts, dim)
+    return forward(parts, dim)
 
 
 def transpose(
@@ -54,7 +63,7 @@ def shift(
     """c: the constant inputs, zeros elsewhere."""
     if len(active) == len(inputs):
         return None
-    return torch.cat([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
+    return forward([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
 
 
 def has_shift(inputs: Sequence[Tensor], active: tuple[int, ...]) -> bool:

@@ -1,7 +1,7 @@
 """Virtual concatenation of feature nodes: y = [flat(x_1), flat(x_2), ...], [N, total].
 
 No network has it: the compiler joins several feature nodes with it, so that a fork which they
-share is the entry of a region (METHOD section 1).
+share is the entry of a region (docs/method.md 1).
 """
 
 from __future__ import annotations

@@ -77,6 +77,13 @@ def adapt_slice(
     return {"input": input, "index": _at(dim, slice(start, end, step))}
 
 
+def adapt_index_select(input: Any, dim: int, index: Any) -> Arguments:
+    """index_select's arguments, with constant indices."""
+    if not isinstance(index, Tensor):
+        raise ValueError("index_select with indices that were computed from the input")
+    return {"input": input, "index": _at(dim, index.reshape(-1).tolist())}
+
+
 def _at(dim: int, item: Any) -> tuple[Any, ...]:
     """The index that takes `item` along one dimension, counted from either end."""
     if dim < 0:
@@ -98,6 +105,7 @@ RULE = Rule(
         operator.getitem: lambda input, index: {"input": input, "index": index},
         torch.select: adapt_select, "select": adapt_select, _aten.select.int: adapt_select,
         torch.narrow: adapt_narrow, "narrow": adapt_narrow, _aten.slice.Tensor: adapt_slice,
-        _aten.narrow.default: adapt_narrow,
+        _aten.narrow.default: adapt_narrow, torch.index_select: adapt_index_select,
+        "index_select": adapt_index_select, _aten.index_select.default: adapt_index_select,
     },
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Hold: y = x, held constant in the derivative (the denominators of Eqs. 17 to 21)."""
+"""Hold: y = x, held constant in the derivative: detach, and the denominators of Eqs. 17 to 21."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ def vjp(w: Tensor) -> Tensor:
     return torch.zeros_like(w)
 
 
+_aten = torch.ops.aten
 RULE = Rule(
     "hold",
     forward,
@@ -26,6 +27,9 @@ RULE = Rule(
     transpose,
     inverse,
     vjp=vjp,
+    gating="carries",
     equation="exact",
-    targets={forward: adapt},
+    targets=dict.fromkeys(
+        (forward, torch.detach, "detach", "detach_", "data", _aten.detach.default), adapt
+    ),
 )

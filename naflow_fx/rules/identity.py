@@ -58,9 +58,10 @@ RULE = Rule(
     equation="identity",
     targets=dict.fromkeys(
         (*_DROPOUTS, *_torchvision("stochastic_depth"), _aten.dropout.default,
-         _aten.dropout_.default, _aten.feature_dropout.default, _aten.alpha_dropout.default,
+         _aten.dropout_.default, _aten.feature_dropout.default,
+         _aten.feature_dropout_.default, _aten.alpha_dropout_.default, _aten.alpha_dropout.default,
          _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
-         _aten.detach.default, torch.clone, "clone", "contiguous", "detach"),
+         torch.clone, "clone", "contiguous"),
         adapt,
     ),
     modules=dict.fromkeys(

@@ -64,6 +64,16 @@ def adapt_prelu(input: Any, weight: Any) -> Arguments:
     return bind(forward, input, weight)
 
 
+def adapt_rrelu(
+    input: Any, lower: float = 1 / 8, upper: float = 1 / 3, training: bool = False,
+    inplace: bool = False,
+) -> Arguments:  # fmt: skip
+    """rrelu's arguments: in eval mode the slope is the middle one."""
+    if training:
+        raise ValueError("rrelu draws its slopes: pass training=self.training")
+    return bind(forward, input, (lower + upper) / 2)
+
+
 _aten = torch.ops.aten
 RULE = Rule(
     "leaky_relu",
@@ -78,10 +88,12 @@ RULE = Rule(
     targets={
         F.leaky_relu: adapt, F.leaky_relu_: adapt, _aten.leaky_relu.default: adapt,
         _aten.leaky_relu_.default: adapt, F.prelu: adapt_prelu, torch.prelu: adapt_prelu,
-        _aten.prelu.default: adapt_prelu, "prelu": adapt_prelu,
+        _aten.prelu.default: adapt_prelu, "prelu": adapt_prelu, F.rrelu: adapt_rrelu,
+        torch.rrelu: adapt_rrelu, _aten.rrelu.default: adapt_rrelu,
     },
     modules={
         nn.LeakyReLU: lambda module: {"negative_slope": module.negative_slope},
+        nn.RReLU: lambda module: {"negative_slope": (module.lower + module.upper) / 2},
         nn.PReLU: lambda module: {"negative_slope": module.weight},
     },
 )  # fmt: skip

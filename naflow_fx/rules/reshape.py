@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Labels, Rule
+from naflow_fx.rule import TOKENS, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
@@ -73,12 +73,13 @@ def _relabel(letters: list[str], sizes: list[int]) -> list[str]:
         if kinds == {"C", "c"}:  # a stacked dimension and the channels
             return ["C"]
         merged = kinds.pop() if len(letters) == 1 or len(kinds) == 1 else "?"
-        return [merged if len(letters) == 1 or merged in "cs1" else "s" if merged == "S" else "?"]
+        kept = len(letters) == 1 or merged in "cs1"
+        return [merged if kept else TOKENS if merged == "S" else "?"]
     real = [d for d, size in enumerate(sizes) if size != 1]
     if len(letters) == 1 and len(real) <= 1:
         keep = real[0] if real else 0
         return [letters[0] if d == keep else "1" for d in range(len(sizes))]
-    parts = {"C": "c", "c": "c", "S": "s", "s": "s"}
+    parts = {"C": "c", "c": "c", "S": "s", "s": "s", TOKENS: "s"}
     part = parts.get(letters[0], "?") if len(set(letters)) == 1 else "?"
     return [part if size != 1 else "1" for size in sizes]
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rule import CHANNEL_PART, Arguments, Labels, Rule
+from naflow_fx.rules.cat import whole_batch
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
     """torch.stack of inputs of one shape."""
-    return torch.stack(list(inputs), dim)
+    return torch.stack(whole_batch(inputs), dim)
 
 
 def linear(
@@ -26,7 +27,7 @@ def linear(
     given = dict(zip(active, v, strict=True))
     like = next(x for x in v if x is not None)
     parts = [given.get(i) for i in range(len(input_shapes))]
-    return torch.stack([torch.zeros_like(like) if x is None else x for x in parts], dim)
+    return forward([torch.zeros_like(like) if x is None else x for x in parts], dim)
 
 
 def transpose(w: Tensor, dim: int, active: tuple[int, ...]) -> tuple[Tensor, ...]:
@@ -44,7 +45,7 @@ def shift(inputs: Sequence[Tensor], dim: int, active: tuple[int, ...]) -> Tensor
     if len(active) == len(inputs):
         return None
     parts = [torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)]
-    return torch.stack(parts, dim)
+    return forward(parts, dim)
 
 
 def has_shift(inputs: Sequence[Tensor], active: tuple[int, ...]) -> bool:

@@ -1,4 +1,4 @@
-/** What is known of the shown layer: its numbers, its map as computed, energy, top channels. */
+/** What is known of the shown layer: its numbers, its map as computed, what Z holds, top channels. */
 import { useEffect, useRef } from "preact/hooks";
 import { box } from "./state";
 import { energyInside } from "./box";
@@ -32,10 +32,19 @@ export function Detail() {
       )}
       <div class="planes">
         <Cells title="Map as computed" values={numbers(shown)} shape={shown.shape} />
-        {shown.energy && (
-          <Cells title="Energy of Z" values={bytes(shown.energy.map)} of={255} shape={shown.energy.shape} />
+        {shown.held && (
+          <figure class="plane">
+            <img src={shown.held} alt={`What the features still hold, layer ${shown.name}`} />
+            <figcaption>What the features still hold</figcaption>
+          </figure>
         )}
       </div>
+      {shown.held && (
+        <p class="hint">
+          Z: the last features, led back through the layers with the neurons that took no part left
+          out. In colours at the input, elsewhere its length over the channels.
+        </p>
+      )}
       {shown.channels && shown.channels.length > 0 && <Channels />}
     </section>
   );

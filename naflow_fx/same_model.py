@@ -1,0 +1,262 @@
+"""Whether the traced graph is the user's model: its outputs, gradients and batches, its hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.job import Job
+from naflow_fx.passes.copy_model import HOOKS, evaluated
+from naflow_fx.passes.trace import module_of
+from naflow_fx.records import plain
+
+_MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
+_RANDOM = (
+    "gives another output when it is asked again: it draws random numbers in eval mode (dropout "
+    "called without training=self.training, noise)"
+)
+HALF = (torch.float16, torch.bfloat16)
+Model = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What a model makes of images: its floating point outputs, and d (some sum) / d images.
+
+    `gradients` is None where autograd can't tell.
+    """
+
+    outputs: list[Tensor]
+    gradients: list[Tensor] | None
+    functions: frozenset[str] = frozenset()
+
+
+def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any]) -> None:
+    """The canonical graph computes what the model computes, and has its gradients.
+
+    Both run on the example and on random images of its range, in float32 at least: a rounded
+    output hides what a graph leaves out.
+
+    Args:
+        gm: the canonical graph, with outputs ``{"output", "score", ...}``.
+        job: its model, example and target.
+        compiled: runs the passes up to here, with this check, on another job.
+
+    Raises:
+        TraceError: it doesn't, or the model mixes the images of a batch, draws random numbers,
+            or has hooks that change what it computes.
+    """
+    exported = isinstance(job.model, torch.export.ExportedProgram)
+    model = module_of(job.model) if exported else job.model
+    first, second = (_images(job, seed) for seed in (1, 2))
+    with torch.random.fork_rng([d for d in {x.device for x in first} if d.type == "cuda"]):
+        if not exported:
+            _check_hooks(model, first)
+        precise = _in_float32(replace(job, model=model)) if first[0].dtype in HALF else None
+        if precise is not None:
+            compiled(precise)
+            return
+        twin = evaluated(model, torch.clone)
+        wanted = _answer(twin, first)
+        _check_batch(twin, wanted, first, second, job)
+        _check_score(gm, first, second, job)
+        _check_target(gm, twin, first, job)
+        normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
+        _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
+
+
+def _images(job: Job, seed: int) -> list[Tensor]:
+    """Of each input the example's first sample, and one at random in the example's range."""
+    return [torch.cat([x[: job.rows], _random(x[: job.rows], seed)]) for x in job.examples]
+
+
+def _random(x: Tensor, seed: int) -> Tensor:
+    """Images between the smallest and the largest number of x; of order one if x is constant."""
+    drawn = torch.rand(x.shape, generator=torch.Generator().manual_seed(seed)).to(x)
+    known = x[x.isfinite()]
+    low, high = (known.min(), known.max()) if known.numel() else (x.new_zeros(()),) * 2
+    return drawn * (high - low) + low if high > low else 2 * drawn - 1 + low
+
+
+def _in_float32(job: Job) -> Job | None:
+    """The same job in float32; None if the model insists on half precision."""
+    twin = evaluated(job.model, lambda t: t.float() if t.dtype in HALF else t.clone())
+    examples = tuple(x.float() for x in job.examples)
+    try:
+        with torch.enable_grad():
+            _outputs(twin, [x[: job.rows].clone().requires_grad_() for x in examples])
+    except Exception:
+        return None
+    return replace(job, model=twin, examples=examples)
+
+
+def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
+    classes = torch.full((len(images[0]),), -1, device=images[0].device)
+    try:
+        return gm(*images, *((classes,) if job.target is None else ()))
+    except RuntimeError as error:
+        raise TraceError(
+            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
+            "for the whole batch is joined to the images (a class token)"
+        ) from error
+
+
+def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _Answer:
+    """What a model answers; without gradients where tensors were made in inference mode."""
+    with torch.set_grad_enabled(tracked):
+        inputs = [x.detach().clone().requires_grad_() for x in images]
+        outputs = _outputs(model, inputs)
+        gradients = _gradients(outputs, inputs) if tracked else None
+    return _Answer([y.detach() for y in outputs], gradients, _own_functions(outputs))
+
+
+def _outputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
+    found = tree_leaves(plain(model(*(x.clone() for x in inputs))))
+    return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
+
+
+def _gradients(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor] | None:
+    """d sum(cos(i) y_i) / d inputs, a sum in which nothing cancels by symmetry."""
+    terms = [(y * torch.arange(y.numel(), device=y.device).reshape(y.shape).cos().to(y)).sum()
+             for y in outputs if y.requires_grad]  # fmt: skip
+    if not terms:
+        return [torch.zeros_like(x) for x in inputs]
+    try:
+        found = torch.autograd.grad(sum(terms), inputs, allow_unused=True)  # type: ignore[arg-type]
+    except RuntimeError:  # something that backward needs was overwritten
+        return None
+    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
+
+
+def _own_functions(outputs: list[Tensor]) -> frozenset[str]:
+    """The torch.autograd.Functions, with a backward of their own, behind some tensors."""
+    found, seen = set[str](), set[Any]()
+    todo: list[Any] = [y.grad_fn for y in outputs]
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        todo += [before for before, _ in node.next_functions]
+        if isinstance(node, torch.autograd.function.BackwardCFunction):
+            found.add(type(node).__name__.removesuffix("Backward"))
+    return frozenset(found)
+
+
+def _check_hooks(model: nn.Module, images: list[Tensor]) -> None:
+    """Hooks that only look are fine; maps would not know of hooks that change something."""
+    hooks = [f"{path or 'the model'}: {getattr(hook, '__qualname__', type(hook).__name__)}"
+             for path, module in model.named_modules() for kind in HOOKS
+             if "state_dict" not in kind
+             for hook in getattr(module, kind, {}).values() if callable(hook)]  # fmt: skip
+    if not hooks:
+        return
+    without, having = (_answer(evaluated(model, torch.clone, h), images) for h in (False, True))
+    if _difference(without.outputs, having.outputs) or _gradient_error(without, having) > 1e-3:
+        raise TraceError(
+            f"a hook changes what the model computes: {'; '.join(hooks)}.  Maps can't follow "
+            "hooks: remove it, or write into forward what it does"
+        )
+
+
+def _check_batch(
+    model: Model, before: _Answer, first: list[Tensor], second: list[Tensor], job: Job
+) -> None:
+    """A sample's outputs are the same beside another image, and when asked again."""
+    rows = job.rows
+    last = [torch.cat([b[rows:], a[rows:]]) for a, b in zip(first, second, strict=True)]
+    for images, part, what in (
+        (first, slice(None), _RANDOM),
+        (second, slice(rows), _MIXED), (last, slice(rows, None), _MIXED),
+    ):  # fmt: skip
+        with torch.enable_grad():  # for a forward that puts hooks on gradients
+            again = _outputs(model, [x.clone().requires_grad_() for x in images])
+        a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * rows]
+                for ys in (before.outputs, again))  # fmt: skip
+        if _difference(a, b):
+            raise TraceError(f"{type(job.model).__name__} {what}")
+
+
+def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], job: Job) -> None:
+    """A callable target scores every image by itself."""
+    if job.rows > 1:  # a pair is two images
+        return
+    a, b = (_run(gm, images, job)["score"].reshape(-1)[:1] for images in (first, second))
+    if _difference([a], [b]):
+        raise TargetError("target: one image's score changes with another's; wanted a callable "
+                          "that computes nothing over the batch dimension")  # fmt: skip
+
+
+def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: Job) -> None:
+    """A traced target gives the score that the callable itself gives."""
+    if not callable(job.target):
+        return
+    with torch.no_grad():
+        output = model(*(x.clone() for x in images))
+        wanted, score = job.target(output), _run(gm, images, job)["score"]
+    leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
+    scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
+    if (wanted.double() - score.double()).abs().nan_to_num().max() > 1e-2 * scale:
+        raise TargetError(
+            f"target: traced, the callable {job.target!r} gives another score than called "
+            f"({score.tolist()} for {wanted.tolist()}).  Compute it from the output's values and "
+            "shapes alone: while it is traced, isinstance and the like see no tensor"
+        )
+
+
+def _compare(found: _Answer, wanted: _Answer) -> None:
+    difference = _difference(wanted.outputs, found.outputs)
+    if difference:
+        raise TraceError(
+            f"the traced graph computes something else than the model ({difference}).  Usual "
+            "causes: writing in place into a view, branches on tensor values, numbers that an "
+            "earlier call left in the model"
+        )
+    error = _gradient_error(found, wanted)
+    if error > 1e-2:
+        functions = ", ".join(sorted(wanted.functions))
+        cause = (
+            f"a torch.autograd.Function with a backward of its own ({functions}); write what it "
+            "does with torch's operators and detach()"
+            if functions
+            else "hooks on tensors that change gradients, writing in place into what detach() gives"
+        )
+        raise TraceError(
+            "the traced graph computes what the model computes, but its gradient is another one "
+            f"(relative difference {error:.2g} at the input), which maps can't follow.  Usual "
+            f"cause: {cause}"
+        )
+
+
+def _difference(wanted: list[Tensor], found: list[Tensor]) -> str:
+    """Where two lists of outputs differ by more than rounding; empty if they don't."""
+    if [y.numel() for y in wanted] != [y.numel() for y in found]:
+        return f"outputs {[list(y.shape) for y in found]}, not {[list(y.shape) for y in wanted]}"
+    for a, b in zip(wanted, found, strict=True):
+        if not a.numel():
+            continue
+        if not torch.equal(a.isnan(), b.reshape(a.shape).isnan()):
+            return "values that are no numbers in other places"
+        scale = a.double().abs().nan_to_num().max()
+        difference = (a.double() - b.double().reshape(a.shape)).abs().nan_to_num().max()
+        tolerance = torch.finfo(a.dtype).eps * (16 if a.dtype in HALF else 1000)
+        if difference > tolerance * scale:
+            return f"difference {float(difference):.2g} at outputs of {float(scale):.2g}"
+    return ""
+
+
+def _gradient_error(a: _Answer, b: _Answer) -> float:
+    """|a - b| / max(|a|, |b|) of the gradients, the worst input's; 0 where autograd can't tell."""
+    if a.gradients is None or b.gradients is None:
+        return 0.0
+    worst = 0.0
+    for x, y in zip(a.gradients, b.gradients, strict=True):
+        x, y = x.double().nan_to_num(), y.double().nan_to_num()
+        worst = max(worst, float((x - y).norm() / max(x.norm(), y.norm(), torch.tensor(1e-300))))
+    return worst

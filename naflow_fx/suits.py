@@ -1,0 +1,46 @@
+"""Whether a model and an example can be compiled at all, asked before anything is traced."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from naflow_fx.errors import InputError, TraceError
+
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
+
+
+def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
+    """The model's weights have values, and the example is where they are.
+
+    Raises:
+        TraceError: a lazy, meta or quantised layer, by name.
+        InputError: the example is on another device than the weights.
+    """
+    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    for path, module in modules.items():
+        name = f"{path or 'the model'} ({type(module).__name__})"
+        own = [t for t in (*module._parameters.values(), *module._buffers.values())
+               if t is not None]  # fmt: skip
+        if any(is_lazy(t) for t in own):
+            raise TraceError(f"{name} is lazy, its weights have no shape yet: call the model on "
+                             "the example once, then compile")  # fmt: skip
+        if any(t.is_meta for t in own):
+            raise TraceError(f"{name} is on the meta device, its weights have no values: load "
+                             "them (load_state_dict with assign=True), then compile")  # fmt: skip
+        if type(module).__module__.startswith(_QUANTISED):
+            raise TraceError(f"{name} is quantised, and integers have no gradient: give the "
+                             "float model that it was made from")  # fmt: skip
+        for t in own:
+            _check_device(name, t, examples)
+
+
+def _check_device(name: str, tensor: Tensor, examples: tuple[Tensor, ...]) -> None:
+    for x in examples:
+        if tensor.dim() and x.device.type != tensor.device.type:  # a number may be anywhere
+            raise InputError(
+                f"example_inputs: got a tensor on {x.device}; {name} is on {tensor.device}.  "
+                f"Use example.to({str(tensor.device)!r}), or model.to({str(x.device)!r})"
+            )
