@@ -182,6 +182,35 @@ def test_explaining_again_replaces(made: list[FakeExplainer], out: Path) -> None
     assert len(names_in(out)) == len(LAYERS) + 2
 
 
+def test_nothing_overwrites_the_answer_to_another_question(
+    made: list[FakeExplainer], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another photo of the same name, another target, another method; the same ones find theirs."""
+    (out.parent / "b").mkdir()
+    other = out.parent / "b" / "coffee.png"
+    with Image.open(COFFEE) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    questions = ([str(COFFEE)], [str(other)], [str(COFFEE), "--target", "tabby"],
+                 [str(COFFEE), "--method", "layercam"])  # fmt: skip
+    for _ in range(2):
+        for number, argv in enumerate(questions, start=1):
+            assert main(["explain", *argv, "--out", str(out)]) == 0
+            place = out / ("coffee" if number == 1 else f"coffee-{number}")
+            assert f"written: {place / 'grid.png'}" in capsys.readouterr().out
+    assert len(list(out.iterdir())) == 4
+    record = json.loads((out / "coffee-3" / "flow.json").read_text())
+    assert record["target"] == 281 and record["question"]["target"] == "tabby"
+
+
+def test_a_record_that_is_not_ours_is_left_alone(made: list[FakeExplainer], out: Path) -> None:
+    for text in ("[]", "no JSON", '{"photo": 1}'):
+        (out / "coffee").mkdir(parents=True, exist_ok=True)
+        (out / "coffee" / "flow.json").write_text(text)
+        assert main(["explain", str(COFFEE), "--out", str(out)]) == 0
+        assert (out / "coffee" / "flow.json").read_text() == text
+    assert {p.name for p in out.iterdir()} == {"coffee", "coffee-2"}
+
+
 def test_inspect_and_models(made: list[FakeExplainer], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", "--layers", "stem*"]) == 0
     assert capsys.readouterr().out == "a table of 1 layers\n"
