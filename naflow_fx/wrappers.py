@@ -16,8 +16,8 @@ def unwrapped(model: Any) -> Any:
     Raises:
         TraceError: a ScriptModule, whose forward is no Python any more, the model or in it.
     """
-    while isinstance(model, nn.Module) and (inside := inner(model)) is not None:
-        model = inside
+    while isinstance(model, nn.Module) and (inner := inside(model)) is not None:
+        model = inner
     for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, torch.jit.ScriptModule):
             where = f"model.{path}" if path else "model"
@@ -27,7 +27,7 @@ def unwrapped(model: Any) -> Any:
     return model
 
 
-def inner(model: nn.Module) -> nn.Module | None:
+def inside(model: nn.Module) -> nn.Module | None:
     """What a wrapper calls; None if it is none."""
     from torch.optim.swa_utils import AveragedModel
 

@@ -208,11 +208,11 @@ class _Canonicaliser:
             for key, v in bind(rule.forward, **arguments).items()
         }
         kwargs = _first_active(rule, kwargs)
+        indices = rule.captures == ("index",) and not value.dtype.is_floating_point
+        function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
         mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
-        indices = rule.captures == ("index",) and not value.dtype.is_floating_point
-        function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
         new = self.graph.create_node("call_function", function, (), kwargs, name=name)
         self._annotate(new, node, value)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
-from naflow_fx.wrappers import inner
+from naflow_fx.wrappers import inside
 
 Memo = dict[int, Any]
 HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
@@ -40,9 +40,9 @@ def evaluated(
         memo |= {id(getattr(module, k)): OrderedDict() for k in HOOKS if hasattr(module, k)}
     try:
         for module in reversed(list(model.modules())):  # a wrapper becomes what it wraps
-            inside = inner(module)
-            if inside is not None and not (hooks and _has_hooks(module)):
-                memo[id(module)] = copy.deepcopy(inside, memo)
+            inner = inside(module)
+            if inner is not None and not (hooks and _has_hooks(module)):
+                memo[id(module)] = copy.deepcopy(inner, memo)
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error

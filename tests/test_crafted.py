@@ -90,6 +90,7 @@ def test_an_entry_that_is_missing(honest: Path, tmp_path: Path, photo: Path, key
     [
         (lambda told: told.update(more=1), "missing or unknown: more"),
         (lambda told: told.update(target={}), "target is None"),
+        (lambda told: told.update(device="abacus"), "device is 'abacus'"),
         (lambda told: told.update(target={"kind": ["class"]}), "target is"),
         (lambda told: told["inputs"][0].update(shape=["N", "M", 6, 6]), "size is open"),
         (lambda told: told.update(call_sites=["nowhere"]), "don't go together"),
@@ -192,12 +193,17 @@ def test_an_artefact_of_a_stranger_does_not_steer_the_terminal(
     assert is_plain(capsys.readouterr().err)
 
 
-@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("command", ["info", "inspect"])
+@pytest.mark.parametrize(
+    ("command", "closed"),
+    [("info", ">&-"), ("info", "2>&-"), ("info", ">&- 2>&-"), ("inspect", "<&- >&- 2>&-")],
+)
 def test_streams_that_are_closed(command: str, closed: str, honest: Path, tmp_path: Path) -> None:
     """No file of ours gets the number of a closed stream."""
     out = tmp_path / "graph.json"
-    argv = {"info": str(honest), "inspect": f"--model resnet18 --format json --out {out}"}[command]
+    argv = {
+        "info": str(honest),
+        "inspect": f"--model alexnet --method gradcam --format json --out {out}",
+    }[command]
     line = f"{sys.executable} -m naflow_fx {command} {argv} {closed}"
     assert subprocess.run(["bash", "-c", line], timeout=300).returncode == 0
     if command == "inspect":

@@ -103,5 +103,5 @@ def test_files_that_name_removed_options_still_open(
     assert (
         main(command) == 0 and main(command) == 0
     )  # the second one goes on, and has nothing to do
-    assert main(["report", str(place / "former")]) == 0
+    assert main(["report", str(place / "former"), "--out", str(place / "page.html")]) == 0
     assert len(nf.open_results(place / "former").pandas()) == 10

@@ -218,7 +218,10 @@ def test_what_a_target_must_not_be(explainer: Any, x: Tensor, target: Any, words
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        (lambda output: output, r"the score has shape \[-1, 5\] \(-1: batch\); wanted one number"),
+        (
+            lambda output: output,
+            r"the score has shape \[-1, 5\] \(-1: batch\); wanted one number per sample",
+        ),
         (lambda output: output.sum(), r"a mean or sum over the batch|wanted one number per sample"),
         (lambda output: output[0, 1], "wanted one number per sample"),
         (lambda output: output[:, 1] if output.sum() > 0 else output[:, 2], "can't be traced"),

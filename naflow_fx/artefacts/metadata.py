@@ -115,6 +115,8 @@ def _check_sense(found: Metadata) -> None:
     target = found.target.get("kind")
     if target not in ("class", "function", "similarity"):
         raise ValueError(f"target is {target!r}")
+    if found.device not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"device is {found.device[:80]!r}")
     if not found.inputs or not {"output", "score"} <= {n.partition(".")[0] for n in names}:
         raise ValueError("it names no input, output or score")
     if not all(isinstance(size, int) for value in found.inputs for size in value.shape[1:]):
