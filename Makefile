@@ -7,6 +7,8 @@
 # make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
+# make gpu-check   whether all is right and fast on a CUDA machine: docs/gpu-check.md, 8 minutes;
+#              by $(PYTHON) as it is, nothing is installed   (GPU_ARGS="--only 'maps*'" for some)
 # make evaluate   how good the maps are: docs/evaluation.md, < 20 minutes; evaluate-full: hours
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
@@ -17,10 +19,11 @@ PYTHON ?= python3
 PIP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
+GPU_ARGS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu evaluate evaluate-full lint clean
+.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -60,6 +63,9 @@ bench: .venv/.installed-bench
 bench-gpu: .venv/.installed-bench
 	$(BIN)/python -m benchmarks --device cuda $(BENCH_ARGS)
 
+gpu-check:
+	$(PYTHON) -m benchmarks.gpu_check --out docs/gpu-check $(GPU_ARGS)
+
 evaluate: .venv/.installed-evaluate
 	$(BIN)/python tools/evaluate.py
 
@@ -88,7 +94,7 @@ $(BIN)/python:
 	$(PYTHON) -m venv --clear .venv-oldest
 	$(OLDEST)/python -m pip install $(PIP_ARGS) uv
 	UV_HTTP_TIMEOUT=300 $(OLDEST)/uv pip install --python $(OLDEST)/python \
-	  --resolution lowest-direct --only-binary :all: -e ".[batch,onnx,viz]"
+	  --resolution lowest-direct --only-binary :all: -e ".[batch,lite,onnx,viz]"
 	$(OLDEST)/uv pip install --python $(OLDEST)/python hypothesis pytest pytest-xdist webdataset
 	@touch $@
 

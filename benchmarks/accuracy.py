@@ -37,7 +37,7 @@ def converged(net: nn.Module, x: Tensor, rows: str) -> dict[str, dict[str, Tenso
     inverse = nf.Inverse(steps=CONVERGED_STEPS, rows=rows)  # type: ignore[arg-type]
     explainer = nf.compile(wide, x[:1].double(), inverse=inverse, keep=("bpfm", "importance"))
     parts: dict[str, dict[str, list[Tensor]]] = {"sum": {}, "channelwise": {}}
-    for image in x.double().split(1):  # one at a time: every Z is kept
+    for image in x.double()[:, None]:  # one at a time: every Z is kept
         flow = explainer(image)
         for site, z in flow.bpfm.items():
             product = flow.importance[site] * z

@@ -24,6 +24,7 @@ FILTERS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 100_000_000  # of a photo after resizing: only a strip of a picture comes near
 
 
@@ -97,19 +98,20 @@ class Preprocessing:
 def open_photo(path: str | PathLike[str]) -> Image.Image:
     """The photo in a file, upright (EXIF orientation applied), 8-bit RGB, first frame.
 
-    Raises PhotoError, in one line, if the file is missing, unreadable, not a picture, cut short,
-    or so large that decoding it is not safe.
+    What the file holds counts, not its name: Pillow's other readers (one starts Ghostscript) never
+    see it.  Raises PhotoError, in one line, if the file is missing, unreadable, none of `FORMATS`,
+    cut short, or so large that decoding it is not safe.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; an unsafe size still raises
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise PhotoError(f"no photo at {path}; check the path") from error
     except UnidentifiedImageError as error:
-        raise PhotoError(f"{path}: not a picture; give a PNG, JPEG, WebP or TIFF file") from error
+        raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(
             f"{path}: too many pixels to open safely; make it smaller first"
@@ -120,6 +122,13 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
         raise PhotoError(
             f"{path}: damaged or cut short ({error}); copy or download it again"
         ) from error
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -105,8 +105,8 @@ def __getattr__(name: str) -> Any:
     """Public names, imported when they are first used: `import naflow_fx` stays light."""
     import importlib
 
-    if name == "models":
-        return importlib.import_module("naflow_fx.models")
+    if name in ("models", "artefacts"):
+        return importlib.import_module(f"naflow_fx.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'naflow_fx' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

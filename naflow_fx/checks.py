@@ -63,8 +63,10 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape != shape:
         found = list(value.shape) if isinstance(value, TensorValue) else value
-        raise TargetError(f"target: the score has shape {found} (-1: batch); wanted one number per "
-                          "sample, [N]")  # fmt: skip
+        raise TargetError(
+            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N].  "
+            "Callables of ONE sample's output go to the call in a list, one per image"
+        )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
         found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
         raise TargetError(
@@ -77,6 +79,7 @@ def check_canonical(gm: fx.GraphModule) -> None:
     """Inputs, constants and operators of the table, nothing else."""
     for node in gm.graph.nodes:
         known = node.op in ("placeholder", "get_attr", "output") or keys.RULE in node.meta
+        known = known or node.meta.get(keys.PART) == "capture"  # the indices of a pool
         if not known:
             raise GraphError(f"{node.name}: {node.op} {node.target} is not canonical")
 

@@ -29,6 +29,7 @@ from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.job import Job
 from naflow_fx.pairs import PairExplainer
+from naflow_fx.passes import _graph
 from naflow_fx.passes.add_score import add_score
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.build_importance import build_importance
@@ -55,6 +56,7 @@ from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
 from naflow_fx.suits import check_suits
 from naflow_fx.targets import as_callable
+from naflow_fx.wrappers import unwrapped
 
 Pass = Callable[[Any, Job], fx.GraphModule]
 Check = Callable[[fx.GraphModule, Job], None]
@@ -65,7 +67,7 @@ CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
     (lambda gm, job: fix_masks(gm), lambda gm, job: None),
     (lambda gm, job: unstack(gm), lambda gm, job: None),
     (lambda gm, job: expand_composites(gm), lambda gm, job: None),
-    (lambda gm, job: add_score(gm, job.target), lambda gm, job: check_score(gm)),
+    (lambda gm, job: add_score(gm, job.target, job.examples), lambda gm, job: check_score(gm)),
     (
         lambda gm, job: annotate_values(gm, job.examples, job.rows),
         lambda gm, job: check_values(gm, job.target),
@@ -159,7 +161,7 @@ def compile(
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
 
-    plain: Any = getattr(model, "_orig_mod", model)  # what torch.compile wraps
+    plain = unwrapped(model)
     if isinstance(target, Similarity):
         return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
     return explain_job(Job(plain, examples, as_callable(target), chosen))
@@ -187,7 +189,7 @@ def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> 
         for run, check in steps:
             state = run(state, job)
             check(state, job)
-    result: fx.GraphModule = state
+    result: fx.GraphModule = _graph.finished(state)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 BY_ITSELF = (
@@ -69,6 +70,19 @@ class ModelError(NaflowError):
 
 class PhotoError(NaflowError):
     """A photo is missing, truncated, or not a picture."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error that says something, without colours."""
+    lines = re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines()
+    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of Python's or torch's says that memory is short."""
+    words = ("out of memory", "can't allocate memory")
+    torchs = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    return torchs or isinstance(error, MemoryError)
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

@@ -18,6 +18,7 @@ from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Job
 from naflow_fx.maps import where_defined
 from naflow_fx.options import Options
+from naflow_fx.records import like
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 
@@ -236,7 +237,7 @@ class Explainer(nn.Module):
         score = result["score"] if score is None else score
         flow = AttentionFlow(
             maps=where_defined(result["maps"], score, result["norm_ratio"]),
-            output=result["output"],
+            output=like(self.graph_module.meta.get(keys.FORM), result["output"]),
             score=result["score"],
             target=result["target"],
             **{part: dict(result[part]) for part in PARTS},

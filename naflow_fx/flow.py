@@ -12,13 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from .errors import FlowError
 from .flow_images import as_photos
 from .flow_save import Style, save_flow
 from .flow_views import FlowViews
+from .records import map_tensors
 from .render import Bytes, show_on_image
+from .sites import Sites
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
@@ -59,6 +60,11 @@ class AttentionFlow(FlowViews):
     neuron_times: dict[str, Tensor] = field(default_factory=dict)
     input_size: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Names of call sites that a part lacks are told in words."""
+        for part in ("maps", *PARTS):
+            setattr(self, part, Sites(getattr(self, part).items(), part))
 
     def __len__(self) -> int:
         """Number N of images."""
@@ -101,12 +107,8 @@ class AttentionFlow(FlowViews):
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> AttentionFlow:
         """A copy with `change` applied to every tensor, those in `output` too."""
-
-        def one(value: Any) -> Any:
-            return change(value) if isinstance(value, Tensor) else value
-
         tensors = [f.name for f in fields(self) if f.name not in ("input_size", "options")]
-        changed = {name: tree_map(one, getattr(self, name)) for name in tensors}
+        changed = {name: map_tensors(change, getattr(self, name)) for name in tensors}
         return replace(self, **changed, options=dict(self.options))
 
     @property

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .explainer import Explainer
     from .flow_record import ClassNames
     from .inspection import Inspection
@@ -15,6 +18,31 @@ if TYPE_CHECKING:
 
 class FlowViews:
     """Methods of `AttentionFlow` that show it."""
+
+    def reconstruction(self) -> OrderedDict[str, Tensor]:
+        """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
+
+        Z starts at the final features and is led back with what was captured on the way: masks,
+        indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
+        or 1 at sites of so many channels (the input of a photo): Z itself. Elsewhere C' = 1: the
+        length of Z over the channels. S is the site's own space: [H, W], [L] of a signal, [D, H, W]
+        of a volume. Each image is scaled from the 1st percentile of its values (nearest rank, over
+        all of C' and S) to the 99th, and clipped; what is the same everywhere is 0. dtype and
+        device are Z's. The final features, and the branches that make gates, show the activation
+        itself: nothing is inverted there.
+
+        How to look at it: with `Inverse(rows="used")` early sites show edges of the photo. Those
+        come from the pattern of active neurons, not from the features' values, which fade with
+        every damped step (tools/figures_reconstruction.py measures it). Its kin are deconvolution
+        (Zeiler and Fergus 2014), which takes the pooling's indices along in the same way, and
+        feature inversion (Mahendran and Vedaldi 2015), which has the features alone.
+
+        Needs `keep="bpfm"`, with any method. FlowError without, or where Z is not finite. Where
+        H = W = C, a channels-last site is read as channels first.
+        """
+        from .reconstruction import reconstruct
+
+        return reconstruct(self)  # type: ignore[arg-type]
 
     def save_html(
         self,
@@ -34,8 +62,8 @@ class FlowViews:
         images: what the network saw, as for `overlay`. explainer: or its `inspect()`; with it the
         page has the inverse graph. model, photos: what to call them. class_names: class index ->
         words. title: heading, by default the model's name. colormap, alpha: to start with.
-        A flow made with keep=("bpfm", "importance", "used") shows Z's energy, the top channels
-        and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
+        A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
+        channels and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
         Raises FlowError as `overlay` does, OSError when the file cannot be written.
         """
         from .viewer import ReportEntry, save_report

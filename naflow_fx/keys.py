@@ -22,3 +22,4 @@ SIGMA = "naflow_sigma"  # str: node that holds sigma_max of that step; float: a 
 PART = "naflow_part"  # str: the part of the program that a generated node belongs to
 SOURCE = "naflow_source"  # str: the forward node that a generated node serves
 WHERE = "naflow_where"  # str: file:line of the model's code
+FORM = "naflow_form"  # of a GraphModule: what the model's output looks like; see `records`

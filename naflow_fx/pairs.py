@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from naflow_fx.errors import InputError
 from naflow_fx.explainer import Explainer, check_image
 from naflow_fx.flow import PARTS, AttentionFlow, Scale
 from naflow_fx.flow_save import Style
 from naflow_fx.pair_save import save_pairs
+from naflow_fx.records import map_tensors
 from naflow_fx.similarity import Similarity
 
 
@@ -178,7 +178,7 @@ def _side(flow: AttentionFlow, rows: slice, score: Tensor) -> AttentionFlow:
         name: type(value)((site, x[rows]) for site, x in value.items())
         for name, value in values.items()
     }
-    output = tree_map(lambda x: x[rows] if isinstance(x, Tensor) else x, flow.output)
+    output = map_tensors(lambda x: x[rows], flow.output)
     return replace(flow, **parts, output=output, score=score)
 
 

@@ -14,6 +14,7 @@ from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import HOOKS, evaluated
 from naflow_fx.passes.trace import module_of
+from naflow_fx.records import plain
 
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (
@@ -66,6 +67,7 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         wanted = _answer(twin, first)
         _check_batch(twin, wanted, first, second, job)
         _check_score(gm, first, second, job)
+        _check_target(gm, twin, first, job)
         normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
         _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
 
@@ -121,7 +123,7 @@ def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _An
 
 
 def _outputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
-    found = tree_leaves(model(*(x.clone() for x in inputs)))
+    found = tree_leaves(plain(model(*(x.clone() for x in inputs))))
     return [y for y in found if isinstance(y, Tensor) and y.is_floating_point()]
 
 
@@ -195,6 +197,23 @@ def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], 
     if _difference([a], [b]):
         raise TargetError("target: one image's score changes with another's; wanted a callable "
                           "that computes nothing over the batch dimension")  # fmt: skip
+
+
+def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: Job) -> None:
+    """A traced target gives the score that the callable itself gives."""
+    if not callable(job.target):
+        return
+    with torch.no_grad():
+        output = model(*(x.clone() for x in images))
+        wanted, score = job.target(output), _run(gm, images, job)["score"]
+    leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
+    scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
+    if (wanted.double() - score.double()).abs().nan_to_num().max() > 1e-2 * scale:
+        raise TargetError(
+            f"target: traced, the callable {job.target!r} gives another score than called "
+            f"({score.tolist()} for {wanted.tolist()}).  Compute it from the output's values and "
+            "shapes alone: while it is traced, isinstance and the like see no tensor"
+        )
 
 
 def _compare(found: _Answer, wanted: _Answer) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from naflow_fx.errors import TargetError
+from naflow_fx.records import map_tensors
 
 Score = Callable[..., Tensor]
+_GRAD_CAM = "ClassifierOutputTarget"
 _WANTED = "wanted None, an int, N ints, an int64 tensor [N], a callable, or N callables"
 
 
@@ -27,12 +28,7 @@ class OfOneSample:
 
     def __call__(self, output: Any) -> Tensor:
         """The score [1]."""
-        sample = (
-            output[0]
-            if not isinstance(output, (tuple, list, dict))
-            else tree_map(lambda part: part[0], output)
-        )
-        return self.function(sample).reshape(1)
+        return self.function(map_tensors(lambda part: part[0], output)).reshape(1)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, OfOneSample) and other.function == self.function
@@ -42,11 +38,15 @@ class OfOneSample:
 
 
 def class_index(target: Any) -> int | None:
-    """The class that an object names: an integer, or its `category` (ClassifierOutputTarget)."""
+    """The class that an object is: an integer, or pytorch-grad-cam's `ClassifierOutputTarget`.
+
+    Any other object with a `category` is a callable of its own meaning, and is called.
+    """
+    kind = type(target)
+    if kind.__module__.startswith("pytorch_grad_cam.") and kind.__name__ == _GRAD_CAM:
+        target = target.category
     if isinstance(target, Tensor) and target.dim() == 0:
         target = target.item()
-    if not isinstance(target, (bool, Integral)):
-        target = getattr(target, "category", None)
     return int(target) if isinstance(target, Integral) and not isinstance(target, bool) else None
 
 

@@ -10,7 +10,7 @@ from torch import fx
 from torch.fx.node import Argument, map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.explanation import Explanation
+from naflow_fx.explanation import Draft, Explanation
 from naflow_fx.rule import Function, Rule, parameters
 from naflow_fx.rules import TABLE
 
@@ -26,12 +26,23 @@ def copy(gm: fx.GraphModule) -> fx.GraphModule:
     return rebuild(gm, graph)
 
 
-def rebuild(root: fx.GraphModule | Mapping[str, Any], graph: fx.Graph) -> fx.GraphModule:
+def rebuild(
+    root: fx.GraphModule | Mapping[str, Any],
+    graph: fx.Graph,
+    kind: type[fx.GraphModule] = Draft,
+) -> fx.GraphModule:
     """A GraphModule of `graph`, with what it uses of `root` shared."""
     source: Any = root if isinstance(root, fx.GraphModule) else dict(root)
-    made = Explanation(source, graph, class_name="Explanation")
+    made = kind(source, graph, class_name=kind.__name__)
     if isinstance(root, fx.GraphModule):
         made.meta = dict(root.meta)
+    return made
+
+
+def finished(gm: fx.GraphModule) -> Explanation:
+    """The program of a graph that no pass changes any more."""
+    made = rebuild(gm, gm.graph, Explanation)
+    assert isinstance(made, Explanation)
     return made
 
 

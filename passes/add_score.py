@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import TargetError
 from naflow_fx.passes import _graph
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
-from naflow_fx.passes.trace import PathTracer
+from naflow_fx.passes.annotate_values import run_fake
+from naflow_fx.passes.trace import PathTracer, export_any_batch
+from naflow_fx.records import like
 from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
@@ -20,7 +24,9 @@ OUTPUT, SCORE = "output", "score"
 OWN = "target_callable"  # the submodule that holds the tensors of a callable target
 
 
-def add_score(gm: fx.GraphModule, target: Score | Similarity | None) -> fx.GraphModule:
+def add_score(
+    gm: fx.GraphModule, target: Score | Similarity | None, examples: Sequence[Tensor]
+) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
     Before: a traced graph.  After: with `target` None a second input, `target` int64 [N], and
@@ -37,10 +43,10 @@ def add_score(gm: fx.GraphModule, target: Score | Similarity | None) -> fx.Graph
     result: Any = end.args[0]
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
-            found = _pair(new, result, target)
+            found = _pair(new, result, target, examples)
         else:
             found = {SCORE: _class(new, result) if target is None
-                     else _callable(new, result, target)}  # fmt: skip
+                     else _callable(new, result, target, examples)}  # fmt: skip
         new.graph.output({OUTPUT: result, **found})
     new.graph.erase_node(end)
     return _graph.rebuild(new, new.graph)
@@ -48,9 +54,11 @@ def add_score(gm: fx.GraphModule, target: Score | Similarity | None) -> fx.Graph
 
 def _class(gm: fx.GraphModule, result: Any) -> fx.Node:
     if not isinstance(result, fx.Node):
+        form = gm.meta.get(keys.FORM)
+        parts = f" ({', '.join(result)})" if isinstance(result, dict) else ""
         raise TargetError(
-            f"target: the model returns a {type(result).__name__}, not one tensor [N, classes]; "
-            "give nf.compile a target= that makes one number per sample of it"
+            f"target: the model returns a {type(form or result).__name__}{parts}, not one tensor "
+            "[N, classes]; give nf.compile a target= that makes one number per sample of it"
         )
     last_input = [node for node in gm.graph.nodes if node.op == "placeholder"][-1]
     with gm.graph.inserting_after(last_input):
@@ -62,34 +70,53 @@ def _class(gm: fx.GraphModule, result: Any) -> fx.Node:
 
 
 class _Target(nn.Module):
-    def __init__(self, function: Callable[..., Tensor]) -> None:
+    """A user's function of the model's output, called with the tensors of that output."""
+
+    def __init__(self, function: Callable[..., Tensor], rebuild: Callable[..., Any]) -> None:
         super().__init__()
         self.function = function
+        self._rebuild = rebuild
 
-    def forward(self, output: Any) -> Tensor:
-        return self.function(output)
-
-
-class _Metric(_Target):
-    def forward(self, query: Any, support: Any) -> Tensor:  # type: ignore[override]
-        return self.function(query, support)
+    def forward(self, *tensors: Any) -> Tensor:
+        return self.function(*self._rebuild(*tensors))
 
 
-def _callable(gm: fx.GraphModule, result: Any, target: Callable[..., Tensor]) -> fx.Node:
+def _callable(
+    gm: fx.GraphModule, result: Any, target: Score, examples: Sequence[Tensor]
+) -> fx.Node:
+    leaves, structure = tree_flatten(result)
+    at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
+
+    def output(*tensors: Any) -> tuple[Any, ...]:
+        found = dict(enumerate(leaves)) | dict(zip(at, tensors, strict=True))
+        parts = tree_unflatten(list(found.values()), structure)
+        return (like(gm.meta.get(keys.FORM), parts),)
+
     wanted = "It takes the model's output and returns one number per sample, [N]"
-    return _append(gm, _Target(target), (result,), wanted)
+    inputs = [leaves[i] for i in at]
+    return _append(gm, _Target(target, output), inputs, wanted, lambda: run_fake(gm, examples, 2))
 
 
-def _append(gm: fx.GraphModule, root: _Target, inputs: tuple[Any, ...], wanted: str) -> fx.Node:
-    """The nodes of a user's function of `inputs`; it may have tensors of its own."""
+def _append(
+    gm: fx.GraphModule,
+    root: _Target,
+    inputs: Sequence[fx.Node],
+    wanted: str,
+    values: Callable[[], dict[fx.Node, Any]],
+) -> fx.Node:
+    """The nodes of a user's function of `inputs`; it may have tensors of its own.
+
+    `values` of the graph's nodes are for functions that ask for shapes.
+    """
     try:
-        graph = PathTracer().trace(root)
+        traced = _traced(root, inputs, values)
     except Exception as error:
         raise TargetError(
             f"target: the callable {root.function!r} can't be traced: {error}\n  {wanted}, "
             "without control flow on tensors."
         ) from error
-    gm.add_submodule(OWN, fx.GraphModule(root, graph))
+    graph = traced.graph
+    gm.add_submodule(OWN, traced)
     for node in graph.nodes:
         node.meta[keys.TARGET] = True
         if node.op in ("get_attr", "call_module"):
@@ -104,14 +131,34 @@ def _append(gm: fx.GraphModule, root: _Target, inputs: tuple[Any, ...], wanted: 
     return score
 
 
-def _pair(gm: fx.GraphModule, result: Any, target: Similarity) -> dict[str, fx.Node]:
+def _traced(
+    root: _Target, inputs: Sequence[fx.Node], values: Callable[[], dict[fx.Node, Any]]
+) -> fx.GraphModule:
+    """The function's graph: by torch.fx, by torch.export where it asks for shapes."""
+    try:
+        graph = PathTracer(len(inputs)).trace(root)
+        return fx.GraphModule(root, graph)
+    except Exception as symbolic:
+        try:
+            found = values()
+            zeros = [torch.zeros(found[n].shape, dtype=found[n].dtype, device=found[n].device)
+                     for n in inputs]  # fmt: skip
+            return export_any_batch(root, zeros)
+        except Exception:
+            raise symbolic from None
+
+
+def _pair(
+    gm: fx.GraphModule, result: Any, target: Similarity, examples: Sequence[Tensor]
+) -> dict[str, fx.Node]:
     """The similarity's score, value and contributions; see `_similarity`."""
     sides = pair_embeddings(gm, result, target)
     if not callable(target.metric):
         found = METRICS[target.metric](gm.graph, *sides)
     else:
         wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
-        score = _append(gm, _Metric(target.metric), tuple(sides), wanted)
+        root = _Target(target.metric, lambda *both: both)
+        score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
         found = {SCORE: score, "similarity": score}
     for node in gm.graph.nodes:
         node.meta.setdefault(keys.SITE, node.name)

@@ -59,7 +59,7 @@ def annotate_values(
     """
     new = _graph.copy(gm)
     sizes = (2 * rows, 3 * rows)
-    two, three = (_run(new, examples, size) for size in sizes)
+    two, three = (run_fake(new, examples, size) for size in sizes)
     for node in new.graph.nodes:
         if node in two:
             node.meta[keys.VALUE] = _merge(two[node], three[node], sizes)
@@ -76,7 +76,8 @@ class _Recorder(fx.Interpreter):
         return super().run_node(n)
 
 
-def _run(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
+def run_fake(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
+    """What every node yields on a batch of `size`, as fake tensors."""
     recorder = _Recorder(gm)
     inputs = [example_batch(x, size) for x in examples]
     with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,7 +65,9 @@ class _Canonicaliser:
                 self.env[node] = self._visit(node)
         if self.offenders:
             raise UnsupportedOperator(_report(self.offenders))
-        return _graph.rebuild(self.constants, self.graph)
+        made = _graph.rebuild(self.constants, self.graph)
+        made.meta = dict(self.gm.meta)
+        return made
 
     def _visit(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -123,10 +126,10 @@ class _Canonicaliser:
             return self._piece(source, ("values", "indices").index(args[1]),
                                str(node.meta.get(keys.SITE)))  # fmt: skip
         args, kwargs = (map_aggregate(a, self._whole) for a in (args, kwargs))
-        if node.op == "call_module":
-            return self._module(node, args, kwargs)
         if isinstance(node.meta[keys.VALUE], tuple):
             return _Pieces(node, node.target, args, kwargs)
+        if node.op == "call_module":
+            return self._module(node, args, kwargs, node.meta[keys.VALUE])
         target = node.target
         if target is getattr:  # x.T, x.mT
             target, args = args[1], args[:1]
@@ -143,6 +146,11 @@ class _Canonicaliser:
         """One result of a call, named after who asks for it first."""
         values = pieces.node.meta[keys.VALUE]
         index = index % len(values)
+        if index not in pieces.made and pieces.node.op == "call_module":
+            pieces.made[index] = self._module(
+                pieces.node, pieces.args, pieces.kwargs, values[index],
+                "" if index == 0 else site,
+            )  # fmt: skip
         if index not in pieces.made:
             kwargs = pieces.kwargs | {"piece": index}
             pieces.made[index] = self._function(
@@ -158,13 +166,13 @@ class _Canonicaliser:
             return self._offend(node, _name(target))
         rule, adapter = found
         try:
-            arguments = adapter(*args, **kwargs)
+            arguments = adapter(*args, **_with_dims(adapter, args, kwargs, value))
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{_name(target)}: {error}")
         rule, arguments = _own_rule(rule, arguments)
         return self._create(node, rule, arguments, value, site=site)
 
-    def _module(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
+    def _module(self, node: fx.Node, args: Any, kwargs: Any, value: Any, site: str = "") -> Any:
         module = _graph.attribute(self.gm, str(node.target))
         found = TABLE.of_module(module)
         if found is None:
@@ -176,7 +184,7 @@ class _Canonicaliser:
             arguments |= dict(zip(rule.operands, inputs, strict=False))
         except (TypeError, ValueError) as error:
             return self._offend(node, f"{type(module).__qualname__}: {error}")
-        return self._create(node, rule, arguments, node.meta[keys.VALUE], str(node.target))
+        return self._create(node, rule, arguments, value, str(node.target), site)
 
     def _create(
         self,
@@ -200,15 +208,20 @@ class _Canonicaliser:
             for key, v in bind(rule.forward, **arguments).items()
         }
         kwargs = _first_active(rule, kwargs)
+        indices = rule.captures == ("index",) and not value.dtype.is_floating_point
+        function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
         mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
-        new = self.graph.create_node("call_function", rule.forward, (), kwargs, name=name)
+        new = self.graph.create_node("call_function", function, (), kwargs, name=name)
         self._annotate(new, node, value)
         if site:
             new.meta[keys.SITE] = site
-        new.meta[keys.RULE] = rule.name
+        if indices:
+            new.meta |= {keys.PART: "capture", keys.SOURCE: new.name}
+        else:
+            new.meta[keys.RULE] = rule.name
         new.meta[keys.ACTIVE] = value.dtype.is_floating_point
         return new
 
@@ -259,6 +272,17 @@ def _live(graph: fx.Graph) -> set[fx.Node]:
         if node.op in ("output", "placeholder") or any(user in found for user in node.users):
             found.add(node)
     return found
+
+
+def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:
+    """The arguments of a reduction to one number, its dimensions named where none is the batch."""
+    source = args[0] if args else None
+    shape = source.meta.get(keys.SHAPE, ()) if isinstance(source, fx.Node) else ()
+    if not shape or -1 in shape or value.shape != () or "dim" not in parameters(adapter):
+        return kwargs
+    given = inspect.signature(adapter).bind_partial(*args, **kwargs).arguments
+    named = given.get("dim") is not None or "axis" in kwargs
+    return kwargs if named else kwargs | {"dim": tuple(range(len(shape)))}
 
 
 def _own_rule(rule: Rule, found: Any) -> tuple[Rule, Arguments]:

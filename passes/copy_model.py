@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
+from naflow_fx.wrappers import inside, unwrapped
 
 Memo = dict[int, Any]
 HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
@@ -22,7 +23,7 @@ _MADE = ("weight", "bias")  # what hooks of pruning, weight and spectral norm co
 def evaluated(
     model: nn.Module, tensor: Callable[[Tensor], Tensor] | None = None, hooks: bool = False
 ) -> nn.Module:
-    """A copy of the module tree in eval mode, every training flag off, without hooks.
+    """A copy of the module tree in eval mode, every training flag off, without hooks or wrappers.
 
     Args:
         model: left untouched, whatever is done with the copy.
@@ -37,6 +38,8 @@ def evaluated(
     for module in model.modules() if not hooks else ():
         memo |= {id(getattr(module, k)): OrderedDict() for k in HOOKS if hasattr(module, k)}
     try:
+        for wrapper in reversed([m for m in model.modules() if inside(m) is not None]):
+            memo[id(wrapper)] = copy.deepcopy(unwrapped(wrapper), memo)  # innermost first
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error

@@ -94,8 +94,9 @@ def _leads_to_conv(node: fx.Node) -> bool:
 
 
 def is_spatial(node: fx.Node) -> bool:
-    """Whether a node still has space: the cascade runs through it."""
-    return any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
+    """Whether a node still has a batch with space: the cascade runs through it."""
+    batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
+    return batch and any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
 
 
 def is_site_shaped(labels: Labels) -> bool:

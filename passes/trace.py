@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-import inspect
-import operator
 import os
 import re
 import sys
@@ -19,11 +18,21 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import InputError, NaflowError, TraceError
+from naflow_fx.errors import NaflowError, TraceError
+from naflow_fx.passes._names import (
+    SiteNames,
+    check_count,
+    dynamic_batch,
+    free_names,
+    input_names,
+    name_exported,
+)
 from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.plain_modes import quiet_torch
+from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE, kind_of
+from naflow_fx.wrappers import unwrapped
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
@@ -43,26 +52,13 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
         InputError: there are more or fewer examples than inputs.
     """
     if isinstance(model, torch.export.ExportedProgram):
-        return _exported(model)
+        return _of_program(model, len(examples))
     if not isinstance(model, nn.Module):
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
-    frozen = evaluated(model)
+    frozen = evaluated(unwrapped(model))
     with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
-        gm = _traced(frozen, examples)
-    _check_count(gm, len(examples))
-    return gm
-
-
-def _check_count(gm: fx.GraphModule, given: int) -> None:
-    """As many examples as forward has inputs."""
-    names = [str(node.target) for node in gm.graph.nodes if node.op == "placeholder"]
-    if len(names) != given and not any(name.startswith("*") for name in names):
-        raise InputError(
-            f"example_inputs: got {given}; the model's forward takes {len(names)}: "
-            f"{', '.join(names)}.  A batch of images is one tensor [N, ...]; a model of several "
-            "image inputs takes a tuple of them"
-        )
+        return _traced(frozen, examples)
 
 
 def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -72,7 +68,7 @@ def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
         raise
     except Exception as symbolic:
         try:
-            return _exported(_export(frozen, examples))
+            return export_any_batch(frozen, examples)
         except Exception as exported:
             raise TraceError(
                 f"{type(frozen).__name__} can't be turned into a graph\n"
@@ -84,21 +80,12 @@ def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
-    _put_forward_in_class(model)
+    tracer = PathTracer(inputs)
     with _writable(model):
-        graph = PathTracer().trace(model, _defaults(model, inputs))
-    _drop_defaults(graph, inputs)
-    return fx.GraphModule(model, graph)
-
-
-def _put_forward_in_class(model: nn.Module) -> None:
-    """torch.fx takes the forward of the model's class; one that was put on the model counts."""
-    if "forward" in vars(model):
-        names = ", ".join(inspect.signature(model.forward).parameters)
-        made: dict[str, Any] = {"own": model.forward}
-        exec(f"def forward(self, {names}): return own({names})", made)  # its signature counts
-        kind = type(model)
-        model.__class__ = type(kind.__name__, (kind,), made)
+        graph = tracer.trace(model)
+    gm = fx.GraphModule(free_names(model, graph), graph)
+    gm.meta[keys.FORM] = tracer.form
+    return gm
 
 
 @contextmanager
@@ -116,36 +103,33 @@ def _writable(model: nn.Module) -> Iterator[None]:
             owner[key] = tensor
 
 
-def _export(model: nn.Module, examples: Sequence[Tensor]) -> torch.export.ExportedProgram:
-    """The model exported for any batch."""
+def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
+    """The graph of a model that torch.export takes, for any batch; `model` is called differently.
+
+    What its forward returns is made plain, since torch.export knows few records.
+    """
     args = tuple(example_batch(x, 2).clone() for x in examples)
-    sizes = tuple({0: torch.export.Dim.AUTO} for _ in args)
+    own, forms = model.forward, []
+
+    @functools.wraps(own)
+    def forward(*images: Any) -> Any:
+        found = own(*images)
+        forms.append(form_of(found))
+        return plain(found)
+
+    model.forward = forward
+    shapes = dynamic_batch(own, len(args), torch.export.Dim.AUTO)
     importlib.import_module("torch.export._trace")  # first: what it prints is silenced
     with quiet_torch():
-        return torch.export.export(model, args, dynamic_shapes=sizes)
+        gm = _exported(torch.export.export(model, args, dynamic_shapes=shapes))
+    gm.meta[keys.FORM] = forms[-1]
+    return gm
 
 
 def _reason(error: Exception) -> str:
     """One line: the line of the model's code, and what was wrong there."""
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return f"{_where_in_model(error)}: {lines[0].strip().split('. ')[0]}"
-
-
-def _defaults(model: nn.Module, inputs: int) -> dict[str, Any]:
-    """Parameters of forward beyond the inputs that have a default keep it."""
-    rest = list(inspect.signature(model.forward).parameters.values())[inputs:]
-    return {p.name: p.default for p in rest if p.default is not p.empty}
-
-
-def _drop_defaults(graph: fx.Graph, inputs: int) -> None:
-    """Removes the inputs that were fixed, and the assertions that guard them."""
-    images = [node for node in graph.nodes if node.op == "placeholder"][:inputs]
-    for node in reversed(list(graph.nodes)):
-        guard = getattr(node.target, "__name__", "") in ("_assert", "_assert_is_none")
-        fixed = guard or (node.op == "placeholder" and node not in images)
-        if (fixed or node.target is operator.eq) and not node.users:
-            graph.erase_node(node)
-    graph.set_codegen(fx.graph.CodeGen())
 
 
 class _Proxy(fx.Proxy):
@@ -169,10 +153,12 @@ class PathTracer(fx.Tracer):
     that other threads call meanwhile run as ever.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, inputs: int = 1) -> None:
         super().__init__()
+        self.form: Any = None  # of what the root returned; see `records`
+        self._inputs = inputs
         self._path = ""
-        self._names = _Names()
+        self._names = SiteNames()
         self._thread = 0
         self._in_function = False
 
@@ -180,7 +166,22 @@ class PathTracer(fx.Tracer):
         """The graph of a module's forward pass; one thread at a time."""
         with _ONE_AT_A_TIME, torch.enable_grad(), self._functions():
             self._thread = threading.get_ident()
+            self._names = SiteNames(name for name, _ in root.named_modules())
             return super().trace(root, concrete_args)
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """One placeholder an input; what else forward takes has its default, as when called."""
+
+        def call(root: Any, *images: Any) -> Any:
+            found = root.forward(*images)  # one that was put on the model counts
+            self.form = form_of(found)
+            return plain(found)
+
+        names = input_names(self.root.forward, self._inputs)
+        inputs = [self.create_proxy("placeholder", name, (), {}) for name in names]
+        return call, [self.root, *inputs]
 
     @contextmanager
     def _functions(self) -> Iterator[None]:
@@ -238,10 +239,13 @@ class PathTracer(fx.Tracer):
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Names every node, and notes the line of the model's code."""
         node = super().create_node(kind, target, *args, **kwargs)
-        path = self._path
-        if kind != "call_module":
-            path = f"{path}.{node}" if path else str(node)
-        node.meta[keys.SITE] = self._names.unique(path)
+        if kind == "call_module":
+            node.meta[keys.SITE] = self._names.of_module(self._path)
+        elif kind == "placeholder":
+            node.meta[keys.SITE] = self._names.of_input(str(target))
+        else:
+            path = f"{self._path}.{node}" if self._path else str(node)
+            node.meta[keys.SITE] = self._names.of_function(path)
         node.meta[keys.WHERE] = _calling_line()
         self._refuse_autocast(node)
         if not torch.is_grad_enabled() and not self._in_function:
@@ -258,35 +262,37 @@ class PathTracer(fx.Tracer):
             )
 
 
-class _Names:
-    """Names of call sites, each once: `relu`, `relu_1`, ...; a number of its own is stripped."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, int] = {}
-
-    def unique(self, path: str) -> str:
-        """The name of the next call site on that path."""
-        base = re.sub(r"_[0-9]+$", "", path)
-        self._last[base] = self._last.get(base, -1) + 1
-        return base if self._last[base] == 0 else f"{base}_{self._last[base]}"
+def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphModule:
+    """The graph of a user's ExportedProgram."""
+    try:
+        gm = _exported(program)
+    except Exception as error:
+        raise TraceError(
+            f"torch can't make a module of this ExportedProgram: {_reason(error)}.  Give the "
+            "model itself"
+        ) from error
+    check_count([n.name for n in gm.graph.nodes if n.op == "placeholder"], inputs)
+    return gm
 
 
 def module_of(program: torch.export.ExportedProgram) -> Any:
     """The module of an ExportedProgram, without its guards on shapes."""
     try:
-        return program.module(check_guards=False)
+        found: Any = program.module(check_guards=False)
     except TypeError:  # torch 2.11 has no guards to leave out
-        return program.module()
+        found = program.module()
+    found._forward_pre_hooks.clear()  # which ask for the batch that it was exported with
+    return found
 
 
-def _exported(program: Any) -> fx.GraphModule:
-    """The module of an ExportedProgram, without its shape guards."""
+def _exported(program: torch.export.ExportedProgram) -> fx.GraphModule:
+    """The graph of an ExportedProgram, its nodes named, its output nested."""
     gm = module_of(program)
-    names = _Names()
+    name_exported(gm.graph)
     for node in gm.graph.nodes:
-        node.meta[keys.SITE] = names.unique(_exported_path(node))
         node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
-    return _nested_output(gm)
+    gm = _nested_output(gm)
+    return fx.GraphModule(free_names(gm, gm.graph), gm.graph)
 
 
 def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
@@ -294,25 +300,12 @@ def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
     codegen: Any = gm.graph._codegen
     spec = codegen.pytree_info.out_spec
     end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
-    end.args = (tree_unflatten(list(end.args[0]), spec),)
+    result = tree_unflatten(list(end.args[0]), spec)
+    end.args = (plain(result),)
+    gm.meta[keys.FORM] = form_of(result)
     gm.graph.set_codegen(fx.graph.CodeGen())
     gm.recompile()
     return gm
-
-
-def _exported_path(node: fx.Node) -> str:
-    """`layer1.0.conv1` for an operator of a torch.nn module, `layer1.0.add` for a function."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    plain = re.sub(r"_\d+$", "", node.name).rstrip("_")  # add_: in place, as traced symbolically
-    if not stack:
-        return plain
-    path, kind = stack[-1]
-    path = re.sub(r"@\d+$", "", path).removeprefix("L['self'].")
-    kind = kind if isinstance(kind, str) else f"{kind.__module__}.{kind.__qualname__}"
-    leaf = kind.startswith("torch.nn.modules.") and "container" not in kind
-    if leaf and path:
-        return str(path)
-    return f"{path}.{plain}" if path else plain
 
 
 def _calling_line() -> str:

@@ -7,6 +7,7 @@ matrix can be written out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -288,6 +289,26 @@ MAX_POOL = [
     Case("adaptive-1d", normal(2, 2, 7), {"output_size": (3,)}),
     Case("adaptive-3d", normal(2, 1, 4, 3, 5), {"output_size": (2, 2, 2)}),
 ]  # fmt: skip
+
+
+def unpool(id: str, *shape: int, into: tuple[int, ...]) -> Case:
+    """Places drawn without repetition, as pools whose windows don't overlap give them."""
+
+    def indices(g: Generator) -> Tensor:
+        size, count = math.prod(into), math.prod(shape[2:])
+        rows = [torch.randperm(size, generator=g)[:count] for _ in range(math.prod(shape[:2]))]
+        return torch.stack(rows).reshape(shape)
+
+    return Case(id, by_name(input=normal(*shape), indices=indices),
+                {"output_shape": (-1, shape[1], *into)})  # fmt: skip
+
+
+MAX_UNPOOL = [
+    unpool("2d", 2, 3, 2, 3, into=(4, 6)),
+    unpool("2d-odd", 2, 2, 2, 2, into=(5, 5)),
+    unpool("1d", 2, 2, 3, into=(7,)),
+    unpool("3d", 2, 1, 2, 1, 2, into=(4, 2, 4)),
+]
 
 MEAN = [
     Case("space", normal(2, 3, 4, 5), {"dim": (2, 3)}),
@@ -710,6 +731,7 @@ CASES: dict[str, list[Case]] = {
     "logsumexp": LOGSUMEXP,
     "matmul": MATMUL,
     "max_pool": MAX_POOL,
+    "max_unpool": MAX_UNPOOL,
     "maximum": MAXIMUM,
     "mean": MEAN,
     "mish": GATED,

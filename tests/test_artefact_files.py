@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx import artefacts
-from naflow_fx.artefacts import writers
+from naflow_fx.artefacts import runners, writers
 from naflow_fx.artefacts.files import required
-from naflow_fx.artefacts.metadata import EXTRA, Metadata, parse
+from naflow_fx.artefacts.metadata import EXTRA, Metadata, Value, parse
 from naflow_fx.errors import ArtefactError, NaflowError
 
 
@@ -66,6 +66,49 @@ def test_types_that_onnxruntime_lacks(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("kind", ["pt2", "onnx"])
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (
+            lambda outputs: 1 / 0,
+            r"(torch.export|onnxruntime) can't run the model: division",
+        ),
+        (lambda outputs: outputs[:-1], r"gives \d+ outputs for the program's"),
+        (lambda outputs: [o[:1] for o in outputs], r"file's output has the shape \[1, "),
+        (lambda outputs: [o + 1 for o in outputs], "file's output differs from the program's by 1"),
+    ],
+)
+def test_a_file_that_runs_wrong_is_not_left(
+    kind: Any, wrong: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer, _, _ = gate(layers="relu_1")
+    opener = runners.OPENERS[kind]
+
+    def opened(*args: Any) -> Any:
+        run = opener(*args)
+        return lambda inputs: wrong(run(inputs))
+
+    monkeypatch.setitem(runners.OPENERS, kind, opened)
+    with pytest.raises(ArtefactError, match=words):
+        WRITE[kind](explainer, file_of(kind, tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_onnx_of_other_ranks_without_a_bias(rank: int, tmp_path: Path) -> None:
+    """ONNX's translation of a bias-free conv3d can't run; the solver's are such, too."""
+    torch.manual_seed(0)
+    conv, pool = getattr(nn, f"Conv{rank}d"), getattr(nn, f"AdaptiveAvgPool{rank}d")
+    model = nn.Sequential(conv(2, 3, 3, padding=1, bias=False), nn.ReLU(),
+                          conv(3, 2, 2, stride=2, groups=1), pool(1), nn.Flatten())  # fmt: skip
+    x = torch.randn(2, 2, *(6,) * rank)
+    explainer = nf.compile(model, x, inverse=nf.Inverse(precision="float32"))
+    flow, loaded = explainer(x), artefacts.load(explainer.to_onnx(tmp_path / "x.onnx"))(x)
+    for name, found in loaded.maps.items():
+        torch.testing.assert_close(found, flow.maps[name], rtol=1e-3, atol=1e-5)
+
+
 def test_onnx_solves_in_float32(tmp_path: Path) -> None:
     explainer, x, target = gate(inverse=dataclasses.replace(FEW, precision="bfloat16"))
     precise, _, _ = gate()
@@ -84,7 +127,10 @@ def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def some_metadata() -> Metadata:
-    return Metadata("onnx", (), (), ("a",), {"kind": "class"}, {}, "cpu", class_names=NAMES)
+    image = Value("image", ("N", 3, 8, 8), "float32")
+    outputs = tuple(Value(name, ("N",), "float32") for name in ("output", "score", "maps.a"))
+    target = {"kind": "class"}
+    return Metadata("onnx", (image,), outputs, ("a",), target, {}, "cpu", class_names=NAMES)
 
 
 def test_metadata_is_read_without_running(tmp_path: Path) -> None:
@@ -118,7 +164,7 @@ def test_files_that_are_no_artefacts(tmp_path: Path) -> None:
         (tmp_path / "x.pt2").write_bytes(data)
         with pytest.raises(ArtefactError, match="not an artefact of naflow_fx|can't be read"):
             artefacts.read(tmp_path / "x.pt2")
-    for text, words in ((later, "--upgrade"), (torn, "can't be read"), (unknown, "not known")):
+    for text, words in ((later, "--upgrade"), (torn, "can't be read"), (unknown, "kind is 'exe'")):
         with pytest.raises(ArtefactError, match=words):
             parse(text)
     with pytest.raises(ArtefactError, match="a folder"):

@@ -23,7 +23,6 @@ import naflow_fx as nf
 from naflow_fx import artefacts, models
 from naflow_fx.errors import ArtefactError, InputError, OptionError, TargetError
 from naflow_fx.models import Preprocessing
-from naflow_fx.solve import LeastSquares
 
 ROOT = Path(__file__).resolve().parents[1]
 FEW = nf.Inverse(steps=2, precision="float32")  # steps are written out in what is compiled
@@ -196,44 +195,6 @@ def test_compiled_is_called_as_the_explainer(monkeypatch: pytest.MonkeyPatch) ->
     assert explainer.graph_module is not compiled.graph_module
     assert_same_flow(pickle.loads(pickle.dumps(compiled))(x), explainer(x))
     assert_same_flow(copy.deepcopy(compiled)(x), explainer(x))
-
-
-def given_to_inductor(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The graphs that Inductor would compile, left as they are."""
-    torch.compiler.reset()
-    graphs: list[Any] = []
-
-    def compile(gm: Any, inputs: list[Any], options: Any = None) -> Any:
-        assert options == {"layout_optimization": False}
-        graphs.append(gm)
-        return gm
-
-    monkeypatch.setattr(torch._inductor, "compile", compile)
-    return graphs
-
-
-def test_on_a_cpu_only_the_steps_go_to_inductor_each_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = given_to_inductor(monkeypatch)
-    explainer, x, target = gate(inverse=nf.Inverse(steps=9, precision="float32"))
-    compiled = explainer.compiled()
-    assert_same_flow(compiled(x, target), explainer(x, target))
-    solved = [m for m in explainer.graph_module.modules() if isinstance(m, LeastSquares)]
-    assert solved and 0 < len(graphs) <= 4 * len(solved)  # not one for each of nine steps
-    onednn: Any = torch.backends.mkldnn
-    if onednn.is_available():  # which multiplies by packed weights, no compiler
-        names = [str(node.target) for graph in graphs for node in graph.graph.nodes]
-        assert not any("conv" in name for name in names)
-    before = len(graphs)
-    assert_same_flow(compiled(x[:2], target[:2]), explainer(x[:2], target[:2]))
-    assert_same_flow(compiled(x[:1], target[:1]), explainer(x[:1], target[:1]))
-    assert len(graphs) > before  # of another batch size
-
-
-def test_what_has_no_steps_goes_to_inductor_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    graphs = given_to_inductor(monkeypatch)
-    explainer, x, target = gate(method="layercam")
-    assert_same_flow(explainer.compiled()(x, target), explainer(x, target))
-    assert len(graphs) == 1
 
 
 def test_an_artefact_is_called_as_the_explainer(tmp_path: Path) -> None:

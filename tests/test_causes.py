@@ -66,7 +66,7 @@ CAUSES: dict[str, tuple[Any, Any, type[NaflowError], str]] = {
     "quantised": (body(Quantised(3, 8, 3)), X, TraceError, r"^0 \(Quantised\) is quantised"),
     "no batch": (body(), X[0], TraceError, r"no batch dimension: use example\[None\]"),
     "channels last": (body(), X.movedim(1, -1), TraceError, r"use example.movedim\(-1, 1\)"),
-    "two examples": (body(), [X, X], InputError, "got 2; the model's forward takes 1: input"),
+    "two examples": (body(), [X, X], InputError, "got 2 tensors; the model's forward takes input"),
     "state": (called_once(), X, TraceError, r"keeps a tensor \[4, 8, 10, 10\] that does not fit"),
     "size": (body(nn.Conv2d(4, 8, 3)), X, TraceError, "Give an example of the size"),
 }  # fmt: skip

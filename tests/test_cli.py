@@ -22,6 +22,7 @@ import naflow_fx
 from naflow_fx.cli import main
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.options import REMOVED
 
 ROOT = Path(__file__).resolve().parents[1]
 COFFEE = ROOT / "examples" / "coffee.png"
@@ -166,10 +167,48 @@ def test_options_reach_compile(made: list[FakeExplainer], out: Path) -> None:
     assert main(["inspect"]) == 0 and made[2].options == {}
 
 
+@pytest.mark.parametrize("name", ["preset", "residual", "weight", "prior"])
+def test_removed_options_name_what_serves_now(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", str(COFFEE), f"--{name}", "best"])
+    assert f"--{name} was removed; {REMOVED[name]}" in capsys.readouterr().err
+
+
 def test_explaining_again_replaces(made: list[FakeExplainer], out: Path) -> None:
     for _ in range(2):
         assert main(["explain", str(COFFEE), "--out", str(out), "--colormap", "viridis"]) == 0
     assert len(names_in(out)) == len(LAYERS) + 2
+
+
+def test_nothing_overwrites_the_answer_to_another_question(
+    made: list[FakeExplainer], out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another photo of the same name, another target, another method; the same ones find theirs."""
+    (out.parent / "b").mkdir()
+    other = out.parent / "b" / "coffee.png"
+    with Image.open(COFFEE) as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(other)
+    questions = ([str(COFFEE)], [str(other)], [str(COFFEE), "--target", "tabby"],
+                 [str(COFFEE), "--method", "layercam"])  # fmt: skip
+    for _ in range(2):
+        for number, argv in enumerate(questions, start=1):
+            assert main(["explain", *argv, "--out", str(out)]) == 0
+            place = out / ("coffee" if number == 1 else f"coffee-{number}")
+            assert f"written: {place / 'grid.png'}" in capsys.readouterr().out
+    assert len(list(out.iterdir())) == 4
+    record = json.loads((out / "coffee-3" / "flow.json").read_text())
+    assert record["target"] == 281 and record["question"]["target"] == "tabby"
+
+
+def test_a_record_that_is_not_ours_is_left_alone(made: list[FakeExplainer], out: Path) -> None:
+    for text in ("[]", "no JSON", '{"photo": 1}'):
+        (out / "coffee").mkdir(parents=True, exist_ok=True)
+        (out / "coffee" / "flow.json").write_text(text)
+        assert main(["explain", str(COFFEE), "--out", str(out)]) == 0
+        assert (out / "coffee" / "flow.json").read_text() == text
+    assert {p.name for p in out.iterdir()} == {"coffee", "coffee-2"}
 
 
 def test_inspect_and_models(made: list[FakeExplainer], capsys: pytest.CaptureFixture[str]) -> None:

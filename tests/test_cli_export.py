@@ -57,7 +57,7 @@ def test_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert re.fullmatch(r".*x\.pt2: torch\.export program, [\d.]+ MB, for cpu", printed[0])
     assert "model: toy" in printed and "classes: 4, cat, dog, fox, ..." in printed
     assert "inputs: image float32 [N, 3, 8, 8], target int64 [N]" in printed
-    assert "target: kind class" in printed and "outputs: output, maps" in printed
+    assert "target: kind class" in printed and "outputs: output, score, maps" in printed
     assert "options: method naflow, inverse (damping 0.01)" in printed
     assert "preprocessing: not told" in printed and printed[-1] == "  a.b  4 x 4"
     assert main(["info", str(path), "--json"]) == 0
@@ -71,7 +71,11 @@ def artefact(folder: Path, **changes: Any) -> Path:
     facts = Metadata(
         kind="pt2",
         inputs=(Value("image", ("N", 3, 8, 8), "float32"), Value("target", ("N",), "int64")),
-        outputs=(Value("output", ("N", 4), "float32"), Value("maps.a.b", ("N", 4, 4), "float32")),
+        outputs=(
+            Value("output", ("N", 4), "float32"),
+            Value("score", ("N",), "float32"),
+            Value("maps.a.b", ("N", 4, 4), "float32"),
+        ),
         call_sites=("a.b",),
         target={"kind": "class"},
         options={"method": "naflow", "inverse": {"damping": 0.01}},

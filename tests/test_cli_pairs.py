@@ -122,6 +122,19 @@ def test_compare(
     assert small["pretrained"] and small["name"] == "efficientnet_lite0"
 
 
+def test_pairs_of_the_same_names_are_kept_apart(photos: Path, out: Path, small: Any) -> None:
+    pairs = [(photos / "red" / "a.png", photos / "blue" / "b.png"),
+             (photos / "blue" / "a.png", photos / "red" / "b.png")]  # fmt: skip
+    for metric in ("cosine", "dot"):
+        for first, second in pairs:
+            argv = ["compare", str(first), str(second), "--out", str(out), "--metric", metric]
+            assert main(argv) == main(argv) == 0
+    assert {path.name for path in out.iterdir()} == {"a-b", "a-b-2", "a-b-3", "a-b-4"}
+    assert [record_of(out / f"a-b{n}")["metric"] for n in ("", "-2", "-3")] == [
+        "cosine", "cosine", "dot"
+    ]  # fmt: skip
+
+
 def test_options_reach_the_explainer(photos: Path, out: Path, small: Any) -> None:
     argv = "--layers conv --method hirescam --metric dot --at relu --pool mean --weights W"
     first = str(photos / "red" / "a.png")
@@ -164,7 +177,8 @@ def test_earlier_results_are_no_photos(
         assert main(["retrieve", "red/a.png", ".", "--top-k", "1"]) == 0
         assert "1 of 5 pictures" in capsys.readouterr().out
         assert main(["few-shot", "--support", ".", "--query", "red/a.png"]) == 0
-    assert list(record_of(photos / "naflow_out" / "a")["logits"]) == ["blue", "green", "red"]
+    assert {path.name for path in (photos / "naflow_out").iterdir()} == {"a", "a-2"}
+    assert list(record_of(photos / "naflow_out" / "a-2")["logits"]) == ["blue", "green", "red"]
     assert main(["retrieve", "red/a.png", "blue", "--out", "."]) == 0
 
 
@@ -202,7 +216,7 @@ def test_few_shot(photos: Path, out: Path, capsys: pytest.CaptureFixture[str]) -
     assert printed.err.count("skipped") == 1 and "query.png: blue" in printed.out
     assert re.search(r"green +1 of 1", printed.out) and re.search(r"red +2 of 3", printed.out)
     assert main([*argv[:-1], "--out", str(out), "--match", "green", "--shots", "1"]) == 0
-    record = record_of(out / "query")
+    record = record_of(out / "query-3")
     assert (record["prediction"], record["match"], record["images"]) == ("blue", "green", 2)
     assert "query.png" in names_in(out.parent) and "compared with green" in capsys.readouterr().out
 

@@ -30,7 +30,7 @@ def test_photos_of_one_name_stay_apart(tmp_path: Path, capsys: pytest.CaptureFix
     for entry in page["entries"]:
         assert entry["explained"] == "espresso"
         assert [one["name"] for one in entry["layers"]] == layers[::-1]
-        assert all(one["abandoned"] is not None and "energy" in one for one in entry["layers"])
+        assert all(one["abandoned"] is not None and one["held"] for one in entry["layers"])
     assert page["entries"][0]["top"][0]["name"] == "espresso"
     assert "cat" in page["entries"][1]["top"][0]["name"]
     assert page["models"][0]["graph"]["nodes"]
@@ -43,7 +43,7 @@ def test_a_small_page_of_another_method(tmp_path: Path) -> None:
     page = read(out)
     assert page["title"] == "Mine"
     (layer,) = page["entries"][0]["layers"]
-    assert "energy" not in layer
+    assert "held" not in layer
     assert layer["residual"] is None
 
 

@@ -82,7 +82,7 @@ def test_a_step_costs_a_forward_and_a_backward_pass(name: str) -> None:
     """A and A^T of every layer once."""
     three, four, six = (cost(name, steps=steps) for steps in (3, 4, 6))
     assert 0.9 < (four - three) / forward_backward(name) <= 1
-    assert six - four == pytest.approx(2 * (four - three), rel=2e-3)  # but for small matrices
+    assert six - four == pytest.approx(2 * (four - three), rel=0.02)  # but for small matrices
 
 
 @pytest.mark.parametrize("name", NETWORKS)

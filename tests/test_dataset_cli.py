@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from dataset_tiny import draw_photos, make
 
 import naflow_fx as nf
+from naflow_fx import artefacts
 from naflow_fx.cli import main
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.options import Options
 
 SMALL = Preprocessing(resize=36, crop=32)
 
@@ -76,3 +79,29 @@ def test_a_model_by_name_at_another_size(place: Path) -> None:
     assert found.shapes == {"head_act": (2, 2)}
     prepare = found.manifest["job"]["explainer"]["preprocessing"]
     assert prepare["crop"] == 64 and len(found.class_names) == 1000
+
+
+FORMER: dict[str, Any] = {  # of a file that version 0.1 wrote with preset="best"
+    "inverse": {"damping": 0.01, "steps": None, "rows": "all", "prior": "zero",
+                "weight": "importance", "clip": 10.0, "precision": "bfloat16"},
+    "residual": "joint", "reduction": "attended", "method": "naflow", "layers": None, "keep": [],
+}  # fmt: skip
+
+
+def test_files_that_name_removed_options_still_open(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer = make(torch.device("cpu"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Options, "to_json", lambda self: FORMER)
+        explainer.export(place / "former.pt2", preprocessing=SMALL)
+    read = artefacts.load(place / "former.pt2")
+    assert read.metadata.options == FORMER
+    assert read(torch.zeros(1, 3, 32, 32)).options["residual"] == "joint"
+    command = words(place, "former")
+    command[command.index(str(place / "tiny.pt2"))] = str(place / "former.pt2")
+    assert (
+        main(command) == 0 and main(command) == 0
+    )  # the second one goes on, and has nothing to do
+    assert main(["report", str(place / "former"), "--out", str(place / "page.html")]) == 0
+    assert len(nf.open_results(place / "former").pandas()) == 10

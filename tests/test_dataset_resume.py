@@ -106,6 +106,25 @@ def test_another_job_is_refused(photos: Path, tmp_path: Path) -> None:
         run(photos, tmp_path / "out")
 
 
+def test_a_run_that_never_began_leaves_the_folder_free(photos: Path, tmp_path: Path) -> None:
+    """A misspelt layer shows when the explainer is made; the right one takes the folder."""
+    for _ in range(2):
+        with pytest.raises(nf.NaflowError, match="relu9"):
+            run(photos, tmp_path / "out", maps="relu9")
+    run(photos, tmp_path / "out")
+    with pytest.raises(DatasetError, match="maps: "):
+        run(photos, tmp_path / "out", maps="relu9")
+
+
+@pytest.mark.parametrize("wrong", [{"workers": -1}, {"workers": 1.5}, {"actors": 0}])
+def test_numbers_of_processes_that_there_cannot_be(
+    photos: Path, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises(DatasetError, match=r"(workers|actors)=.*: wanted [01] or more, or None"):
+        run(photos, tmp_path / "out", **wrong)
+    assert not (tmp_path / "out").exists()
+
+
 def test_other_weights_are_refused(photos: Path, tmp_path: Path) -> None:
     """Of a model drawn at random a second call, or actor, would write rows of another one."""
 

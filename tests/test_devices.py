@@ -31,6 +31,7 @@ import naflow_fx as nf
 from naflow_fx import artefacts, models
 from naflow_fx.artefacts import Kind, compiled
 from naflow_fx.artefacts.runners import OPENERS
+from naflow_fx.dataset.runner import Clock
 from naflow_fx.decomposition.program import build_program, lead_back
 from naflow_fx.errors import ArtefactError
 from naflow_fx.job import Job
@@ -43,7 +44,8 @@ INVERSE = nf.Inverse(steps=2, precision="bfloat16")
 ALL = ("bpfm", "importance", "used", "neuron_times")
 WAYS: dict[str, dict[str, Any]] = {
     "channelwise": {"reduction": "channelwise"},
-    "leading": {"inverse": nf.Inverse(steps=2, rows="leading", precision="float32")},
+    "all": {"inverse": nf.Inverse(steps=2, rows="all", precision="float32")},
+    "leading": {"inverse": nf.Inverse(steps=2, rows="leading")},
     "undamped": {"inverse": nf.Inverse(damping=0, steps=2)},
     "callable": {"target": class_one},
     **{method: {"method": method} for method in (*METHODS, "focused")},
@@ -146,16 +148,16 @@ def run(explainer: nf.Explainer, x: Tensor) -> Any:
         return explainer.graph_module(x, support)
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", SUBJECTS)
-def test_a_program_moves_whole(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_moves_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer, x = explained(name)
-    moved = copy.deepcopy(explainer)
-    with pretended(device, monkeypatch):
-        moved.to(device)
-        x = x.to(device)
-        with Elsewhere():
-            assert devices(run(moved, x)) == {device}
+    for device in DEVICES:
+        moved = copy.deepcopy(explainer)
+        with pretended(device, monkeypatch):
+            moved.to(device)
+            placed = x.to(device)
+            with Elsewhere():
+                assert devices(run(moved, placed)) == {device}
 
 
 @pytest.mark.parametrize("name", [*HAZARDS, "resnet18", "unet"])
@@ -188,21 +190,25 @@ def test_a_decomposition_moves_whole(
                 assert devices((found, v, bias)) == {device}
 
 
-def test_an_exported_program_moves_whole(tmp_path: Path) -> None:
-    """What `artefacts.load(path, device)` does with a .pt2 that was written on a CPU."""
-    explainer, x = explained("gate")
-    artefact = artefacts.load(explainer.export(tmp_path / "gate.pt2"), "meta")
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .pt2 that was written on a CPU."""
+    explainer, _ = explained("gate")
+    return explainer.export(tmp_path_factory.mktemp("exported") / "gate.pt2")
+
+
+def test_an_exported_program_moves_whole(exported: Path) -> None:
+    _, x = explained("gate")
+    artefact = artefacts.load(exported, "meta")
     assert devices(artefact.run(x, torch.full((len(x),), -1))) == {"meta"}
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 @pytest.mark.parametrize("kind", ["pt2", "aoti"])
-def test_a_file_of_a_device_that_is_not_there(kind: Kind, tmp_path: Path) -> None:
-    explainer, _ = explained("gate")
-    path = explainer.export(tmp_path / "gate.pt2")
-    metadata = replace(artefacts.read(path), device="cuda", kind=kind)
+def test_a_file_of_a_device_that_is_not_there(kind: Kind, exported: Path) -> None:
+    metadata = replace(artefacts.read(exported), device="cuda", kind=kind)
     with pytest.raises(ArtefactError, match=r"on cuda, and this machine has none; export .*'cpu'"):
-        OPENERS[kind](path, metadata, torch.device("cuda" if kind == "aoti" else "cpu"))
+        OPENERS[kind](exported, metadata, torch.device("cuda" if kind == "aoti" else "cpu"))
 
 
 def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,6 +223,29 @@ def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.Monke
     moved = copy.deepcopy(explainer).to("meta").compiled()
     moved._program(class_one)  # a later target
     assert asked == ["meta", "meta"]
+
+
+def test_a_batch_run_waits_for_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            self.stream: Any = None
+
+        def record(self, stream: Any = "the current device's") -> None:
+            self.stream = stream
+
+        def synchronize(self) -> None:
+            waited.append(self.stream)
+
+        def elapsed_time(self, end: Any) -> float:
+            return 5.0
+
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
+    clock = Clock(torch.device("cuda:1"))
+    clock.stop()
+    assert clock.seconds() == 0.005 and waited == ["that of cuda:1"]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -174,3 +175,15 @@ def test_as_maps_takes_flows_mappings_and_tensors() -> None:
     maps = torch.ones(2, 3, 3)
     assert set(as_maps(maps)) == {"input"} and set(as_maps({"a": maps})) == {"a"}
     assert box_mask([], 2, 2).sum() == 0
+
+
+@pytest.mark.parametrize("wrong", [
+    torch.utils.data.TensorDataset(torch.ones(2, 3, 4, 4), torch.zeros(2)), torch.ones(2, 3, 4, 4),
+    [(torch.ones(3, 4, 4), 1)], None,
+], ids=lambda wrong: type(wrong).__name__)  # fmt: skip
+def test_a_dataset_of_another_kind_is_refused(wrong: Any) -> None:
+    words = rf"the dataset is a {type(wrong).__name__}; wanted .*nf.EvaluationSet\(images, target"
+    with pytest.raises(EvaluationError, match=words):
+        nf.evaluate({"a": lambda images, target: images[:, 0]}, wrong, ["energy"])
+    with pytest.raises(EvaluationError, match="images is a list, not a tensor"):
+        nf.EvaluationSet([1], torch.zeros(1), None, ("a",), torch.zeros(1))  # type: ignore[arg-type]

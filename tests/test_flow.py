@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import pickle
 from collections import OrderedDict
@@ -12,7 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import nn
 
+import naflow_fx as nf
 from naflow_fx.errors import FlowError
 from naflow_fx.flow import AttentionFlow, top5
 from naflow_fx.render import colour_table
@@ -224,3 +227,18 @@ def test_top5_are_softmax_probabilities() -> None:
     for wrong in (torch.randn(3), {"a": 1}, torch.ones(2, 3, dtype=torch.int64)):
         with pytest.raises(FlowError, match="class scores"):
             top5(wrong)
+
+
+def test_a_site_that_there_is_not_is_told_in_words() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    flow = nf.compile(model, torch.rand(2, 3, 6, 6))(torch.rand(2, 3, 6, 6))
+    others = copy.deepcopy(flow), pickle.loads(pickle.dumps(flow))
+    for moved in (flow, flow[0], flow.detach(), *others):
+        with pytest.raises(nf.NaflowError, match="flow.maps has no call site 'inputs'; near"):
+            moved.maps["inputs"]
+        with pytest.raises(KeyError, match="flow.residual has no call site 'x'; near: input"):
+            moved.residual["x"]
+        with pytest.raises(FlowError, match='nothing is kept .* keep="bpfm"'):
+            moved.bpfm["0"]
+        assert moved.maps.get("inputs") is None and "inputs" not in moved.maps
+        assert isinstance(moved.maps, OrderedDict) and list(moved.maps) == ["input", "0", "1"]

@@ -13,8 +13,10 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from naflow_fx import models
+from naflow_fx.dataset.sources import ENDINGS
 from naflow_fx.errors import PhotoError, TargetError
 from naflow_fx.models.preprocess import (
+    FORMATS,
     Preprocessing,
     class_index,
     class_names,
@@ -193,6 +195,28 @@ def test_files_that_are_no_photo(tmp_path: Path) -> None:
     }.items():
         with pytest.raises(PhotoError, match=words):
             open_photo(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "ICO", "PDF", "SGI"])
+def test_only_the_promised_formats_are_read(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An EPS would start Ghostscript, whatever its name."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: 1 / 0)
+    arrow().save(tmp_path / "holiday.jpg", kind)
+    with pytest.raises(PhotoError, match=r"holiday.jpg: not a picture; give a file of JPEG, PNG"):
+        open_photo(tmp_path / "holiday.jpg")
+
+
+@pytest.mark.parametrize("kind", [*FORMATS, "MPO"])
+def test_the_promised_formats_are_read(kind: str, tmp_path: Path) -> None:
+    arrow().save(tmp_path / "photo.eps", kind)
+    assert open_photo(tmp_path / "photo.eps").size == (20, 10)
+
+
+def test_photos_that_are_looked_for_are_of_those_formats() -> None:
+    Image.init()
+    assert {Image.EXTENSION[ending] for ending in ENDINGS} == set(FORMATS)
 
 
 def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

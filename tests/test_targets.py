@@ -9,6 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pytorch_grad_cam.utils.model_targets import (
+    BinaryClassifierOutputTarget,
+    ClassifierOutputSoftmaxTarget,
+    ClassifierOutputTarget,
+    SemanticSegmentationTarget,
+)
 from shelf import hazard, hazard_images, two_heads
 from torch import Tensor, nn
 
@@ -38,16 +44,6 @@ def logits(x: Tensor) -> Tensor:
     with torch.no_grad():
         output: Tensor = hazard("in_place").eval()(x)
     return output
-
-
-class ClassifierOutputTarget:
-    """As pytorch-grad-cam has it."""
-
-    def __init__(self, category: int) -> None:
-        self.category = category
-
-    def __call__(self, model_output: Any) -> Any:
-        raise AssertionError("its class is known; nothing needs to be traced")
 
 
 def assert_same_flow(a: nf.AttentionFlow, b: nf.AttentionFlow) -> None:
@@ -292,6 +288,97 @@ def test_a_map_of_classes_needs_a_callable(x: Tensor) -> None:
         10,
         10,
     )
+
+
+class Opposite:
+    """A callable that happens to have a category; it has no meaning of ours."""
+
+    category = 2
+
+    def __call__(self, output: Tensor) -> Tensor:
+        return -output[..., self.category]
+
+
+class Annotation:
+    """No callable, and no class index either."""
+
+    category = 2
+
+
+def maps_of(model: nn.Module, x: Tensor, score: Callable[..., Tensor]) -> nf.AttentionFlow:
+    flow: nf.AttentionFlow = nf.compile(model, x, target=score, inverse=STEPS)(x)
+    return flow
+
+
+def test_an_object_with_a_category_is_called(explainer: Any, x: Tensor) -> None:
+    wanted = maps_of(hazard("in_place"), x, lambda y: -y[:, 2])
+    assert_same_flow(explainer(x, Opposite()), wanted)
+    assert_same_flow(explainer(x, [Opposite() for _ in x]), wanted)
+    with pytest.raises(TargetError, match="got Annotation"):
+        explainer(x, Annotation())
+
+
+@pytest.mark.parametrize("single", [True, False])
+def test_grad_cams_softmax_target_asks_for_the_rank(
+    explainer: Any, x: Tensor, single: bool
+) -> None:
+    target = ClassifierOutputSoftmaxTarget(2)
+    flow = explainer(x, [target] * len(x) if single else target)
+    assert_same_flow(flow, maps_of(hazard("in_place"), x, lambda y: y.softmax(1)[:, 2]))
+
+
+def test_grad_cams_binary_target_of_one_logit(x: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                          nn.Linear(4, 1)).double()  # fmt: skip
+    explainer = nf.compile(model, x, inverse=STEPS)
+    negative = explainer(x, [BinaryClassifierOutputTarget(0)] * len(x))
+    assert_same_flow(negative, maps_of(model, x, lambda y: -y[:, 0]))
+    positive = explainer(x, [BinaryClassifierOutputTarget(1)] * len(x))
+    assert_same_flow(positive, explainer(x, 0))
+    with pytest.raises(TargetError, match="ONE sample's output go to the call in a list"):
+        explainer(x, BinaryClassifierOutputTarget(0))
+
+
+def test_grad_cams_segmentation_target_is_of_one_image(x: Tensor) -> None:
+    torch.manual_seed(0)
+    body = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1)).double()
+    mask = np.zeros((10, 10))
+    mask[2:5, 3:9] = 1
+
+    def score(y: Tensor) -> Tensor:
+        return (y[:, 1] * torch.from_numpy(mask)).sum((1, 2))
+
+    wanted = nf.compile(body, x, target=score, method="hirescam")(x)
+    explainer = nf.compile(body, x, target=lambda y: y[:, 0].sum((1, 2)), method="hirescam")
+    flow = explainer(x, [SemanticSegmentationTarget(1, mask)] * len(x))
+    torch.testing.assert_close(flow.score, wanted.score)
+    assert list(flow.maps) == ["input", "0", "1", "2"]
+    for name in flow.maps:
+        torch.testing.assert_close(flow.maps[name], wanted.maps[name])
+
+
+@pytest.mark.parametrize("of", [torch.amax, torch.max, torch.sum, torch.mean, Tensor.max])
+def test_one_number_of_one_sample(explainer: Any, x: Tensor, of: Any) -> None:
+    flow = explainer(x, [lambda y: of(y)] * len(x))
+    batch = {torch.sum: lambda y: y.sum(1), torch.mean: lambda y: y.mean(1)}
+    wanted = maps_of(hazard("in_place"), x, batch.get(of, lambda y: y.amax(1)))
+    assert_same_flow(flow, wanted)
+
+
+def test_a_callable_that_is_traced_into_another(x: Tensor) -> None:
+    """It asks what it is given; while it is traced, that is no tensor."""
+    with pytest.raises(TargetError, match="traced, the callable .* gives another score"):
+        nf.compile(
+            hazard("in_place"), x, target=lambda y: y[:, 0] if isinstance(y, Tensor) else y[:, 1]
+        )
+
+
+def test_a_callable_of_one_sample_of_two_outputs() -> None:
+    x = hazard_images("two_heads", batch=2)
+    explainer = nf.compile(hazard("two_heads"), x, target=two_heads, inverse=STEPS)
+    flow = explainer(x, [lambda both: both[0][1] - 0.5 * both[1][2]] * 2)
+    assert_same_flow(flow, explainer(x))
 
 
 def test_images_are_checked_before_targets(explainer: Any) -> None:

@@ -20,7 +20,7 @@ from torch import nn
 import naflow_fx as nf
 from naflow_fx import artefacts
 from naflow_fx.artefacts import runners, untrusted
-from naflow_fx.artefacts.metadata import Metadata
+from naflow_fx.artefacts.metadata import Metadata, Value
 from naflow_fx.cli import main
 
 Files = dict[str, bytes]
@@ -159,7 +159,10 @@ def test_a_package_is_loaded_only_where_it_is_trusted(
     path, photo = tmp_path / "x.pt2", tmp_path / "photo.png"
     Image.new("RGB", (8, 8)).save(photo)
     prepare = dataclasses.asdict(nf.models.Preprocessing(8, 8))
-    told = Metadata("aoti", (), (), ("conv",), {"kind": "class"}, {}, "cpu", prepare)
+    image = Value("image", ("N", 3, 8, 8), "float32")
+    outputs = tuple(Value(name, ("N",), "float32") for name in ("output", "score", "maps.conv"))
+    target = {"kind": "class"}
+    told = Metadata("aoti", (image,), outputs, ("conv",), target, {}, "cpu", prepare)
     with zipfile.ZipFile(path, "w") as archive:
         text = json.dumps({"naflow_fx": told.to_json()})
         archive.writestr("x/data/aotinductor/model/x_metadata.json", text)

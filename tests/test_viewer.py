@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import json
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_flow import explained
 
 import naflow_fx as nf
@@ -32,6 +34,12 @@ def read(path: Path) -> dict[str, Any]:
     assert found
     data: dict[str, Any] = json.loads(found[1])
     return data
+
+
+def picture(layer: dict[str, Any]) -> np.ndarray[Any, Any]:
+    """The pixels of a layer's reconstruction, uint8 [H, W] or [H, W, 3]."""
+    file = io.BytesIO(base64.b64decode(layer["held"].removeprefix("data:image/png;base64,")))
+    return np.asarray(Image.open(file))
 
 
 def test_a_flow_becomes_one_file_that_asks_for_nothing(tmp_path: Path) -> None:
@@ -69,7 +77,7 @@ def test_maps_travel_at_their_resolution(tmp_path: Path) -> None:
     assert data["models"][0]["graph"] is None
 
 
-def test_energy_channels_and_abandoned_neurons_are_there_when_kept(tmp_path: Path) -> None:
+def test_reconstruction_channels_and_abandoned_neurons_are_there_when_kept(tmp_path: Path) -> None:
     explainer, flow, images = explained(keep=DETAILS)
     data = read(flow.save_html(tmp_path / "flow.html", images, explainer=explainer))
     layer = next(one for one in data["entries"][0]["layers"] if one["name"] == "layer1.0.conv1")
@@ -78,13 +86,20 @@ def test_energy_channels_and_abandoned_neurons_are_there_when_kept(tmp_path: Pat
     positive = [i for i in sums.argsort(descending=True).tolist() if sums[i] > 0][:4]
     assert [one["index"] for one in layer["channels"]] == positive
     assert layer["channels"][0]["share"] == pytest.approx(float(sums.max() / sums.clamp(0).sum()))
-    energy = np.frombuffer(base64.b64decode(layer["energy"]["map"]), np.uint8)
-    wanted = z.square().sum(0).sqrt()
-    np.testing.assert_allclose(energy, (255 * wanted / wanted.max()).flatten().numpy(), atol=0.51)
+    held = flow.reconstruction()
+    np.testing.assert_allclose(picture(layer), 255 * held["layer1.0.conv1"][0, 0], atol=0.51)
+    first = picture(data["entries"][0]["layers"][0])
+    np.testing.assert_allclose(first, 255 * held["x"][0].movedim(0, -1), atol=0.51)
     assert layer["abandoned"] == pytest.approx(float(flow.abandoned["layer1.0.conv1"][0]))
     nodes = data["models"][0]["graph"]["nodes"]
     made = explainer.inspect().to_dict()["nodes"]
     assert [node["id"] for node in nodes] == [node["id"] for node in made]
+
+
+def test_a_large_reconstruction_is_made_smaller(tmp_path: Path) -> None:
+    _, flow, images = explained(size=(16, 640), keep=("bpfm",))
+    layers = read(flow.save_html(tmp_path / "flow.html", images))["entries"][0]["layers"]
+    assert picture(layers[0]).shape == (3, 112, 3)
 
 
 def test_names_are_text_wherever_they_come_from(tmp_path: Path) -> None:

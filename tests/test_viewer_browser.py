@@ -55,6 +55,18 @@ def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> Non
     page.mouse.up()
 
 
+def test_z_is_shown_as_a_picture(chrome: Any, small: Path) -> None:
+    layers = read(small)["entries"][0]["layers"]
+    with opened(chrome, small) as (page, troubles):
+        shown = page.locator(".plane img")
+        assert shown.get_attribute("src") == layers[-1]["held"]
+        page.keyboard.press("Home")
+        page.get_by_alt_text(f"Z as a picture, layer {layers[0]['name']}").wait_for()
+        assert shown.get_attribute("src") == layers[0]["held"]
+        assert shown.evaluate("one => [one.naturalHeight, one.naturalWidth]") == [16, 20]
+        assert troubles == []
+
+
 @pytest.mark.slow
 def test_the_bundled_model_on_the_bundled_photo(chrome: Any, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
@@ -105,7 +117,7 @@ def test_the_map_is_drawn_as_show_on_image_draws_it(chrome: Any, small: Path) ->
 def test_text_from_outside_does_nothing(chrome: Any, small: Path) -> None:
     with opened(chrome, small) as (page, troubles):
         assert ATTACK in page.locator(".card-head").inner_text()
-        assert page.locator("img").count() == 1
+        assert page.locator("img").count() == 2  # the photo, Z as a picture
         page.locator("body").evaluate(
             "body => body.insertAdjacentHTML('beforeend', '<img src=x onerror=alert(3)>')"
         )

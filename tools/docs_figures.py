@@ -1,10 +1,10 @@
 """Every picture of the README and of docs/ (but docs/figures: `make figures`), made anew.
 
-    python tools/docs_figures.py [flow] [curves] [page] [graph] [decomposition]
+    python tools/docs_figures.py [flow] [curves] [page] [graph] [reconstruction] [decomposition]
 
 flow: docs/coffee.png. curves: docs/depth.png. page: docs/screenshots/, of a report in chromium.
-graph, decomposition: by tools/figures_graph.py and tools/figures_decompose.py. Without a name:
-all of them; minutes.
+graph, reconstruction, decomposition: by tools/figures_graph.py, figures_reconstruction.py and
+figures_decompose.py. Without a name: all of them; minutes.
 """
 
 from __future__ import annotations
@@ -125,6 +125,11 @@ def graph() -> None:
     script("figures_graph.py")
 
 
+def reconstruction() -> None:
+    """docs/reconstruction.webp: Z at eight depths."""
+    script("figures_reconstruction.py")
+
+
 def decomposition() -> None:
     """docs/decomposition.png and its page."""
     script("figures_decompose.py")
@@ -142,7 +147,7 @@ def run(*arguments: str) -> None:
 
 
 PARTS = {"flow": flow, "curves": curves, "page": page, "graph": graph,
-         "decomposition": decomposition}  # fmt: skip
+         "reconstruction": reconstruction, "decomposition": decomposition}  # fmt: skip
 
 
 def main() -> None:

@@ -28,16 +28,21 @@ def write(
 ) -> Path:
     """Writes one artefact; `Explainer.export`, `package` and `to_onnx` document it.
 
-    The file appears whole or not at all.  `like`: any tensor of the program's dtype and device.
+    The file is run once, and appears whole or not at all.  `like`: any tensor of the program's
+    dtype and device.
     """
     from naflow_fx.artefacts.files import replacing
     from naflow_fx.artefacts.program import Facts, describe, example_inputs, exported_program
+    from naflow_fx.artefacts.trial import run_once
     from naflow_fx.artefacts.writers import WRITERS
 
     path = Path(path)
     with replacing(path, ENDINGS[kind]) as made:
-        exported = exported_program(program, example_inputs(job, like))
-        WRITERS[kind](exported, describe(exported, job, kind, Facts(**facts)), made)
+        inputs = example_inputs(job, like)
+        exported = exported_program(program, inputs)
+        metadata = describe(exported, job, kind, Facts(**facts))
+        WRITERS[kind](exported, metadata, made)
+        run_once(made, metadata, program, inputs)
     return path
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.runners import OPENERS
 from naflow_fx.artefacts.untrusted import check_safe
-from naflow_fx.errors import ArtefactError, InputError, TargetError
+from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
 from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.maps import where_defined
 from naflow_fx.targets import class_indices
@@ -49,9 +49,8 @@ class Artefact:
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-            text = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ArtefactError(f"{path}: damaged, or of another version of torch "
-                                f"({text})") from error  # fmt: skip
+                                f"({first_line(error)})") from error  # fmt: skip
 
     @property
     def layers(self) -> list[str]:
@@ -71,12 +70,25 @@ class Artefact:
             _check(value, x)
         if len({len(x) for x in inputs}) > 1:
             raise InputError(f"inputs of different batches: {[len(x) for x in inputs]}")
-        found = self._run([x.to(self.device) for x in inputs])
+        found = self._results([x.to(self.device) for x in inputs])
         given = {value.name for value in wanted}
         names = [value.name for value in self.metadata.outputs]
         stems = [name.removesuffix(OUT) for name in names]
         names = [s if s in given else name for s, name in zip(stems, names, strict=True)]
         return nested(names, found)
+
+    def _results(self, inputs: list[Tensor]) -> list[Tensor]:
+        """What the program gives, as many as the metadata names."""
+        try:
+            found = self._run(inputs)
+        except Exception as error:  # the three runners' errors share no class
+            if is_out_of_memory(error):
+                raise
+            raise ArtefactError(f"the artefact's program can't run: {first_line(error)}") from error
+        if len(found) != len(self.metadata.outputs):
+            raise ArtefactError(f"the artefact names {len(self.metadata.outputs)} outputs, its "
+                                f"program gives {len(found)}; export it again")  # fmt: skip
+        return found
 
     def __call__(self, images: Tensor | Sequence[Tensor], target: Any = None) -> AttentionFlow:
         """The flow of images [N, C, H, W], as `Explainer` gives it.

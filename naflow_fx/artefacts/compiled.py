@@ -38,7 +38,10 @@ class CompiledBuild:
 
     def compile(self, program: fx.GraphModule) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
-        made, options = _graph.copy(program), inductor_options(self.device, self.mode)
+        made, options = (
+            _graph.finished(_graph.copy(program)),
+            inductor_options(self.device, self.mode),
+        )
         made.compile(fullgraph=True, options=options)
         if self.mode in CUDA_GRAPHS:
             run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for

@@ -10,17 +10,26 @@ from __future__ import annotations
 import dataclasses
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, get_args
+from typing import IO, TYPE_CHECKING, Any, Literal
 
-from naflow_fx.errors import ArtefactError
+from naflow_fx.errors import ArtefactError, PhotoError
+from naflow_fx.plain_data import made
+
+if TYPE_CHECKING:
+    from naflow_fx.models.preprocess import Preprocessing
 
 Kind = Literal["pt2", "aoti", "onnx"]
 KEY = "naflow_fx"  # of the metadata of packages and ONNX models
 EXTRA = "naflow_fx.json"  # the extra file of a .pt2
+MAPS = "maps."  # how names of maps begin
+LARGEST = 1 << 24  # bytes of metadata; those of a thousand call sites are a tenth of a megabyte
 FORMAT = 1  # grows when the meaning of an entry changes
+UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, RecursionError, EOFError,
+              NotImplementedError, RuntimeError)  # fmt: skip
 OUT = "_out"  # behind an ONNX output's name that is an input's name too
 KINDS: dict[str, str] = {
     "pt2": "torch.export program",
@@ -93,17 +102,43 @@ def parse(text: str, path: str | Path = "metadata") -> Metadata:
         if number > FORMAT:
             raise ArtefactError(f"{path}: metadata of format {number}, this naflow_fx reads up to "
                                 f"{FORMAT}; pip install --upgrade naflow-fx")  # fmt: skip
-        for key in ("inputs", "outputs"):
-            rows = entries[key]
-            entries[key] = tuple(Value(v["name"], tuple(v["shape"]), v["dtype"]) for v in rows)
-        for key in ("call_sites", "class_names"):
-            entries[key] = None if entries[key] is None else tuple(entries[key])
-        found = Metadata(**entries)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"{path}: its metadata can't be read ({error!r})") from error
-    if found.kind not in get_args(Kind):
-        raise ArtefactError(f"{path}: an artefact of kind {found.kind!r} is not known here")
+        found = made(Metadata, entries)
+        _check_sense(found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtefactError(f"{path}: its metadata can't be read ({error!r:.300})") from error
     return found
+
+
+def _check_sense(found: Metadata) -> None:
+    """ValueError for what the types allow and no writer writes."""
+    names = {value.name for value in found.outputs}
+    target = found.target.get("kind")
+    if target not in ("class", "function", "similarity"):
+        raise ValueError(f"target is {target!r}")
+    if found.device not in ("cpu", "cuda", "mps", "xpu"):
+        raise ValueError(f"device is {found.device[:80]!r}")
+    if not found.inputs or not {"output", "score"} <= {n.partition(".")[0] for n in names}:
+        raise ValueError("it names no input, output or score")
+    if not all(isinstance(size, int) for value in found.inputs for size in value.shape[1:]):
+        raise ValueError("an input's size is open")
+    if len(names) != len(found.outputs) or not {f"{MAPS}{s}" for s in found.call_sites} <= names:
+        raise ValueError("its outputs and call sites don't go together")
+
+
+def preprocessing_of(path: str | Path, found: Metadata) -> Preprocessing | None:
+    """How photos become inputs, if the artefact in the file tells.
+
+    Raises:
+        ArtefactError: what it tells is no `Preprocessing`.
+    """
+    from naflow_fx.models.preprocess import Preprocessing
+
+    if found.preprocessing is None:
+        return None
+    try:
+        return made(Preprocessing, found.preprocessing)
+    except (ValueError, PhotoError) as error:
+        raise ArtefactError(f"{path}: its metadata can't be read ({error})") from error
 
 
 def read(path: str | Path) -> Metadata:
@@ -131,21 +166,29 @@ def _of_archive(file: IO[bytes]) -> str | None:
         with zipfile.ZipFile(file) as archive:
             for name in archive.namelist():
                 if name.endswith(f"/extra/{EXTRA}"):
-                    return archive.read(name).decode()
+                    return member(archive, name, LARGEST).decode()
                 if name.endswith("_metadata.json") and "/aotinductor/" in name:
-                    text: str | None = json.loads(archive.read(name)).get(KEY)
-                    if text is not None:
+                    text = json.loads(member(archive, name, LARGEST)).get(KEY)
+                    if isinstance(text, str):
                         return text
-    except (zipfile.BadZipFile, ValueError, AttributeError):
+    except (*UNREADABLE, AttributeError):
         return None
     return None
+
+
+def member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
+    """The bytes of an archive's member; ValueError for more than `largest`, before reading them."""
+    size = archive.getinfo(name).file_size
+    if size > largest:
+        raise ValueError(f"{name[-80:]} holds {size} bytes; more than {largest} are not read")
+    return archive.read(name)
 
 
 def _of_onnx(file: IO[bytes]) -> str | None:
     """The JSON text in a ModelProto's metadata_props (field 14), other fields skipped."""
     try:
         for number, size in _fields(file):
-            if number == 14:
+            if number == 14 and size <= LARGEST:
                 entry = _strings(file.read(size))
                 if entry.get(1) == KEY:
                     return entry.get(2)

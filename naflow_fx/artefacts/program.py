@@ -15,8 +15,8 @@ from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.files import quiet
-from naflow_fx.artefacts.metadata import OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError
+from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
+from naflow_fx.errors import ArtefactError, first_line
 from naflow_fx.flow_record import versions
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 BATCH = 2  # of the example: batches of 0 and 1 would be compiled as constants
 ORIGINS = ("from_node", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn")
-MAPS = "maps."  # how names of maps begin
 
 
 @dataclass(frozen=True)
@@ -51,13 +50,23 @@ def plain_program(gm: fx.GraphModule) -> fx.GraphModule:
         name = "image" if images == [node] else node.name
         places[node] = graph.placeholder(name)
     result: Any = graph.graph_copy(gm.graph, places)
-    graph.output({key: value for key, value in result.items() if _tensors(value)})
+    graph.output(_only_tensors(result))
     return fx.GraphModule(gm, graph, class_name="Explanation")
 
 
-def _tensors(value: Any) -> list[Any]:
-    """The nodes in a part of the result."""
-    return [leaf for leaf in pytree.tree_leaves(value) if isinstance(leaf, fx.Node)]
+def _only_tensors(value: Any) -> Any:
+    """The result without what is no tensor; in a list that lacks some, others keep their number."""
+    if isinstance(value, (list, tuple)):
+        if all(_has_tensor(part) for part in value):
+            return type(value)(_only_tensors(part) for part in value)
+        value = {str(i): part for i, part in enumerate(value)}
+    if isinstance(value, dict):
+        return {key: _only_tensors(part) for key, part in value.items() if _has_tensor(part)}
+    return value
+
+
+def _has_tensor(value: Any) -> bool:
+    return any(isinstance(leaf, fx.Node) for leaf in pytree.tree_leaves(value))
 
 
 def example_inputs(job: Job, like: Tensor) -> tuple[Tensor, ...]:
@@ -100,12 +109,6 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
             for key in ORIGINS:
                 node.meta.pop(key, None)
     return exported
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, without colours."""
-    lines = re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines()
-    return next((line.strip() for line in lines if line.strip()), type(error).__name__)
 
 
 def describe(exported: ExportedProgram, job: Job, kind: Kind, facts: Facts) -> Metadata:

@@ -14,8 +14,7 @@ from torch.export import ExportedProgram
 from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.files import quiet, required
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.artefacts.program import first_line
-from naflow_fx.errors import ArtefactError
+from naflow_fx.errors import ArtefactError, first_line
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
@@ -61,8 +60,7 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     """An ONNX model of one file, its inputs and outputs named as in the metadata.
 
     Raises:
-        ArtefactError: packages are missing, an operator can't be expressed, it can't run, or it
-            is too large.
+        ArtefactError: packages are missing, an operator can't be expressed, or it is too large.
     """
     required(("onnx", "onnxscript"), "onnx", "an ONNX model")
     size = sum(t.numel() * t.element_size() for t in _tensors(exported))
@@ -72,6 +70,7 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     for part in exported.graph_module.modules():
         if isinstance(part, fx.GraphModule):
             _name_dimensions(part.graph)
+            _spell_out_conv3d(part.graph)
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
@@ -87,7 +86,6 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
         raise ArtefactError(_inexpressible(error)) from error
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path, external_data=False)
-    _try(path)
 
 
 WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
@@ -97,22 +95,6 @@ WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
 }
 
 
-def _try(path: Path) -> None:
-    """Loads the model where there is an onnxruntime; some types have words but no kernels."""
-    try:
-        (onnxruntime,) = required(("onnxruntime",), "onnx", "")
-    except ArtefactError:
-        return
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    try:
-        providers = onnxruntime.get_available_providers()
-        onnxruntime.InferenceSession(path, options, providers=providers)
-    except Exception as error:  # its errors share no class
-        raise ArtefactError(f"onnxruntime can't run the model: {first_line(error)}") from error
-
-
 def _name_dimensions(graph: fx.Graph) -> None:
     """`amax` and `amin` over everything get their dimensions: ONNX's translation asks for them."""
     aten = torch.ops.aten
@@ -120,6 +102,22 @@ def _name_dimensions(graph: fx.Graph) -> None:
         for node in graph.find_nodes(op="call_function", target=target):
             if len(node.args) == 1:
                 node.args = (node.args[0], list(range(node.args[0].meta["val"].dim())))
+
+
+def _spell_out_conv3d(graph: fx.Graph) -> None:
+    """conv3d without a bias as a general convolution: ONNX's translation gives it a wrong one."""
+    aten = torch.ops.aten
+    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
+    defaults = (None, None, None, [1] * 3, [0] * 3, [1] * 3, 1)
+    for node in graph.find_nodes(op="call_function", target=aten.conv3d.default):
+        found: Any = dict(zip(names, defaults, strict=True)) | dict(
+            zip(names, node.args, strict=False)
+        )
+        found |= node.kwargs
+        if found["bias"] is None:
+            *most, groups = found.values()
+            node.target, node.kwargs = aten.convolution.default, {}
+            node.args = (*most, False, [0] * 3, groups)
 
 
 def _tensors(exported: ExportedProgram) -> list[torch.Tensor]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 
 from naflow_fx.cli.parsers import make_parser
-from naflow_fx.errors import NaflowError
+from naflow_fx.errors import NaflowError, is_out_of_memory
+from naflow_fx.printable import say
 
 __all__ = ["main"]
 
 FAILED, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
 STOPPED = "interrupted; photos that were finished are kept, nothing is half-written"
-NO_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done. 2: a user's error, told in one line on stderr. 130: Ctrl-C. 141: the reader of our
     output went away. Anything else that is raised is a bug, and its traceback is shown.
     """
+    _open_streams()
     args = make_parser().parse_args(argv)
     try:
         _command(args.command, alone=argv is None)(args)
@@ -38,13 +40,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{error.filename}: " if error.filename else ""
         return _complain(f"{place}{error.strerror or error}; check the path, the rights and space")
     except KeyboardInterrupt:
-        print(f"naflow-fx: {STOPPED}", file=sys.stderr)
+        say(f"naflow-fx: {STOPPED}", error=True)
         return INTERRUPTED
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not any(w in str(error) for w in NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
         return _complain("out of memory; choose fewer --layers, or another --device")
     return 0
+
+
+def _open_streams() -> None:
+    """Streams that are closed lead nowhere; what a stream's encoding lacks is written out."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # its number is taken, so that no file of ours gets it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _command(name: str, alone: bool) -> Callable[[argparse.Namespace], None]:
@@ -69,5 +80,5 @@ def _complain(message: str) -> int:
     """Print a message of any number of lines as one on stderr; gives the exit code."""
     lines = [" ".join(line.split()) for line in message.splitlines() if line.strip()]
     joined = "".join(line + (" " if line[-1] in ".:;," else "; ") for line in lines).rstrip("; ")
-    print(f"naflow-fx: error: {joined}", file=sys.stderr)
+    say(f"naflow-fx: error: {joined}", error=True)
     return FAILED

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naflow_fx.cli.encoder import open_encoder
-from naflow_fx.cli.photos import shown
+from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.flow_record import shape_text
 from naflow_fx.models.preprocess import open_photo
@@ -19,11 +19,15 @@ from naflow_fx.pairs import PairFlow
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     query, support = Path(args.query), Path(args.support)
-    place = Path(args.out) / f"{query.stem}-{support.stem}"
-    open_photo(support)
+    for photo in (query, support):
+        open_photo(photo)
+    asked = question(args, [query, support])
+    (place,) = places([f"{query.stem}-{support.stem}"], Path(args.out), [asked])
     encoder = open_encoder(args, query, [place])
     title = f"{shown(query)} and {shown(support)}"
-    flow = encoder.explain(place, query, [support], ["query", "support"], title, {})
+    flow = encoder.explain(
+        place, query, [support], ["query", "support"], title, {"question": asked}
+    )
     out = console()
     out.print(Text(f"{title}: {args.metric} similarity {float(flow.similarity[0]):.4f}",
                    style="bold"))  # fmt: skip

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import naflow_fx
 from naflow_fx import models
-from naflow_fx.cli.photos import check_writable, seen, shown
+from naflow_fx.cli.photos import check_writable, places, question, seen, shown
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import open_device
 from naflow_fx.decomposition import Decomposition
 from naflow_fx.models.preprocess import class_index, open_photo
+from naflow_fx.printable import say
 
 PAGE, RECORD = "decomposition.html", "decomposition.json"
 PRINTED = 2  # levels of the tree
@@ -21,8 +22,9 @@ PRINTED = 2  # levels of the tree
 def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     path = Path(args.photo)
-    place = Path(args.out) / path.stem
     photo = open_photo(path)
+    asked = question(args, [path])
+    (place,) = places([path.stem], Path(args.out), [asked], RECORD)
     card = models.card(args.model, args.weights)
     target = None if args.target is None else class_index(args.target)
     device = open_device(args.device)
@@ -36,12 +38,12 @@ def decompose(args: argparse.Namespace) -> None:
             model.to(device), image, target, args.layers, args.top_k, card.class_names
         )
         found.save_html(place / PAGE, seen(card.preprocessing, photo))
-        record = {"photo": shown(path), "model": args.model, **found.to_json()}
+        record = {"photo": shown(path), "question": asked, "model": args.model, **found.to_json()}
         (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
     _print(found, path, place)
 
 
 def _print(found: Decomposition, path: Path, place: Path) -> None:
-    print(f"{shown(path)}: {found.text(PRINTED)}")
-    print(f"cost: {found.cost}")
-    print(f"written: {place / PAGE}, {RECORD}")
+    say(f"{shown(path)}: {found.text(PRINTED)}")
+    say(f"cost: {found.cost}")
+    say(f"written: {place / PAGE}, {RECORD}")

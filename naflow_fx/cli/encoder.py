@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.pairs import PairFlow
+from naflow_fx.printable import say
 from naflow_fx.similarity import PENULTIMATE, Similarity
 
 PICTURES = frozenset(
@@ -200,4 +200,4 @@ def _hidden(path: Path) -> bool:
 def report(*messages: str) -> None:
     """One line on stderr for each thing that went wrong without ending the work."""
     for message in messages:
-        print(f"naflow-fx: {' '.join(message.split())}", file=sys.stderr)
+        say(f"naflow-fx: {' '.join(message.split())}", error=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from naflow_fx.artefacts.artefact import Artefact
-from naflow_fx.cli.photos import check_writable, places, seen, shown
+from naflow_fx.cli.photos import check_writable, places, question, seen, shown
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import open_device
 from naflow_fx.cli.source import Source, open_source
@@ -27,9 +26,10 @@ SHEET = 12  # layers that are drawn where nobody says which
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     photos = [Path(photo) for photo in args.photos]
-    folders = places(photos, Path(args.out))
     for photo in photos:
         open_photo(photo)
+    asked = [question(args, [photo]) for photo in photos]
+    folders = places([photo.stem for photo in photos], Path(args.out), asked)
     source = open_source(args)
     target = source.target(args.target)
     device = open_device(args.device)
@@ -79,9 +79,11 @@ def _facts(
     photo: Path, image: Image.Image, source: Source, args: argparse.Namespace
 ) -> dict[str, Any]:
     """What flow.json says of the photo and the model."""
-    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    asked = question(args, [photo])
+    (digest,) = asked["photos"]
     return {
         "photo": {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]},
+        "question": asked,
         **source.facts,
         "device": args.device,
     }

@@ -14,6 +14,7 @@ from naflow_fx.cli.info import size_text
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, compile_model, open_device
 from naflow_fx.models.preprocess import class_names
+from naflow_fx.printable import say
 
 
 def export(args: argparse.Namespace) -> None:
@@ -40,4 +41,4 @@ def export(args: argparse.Namespace) -> None:
                 "weights": args.weights or next(iter(card.weights), None),
             },
         )
-    print(f"written: {path}, {KINDS[args.format]}, {size_text(path)}")
+    say(f"written: {path}, {KINDS[args.format]}, {size_text(path)}")

@@ -19,7 +19,7 @@ from naflow_fx.cli.encoder import (
     pictures_in,
     report,
 )
-from naflow_fx.cli.photos import places, shown
+from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError, TargetError
@@ -42,7 +42,8 @@ def few_shot(args: argparse.Namespace) -> None:
     photos = [open_photo(query) for query in queries]
     found = _folders(folder, Path(args.out))
     match = None if args.match is None else _index(args.match, list(found))
-    folders = places(queries, Path(args.out))
+    asked = [question(args, [query]) for query in queries]
+    folders = places([query.stem for query in queries], Path(args.out), asked)
     encoder = open_encoder(args, queries[0], folders)
     classes = _classes(encoder, found, folder, args.match)
     means = torch.stack([one.mean for one in classes])
@@ -112,6 +113,7 @@ def _explain(
     best, chosen = classes[int(logits.argmax())].name, classes[match]
     rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
     facts = {
+        "question": question(encoder.args, [query]),
         "prediction": best,
         "match": chosen.name,
         "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},

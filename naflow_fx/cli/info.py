@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from naflow_fx.artefacts.metadata import KINDS, Metadata, read
+from naflow_fx.printable import say
 
 
 def info(args: argparse.Namespace) -> None:
@@ -17,11 +18,11 @@ def info(args: argparse.Namespace) -> None:
     path = Path(args.file)
     metadata = read(path)
     if args.json:
-        print(json.dumps(json.loads(metadata.to_json()), indent=1, ensure_ascii=False))
+        say(json.dumps(json.loads(metadata.to_json()), indent=1))
         return
-    print(f"{path}: {KINDS[metadata.kind]}, {size_text(path)}, for {metadata.device}")
+    say(f"{path}: {KINDS[metadata.kind]}, {size_text(path)}, for {metadata.device}")
     for line in _lines(metadata):
-        print(line)
+        say(line)
 
 
 def size_text(path: str | os.PathLike[str]) -> str:

@@ -13,6 +13,7 @@ from naflow_fx.cli.photos import check_writable
 from naflow_fx.cli.setup import choose, compile_model
 from naflow_fx.errors import OptionError
 from naflow_fx.models.preprocess import open_photo
+from naflow_fx.printable import say
 
 
 def inspect(args: argparse.Namespace) -> None:
@@ -53,10 +54,10 @@ def _write(inspection: Any, args: argparse.Namespace, out: Path | None) -> None:
     else:
         text = _text(inspection, args)
         if out is None:
-            print(text)
+            say(text)
             return
         out.write_text(f"{text}\n", encoding="utf-8")
-    print(f"written: {out}")
+    say(f"written: {out}")
 
 
 def _text(inspection: Any, args: argparse.Namespace) -> str:

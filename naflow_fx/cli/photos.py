@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import hashlib
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
+from naflow_fx.flow_record import RECORD
 from naflow_fx.flow_save import staging
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.printable import printable
 
+NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
+             "verbose", "alpha", "colormap")  # fmt: skip
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
 
@@ -29,21 +37,43 @@ def seen(preprocessing: Preprocessing, image: Image.Image) -> Image.Image:
 
 def shown(photo: Path) -> str:
     """The file's name as text that can be printed and stored, whatever its bytes are."""
-    return os.fsencode(photo.name).decode("utf-8", "replace")
+    return printable(os.fsencode(photo.name).decode("utf-8", "replace"))
 
 
-def places(photos: Sequence[Path], out: Path) -> list[Path]:
-    """A folder for each photo: its name without the ending, numbered where that is taken."""
+def question(args: argparse.Namespace, photos: Sequence[Path]) -> dict[str, Any]:
+    """What is asked of photos, as plain data: what they hold, and the options that decide."""
+    given = {name: value for name, value in vars(args).items() if name not in NO_MATTER}
+    digests = [hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos]
+    found: dict[str, Any] = json.loads(json.dumps({"photos": digests, **given}))
+    return found
+
+
+def places(
+    names: Sequence[str], out: Path, questions: Sequence[dict[str, Any]], record: str = RECORD
+) -> list[Path]:
+    """A folder for each question: its name, numbered where that has the answer to another one.
+
+    A folder's question is the entry "question" of its `record`, or of its folders' records.
+    """
     taken: set[str] = set()
     found: list[Path] = []
-    for photo in photos:
-        name, number = photo.stem, 1
-        while name.casefold() in taken:
+    for stem, asked in zip(names, questions, strict=True):
+        name, number = stem, 1
+        while name.casefold() in taken or _other(out / name, asked, record):
             number += 1
-            name = f"{photo.stem}-{number}"
+            name = f"{stem}-{number}"
         taken.add(name.casefold())
         found.append(out / name)
     return found
+
+
+def _other(place: Path, asked: dict[str, Any], record: str) -> bool:
+    """Whether a folder holds the answer to another question."""
+    written = [*place.glob(record), *place.glob(f"*/{record}")]
+    try:
+        return any(json.loads(f.read_text("utf-8")).get("question") != asked for f in written)
+    except (OSError, ValueError, AttributeError):
+        return True
 
 
 def check_writable(place: Path) -> None:

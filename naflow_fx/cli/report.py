@@ -21,6 +21,7 @@ from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import class_index, open_photo
+from naflow_fx.printable import say
 from naflow_fx.viewer import ReportEntry, save_report
 
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
@@ -45,7 +46,7 @@ def report(args: argparse.Namespace) -> None:
     if len(args.photos) == 1 and is_results(args.photos[0]):
         from naflow_fx.dataset.report import write_report
 
-        print(f"written: {write_report(args.photos[0], out)}, open it in a browser")
+        say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
     chosen = [_named(text) for text in args.models]
@@ -63,7 +64,7 @@ def report(args: argparse.Namespace) -> None:
         ]
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
-    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
+    say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
 
 
 def _names(photos: Sequence[str]) -> list[str]:

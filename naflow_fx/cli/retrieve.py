@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.text import Text
 
 from naflow_fx.cli.encoder import Encoder, check_folder, open_encoder, pictures_in, report
-from naflow_fx.cli.photos import shown
+from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
 from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError
@@ -24,7 +24,7 @@ def retrieve(args: argparse.Namespace) -> None:
     found = [p for p in pictures_in(gallery, Path(args.out)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
-    place = Path(args.out) / query.stem
+    (place,) = places([query.stem], Path(args.out), [question(args, [query])])
     encoder = open_encoder(args, query, [place])
     image = encoder.inputs([photo])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
@@ -48,8 +48,9 @@ def _explain(
     """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
     rows = ["query", f"hit {rank} · {value:.3f}"]
     title = f"{shown(query)} and hit {rank}, {shown(hit)}"
+    facts = {"question": question(encoder.args, [query]), "rank": rank, "hit": inside}
     try:
-        encoder.explain(place, query, [hit], rows, title, {"rank": rank, "hit": inside})
+        encoder.explain(place, query, [hit], rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
         report(f"{inside} is not explained: {error}")
         return "-"

@@ -13,6 +13,7 @@ from torch import Tensor
 from naflow_fx import models
 from naflow_fx.artefacts import load, read
 from naflow_fx.artefacts.artefact import Artefact
+from naflow_fx.artefacts.metadata import preprocessing_of
 from naflow_fx.cli.setup import CHOICES, SOLVER, choose, compile_model, given, open_device
 from naflow_fx.errors import ArtefactError, OptionError, TargetError
 from naflow_fx.explainer import Explainer
@@ -80,16 +81,11 @@ def _artefact(args: argparse.Namespace) -> Source:
     if metadata.target["kind"] == "similarity":
         raise ArtefactError(f"{path}: compares two images; use it in Python: "
                             "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-    if metadata.preprocessing is None:
+    preprocessing = preprocessing_of(path, metadata)
+    if preprocessing is None:
         raise ArtefactError(f"{path}: doesn't tell how photos become inputs; write it with "
                             "explainer.export(path, preprocessing=...)")  # fmt: skip
     facts = {**metadata.info, "artefact": path.name}
-    preprocessing = Preprocessing(**{key: _plain(v) for key, v in metadata.preprocessing.items()})
     device = open_device(args.device)
     names = metadata.class_names or ()
     return Source(preprocessing, names, facts, lambda _: load(path, device, args.trusted))
-
-
-def _plain(value: Any) -> Any:
-    """Lists of JSON as tuples."""
-    return tuple(value) if isinstance(value, list) else value

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -15,11 +16,23 @@ from torch import Tensor
 from naflow_fx.errors import FlowError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow_record import shape_text
+from naflow_fx.printable import printable
+
+
+class _Printable(Console):
+    """A console that shows what text holds, and obeys none of it."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterator[Segment]:
+        """The segments, control characters of their texts written out."""
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else printable(text), style, control)
 
 
 def console() -> Console:
     """The console on stdout: as wide as the terminal, or as wide as needed in a pipe or file."""
-    return Console(width=None if sys.stdout.isatty() else 240, highlight=False)
+    return _Printable(width=None if sys.stdout.isatty() else 240, highlight=False)
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:

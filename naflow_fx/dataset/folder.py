@@ -92,8 +92,9 @@ class Folder:
         wanted = json.loads(json.dumps(job.to_json()))
         (path / PARTS).mkdir(exist_ok=True)
         notes: list[str] = []
-        if (path / MANIFEST).exists():
-            notes = _compare(path, wanted)
+        earlier = _manifest(path) if (path / MANIFEST).exists() else None
+        if earlier is not None and _is_begun(path):
+            notes = _compare(path, earlier, wanted)
         else:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
             facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
@@ -206,14 +207,26 @@ def environment(device: str) -> dict[str, Any]:
     return found
 
 
-def _compare(path: Path, wanted: dict[str, Any]) -> list[str]:
-    """Notes on another environment; DatasetError for another job."""
+def _is_begun(path: Path) -> bool:
+    """Whether a run got so far that its explainer was made: then the folder is that job's."""
+    return (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
+
+
+def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The job of an earlier call and its environment; DatasetError for another file."""
     try:
         facts = json.loads((path / MANIFEST).read_text("utf-8"))
-        job, there = facts["job"], facts["environment"]
+        return dict(facts["job"]), dict(facts["environment"])
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(f"{path / MANIFEST}: not a manifest of a run ({error}); choose a new "
                            "folder") from error  # fmt: skip
+
+
+def _compare(
+    path: Path, earlier: tuple[dict[str, Any], dict[str, Any]], wanted: dict[str, Any]
+) -> list[str]:
+    """Notes on another environment; DatasetError for another job."""
+    job, there = earlier
     unlike = differences(job, wanted)
     if unlike:
         raise DatasetError(f"{path}: holds the results of another job ({'; '.join(unlike)}); "

@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from naflow_fx.printable import printable, say
+
 EVERY = 10.0  # seconds between lines
 
 
@@ -83,14 +85,14 @@ class Lines(Progress):
 
     def note(self, text: str) -> None:
         """A line of its own."""
-        print(f"naflow-fx: {self.label}{text}", file=sys.stderr, flush=True)
+        say(f"naflow-fx: {self.label}{text}", error=True)
 
     def show(self) -> None:
         """A line, when the last one is old enough."""
         now = time.monotonic()
         if now - self._shown >= EVERY or self.before + self.done == self.total:
             self._shown = now
-            print(f"naflow-fx: {self.text()}", file=sys.stderr, flush=True)
+            say(f"naflow-fx: {self.text()}", error=True)
 
 
 class Bar(Progress):
@@ -109,7 +111,7 @@ class Bar(Progress):
 
     def note(self, text: str) -> None:
         """A line above the bar."""
-        self._rich.console.print(text, markup=False, highlight=False)
+        self._rich.console.print(printable(text), markup=False, highlight=False)
 
     def show(self) -> None:
         """The bar moves."""

@@ -105,6 +105,9 @@ def explain_dataset(
 
     if engine not in get_args(Engine):
         raise DatasetError(f"engine={engine!r}: wanted one of {', '.join(get_args(Engine))}")
+    for name, value, least in (("workers", workers, 0), ("actors", actors, 1)):
+        if value is not None and not (isinstance(value, int) and value >= least):
+            raise DatasetError(f"{name}={value!r}: wanted {least} or more, or None")
     spec = as_spec(explainer)
     chosen = None if maps is None else (maps,) if isinstance(maps, str) else tuple(maps)
     rank, ranks = _rank() if engine == "torchrun" else (None, 1)

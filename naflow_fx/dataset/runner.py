@@ -126,7 +126,7 @@ class Clock:
     """How long the device works on what is called between making it and `stop`."""
 
     def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
+        self.device = device
         self.begin: Any = self._now()
 
     def stop(self) -> None:
@@ -135,16 +135,16 @@ class Clock:
 
     def seconds(self) -> float:
         """Waits for the device, then tells."""
-        if not self.cuda:
+        if self.device.type != "cuda":
             return float(self.end - self.begin)
         self.end.synchronize()
         return float(self.begin.elapsed_time(self.end)) / 1000
 
     def _now(self) -> Any:
-        if not self.cuda:
+        if self.device.type != "cuda":
             return time.perf_counter()
         event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record()
+        event.record(torch.cuda.current_stream(self.device))  # it may be cuda:1
         return event
 
 

@@ -243,12 +243,10 @@ def _example(prepare: Preprocessing | Prepare) -> Tensor:
 
 def _told(path: Path) -> Preprocessing:
     """The preprocessing that an artefact tells."""
-    from naflow_fx.artefacts import read
-    from naflow_fx.models.preprocess import Preprocessing
+    from naflow_fx.artefacts.metadata import preprocessing_of, read
 
-    told: Any = read(path).preprocessing
+    told = preprocessing_of(path, read(path))
     if told is None:
         raise DatasetError(f"{path}: doesn't tell how photos become inputs; give preprocessing=, "
                            "or export with preprocessing=")  # fmt: skip
-    fields: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items()}
-    return Preprocessing(**fields)
+    return told

@@ -19,6 +19,7 @@ from naflow_fx.job import Job
 from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score, callables, class_indices
+from naflow_fx.wrappers import unwrapped
 
 MOST = 10_000  # nodes of a tree
 
@@ -64,7 +65,7 @@ def decompose(
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise OptionError(f"decompose(top_k={top_k!r}): wanted an integer >= 1")
     score = _callable(target)
-    plain: Any = getattr(model, "_orig_mod", model)
+    plain = unwrapped(model)
     program = build_program(Job(plain, (x,), score, chosen))
     _check_size(program, top_k)
     classes = () if score else (_class(program, target, x),)

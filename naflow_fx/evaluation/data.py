@@ -37,7 +37,13 @@ class EvaluationSet:
     name: str = "images"
 
     def __post_init__(self) -> None:
-        """EvaluationError: no image, or parts of different lengths."""
+        """EvaluationError: no tensors, no image, or parts of different lengths."""
+        for name in ("images", "target", "groups"):
+            if not isinstance(getattr(self, name), Tensor):
+                kind = type(getattr(self, name)).__name__
+                raise EvaluationError(
+                    f"EvaluationSet {self.name!r}: {name} is a {kind}, not a tensor"
+                )
         count = len(self.images)
         lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)
                    if f.name != "name" and getattr(self, f.name) is not None}  # fmt: skip

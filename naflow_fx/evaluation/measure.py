@@ -257,11 +257,16 @@ def _matches(name: str, globs: Sequence[str]) -> bool:
     return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
-def _check(explainers: Any, dataset: EvaluationSet, wanted: Any, model: Any) -> None:
+def _check(explainers: Any, dataset: Any, wanted: Any, model: Any) -> None:
     """EvaluationError: what is asked for can't be measured."""
     if not isinstance(explainers, Mapping) or not explainers or not wanted:
         raise EvaluationError("evaluate: wanted at least one explainer, as a mapping of names to "
                               "explainers, and one metric")  # fmt: skip
+    if not isinstance(dataset, EvaluationSet):
+        raise EvaluationError(
+            f"evaluate: the dataset is a {type(dataset).__name__}; wanted a set of images with "
+            "their classes and evidence: nf.EvaluationSet(images, target, evidence, names, groups)"
+        )
     unknown = [name for name in wanted if name not in METRICS]
     if unknown:
         raise EvaluationError(f"evaluate: no metric {', '.join(map(repr, unknown))}; there are "

@@ -56,11 +56,11 @@ def adapt_max(largest: bool) -> Any:
     ) -> Any:  # fmt: skip
         dim, keepdim = names.get("axis", dim), names.get("keepdims", keepdim)
         second = other if other is not None else dim
-        if second is not None and not isinstance(second, int):
+        if second is not None and not isinstance(second, (int, tuple)):
             return maximum.forward, {"inputs": (input, second), "largest": largest}
         if piece == 1:
             raise ValueError("the index of a maximum has no derivative")
-        return _arguments(input, dim, keepdim, largest, True)
+        return _arguments(input, dim, keepdim, largest, isinstance(dim, int))
 
     return arguments
 
@@ -84,7 +84,7 @@ RULE = Rule(
     targets={
         **dict.fromkeys((torch.amax, "amax", _aten.amax.default), adapt(True)),
         **dict.fromkeys((torch.amin, "amin", _aten.amin.default), adapt(False)),
-        **dict.fromkeys((torch.max, "max", _aten.max.dim), adapt_max(True)),
-        **dict.fromkeys((torch.min, "min", _aten.min.dim), adapt_max(False)),
+        **dict.fromkeys((torch.max, "max", _aten.max.dim, _aten.max.default), adapt_max(True)),
+        **dict.fromkeys((torch.min, "min", _aten.min.dim, _aten.min.default), adapt_max(False)),
     },
 )

@@ -102,6 +102,6 @@ RULE = Rule(
     support=support,
     labels=labels,
     equation="least squares, exact",
-    targets=dict.fromkeys((torch.mean, "mean", _aten.mean.dim), _adapt(False))
-    | dict.fromkeys((torch.sum, "sum", _aten.sum.dim_IntList), _adapt(True)),
+    targets=dict.fromkeys((torch.mean, "mean", _aten.mean.dim, _aten.mean.default), _adapt(False))
+    | dict.fromkeys((torch.sum, "sum", _aten.sum.dim_IntList, _aten.sum.default), _adapt(True)),
 )

@@ -1,7 +1,7 @@
 """What a page shows, as JSON: photos, models with their graphs, and a flow's maps and numbers.
 
 Maps travel at their layer's resolution, as base64 of little-endian float16; the page colours and
-enlarges them.
+enlarges them. Reconstructions travel as PNG.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from naflow_fx.errors import FlowError
 from naflow_fx.flow_images import as_photos
 from naflow_fx.flow_record import ClassNames, class_name, details
+from naflow_fx.reconstruction import channels_first
 from naflow_fx.render import TABLES, Bytes
 from naflow_fx.viewer.measures import along_depth
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from naflow_fx.inspection import Inspection
 
 LONGEST, QUALITY = 640, 88  # of a photo in the page: pixels, JPEG
+SEEN = 112  # pixels of a reconstruction, at most: means, where the page would skip some
 CHANNELS, FINEST = 4, 56  # top channels of a layer, and the most cells along a side of theirs
 Record = dict[str, Any]
 
@@ -126,10 +128,15 @@ def _photo(name: str, pixels: Bytes) -> Record:
     """A photo as a data URL, no larger than a page needs."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=QUALITY)
-    source = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    source = _url(picture, "jpeg", quality=QUALITY)
     return {"name": name, "source": source, "size": [picture.height, picture.width]}
+
+
+def _url(picture: Image.Image, form: str, **options: Any) -> str:
+    """A picture as a data URL, "jpeg" or "png"."""
+    file = io.BytesIO()
+    picture.save(file, form, **options)
+    return f"data:image/{form};base64,{base64.b64encode(file.getvalue()).decode()}"
 
 
 def _entry(flow: AttentionFlow, model: int, class_names: ClassNames) -> Record:
@@ -138,6 +145,7 @@ def _entry(flow: AttentionFlow, model: int, class_names: ClassNames) -> Record:
     record = {"target": None, "target_name": None, "score": None, "options": flow.options}
     numbers = along_depth(flow)
     planes = flow.drawable("map")
+    pictures = flow.reconstruction() if flow.bpfm else {}
     return {
         "model": model,
         "explained": words,
@@ -145,7 +153,7 @@ def _entry(flow: AttentionFlow, model: int, class_names: ClassNames) -> Record:
         "top": _top(flow, class_names),
         "options": details(record).partition(" · ")[2],
         "layers": [
-            {**_layer(flow, name, planes[name][0]),
+            {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
              **{measure: values.get(name, [None])[0] for measure, values in numbers.items()}}
             for name in flow.maps
         ],
@@ -174,7 +182,7 @@ def _top(flow: AttentionFlow, class_names: ClassNames) -> list[Record]:
 
 
 def _layer(flow: AttentionFlow, name: str, plane: NDArray[Any]) -> Record:
-    """One call site: its map, and what was kept of its Z and Lambda."""
+    """One call site: its map, and the channels that matter where Z and Lambda were kept."""
     found: Record = {
         "name": name,
         "block": name.rpartition(".")[0],
@@ -182,22 +190,24 @@ def _layer(flow: AttentionFlow, name: str, plane: NDArray[Any]) -> Record:
         "max": _finite(flow.maps[name].max()),
         "map": _base64(plane.astype("<f2")),
     }
-    z = _channels_first(flow.bpfm.get(name), plane.shape)
-    importance = _channels_first(flow.importance.get(name), plane.shape)
-    if z is not None:
-        found["energy"] = _bytes(z.square().sum(0).sqrt())
-    if z is not None and importance is not None:
-        found["channels"] = _top_channels(importance * z)
+    z, importance = flow.bpfm.get(name), flow.importance.get(name)
+    if z is not None and importance is not None and z.ndim == 4:
+        evidence = importance.float() * z.float()
+        found["channels"] = _top_channels(channels_first(evidence, flow.maps[name])[0])
     return found
 
 
-def _channels_first(kept: Tensor | None, shape: Sequence[int]) -> Tensor | None:
-    """[1, C, H, W] or [1, H, W, C] as [C, H, W]; None where nothing, or nothing 2-d, was kept."""
-    if kept is None or kept.ndim != 4:
-        return None
-    if tuple(kept.shape[2:]) == tuple(shape):
-        return kept[0].float()
-    return kept[0].float().movedim(-1, 0) if tuple(kept.shape[1:3]) == tuple(shape) else None
+def _held(picture: Tensor | None) -> Record:
+    """A reconstruction, [1, 1 or 3, H, W] in [0, 1], no larger than a page needs.
+
+    Nothing where nothing was kept, or where the site has no space.
+    """
+    if picture is None or picture.ndim != 4:
+        return {}
+    pixels = (255 * picture[0].float()).round().to(torch.uint8).movedim(0, -1).numpy()
+    shown = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    shown.thumbnail((SEEN, SEEN), Image.Resampling.BOX)
+    return {"held": _url(shown, "png", optimize=True)}
 
 
 def _top_channels(evidence: Tensor) -> list[Record]:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
+from naflow_fx.printable import printable
+
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+FILES = (".html", ".json", ".png", ".jpg", ".svg", ".pdf", ".pt2", ".onnx", ".parquet", ".csv")
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,7 +19,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the message and where help is, and leave with exit code 2."""
-        self.exit(2, f"naflow-fx: error: {message} (see `{self.prog} --help`)\n")
+        self.exit(2, printable(f"naflow-fx: error: {message} (see `{self.prog} --help`)\n"))
 
 
 def make(
@@ -52,7 +57,31 @@ def share(text: str) -> float:
 
 def count(text: str) -> int:
     """A number of things, 1 or more."""
+    return _at_least(1, text)
+
+
+def whole(text: str) -> int:
+    """A number of things, 0 or more."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {text}")
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return value
+
+
+def named(text: str) -> str:
+    """The name of a file that is written."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a name")
+    return text
+
+
+def folder(text: str) -> str:
+    """The name of a folder that is written to, which is none that a file would have."""
+    ending = os.path.splitext(text)[1].lower()
+    if ending in FILES and not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text}: looks like a file; wanted the name of a folder")
+    return named(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from naflow_fx.cli.parsers.base import Commands, command, count
+from naflow_fx.cli.parsers.base import Commands, command, count, folder, whole
 from naflow_fx.cli.parsers.options import DEVICE_HELP, add_method_options, add_model_options
 
 TEXT = "explain thousands of photos into tables; go on after any interruption"
@@ -35,7 +35,9 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "batch", TEXT, EXAMPLES, "batch:batch", "SOURCE --out DIR")
     parser.add_argument("source", metavar="SOURCE", help="where the photos are, see below")
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument(
+        "--out", type=folder, required=True, metavar="DIR", help="where the results go"
+    )
     parser.add_argument("--kind", choices=KINDS, help="of SOURCE (default: from what is there)")
     parser.add_argument(
         "--target",
@@ -72,7 +74,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         "--size", type=count, metavar="PIXELS", help="of the network's input (default: its own)"
     )
     group.add_argument(
-        "--workers", type=int, metavar="N", help="processes that decode (default: by the machine)"
+        "--workers", type=whole, metavar="N", help="processes that decode (default: by the machine)"
     )
     group.add_argument(
         "--engine",

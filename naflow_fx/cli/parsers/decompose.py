@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from naflow_fx.cli.parsers.base import Commands, command, count
+from naflow_fx.cli.parsers.base import Commands, command, count, folder
 from naflow_fx.cli.parsers.options import DEVICE_HELP, add_model_options
 
 TEXT = "which channels does a decision rest on? a tree, layer by layer"
@@ -35,7 +35,11 @@ def add(commands: Commands) -> None:
         help="channels that each node rests on, at most (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--out", default="naflow_out", metavar="DIR", help="where to write (default: %(default)s)"
+        "--out",
+        type=folder,
+        default="naflow_out",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
     add_model_options(parser, layers="the ends of the last four stages")

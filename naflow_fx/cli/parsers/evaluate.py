@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from naflow_fx.cli.parsers.base import Commands, command, count
+from naflow_fx.cli.parsers.base import Commands, command, count, folder
 from naflow_fx.cli.parsers.options import DEVICE_HELP, add_model_options
 
 TEXT = "measure how good maps are, method by method and layer by layer"
@@ -39,7 +39,11 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "evaluate", TEXT, EXAMPLES, "evaluate:evaluate")
     parser.add_argument(
-        "--out", default="naflow_out", metavar="DIR", help="where to write (default: %(default)s)"
+        "--out",
+        type=folder,
+        default="naflow_out",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
     )
     parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
     add_data_options(parser)

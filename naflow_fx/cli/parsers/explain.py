@@ -11,6 +11,7 @@ what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
   DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
+DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
   naflow-fx explain cat.jpg

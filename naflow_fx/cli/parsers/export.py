@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from naflow_fx.cli.parsers.base import Commands, command
+from naflow_fx.cli.parsers.base import Commands, command, named
 from naflow_fx.cli.parsers.options import DEVICE_HELP, add_method_options, add_model_options
 
 FORMATS = ("pt2", "aoti", "onnx")
@@ -28,7 +28,7 @@ def add(commands: Commands) -> None:
     parser = command(commands, "export", TEXT, EXAMPLES, "export:export")
     parser.add_argument("--format", required=True, choices=FORMATS, help="of the file, see below")
     parser.add_argument(
-        "--out", required=True, metavar="FILE", help="ends in .pt2 (pt2, aoti) or .onnx"
+        "--out", type=named, required=True, metavar="FILE", help="ends in .pt2 (pt2, aoti) or .onnx"
     )
     parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
     add_model_options(parser)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from naflow_fx.cli.parsers.base import Commands, command
+from naflow_fx.cli.parsers.base import Commands, command, named
 from naflow_fx.cli.parsers.options import add_method_options, add_model_options
 
 TEXT = "print the layers and how each is explained, or draw them"
@@ -27,6 +27,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--out",
+        type=named,
         metavar="FILE",
         help="where to write (default: the terminal; of html, inspect.html)",
     )

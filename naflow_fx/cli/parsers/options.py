@@ -6,7 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from naflow_fx import options
-from naflow_fx.cli.parsers.base import share
+from naflow_fx.cli.parsers.base import folder, share
 
 DEFAULT_MODEL = "efficientnet_lite0"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps, ... (default: %(default)s)"
@@ -94,7 +94,11 @@ class Removed(argparse.Action):
 def add_picture_options(parser: argparse.ArgumentParser) -> None:
     """Options that choose where pictures go, how they look and what computes them."""
     parser.add_argument(
-        "--out", default="naflow_out", metavar="DIR", help="where to write (default: %(default)s)"
+        "--out",
+        type=folder,
+        default="naflow_out",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
     )
     parser.add_argument(
         "--device",

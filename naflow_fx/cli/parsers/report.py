@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from naflow_fx.cli.parsers.base import Commands, command, share
+from naflow_fx.cli.parsers.base import Commands, command, named, share
 from naflow_fx.cli.parsers.options import (
     COLORMAPS,
     DEFAULT_MODEL,
@@ -41,7 +41,11 @@ def add(commands: Commands) -> None:
         "weights if not the best ones are meant (default: the bundled model)",
     )
     parser.add_argument(
-        "--out", default="report.html", metavar="FILE", help="what to write (default: %(default)s)"
+        "--out",
+        type=named,
+        default="report.html",
+        metavar="FILE",
+        help="what to write (default: %(default)s)",
     )
     parser.add_argument("--title", help="heading of the page (default: the photos' names)")
     parser.add_argument(

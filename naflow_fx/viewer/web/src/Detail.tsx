@@ -1,4 +1,4 @@
-/** What is known of the shown layer: its numbers, its map as computed, energy, top channels. */
+/** What is known of the shown layer: its numbers, its map as computed, Z as a picture, top channels. */
 import { useEffect, useRef } from "preact/hooks";
 import { box } from "./state";
 import { energyInside } from "./box";
@@ -32,10 +32,19 @@ export function Detail() {
       )}
       <div class="planes">
         <Cells title="Map as computed" values={numbers(shown)} shape={shown.shape} />
-        {shown.energy && (
-          <Cells title="Energy of Z" values={bytes(shown.energy.map)} of={255} shape={shown.energy.shape} />
+        {shown.held && (
+          <figure class="plane">
+            <img src={shown.held} style={scaling(shown.shape)} alt={`Z as a picture, layer ${shown.name}`} />
+            <figcaption>Z as a picture</figcaption>
+          </figure>
         )}
       </div>
+      {shown.held && (
+        <p class="hint">
+          Z: what the inverse brings back of the photo, from the last features and from which neurons
+          took part. In colours at the input, elsewhere its length over the channels.
+        </p>
+      )}
       {shown.channels && shown.channels.length > 0 && <Channels />}
     </section>
   );
@@ -78,7 +87,10 @@ interface Plane {
   of?: number;
 }
 
-/** A plane with every cell to be seen. */
+/** Cells as they are; of fine planes, which are drawn smaller, their mean. */
+const scaling = (shape: Size) => ({ imageRendering: Math.max(...shape) > 112 ? "auto" : "pixelated" });
+
+/** A plane with its cells to be seen. */
 function Cells({ title, values, shape, of = 1 }: Plane) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const colours = colormap.value;
@@ -87,7 +99,7 @@ function Cells({ title, values, shape, of = 1 }: Plane) {
   }, [values, colours]);
   return (
     <figure class="plane">
-      <canvas ref={canvas} role="img" aria-label={`${title}, layer ${layer.value.name}`} />
+      <canvas ref={canvas} style={scaling(shape)} role="img" aria-label={`${title}, layer ${layer.value.name}`} />
       <figcaption>{title.split(", ").map((part) => <span key={part}>{part}</span>)}</figcaption>
     </figure>
   );

@@ -11,7 +11,7 @@ export interface Layer {
   norm_ratio: number | null;
   sigma_max: number | null;
   abandoned: number | null;
-  energy?: { total: number; shape: [number, number]; map: string };
+  held?: string; // the reconstruction, a data URL
   channels?: { index: number; share: number; shape: [number, number]; map: string }[];
 }
 
