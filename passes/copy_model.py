@@ -66,7 +66,7 @@ def writable(model: nn.Module) -> Iterator[None]:
     yield
     for owner, key, tensor in shared:
         own = copies[id(tensor)]
-        if owner.get(key) is own and (tensor.is_meta or torch.equal(own, tensor)):
+        if owner.get(key) is own and (tensor.is_meta or not bool((own != tensor).any())):
             owner[key] = tensor
 
 
