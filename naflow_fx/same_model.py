@@ -22,6 +22,7 @@ _RANDOM = (
     "called without training=self.training, noise)"
 )
 HALF = (torch.float16, torch.bfloat16)
+TF32 = 2.0**-10  # eps of its ten bits
 Model = Callable[..., Any]
 
 
@@ -264,10 +265,16 @@ def _difference(wanted: list[Tensor], found: list[Tensor], least: float = 0.0) -
             return "values that are no numbers in other places"
         scale = max(float(a.double().abs().nan_to_num().max()), least)
         difference = (a.double() - b.double().reshape(a.shape)).abs().nan_to_num().max()
-        tolerance = torch.finfo(a.dtype).eps * (16 if a.dtype in HALF else 1000)
-        if difference > tolerance * scale:
+        if difference > _tolerance(a) * scale:
             return f"difference {float(difference):.2g} at outputs of {scale:.2g}"
     return ""
+
+
+def _tolerance(y: Tensor) -> float:
+    """Of outputs, as a share of the largest; on CUDA float32 may be multiplied in TF32."""
+    if y.is_cuda and y.dtype == torch.float32:
+        return 16 * TF32
+    return torch.finfo(y.dtype).eps * (16 if y.dtype in HALF else 1000)
 
 
 def _gradient_error(a: _Answer, b: _Answer) -> float:
