@@ -91,7 +91,8 @@ class Reference:
         with torch.enable_grad():
             self.output = run.run(self.input, *defaults.values())
         names = {node.name: name for node, name in tracer.node_to_qualname.items()}
-        names |= _of_modules(graph, [name for name, _ in twin.named_modules()])
+        names |= _first_calls(graph)
+        assert len(set(names.values())) == len(names)
         self.values: dict[str, Tensor] = {names[k]: v for k, v in run.found.items()}
 
     def gradients(self, score: Score) -> dict[str, Tensor]:
@@ -103,15 +104,12 @@ class Reference:
         return {k: g for k, g in zip(values, found, strict=True) if g is not None}
 
 
-def _of_modules(graph: fx.Graph, paths: list[str]) -> dict[str, str]:
-    """A module's first call has its path, which torchvision strips of numbers; later ones count."""
-    found, calls = dict[str, str](), dict[str, int]()
+def _first_calls(graph: fx.Graph) -> dict[str, str]:
+    """A module's first call has its path; torchvision strips that of a number where it counts."""
+    found = dict[str, str]()
     for node in graph.nodes:
-        if node.op == "call_module":
-            path = str(node.target)
-            calls[path] = calls.get(path, -1) + 1
-            found[node.name] = f"{path}_{calls[path]}" if calls[path] else path
-            assert found[node.name] == path or found[node.name] not in paths
+        if node.op == "call_module" and str(node.target) not in found.values():
+            found[node.name] = str(node.target)
     return found
 
 

@@ -62,11 +62,11 @@ def growth(call: Callable[[], Any], calls: int) -> tuple[int, int]:
     """Bytes and tensors that are there after so many calls more than after the first 400."""
     for _ in range(400):  # torch's allocator settles
         call()
-    tensors()  # its list of all objects takes megabytes, which stay with the process
-    before = resident(), tensors()
+    alive, before = tensors(), resident()  # in this order: listing all objects takes megabytes
     for _ in range(calls):
         call()
-    return resident() - before[0], tensors() - before[1]
+    after = resident()
+    return after - before, tensors() - alive
 
 
 def small_explainer() -> tuple[nf.Explainer, Tensor]:
