@@ -19,7 +19,7 @@ from naflow_fx.records import plain
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (
     "gives another output when it is asked again: it draws random numbers in eval mode (dropout "
-    "called without training=self.training, noise)"
+    "called without training=self.training, noise), or keeps something of earlier calls"
 )
 HALF = (torch.float16, torch.bfloat16)
 Model = Callable[..., Any]
@@ -203,9 +203,9 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
     """A traced target gives the score that the callable itself gives."""
     if not callable(job.target):
         return
-    with torch.no_grad():
-        output = model(*(x.clone() for x in images))
-        wanted, score = job.target(output), _run(gm, images, job)["score"]
+    with torch.enable_grad():  # for a forward that puts hooks on gradients
+        output = model(*(x.clone().requires_grad_() for x in images))
+    wanted, score = job.target(output), _run(gm, images, job)["score"]
     leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
     scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
     if (wanted.double() - score.double()).abs().nan_to_num().max() > 1e-2 * scale:
