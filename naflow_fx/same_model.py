@@ -204,7 +204,7 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
     if not callable(job.target):
         return
     with torch.enable_grad():  # for a forward that puts hooks on gradients
-        output = model(*(x.clone().requires_grad_() for x in images))
+        output = model(*(x.clone().requires_grad_().clone() for x in images))
     wanted, score = job.target(output), _run(gm, images, job)["score"]
     leaves = [x for x in (*tree_leaves(plain(output)), wanted) if isinstance(x, Tensor)]
     scale = max(float(x.double().abs().nan_to_num().max()) for x in leaves if x.numel())
