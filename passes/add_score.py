@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import TargetError
+from naflow_fx.errors import TargetError, TraceError
 from naflow_fx.passes import _graph
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
@@ -110,6 +110,8 @@ def _append(
     """
     try:
         traced = _traced(root, inputs, values)
+    except TraceError:  # the model doesn't run on the example
+        raise
     except Exception as error:
         raise TargetError(
             f"target: the callable {root.function!r} can't be traced: {error}\n  {wanted}, "
@@ -139,8 +141,8 @@ def _traced(
         graph = PathTracer(len(inputs)).trace(root)
         return fx.GraphModule(root, graph)
     except Exception as symbolic:
+        found = values()
         try:
-            found = values()
             zeros = [torch.zeros(found[n].shape, dtype=found[n].dtype, device=found[n].device)
                      for n in inputs]  # fmt: skip
             return export_any_batch(root, zeros)

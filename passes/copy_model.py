@@ -1,4 +1,4 @@
-"""copy_model: a model as it is in eval mode, in a module tree of its own, without hooks."""
+"""copy_model: a model in eval mode, in a module tree of its own, without hooks and wrappers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
-from naflow_fx.wrappers import inside, unwrapped
+from naflow_fx.wrappers import inside
 
 Memo = dict[int, Any]
 HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
@@ -38,8 +39,10 @@ def evaluated(
     for module in model.modules() if not hooks else ():
         memo |= {id(getattr(module, k)): OrderedDict() for k in HOOKS if hasattr(module, k)}
     try:
-        for wrapper in reversed([m for m in model.modules() if inside(m) is not None]):
-            memo[id(wrapper)] = copy.deepcopy(unwrapped(wrapper), memo)  # innermost first
+        for module in reversed(list(model.modules())):  # a wrapper becomes what it wraps
+            inner = inside(module)
+            if inner is not None and not (hooks and _has_hooks(module)):
+                memo[id(module)] = copy.deepcopy(inner, memo)
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
@@ -52,12 +55,31 @@ def evaluated(
     return twin
 
 
+@contextmanager
+def writable(model: nn.Module) -> Iterator[None]:
+    """While it is traced, the model writes to copies of its buffers, if it writes to them."""
+    owners = [owner for m in model.modules() for owner in (m._buffers, vars(m))]
+    shared = [(o, k, t) for o in owners for k, t in o.items() if isinstance(t, Tensor)]
+    copies = {id(t): t.clone() for _, _, t in shared}
+    for owner, key, tensor in shared:
+        owner[key] = copies[id(tensor)]
+    yield
+    for owner, key, tensor in shared:
+        own = copies[id(tensor)]
+        if owner.get(key) is own and (tensor.is_meta or not bool((own != tensor).any())):
+            owner[key] = tensor
+
+
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     """Parameters, buffers, and what modules keep in attributes, lists and dictionaries."""
     yield from model.parameters()
     yield from model.buffers()
     for module in model.modules():
         yield from (x for x in tree_leaves(list(vars(module).values())) if isinstance(x, Tensor))
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return any(getattr(module, kind, None) for kind in HOOKS if "state_dict" not in kind)
 
 
 def _like(before: Tensor, after: Tensor) -> Tensor:

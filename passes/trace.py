@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
-import re
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -27,16 +23,14 @@ from naflow_fx.passes._names import (
     input_names,
     name_exported,
 )
+from naflow_fx.passes._places import calling_line, last_frame, reason
 from naflow_fx.passes._transforms import traceable_transforms
-from naflow_fx.passes.copy_model import evaluated
+from naflow_fx.passes.copy_model import evaluated, writable
 from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE, kind_of
 from naflow_fx.wrappers import unwrapped
 
-_TORCH = str(Path(torch.__file__).parent) + os.sep
-_PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
-_MODELS = _PACKAGE + "models" + os.sep
 _ONE_AT_A_TIME = threading.RLock()  # while it traces, torch.fx patches nn.Module for all threads
 
 
@@ -72,8 +66,8 @@ def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
         except Exception as exported:
             raise TraceError(
                 f"{type(model).__name__} can't be turned into a graph\n"
-                f"  torch.fx      {_reason(symbolic)}\n"
-                f"  torch.export  {_reason(exported)}\n"
+                f"  torch.fx      {reason(symbolic)}\n"
+                f"  torch.export  {reason(exported)}\n"
                 "  Replace control flow on tensor values in the model's code, or trace the part "
                 "of it that is a network."
             ) from symbolic
@@ -81,28 +75,11 @@ def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     tracer = PathTracer(inputs)
-    with _writable(model):
+    with writable(model):
         graph = tracer.trace(model)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
     return gm
-
-
-@contextmanager
-def _writable(model: nn.Module) -> Iterator[None]:
-    """While it is traced, the model writes to copies of its buffers, if it writes to them."""
-    owners = [owner for m in model.modules() for owner in (m._buffers, vars(m))]
-    shared = [(o, k, t) for o in owners for k, t in o.items() if isinstance(t, Tensor)]
-    copies = {id(t): t.clone() for _, _, t in shared}
-    for owner, key, tensor in shared:
-        owner[key] = copies[id(tensor)]
-    try:
-        yield
-    finally:
-        for owner, key, tensor in shared:
-            own = copies[id(tensor)]
-            if owner.get(key) is own and (tensor.is_meta or not bool((own != tensor).any())):
-                owner[key] = tensor
 
 
 def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
@@ -123,15 +100,10 @@ def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphMo
     shapes = dynamic_batch(own, len(args), torch.export.Dim.AUTO)
     importlib.import_module("torch.export._trace")  # first: what it prints is silenced
     with quiet_torch():
-        gm = _exported(torch.export.export(model, args, dynamic_shapes=shapes))
+        program = torch.export.export(model, args, dynamic_shapes=shapes)
+    gm = _exported(program)
     gm.meta[keys.FORM] = forms[-1]
     return gm
-
-
-def _reason(error: Exception) -> str:
-    """One line: the line of the model's code, and what was wrong there."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"{_where_in_model(error)}: {lines[0].strip().split('. ')[0]}"
 
 
 class _Proxy(fx.Proxy):
@@ -171,20 +143,6 @@ class PathTracer(fx.Tracer):
             self._names = SiteNames(name for name, _ in root.named_modules())
             return super().trace(root, concrete_args)
 
-    def create_args_for_root(
-        self, root_fn: Any, is_module: bool, concrete_args: Any = None
-    ) -> tuple[Any, list[Any]]:
-        """One placeholder an input; what else forward takes has its default, as when called."""
-
-        def call(root: Any, *images: Any) -> Any:
-            found = root.forward(*images)  # one that was put on the model counts
-            self.form = form_of(found)
-            return plain(found)
-
-        names = input_names(self.root.forward, self._inputs)
-        inputs = [self.create_proxy("placeholder", name, (), {}) for name in names]
-        return call, [self.root, *inputs]
-
     @contextmanager
     def _functions(self) -> Iterator[None]:
         """Notes calls of autograd.Functions: torch runs them under no_grad, for their backward."""
@@ -203,6 +161,20 @@ class PathTracer(fx.Tracer):
             yield
         finally:
             torch.autograd.Function.apply = original
+
+    def create_args_for_root(
+        self, root_fn: Any, is_module: bool, concrete_args: Any = None
+    ) -> tuple[Any, list[Any]]:
+        """One placeholder an input; what else forward takes has its default, as when called."""
+
+        def call(root: Any, *images: Any) -> Any:
+            found = root.forward(*images)  # also one that was put on the model
+            self.form = form_of(found)
+            return plain(found)
+
+        names = input_names(self.root.forward, self._inputs)
+        inputs = [self.create_proxy("placeholder", name, (), {}) for name in names]
+        return call, [self.root, *inputs]
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """A parameter as a node, in the thread that traces."""
@@ -248,7 +220,7 @@ class PathTracer(fx.Tracer):
         else:
             path = f"{self._path}.{node}" if self._path else str(node)
             node.meta[keys.SITE] = self._names.of_function(path)
-        node.meta[keys.WHERE] = _calling_line()
+        node.meta[keys.WHERE] = calling_line(PathTracer.trace.__code__)
         self._refuse_autocast(node)
         if not torch.is_grad_enabled() and not self._in_function:
             node.meta[keys.HELD] = True
@@ -270,7 +242,7 @@ def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphM
         gm = _exported(program)
     except Exception as error:
         raise TraceError(
-            f"torch can't make a module of this ExportedProgram: {_reason(error)}.  Give the "
+            f"torch can't make a module of this ExportedProgram: {reason(error)}.  Give the "
             "model itself"
         ) from error
     check_count([n.name for n in gm.graph.nodes if n.op == "placeholder"], inputs)
@@ -292,59 +264,23 @@ def _exported(program: torch.export.ExportedProgram) -> fx.GraphModule:
     gm = module_of(program)
     name_exported(gm.graph)
     for node in gm.graph.nodes:
-        node.meta[keys.WHERE] = _last_frame(node.stack_trace or "")
-    gm = _nested_output(gm)
-    return fx.GraphModule(free_names(gm, gm.graph), gm.graph)
+        node.meta[keys.WHERE] = last_frame(node.stack_trace or "")
+    form = _nest_output(gm)
+    made = fx.GraphModule(free_names(gm, gm.graph), gm.graph)
+    made.meta[keys.FORM] = form
+    return made
 
 
-def _nested_output(gm: fx.GraphModule) -> fx.GraphModule:
-    """The graph of an exported program returns a flat tuple; its output as the model nests it."""
+def _nest_output(gm: fx.GraphModule) -> Any:
+    """An exported program's output, a flat tuple, becomes nested as the model's; its form."""
     codegen: Any = gm.graph._codegen
     spec = codegen.pytree_info.out_spec
     end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
     result = tree_unflatten(list(end.args[0]), spec)
     end.args = (plain(result),)
-    gm.meta[keys.FORM] = form_of(result)
     gm.graph.set_codegen(fx.graph.CodeGen())
     gm.recompile()
-    return gm
-
-
-def _calling_line() -> str:
-    """file:line of the innermost line of the model's own code that is being traced, or "".
-
-    torch.fx's own `record_stack_traces` formats every frame of every node, and imports
-    torch.export and Inductor to leave some out.
-    """
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code is not PathTracer.trace.__code__:
-        if _is_model_code(frame.f_code.co_filename):
-            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
-        frame = frame.f_back
-    return ""
-
-
-def _last_frame(stack: str) -> str:
-    """file:line of the innermost line of the model's own code."""
-    frames = re.findall(r'File "(.+?)", line (\d+)', stack)
-    own = [frame for frame in frames if _is_model_code(frame[0])]
-    return ":".join(own[-1]).rsplit("/", 1)[-1] if own else ""
-
-
-def _is_model_code(file: str) -> bool:
-    """Whether a file is neither torch's nor the compiler's."""
-    return file.startswith(_MODELS) or not file.startswith((_TORCH, _PACKAGE))
-
-
-def _where_in_model(error: BaseException) -> str:
-    """file:line of the model's code where tracing stopped."""
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
-    own = [frame for frame in frames if _is_model_code(frame[0])]
-    file, line = (own or frames)[-1]
-    return f"{file}:{line}"
+    return form_of(result)
 
 
 def example_batch(example: Tensor, size: int) -> Tensor:

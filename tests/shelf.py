@@ -91,6 +91,7 @@ class Reference:
         with torch.enable_grad():
             self.output = run.run(self.input, *defaults.values())
         names = {node.name: name for node, name in tracer.node_to_qualname.items()}
+        names |= _of_modules(graph, [name for name, _ in twin.named_modules()])
         self.values: dict[str, Tensor] = {names[k]: v for k, v in run.found.items()}
 
     def gradients(self, score: Score) -> dict[str, Tensor]:
@@ -100,6 +101,18 @@ class Reference:
             total = score(self.output).sum()
             found = torch.autograd.grad(total, list(values.values()), allow_unused=True)
         return {k: g for k, g in zip(values, found, strict=True) if g is not None}
+
+
+def _of_modules(graph: fx.Graph, paths: list[str]) -> dict[str, str]:
+    """A module's first call has its path, which torchvision strips of numbers; later ones count."""
+    found, calls = dict[str, str](), dict[str, int]()
+    for node in graph.nodes:
+        if node.op == "call_module":
+            path = str(node.target)
+            calls[path] = calls.get(path, -1) + 1
+            found[node.name] = f"{path}_{calls[path]}" if calls[path] else path
+            assert found[node.name] == path or found[node.name] not in paths
+    return found
 
 
 OUT_OF_PLACE: dict[Any, Any] = {operator.iadd: operator.add, torch.relu_: torch.relu}

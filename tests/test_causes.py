@@ -91,6 +91,12 @@ def test_a_fault_of_the_target_is_the_targets(target: Any, words: str) -> None:
         nf.compile(body(), X, target=target)
 
 
+def test_a_fault_of_the_model_is_not_the_targets() -> None:
+    model = body(nn.Conv2d(4, 8, 3))
+    with pytest.raises(TraceError, match="(?s)doesn't run on a batch of 2.*example of the size"):
+        nf.compile(model, X, target=lambda o: o[:, 1] if len(o.shape) == 2 else o[1])
+
+
 class Branch(nn.Module):
     """What no graph can tell."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from naflow_fx.job import Job
 from naflow_fx.maps import METHODS, naflow_sum
 from naflow_fx.options import Options
 from naflow_fx.passes import annotate_values
+from naflow_fx.same_model import _tolerance
 
 DEVICES = ("meta", "cuda")
 INVERSE = nf.Inverse(steps=2, precision="bfloat16")
@@ -97,7 +98,8 @@ def explained(name: str) -> tuple[nf.Explainer, Tensor]:
 
 
 class Guess(TorchDispatchMode):
-    """A tensor without numbers that is asked for its own says 0."""
+    """A tensor without numbers that is asked for its own says 0, is equal to
+    all others, and has nothing where a mask says so."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -105,6 +107,11 @@ class Guess(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             return False if args[0].dtype == torch.bool else 0
+        if func is torch.ops.aten.equal.default:
+            return True
+        masks = func is torch.ops.aten.index.Tensor and [x.dtype for x in args[1] if x is not None]
+        if masks and torch.bool in masks:
+            return args[0].new_empty(0)
         return func(*args, **(kwargs or {}))
 
 
@@ -126,6 +133,7 @@ def pretended(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     monkeypatch.setattr(annotate_values, "FakeTensorMode", lambda **_: mode)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    monkeypatch.setattr(torch.random, "fork_rng", lambda devices: nullcontext())
     with mode:
         yield
 
@@ -223,6 +231,12 @@ def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.Monke
     moved = copy.deepcopy(explainer).to("meta").compiled()
     moved._program(class_one)  # a later target
     assert asked == ["meta", "meta"]
+
+
+def test_products_in_tf32_make_no_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    y = torch.ones(2, 3)
+    with pretended("cuda", monkeypatch):
+        assert _tolerance(y.to("cuda")) > 2**-10 > _tolerance(y)
 
 
 def test_a_batch_run_waits_for_its_own_device(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,14 @@ def test_a_record_is_read_as_its_users_write_it(
         nf.compile(model, x)
 
 
+def test_a_program_gives_its_record_back() -> None:
+    torch.manual_seed(0)
+    model, x = Wrapped("named").eval(), images()
+    flow = nf.compile(exported(model, x), x, target=lambda output: output.logits[:, 2])(x)
+    torch.testing.assert_close(flow.output, model(x))
+    assert type(flow.output) is Named
+
+
 @pytest.mark.parametrize("kind", ["face", "frozen"])
 def test_files_hold_records_as_names(kind: str, tmp_path: Path) -> None:
     torch.manual_seed(0)

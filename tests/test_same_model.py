@@ -442,5 +442,24 @@ def test_what_a_failed_trace_left_does_not_count() -> None:
     torch.testing.assert_close(flow.output, model(X).detach())
 
 
+class Overwrites(nn.Module):
+    """Writes over what it is given, as some normalise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor) -> Any:
+        x -= 0.5
+        return self.net(x)
+
+
+def test_an_input_that_is_overwritten() -> None:
+    model, x = Overwrites(), X.clone()
+    flow = nf.compile(model, x, target=class_one)(x.clone())
+    assert torch.equal(x, X)
+    torch.testing.assert_close(flow.output, model(x.clone()).detach())
+
+
 def test_every_error_here_is_one_of_ours() -> None:
     assert issubclass(TraceError, NaflowError) and issubclass(NaflowWarning, UserWarning)

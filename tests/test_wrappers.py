@@ -80,6 +80,16 @@ def test_wrappers_inside_of_a_network(kind: str) -> None:
     assert type(whole.part) is type(WRAPPERS[kind](part))  # the user's model stays as it was
 
 
+def test_a_wrappers_hook_that_changes_something_is_refused() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 3, 1).double(), nn.DataParallel(body())).eval()
+    hook = model[1].register_forward_hook(lambda module, args, output: None)
+    assert nf.compile(model, images()).layers == ["input", "0", "1.0", "1.1"]
+    hook.remove()
+    model[1].register_forward_hook(lambda module, args, output: output * 2)
+    with pytest.raises(TraceError, match="a hook changes what the model computes: 1: .*lambda"):
+        nf.compile(model, images())
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("make", ["script", "trace"])
 def test_a_script_module_is_refused_in_one_line(make: str) -> None:
