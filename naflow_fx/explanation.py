@@ -7,19 +7,6 @@ from typing import Any
 from torch import fx
 
 
-class Draft(fx.GraphModule):
-    """A graph between two passes: its code is written when it is first called, if it ever is."""
-
-    def recompile(self) -> Any:
-        """Notes that the code is out of date."""
-        type(self).forward = _first_call  # each GraphModule is of a class of its own
-
-
-def _first_call(self: Draft, *args: Any, **kwargs: Any) -> Any:
-    fx.GraphModule.recompile(self)
-    return self.forward(*args, **kwargs)
-
-
 class Explanation(fx.GraphModule):
     """What the passes make: a `torch.fx.GraphModule` that differs in how it prints alone."""
 

@@ -51,7 +51,7 @@ def test_kills_at_the_worst_moments(
     calls = 0
     monkeypatch.setattr(owner, name, deadly)
     while not (out / FAILED).exists() or not nf.open_results(out).complete:
-        call = calls % 4 + 1  # a call gets a little further each time, then starts with new files
+        call = calls % 6 + 1  # a call gets a little further each time, then starts with new files
         calls += 1
         in_another_process(lambda: run(photos, out))
         assert calls < 30

@@ -58,9 +58,9 @@ def tensors() -> int:
     return sum(issubclass(type(x), Tensor) for x in gc.get_objects())
 
 
-def growth(call: Callable[[], Any], calls: int) -> tuple[int, int]:
-    """Bytes and tensors that are there after so many calls more than after the first 400."""
-    for _ in range(400):  # torch's allocator settles
+def growth(call: Callable[[], Any], calls: int, settle: int = 400) -> tuple[int, int]:
+    """Bytes and tensors that are there after so many calls more than after the first ones."""
+    for _ in range(settle):  # torch's allocator settles
         call()
     before = resident(), tensors()
     for _ in range(calls):
@@ -81,7 +81,8 @@ def test_memory_does_not_grow_over_2000_calls() -> None:
     explainer, x = small_explainer()
     explainer(x, class_one)  # compiled when first asked for, then kept
     targets = itertools.cycle((None, 3, class_one))
-    size, count = growth(lambda: explainer(x, next(targets)), 2000)
+    # 3 MB come in the first 2,400 calls, and none in the 14,000 after them
+    size, count = growth(lambda: explainer(x, next(targets)), 2000, settle=3000)
     assert size < 1_000_000 and count == 0
 
 
