@@ -19,7 +19,7 @@ from naflow_fx.records import plain
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (
     "gives another output when it is asked again: it draws random numbers in eval mode (dropout "
-    "called without training=self.training, noise)"
+    "called without training=self.training, noise), or keeps something of earlier calls"
 )
 HALF = (torch.float16, torch.bfloat16)
 TF32 = 2.0**-10  # eps of its ten bits
@@ -210,7 +210,7 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
     """The traced target gives the score that the callable itself gives."""
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
-        output = model(*(x.clone().requires_grad_() for x in images))
+        output = model(*(x.clone().requires_grad_().clone() for x in images))
         try:
             wanted = target(output).detach().reshape(-1)
         except Exception as error:

@@ -50,22 +50,22 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     if not isinstance(model, nn.Module):
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
-    frozen = evaluated(unwrapped(model))
     with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
-        return _traced(frozen, examples)
+        return _traced(unwrapped(model), examples)
 
 
-def _traced(frozen: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
+def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
     try:
-        return _symbolic(frozen, len(examples))
+        return _symbolic(evaluated(model), len(examples))
     except NaflowError:
         raise
     except Exception as symbolic:
         try:
-            return export_any_batch(frozen, examples)
+            # another copy: in the first one tracing may have left what it put there
+            return export_any_batch(evaluated(model), examples)
         except Exception as exported:
             raise TraceError(
-                f"{type(frozen).__name__} can't be turned into a graph\n"
+                f"{type(model).__name__} can't be turned into a graph\n"
                 f"  torch.fx      {reason(symbolic)}\n"
                 f"  torch.export  {reason(exported)}\n"
                 "  Replace control flow on tensor values in the model's code, or trace the part "

@@ -414,5 +414,52 @@ def test_a_model_that_writes_to_itself_is_not_written_to() -> None:
     hooked(model, X, class_one)
 
 
+class Kept:
+    """Something of the user's own."""
+
+    last: Any = None
+
+
+class Remembers(nn.Module):
+    """Keeps a tensor, then does what torch.fx can't follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.head, self.kept = nn.Conv2d(3, 8, 3), nn.Linear(8, 5), Kept()
+
+    def forward(self, x: Tensor) -> Any:
+        h = self.conv(x) + (0.0 if self.kept.last is None else self.kept.last.mean() * 0)
+        self.kept.last = h
+        n, channels, _, _ = x.shape
+        assert channels == 3
+        return self.head(h.mean((2, 3)).view(n, 8))
+
+
+def test_what_a_failed_trace_left_does_not_count() -> None:
+    model = fill(Remembers()).double().eval()
+    flow = nf.compile(model, X)(X)
+    assert model.kept.last is None  # type: ignore[union-attr]
+    torch.testing.assert_close(flow.output, model(X).detach())
+
+
+class Overwrites(nn.Module):
+    """Writes over what it is given, as some normalise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = net()
+
+    def forward(self, x: Tensor) -> Any:
+        x -= 0.5
+        return self.net(x)
+
+
+def test_an_input_that_is_overwritten() -> None:
+    model, x = Overwrites(), X.clone()
+    flow = nf.compile(model, x, target=class_one)(x.clone())
+    assert torch.equal(x, X)
+    torch.testing.assert_close(flow.output, model(x.clone()).detach())
+
+
 def test_every_error_here_is_one_of_ours() -> None:
     assert issubclass(TraceError, NaflowError) and issubclass(NaflowWarning, UserWarning)

@@ -70,7 +70,7 @@ def facts(device: str) -> dict[str, Any]:
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         found["compute capability"] = f"{properties.major}.{properties.minor}"
-        found["memory of it"] = f"{properties.total_memory / 2**30:.0f} GiB"
+        found["memory of the accelerator"] = f"{properties.total_memory / 2**30:.0f} GiB"
         found["CUDA"], found["cuDNN"] = torch.version.cuda, torch.backends.cudnn.version()
         try:
             found["triton"] = version("triton")
