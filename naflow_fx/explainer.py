@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,6 @@ from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Job
-from naflow_fx.maps import where_defined
 from naflow_fx.options import Options
 from naflow_fx.records import like
 from naflow_fx.similarity import Similarity
@@ -232,11 +232,9 @@ class Explainer(nn.Module):
         ]
         return self._flow(_concatenate(flows))
 
-    def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
-        """The program's result; `score`: what each row of maps explains, if there are more."""
-        score = result["score"] if score is None else score
+    def _flow(self, result: dict[str, Any]) -> AttentionFlow:
         flow = AttentionFlow(
-            maps=where_defined(result["maps"], score, result["norm_ratio"]),
+            maps=OrderedDict(result["maps"]),
             output=like(self.graph_module.meta.get(keys.FORM), result["output"]),
             score=result["score"],
             target=result["target"],

@@ -142,7 +142,7 @@ class PairExplainer(Explainer):
         _refuse_zero(result, self._similarity)
         score = result["score"]
         supports = score.repeat_interleave(self._similarity.shots)
-        both = self._flow(result, torch.cat((score, supports)))
+        both = self._flow(result)
         return PairFlow(
             _side(both, slice(len(q)), score),
             _side(both, slice(len(q), None), supports),
