@@ -304,10 +304,11 @@ def _load(
 
 
 def _own(program: fx.GraphModule, job: Job) -> Tensor:
-    """One of the model's own tensors in a program, or its example."""
-    own = (b for name, b in program.named_buffers()
-           if "folded_" not in name and b.is_floating_point())  # fmt: skip
-    return next(own, job.examples[0])
+    """One of the model's own tensors in a program, of the example's dtype if any is; or this."""
+    example = job.examples[0]
+    own = [b for name, b in program.named_buffers()
+           if "folded_" not in name and b.is_floating_point()]  # fmt: skip
+    return next((b for b in own if b.dtype == example.dtype), own[0] if own else example)
 
 
 def _place(x: Tensor) -> Place:
