@@ -138,7 +138,7 @@ class PairExplainer(Explainer):
         """
         q, s = self._pairs(query, support)
         with torch.no_grad():
-            result = self.graph_module(q, s)
+            result = self._current(q, s)
         _refuse_zero(result, self._similarity)
         score = result["score"]
         supports = score.repeat_interleave(self._similarity.shots)
@@ -158,7 +158,7 @@ class PairExplainer(Explainer):
 
     def _pairs(self, query: Any, support: Any) -> tuple[Tensor, Tensor]:
         """Checked, and as many of the one as of the other."""
-        image, dtype = self._shapes[0], self._like().dtype
+        dtype, image = self._like().dtype, self._shapes[0]
         shots = self._similarity.shots
         if support is None:
             raise InputError("support: missing; this explainer compares: explainer(query, support)")

@@ -88,7 +88,7 @@ class _Counts:
 
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose
-        full = self._is_full(node, rule)
+        full = "full" in parameters(function) and self._is_full(node, rule)
         state = _graph.state(node, self.names) | {"full": full}
         if full:  # only its shape is asked for
             self.patterns[state[rule.kernel]] = state[rule.kernel]
