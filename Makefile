@@ -3,7 +3,7 @@
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make test-oldest   `test` with the oldest releases that pyproject.toml allows, in .venv-oldest
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
-# make docs-figures   every other picture of README and docs, screenshots too (needs chromium)
+# make docs-figures   every other picture of README and docs, screenshots too (needs chromium, Graphviz)
 # make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,8 +11,12 @@ from naflow_fx import models as zoo
 from naflow_fx.cli.photos import check_writable
 from naflow_fx.cli.setup import choose, compile_model
 from naflow_fx.errors import OptionError
+from naflow_fx.inspection import Inspection
+from naflow_fx.inspection.picture import DRAWN, content, kind_of, save
 from naflow_fx.models.preprocess import open_photo
 from naflow_fx.printable import say
+
+BINARY = ("png", "pdf")  # nothing for a terminal
 
 
 def inspect(args: argparse.Namespace) -> None:
@@ -33,38 +36,25 @@ def inspect(args: argparse.Namespace) -> None:
 
 def _checked(args: argparse.Namespace) -> Path | None:
     """Where to write, None for the terminal; OptionError for options that don't fit together."""
-    if (args.expand or args.only) and args.format != "svg":
-        raise OptionError("--expand and --only choose what a picture shows: add --format svg")
-    if args.out is None:
-        return Path("inspect.html") if args.format == "html" else None
-    out = Path(args.out)
-    if out.is_dir():
+    out = None if args.out is None else Path(args.out)
+    if out is not None and out.is_dir():
         raise OptionError(f"--out {out}: is a folder; give the name of a file")
+    if args.format is None:
+        args.format = "table" if out is None else kind_of(out)
+    if (args.expand or args.only) and args.format not in (*DRAWN, "dot"):
+        raise OptionError("--expand and --only choose what a picture shows: add --format svg")
+    if out is None and args.format in BINARY:
+        raise OptionError(f"--format {args.format}: add --out FILE")
+    if out is None:
+        return Path("inspect.html") if args.format == "html" else None
     check_writable(out.parent / f".{out.name}")
     return out
 
 
-def _write(inspection: Any, args: argparse.Namespace, out: Path | None) -> None:
+def _write(inspection: Inspection, args: argparse.Namespace, out: Path | None) -> None:
     """The inspection in the format that was asked for."""
-    if args.format == "html":
-        from naflow_fx.viewer import save_graph
-
-        assert out is not None
-        save_graph(out, inspection, title=args.model)
-    else:
-        text = _text(inspection, args)
-        if out is None:
-            say(text)
-            return
-        out.write_text(f"{text}\n", encoding="utf-8")
+    if out is None:
+        say(content(inspection, args.format, args.expand, args.only).decode().rstrip("\n"))
+        return
+    save(inspection, out, args.format, args.expand, args.only)
     say(f"written: {out}")
-
-
-def _text(inspection: Any, args: argparse.Namespace) -> str:
-    if args.format == "table":
-        return str(inspection)
-    if args.format == "svg":
-        picture: str = inspection.to_svg(expand=args.expand, only=args.only)
-        return picture.rstrip("\n")
-    found: str = inspection.to_dot() if args.format == "dot" else inspection.to_json(indent=1)
-    return found.rstrip("\n")

@@ -75,17 +75,6 @@ def cut(inspection: Inspection, rows: Sequence[Unit], block: str) -> list[Unit]:
     return [row for row in rows if row.id in inside | near]
 
 
-def with_starts(inspection: Inspection, rows: Sequence[Unit]) -> list[Unit]:
-    """The rows with one more, empty, below each single node at which the cascade starts."""
-    starts = {n.id.removesuffix(".z"): n for n in inspection.nodes if n.how == "start"}
-    found = []
-    for row in rows:
-        found.append(row)
-        if row.id in starts:
-            found.append(Unit(starts[row.id].id, row.name, row.block, False, ()))
-    return found
-
-
 def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
     """The blocks that a glob names, and those around them."""
     opened = {""}

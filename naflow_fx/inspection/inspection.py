@@ -6,13 +6,15 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from naflow_fx.inspection.records import Block, Edge, Node, Row
 
 if TYPE_CHECKING:
     import networkx as nx
 
+Globs: TypeAlias = Sequence[str] | str | None
 VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
 
@@ -60,33 +62,58 @@ class Inspection:
 
         return as_networkx(self)
 
-    def to_dot(self) -> str:
-        """DOT text for Graphviz, every node; the picture of `to_svg` needs no Graphviz."""
-        from naflow_fx.inspection.graphs import as_dot
-
-        return as_dot(self)
-
-    def to_svg(self, expand: Sequence[str] | str | None = None, only: str | None = None) -> str:
-        """A picture: forward at the left, downwards; the inverse at the right, upwards.
-
-        What is captured links the two; importance and maps stand beside.  A box tells more when
-        the pointer is on it.
+    def to_dot(self, expand: Globs = "*", only: str | None = None) -> str:
+        """DOT text for Graphviz: a box per node, or per folded block.
 
         Args:
-            expand: globs of blocks to draw node by node, such as "layer1.*"; None: as many levels
-                of blocks as leave the picture readable, the rest folded into one box each.
+            expand: globs of blocks to draw node by node, such as "layer1.*", the others folded
+                into one box each; None: as many levels of blocks as leave the picture readable.
             only: a block to draw alone, with what it reads and who reads it.
 
         Raises:
             GraphError: a glob that no block matches, or no such block.
         """
         from naflow_fx.inspection.fold import cut, fold
-        from naflow_fx.inspection.svg import draw
+        from naflow_fx.inspection.graphs import as_dot
 
         if only is None:
-            return draw(self, fold(self, expand), self.headline)
-        rows = fold(self, [only, f"{only}.*"] if expand is None else expand)
-        return draw(self, cut(self, rows, only), f"{only} of {self.model}{self._solved}")
+            return as_dot(self, fold(self, expand), self.headline)
+        rows = fold(self, [only, f"{only}.*"] if expand in (None, "*") else expand)
+        return as_dot(self, cut(self, rows, only), f"{only} of {self.model}{self._solved}")
+
+    def to_svg(self, expand: Globs = None, only: str | None = None) -> str:
+        """The picture that Graphviz draws, as SVG text; a box tells more under the pointer.
+
+        Forward runs down the left side, the inverse up beside it; what is captured links the two.
+
+        Args:
+            expand: as of `to_dot`; None: as many levels as leave the picture readable.
+            only: as of `to_dot`.
+
+        Raises:
+            GraphError: a glob that no block matches, or no such block.
+            ArtefactError: Graphviz is missing.
+        """
+        from naflow_fx.inspection.picture import draw
+
+        return draw(self.to_dot(expand, only), "svg").decode()
+
+    def save(self, path: str | Path, expand: Globs = None, only: str | None = None) -> Path:
+        """Write a file in the format that its name ends with, and return its path.
+
+        Args:
+            path: ``.svg``, ``.png`` or ``.pdf`` (drawn by Graphviz), ``.dot``, ``.json``,
+                ``.txt`` (the tables), or ``.html`` (the page).
+            expand: as of `to_dot`, of files that Graphviz draws or reads.
+            only: as of `to_dot`.
+
+        Raises:
+            ArtefactError: another ending; Graphviz is missing.
+            GraphError: a glob that no block matches, or no such block.
+        """
+        from naflow_fx.inspection.picture import kind_of, save
+
+        return save(self, Path(path), kind_of(Path(path)), expand, only)
 
     @property
     def headline(self) -> str:

@@ -6,16 +6,16 @@ from naflow_fx.cli.parsers.base import Commands, command, named
 from naflow_fx.cli.parsers.options import add_method_options, add_model_options
 
 TEXT = "print the layers and how each is explained, or draw them"
-FORMATS = ("table", "svg", "dot", "json", "html")
+FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
 EXAMPLES = """\
 examples:
   naflow-fx inspect
   naflow-fx inspect --model resnet18 --layers 'layer4.*'
   naflow-fx inspect --photo cat.jpg                          with residuals and norm ratios
-  naflow-fx inspect --model resnet50 --format svg --out resnet50.svg
-  naflow-fx inspect --model resnet50 --format svg --expand 'layer3.[01]' --out layer3.svg
-  naflow-fx inspect --format svg --only blocks.2 --out block.svg
-  naflow-fx inspect --format html --out inverse.html         folding, in the browser
+  naflow-fx inspect --model resnet50 --out resnet50.svg      svg, png and pdf need Graphviz
+  naflow-fx inspect --model resnet50 --expand 'layer3.[01]' --out layer3.svg
+  naflow-fx inspect --only blocks.2 --out block.png
+  naflow-fx inspect --out inverse.html                       folding, in the browser
 """
 
 
@@ -23,7 +23,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "inspect", TEXT, EXAMPLES, "inspect:inspect")
     parser.add_argument(
-        "--format", choices=FORMATS, default=FORMATS[0], help="(default: %(default)s)"
+        "--format", choices=FORMATS, help="(default: as the name of --out ends; else table)"
     )
     parser.add_argument(
         "--out",
@@ -40,8 +40,8 @@ def add(commands: Commands) -> None:
         "--expand",
         nargs="+",
         metavar="GLOB",
-        help="of svg: blocks to draw layer by layer (default: as many as stay readable)",
+        help="of pictures: blocks to draw layer by layer (default: as many as stay readable)",
     )
-    parser.add_argument("--only", metavar="BLOCK", help="of svg: one block alone")
+    parser.add_argument("--only", metavar="BLOCK", help="of pictures: one block alone")
     add_model_options(parser)
     add_method_options(parser)
