@@ -47,14 +47,14 @@ figures: .venv/.installed-dev
 docs-figures: .venv/.installed-dev
 	$(BIN)/python tools/docs_figures.py
 
-viewer: naflow_fx/viewer/web/node_modules
-	npm --prefix naflow_fx/viewer/web run build
+viewer: naflow_fx/view/page/web/node_modules
+	npm --prefix naflow_fx/view/page/web run build
 
-viewer-check: naflow_fx/viewer/web/node_modules
-	npm --prefix naflow_fx/viewer/web run check
+viewer-check: naflow_fx/view/page/web/node_modules
+	npm --prefix naflow_fx/view/page/web run check
 
-naflow_fx/viewer/web/node_modules: naflow_fx/viewer/web/package-lock.json
-	npm --prefix naflow_fx/viewer/web ci
+naflow_fx/view/page/web/node_modules: naflow_fx/view/page/web/package-lock.json
+	npm --prefix naflow_fx/view/page/web ci
 	@touch $@
 
 bench: .venv/.installed-bench

@@ -172,7 +172,7 @@ class Explainer(nn.Module):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the layers and how each is inverted, block by block."""
-        from naflow_fx.viewer.notebook import of_explainer
+        from naflow_fx.view.notebook import of_explainer
 
         return of_explainer(self)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from naflow_fx.cli.parsers import make_parser
 from naflow_fx.errors import NaflowError, is_out_of_memory
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 __all__ = ["main"]
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from naflow_fx.cli.encoder import open_encoder
 from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.flow_record import shape_text
 from naflow_fx.models.preprocess import open_photo
 from naflow_fx.pairs import PairFlow
+from naflow_fx.view.record import shape_text
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import open_device
 from naflow_fx.decomposition import Decomposition
 from naflow_fx.models.preprocess import class_index, open_photo
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 PAGE, RECORD = "decomposition.html", "decomposition.json"
 PRINTED = 2  # levels of the tree

@@ -18,13 +18,13 @@ from naflow_fx import models
 from naflow_fx.cli.photos import check_writable, seen, shown
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, open_device
-from naflow_fx.embedding import embed, encoder_of
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.pairs import PairFlow
-from naflow_fx.printable import say
+from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
+from naflow_fx.view.terminal import say
 
 PICTURES = frozenset(
     [".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",

@@ -14,7 +14,7 @@ from naflow_fx.cli.info import size_text
 from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, compile_model, open_device
 from naflow_fx.models.preprocess import class_names
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 
 def export(args: argparse.Namespace) -> None:

@@ -21,9 +21,9 @@ from naflow_fx.cli.encoder import (
 )
 from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError, TargetError
 from naflow_fx.models.preprocess import open_photo
+from naflow_fx.pairs.embedding import compare, embed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from naflow_fx.artefacts.metadata import KINDS, Metadata, read
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 
 def info(args: argparse.Namespace) -> None:

@@ -12,9 +12,9 @@ from naflow_fx.cli.photos import check_writable
 from naflow_fx.cli.setup import choose, compile_model
 from naflow_fx.errors import OptionError
 from naflow_fx.inspection import Inspection
-from naflow_fx.inspection.picture import DRAWN, content, kind_of, save
+from naflow_fx.inspection.picture import DRAWN, kind_of
 from naflow_fx.models.preprocess import open_photo
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 BINARY = ("png", "pdf")  # nothing for a terminal
 
@@ -54,7 +54,7 @@ def _checked(args: argparse.Namespace) -> Path | None:
 def _write(inspection: Inspection, args: argparse.Namespace, out: Path | None) -> None:
     """The inspection in the format that was asked for."""
     if out is None:
-        say(content(inspection, args.format, args.expand, args.only).decode().rstrip("\n"))
+        say(inspection.content(args.format, args.expand, args.only).decode().rstrip("\n"))
         return
-    save(inspection, out, args.format, args.expand, args.only)
+    inspection.save_as(args.format, out, args.expand, args.only)
     say(f"written: {out}")

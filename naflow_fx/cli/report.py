@@ -21,8 +21,8 @@ from naflow_fx.errors import OptionError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import class_index, open_photo
-from naflow_fx.printable import say
-from naflow_fx.viewer import ReportEntry, save_report
+from naflow_fx.view.page import ReportEntry, save_report
+from naflow_fx.view.terminal import say
 
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 

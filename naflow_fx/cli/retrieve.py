@@ -11,9 +11,9 @@ from rich.text import Text
 from naflow_fx.cli.encoder import Encoder, check_folder, open_encoder, pictures_in, report
 from naflow_fx.cli.photos import places, question, shown
 from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.embedding import compare, embed
 from naflow_fx.errors import InputError, PhotoError
 from naflow_fx.models.preprocess import open_photo
+from naflow_fx.pairs.embedding import compare, embed
 
 
 def retrieve(args: argparse.Namespace) -> None:

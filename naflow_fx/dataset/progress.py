@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from naflow_fx.printable import printable, say
+from naflow_fx.view.terminal import printable, say
 
 EVERY = 10.0  # seconds between lines
 

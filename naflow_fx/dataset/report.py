@@ -23,7 +23,8 @@ from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
 from naflow_fx.models.preprocess import Preprocessing, open_photo
-from naflow_fx.render import colourise, resize_map
+from naflow_fx.selection import spread
+from naflow_fx.view.colours import colourise, resize_map
 
 CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
 MAP, THUMBNAIL = 72, 150  # pixels
@@ -211,7 +212,7 @@ def _made(context: Context) -> str:
 def _shown_layers(context: Context, count: int) -> list[str]:
     """Stored layers along depth; the input's map, bright points, only if there is room."""
     flat = [n for n in context.results.stored if len(context.results.shapes[n]) == 2]
-    return aggregate.spread_out(flat[1:] if len(flat) > count else flat, count)
+    return spread(flat[1:] if len(flat) > count else flat, count)
 
 
 def _photos(context: Context, rows: Sequence[int]) -> dict[int, str]:

@@ -8,7 +8,7 @@ from typing import Any
 from naflow_fx.decomposition.page_style import STYLE
 from naflow_fx.decomposition.pictures import map_uri, patch_box, photo_of, photo_uri
 from naflow_fx.decomposition.result import ROOT, Decomposition, share
-from naflow_fx.render import Bytes
+from naflow_fx.view.colours import Bytes
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 HOW = (

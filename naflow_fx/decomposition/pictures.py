@@ -12,8 +12,8 @@ from torch import Tensor
 
 from naflow_fx.decomposition.result import Decomposition
 from naflow_fx.errors import FlowError
-from naflow_fx.flow_images import as_photos
-from naflow_fx.render import Bytes, Floats, colour_table
+from naflow_fx.view.colours import Bytes, Floats, colour_table
+from naflow_fx.view.photos import as_photos
 
 COLOURS = "inferno"
 CELLS = 3  # of the layer's grid, along a side of a patch

@@ -8,8 +8,8 @@ import numpy as np
 
 from naflow_fx.decomposition.pictures import COLOURS, FAINTEST, STRONGEST, photo_of, unit_map
 from naflow_fx.decomposition.result import ROOT, Decomposition
-from naflow_fx.errors import ArtefactError, OptionError
-from naflow_fx.render import Bytes
+from naflow_fx.errors import ArtefactError, OptionError, required
+from naflow_fx.view.colours import Bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,10 +23,9 @@ WIDEST = 9.0  # points, of an edge that carries all of the parent's evidence
 
 def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
     """What `Decomposition.plot` documents."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArtefactError("plot: matplotlib is missing; pip install 'naflow-fx[viz]'") from error
+    required("matplotlib", extra="viz", what="plot", error=ArtefactError)
+    from matplotlib.figure import Figure
+
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise OptionError(f"plot(rows={rows!r}): wanted an integer >= 1")
     pixels = photo_of(found, photo)

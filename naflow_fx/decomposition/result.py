@@ -142,12 +142,9 @@ class Decomposition:
             OSError: the file can't be written.
         """
         from naflow_fx.decomposition.page import page
+        from naflow_fx.view.files import write
 
-        place = Path(path)
-        text = page(self, photo)
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
-        return place
+        return write(Path(path), page(self, photo))
 
 
 def share(part: float, whole: float) -> float:

@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import networkx as nx
 
 from naflow_fx.inspection.fold import Unit
 from naflow_fx.inspection.parts import COLUMNS, Part, links_of, parts_of
-from naflow_fx.inspection.records import Kind
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+from naflow_fx.inspection.records import Kind, Steps
 
 COLOURS = {
     "forward": ("#0072b2", "#eaf4fa"),
@@ -30,7 +26,7 @@ STYLE = """\
   edge [arrowsize=0.6]"""
 
 
-def as_networkx(inspection: Inspection) -> nx.DiGraph:
+def as_networkx(inspection: Steps) -> nx.DiGraph:
     """Nodes by id with the fields of `Node`, edges with their kind; the graph has the model."""
     graph = nx.DiGraph(model=inspection.model)
     for node in inspection.nodes:
@@ -39,7 +35,7 @@ def as_networkx(inspection: Inspection) -> nx.DiGraph:
     return graph
 
 
-def as_dot(inspection: Inspection, rows: Sequence[Unit], title: str) -> str:
+def as_dot(inspection: Steps, rows: Sequence[Unit], title: str) -> str:
     """A digraph: the forward pass downwards, in clusters by block; the rest of a row beside it.
 
     The forward pass alone says what is above what; the inverse runs upwards beside it.

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from naflow_fx.inspection.records import Block, Edge, Node, Row
+from naflow_fx.inspection.records import Steps
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -18,27 +18,8 @@ Globs: TypeAlias = Sequence[str] | str | None
 VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """The program of an explainer: blocks, nodes and edges, and a row per call site.
-
-    Attributes:
-        model: its name, or "".
-        blocks: of the model, in forward order, the model itself ("") first.
-        nodes: forward, captures, importance, inverse, maps.
-        edges: who reads whom.
-        rows: one per call site, as text.
-    """
-
-    model: str
-    blocks: tuple[Block, ...]
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-    rows: tuple[Row, ...]
-
-    def __len__(self) -> int:
-        """Number of call sites."""
-        return len(self.rows)
+class Inspection(Steps):
+    """The program of an explainer: the fields of `Steps`, as text, data, pictures and a page."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data: ``{"version", "model", "blocks", "nodes", "edges"}``.
@@ -79,7 +60,7 @@ class Inspection:
         if only is None:
             return as_dot(self, fold(self, expand), self.headline)
         rows = fold(self, [only, f"{only}.*"] if expand in (None, "*") else expand)
-        return as_dot(self, cut(self, rows, only), f"{only} of {self.model}{self._solved}")
+        return as_dot(self, cut(self, rows, only), f"{only} of {self.model}{self.solved}")
 
     def to_svg(self, expand: Globs = None, only: str | None = None) -> str:
         """The picture that Graphviz draws, as SVG text; a box tells more under the pointer.
@@ -111,22 +92,29 @@ class Inspection:
             ArtefactError: another ending; Graphviz is missing.
             GraphError: a glob that no block matches, or no such block.
         """
-        from naflow_fx.inspection.picture import kind_of, save
+        from naflow_fx.inspection.picture import kind_of
 
-        return save(self, Path(path), kind_of(Path(path)), expand, only)
+        return self.save_as(kind_of(Path(path)), Path(path), expand, only)
 
-    @property
-    def headline(self) -> str:
-        """Model, number of call sites, and how its least squares are solved."""
-        return f"{self.model or 'program'}: {len(self)} call sites{self._solved}"
+    def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
+        """`save` in the format `kind`, whatever the file is called."""
+        from naflow_fx.view.files import write
 
-    @property
-    def _solved(self) -> str:
-        solved = [node for node in self.nodes if node.steps is not None]
-        if not solved:
-            return ""
-        steps = " or ".join(str(steps) for steps in sorted({node.steps or 0 for node in solved}))
-        return f"; least squares in {steps} steps, damping {solved[0].damping:g}"
+        if kind == "html":
+            from naflow_fx.view.page import save_graph
+
+            return save_graph(path, self, title=self.model)
+        return write(path, self.content(kind, expand, only))
+
+    def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
+        """What a file of that kind (but a page) holds."""
+        from naflow_fx.inspection.picture import DRAWN, draw
+
+        if kind in DRAWN:
+            return draw(self.to_dot(expand, only), kind)
+        if kind == "dot":
+            return self.to_dot(expand or "*", only).encode()
+        return f"{self.to_json(indent=1) if kind == 'json' else self}\n".encode()
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""

@@ -6,14 +6,10 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from naflow_fx.inspection import words
 from naflow_fx.inspection.fold import Unit
-from naflow_fx.inspection.records import Edge, Kind, Link, Node
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps
 
 ROOM = 28  # letters in a line of an inverse step
 SOLID = "\N{NO-BREAK SPACE}"
@@ -38,7 +34,7 @@ class Part:
         return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
 
 
-def parts_of(inspection: Inspection, rows: Sequence[Unit]) -> list[Part]:
+def parts_of(inspection: Steps, rows: Sequence[Unit]) -> list[Part]:
     """The boxes of the given rows.
 
     An inverse step stands in the first of the rows that it inverts, or, folded with others, in
@@ -73,7 +69,7 @@ def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> list[tuple[Part, P
     return list(found.values())
 
 
-def _row_parts(inspection: Inspection, row: Unit, at: int) -> Iterator[Part]:
+def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
     """Forward, captures, importance and map of one row."""
     names = {node.name for node in row.nodes}
     label = row.name if row.folded else _short(row.name, row.block)

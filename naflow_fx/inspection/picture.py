@@ -1,16 +1,12 @@
-"""Files of an inspection: pictures by Graphviz, text, the page."""
+"""Pictures by Graphviz, and the formats of an inspection's files."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from naflow_fx.errors import ArtefactError, first_line
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Globs, Inspection
 
 DRAWN = ("svg", "png", "pdf")
 FORMATS = (*DRAWN, "dot", "json", "html", "txt")
@@ -41,17 +37,6 @@ def draw(text: str, kind: str) -> bytes:
     return made.stdout
 
 
-def save(inspection: Inspection, path: Path, kind: str, expand: Globs, only: str | None) -> Path:
-    """Write the file; see `Inspection.save`."""
-    if kind == "html":
-        from naflow_fx.viewer import save_graph
-
-        save_graph(path, inspection, title=inspection.model)
-    else:
-        path.write_bytes(content(inspection, kind, expand, only))
-    return path
-
-
 def kind_of(path: Path) -> str:
     """The format that a file's name asks for.
 
@@ -63,13 +48,3 @@ def kind_of(path: Path) -> str:
         known = ", ".join(f".{name}" for name in FORMATS)
         raise ArtefactError(f"{path}: the name must end in one of {known}")
     return kind
-
-
-def content(inspection: Inspection, kind: str, expand: Globs, only: str | None) -> bytes:
-    """What a file of that kind holds."""
-    if kind in DRAWN:
-        return draw(inspection.to_dot(expand, only), kind)
-    if kind == "dot":
-        return inspection.to_dot(expand or "*", only).encode()
-    text = inspection.to_json(indent=1) if kind == "json" else str(inspection)
-    return f"{text}\n".encode()

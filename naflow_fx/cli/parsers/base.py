@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 from typing import NoReturn, TypeAlias
 
-from naflow_fx.printable import printable
+from naflow_fx.view.terminal import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
