@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naflow_fx.decomposition.pictures import COLOURS, FAINTEST, STRONGEST, photo_of, unit_map
-from naflow_fx.decomposition.result import ROOT, Decomposition
+from naflow_fx.decomposition.tree import ROOT, Tree
 from naflow_fx.errors import ArtefactError, OptionError, required
 from naflow_fx.view.colours import Bytes
 
@@ -21,7 +21,7 @@ EDGE = "#c9c6dd"
 WIDEST = 9.0  # points, of an edge that carries all of the parent's evidence
 
 
-def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
+def plot(found: Tree, photo: Any, rows: int) -> Figure:
     """What `Decomposition.plot` documents."""
     required("matplotlib", extra="viz", what="plot", error=ArtefactError)
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
     return figure
 
 
-def _levels(found: Decomposition, rows: int) -> list[list[str]]:
+def _levels(found: Tree, rows: int) -> list[list[str]]:
     """The nodes that are drawn, a list a level."""
     levels = [[ROOT]]
     while True:
@@ -54,7 +54,7 @@ def _levels(found: Decomposition, rows: int) -> list[list[str]]:
         levels.append([child for children in below for child in children])
 
 
-def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
+def _places(found: Tree, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in columns and rows: a parent at the middle of its children."""
     tallest = max(map(len, levels))
     places: dict[str, tuple[float, float]] = {}
@@ -74,7 +74,7 @@ def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[fl
 
 def _draw(
     figure: Figure,
-    found: Decomposition,
+    found: Tree,
     node: str,
     places: dict[str, tuple[float, float]],
     photo: Bytes,

@@ -1,10 +1,10 @@
-"""Curves along depth as SVG: a mean, its interval, the photos' percentiles."""
+"""Curves along depth: where the mean, its interval and the photos' percentiles are drawn."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,50 +16,39 @@ LOGARITHMIC = ("mean", "max", "norm_ratio")  # compared by ratio
 DECADES = 6  # a logarithmic axis shows at most so many below its top
 
 
-def curve(depth: Depth, layers: Sequence[str]) -> str:
-    """One measure over the layers; each layer tells its numbers when pointed at."""
+def curve(depth: Depth, layers: Sequence[str]) -> dict[str, Any]:
+    """One measure over the layers, as the template draws it; lengths in pixels."""
     log = depth.name in LOGARITHMIC
     low, high = _limits(depth, log)
     x, y = _scale(0, len(layers) - 1, LEFT, WIDTH - RIGHT), _height(low, high, log)
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-    for value in _ticks(low, high, log):
-        at = y(value)
-        parts.append(
-            f"<line class=grid x1={LEFT} x2={WIDTH - RIGHT} y1={at:.1f} y2={at:.1f} />"
-            f"<text x={LEFT - 6} y={at + 4:.1f} text-anchor=end>{_number(value)}</text>"
-        )
-    parts.append(_band("wideband", depth.low, depth.high, x, y))
-    parts.append(_band("band", depth.mean - depth.error, depth.mean + depth.error, x, y))
-    points = " ".join(
-        f"{x(i):.1f},{y(m):.1f}" for i, m in enumerate(depth.mean) if math.isfinite(m)
-    )
-    parts.append(f'<polyline class=mean points="{points}" />')
-    ends = ((LEFT, "start", layers[0]), (WIDTH - RIGHT, "end", layers[-1]))
-    parts += [f'<text x={at} y={HEIGHT - 5} text-anchor={side}>{escape(name)}</text>'
-              for at, side, name in ends]  # fmt: skip
-    return "".join([*parts, *_tips(depth, layers, x), "</svg>"])
+    strip = (WIDTH - LEFT - RIGHT) / max(len(layers) - 1, 1)
+    known = [(i, m) for i, m in enumerate(depth.mean) if math.isfinite(m)]
+    return {
+        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
+        "bottom": HEIGHT - BOTTOM, "first": layers[0], "last": layers[-1],
+        "ticks": [{"y": round(y(v), 1), "text": _number(v)} for v in _ticks(low, high, log)],
+        "percentiles": _band(depth.low, depth.high, x, y),
+        "interval": _band(depth.mean - depth.error, depth.mean + depth.error, x, y),
+        "mean": _points((x(i), y(m)) for i, m in known),
+        "tips": [{"x": round(x(i) - strip / 2, 1), "width": round(strip, 1),
+                  "text": _tip(depth, layer, i)} for i, layer in enumerate(layers)],
+    }  # fmt: skip
 
 
-def _band(name: str, low: Floats, high: Floats, x: _Place, y: _Place) -> str:
-    """A filled band, where both edges are numbers."""
+def _points(places: Iterable[tuple[float, float]]) -> str:
+    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+
+
+def _band(low: Floats, high: Floats, x: _Place, y: _Place) -> str:
+    """The corners of a filled band, where both edges are numbers."""
     known = [i for i in range(len(low)) if math.isfinite(low[i]) and math.isfinite(high[i])]
-    edge = [f"{x(i):.1f},{y(high[i]):.1f}" for i in known]
-    edge += [f"{x(i):.1f},{y(low[i]):.1f}" for i in reversed(known)]
-    return f'<polygon class={name} points="{" ".join(edge)}" />'
+    upper = [(x(i), y(high[i])) for i in known]
+    return _points([*upper, *((x(i), y(low[i])) for i in reversed(known))])
 
 
-def _tips(depth: Depth, layers: Sequence[str], x: _Place) -> list[str]:
-    """A strip a layer, with its numbers as the tip."""
-    width = (WIDTH - LEFT - RIGHT) / max(len(layers) - 1, 1)
-    found = []
-    for i, layer in enumerate(layers):
-        text = (f"{layer}: {depth.mean[i]:.3g} ± {depth.error[i]:.2g}; photos "
-                f"{depth.low[i]:.3g} to {depth.high[i]:.3g}")  # fmt: skip
-        found.append(
-            f"<rect class=hit x={x(i) - width / 2:.1f} y={TOP} width={width:.1f} "
-            f"height={HEIGHT - TOP - BOTTOM}><title>{escape(text)}</title></rect>"
-        )
-    return found
+def _tip(depth: Depth, layer: str, i: int) -> str:
+    return (f"{layer}: {depth.mean[i]:.3g} ± {depth.error[i]:.2g}; photos "
+            f"{depth.low[i]:.3g} to {depth.high[i]:.3g}")  # fmt: skip
 
 
 _Place = Callable[[float], float]
