@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFont
 
-from naflow_fx.cli.parsers import options as parser
+from naflow_fx.cli import options as parser
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import COLORMAPS, colour_table, colourise, resize_map, show_on_image
 from naflow_fx.view.sheet import GAP, LABEL, MARGIN, grid, shorten

@@ -162,10 +162,9 @@ class Evaluation:
 
     def save(self, path: str | Path) -> Path:
         """Writes the JSON."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(self.to_json(), separators=(",", ":")) + "\n")
-        return path
+        from naflow_fx.view.files import write
+
+        return write(Path(path), json.dumps(self.to_json(), separators=(",", ":")) + "\n")
 
     def plot(self, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
         """Writes depth curves as a picture; needs matplotlib (the extra "evaluate")."""

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
@@ -17,6 +14,7 @@ from naflow_fx.errors import InputError
 from naflow_fx.pairs.embedding import blocks, compare, embed, encoder_of
 from naflow_fx.pairs.flow import PairFlow
 from naflow_fx.similarity import Similarity
+from naflow_fx.view import progress as bars
 
 KNN_TEMPERATURE = 0.07  # of NPID (Wu et al., CVPR 2018), its sigma
 
@@ -124,9 +122,8 @@ def _encode(
     embedder: nn.Module, gallery: Any, like: Tensor, block: int, progress: bool | None
 ) -> Tensor:
     """Embeddings of the whole gallery, [G, D]."""
-    shown = sys.stderr.isatty() if progress is None else progress
     found: list[Tensor] = []
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as bar:
+    with bars.progress(shown=progress) as bar:
         task = bar.add_task("gallery", total=len(gallery))
         for start in range(0, len(gallery), block):
             ids = range(start, min(start + block, len(gallery)))

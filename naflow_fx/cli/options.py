@@ -6,7 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from naflow_fx import options
-from naflow_fx.cli.parsers.base import folder, share
+from naflow_fx.cli.base import folder, share
 
 DEFAULT_MODEL = "efficientnet_lite0"
 DEVICE_HELP = "cpu, cuda, cuda:1, mps, ... (default: %(default)s)"

@@ -1,10 +1,13 @@
-"""What the commands' parsers are made of. No heavy import in here."""
+"""What commands and their parsers are made of. No heavy import in here."""
 
 from __future__ import annotations
 
 import argparse
+import io
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import NoReturn, TypeAlias
 
 from naflow_fx.view.terminal import printable
@@ -85,3 +88,10 @@ def folder(text: str) -> str:
     if ending in FILES and not os.path.exists(text):
         raise argparse.ArgumentTypeError(f"{text}: looks like a file; wanted the name of a folder")
     return named(text)
+
+
+@contextmanager
+def news_aside() -> Iterator[None]:
+    """Send what downloads print to stderr where that is a terminal, else nowhere."""
+    with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield

@@ -1,6 +1,6 @@
 """The command line's parser: one file a command, listed here in the order of its help.
 
-No heavy import in any of them: `naflow-fx --help` answers at once.
+No command imports torch before it runs: `naflow-fx --help` answers at once.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from importlib.metadata import PackageNotFoundError, version
 
-from naflow_fx.cli.parsers import (
+from naflow_fx.cli import (
     base,
     batch,
     compare,
