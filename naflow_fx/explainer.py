@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
-from naflow_fx.job import Job
+from naflow_fx.job import Build, Job
 from naflow_fx.maps import where_defined
 from naflow_fx.options import Options
 from naflow_fx.records import like
@@ -25,7 +25,6 @@ from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 if TYPE_CHECKING:
     from naflow_fx.artefacts import Kind
 
-Build = Callable[[Job], fx.GraphModule]
 Images = Tensor | Sequence[Tensor]
 
 

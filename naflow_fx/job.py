@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, fx
 
 from naflow_fx.options import Options
 from naflow_fx.similarity import Similarity
@@ -33,3 +34,6 @@ class Job:
     def rows(self) -> int:
         """Images that make one sample of the program: 1, or of pairs more."""
         return self.target.rows if isinstance(self.target, Similarity) else 1
+
+
+Build = Callable[[Job], fx.GraphModule]  # from a job to its program

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-    from naflow_fx.evaluation.data import EvaluationSet
-    from naflow_fx.evaluation.measure import Explain
+    from naflow_fx.evaluation.data import EvaluationSet, Explain
     from naflow_fx.evaluation.result import Evaluation
     from naflow_fx.models.preprocess import Preprocessing
 

@@ -12,17 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.data import EvaluationSet
+from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.faithfulness import Probability, average_drop, blurred, insertion_deletion
 from naflow_fx.evaluation.fidelity import activations, fidelity
+from naflow_fx.evaluation.measured import Scores
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
-from naflow_fx.evaluation.result import Evaluation, Scores
+from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.road import road
 from naflow_fx.evaluation.robustness import max_sensitivity
 from naflow_fx.explainer import Explainer
 from naflow_fx.selection import matching
 
-Explain = Callable[[Tensor, Tensor], Any]
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
 Progress = Callable[[str], None]
 AREAS = ("insertion", "deletion", "i_d")

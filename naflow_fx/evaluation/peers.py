@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError, required
-from naflow_fx.evaluation.measure import Explain
+from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.modules import modular, output_of, until
 
 
