@@ -37,6 +37,9 @@ class Job:
         return self.target.rows if isinstance(self.target, Similarity) else 1
 
 
+Build = Callable[[Job], fx.GraphModule]  # from a job to its program
+
+
 @dataclass(frozen=True)
 class Pass:
     """One step of the pipeline, and what must hold after it.
