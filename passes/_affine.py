@@ -145,7 +145,7 @@ def merges_batch(node: fx.Node) -> bool:
     """Whether a reshape puts other dimensions into the batch, or takes them out again."""
     before = _graph.state(node, {}).get("input_shape", ())
     after = node.meta[keys.SHAPE]
-    return _rule(node).name == "reshape" and math.prod(before[1:]) != math.prod(after[1:])
+    return _rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
 
 
 def emit(

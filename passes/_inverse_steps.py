@@ -286,7 +286,8 @@ def _groups(nodes: Sequence[fx.Node]) -> int:
 
 def is_number(node: fx.Node) -> bool:
     """Whether a diagonal is one number, by which dividing is exact."""
-    return "gate" in node.kwargs and not isinstance(node.kwargs["gate"], fx.Node)
+    gates = [node.kwargs.get(name) for name in _rule(node).control]
+    return bool(gates) and not any(isinstance(gate, fx.Node) for gate in gates)
 
 
 def mark(source: fx.Node, *nodes: fx.Node | None) -> None:

@@ -10,7 +10,9 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
+from naflow_fx.passes.label_dimensions import convolves
 from naflow_fx.rule import CHANNEL_PART, MIXED, SPACE_PART, TOKENS
+from naflow_fx.rules import hold
 
 
 def check_labels(gm: fx.GraphModule) -> None:
@@ -47,7 +49,7 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     stops, live, todo = [], set[str](), [score_of(graph)]
     while todo:
         node = todo.pop()
-        is_stop = node.meta.get(keys.RULE) == "hold"
+        is_stop = node.meta.get(keys.RULE) == hold.RULE.name
         if node.name not in live:
             live.add(node.name)
             stops += [node] if is_stop else []
@@ -71,7 +73,7 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     first = next(n for n in graph.nodes
                  if n in leads and n.name not in sites
                  and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
-    convolutions = sum(n.meta[keys.RULE] != "linear" for n in lost)
+    convolutions = sum(map(convolves, lost))
     layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
               (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
     warnings.warn(
@@ -84,7 +86,8 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
 
 def _is_lost(node: fx.Node) -> bool:
     """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not."""
-    if node.meta.get(keys.RULE) not in ("conv", "conv_transpose", "linear"):
+    rule = _graph.rule_of(node)
+    if rule is None or not rule.kernel:
         return False
     labels = node.meta[keys.LABELS]
     return len(labels) > 2 and bool(set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from fnmatch import fnmatchcase
 from typing import Any, get_args
 
@@ -15,6 +14,7 @@ from naflow_fx.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import find_flow, score_of
+from naflow_fx.rule import parameters
 
 
 def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModule:
@@ -135,9 +135,10 @@ class _Maps:
     def _finite(self, node: fx.Node) -> fx.Node:
         """The activation, without the infinite border that a pad gives it for a max pool."""
         rule = _graph.rule_of(node)
-        value = node.kwargs.get("value") if rule is not None and rule.name == "pad" else None
-        unbounded = isinstance(value, float) and math.isinf(value)
-        return self._call(node, maps.finite, node) if unbounded else node
+        if rule is None or rule.infinite is None:
+            return node
+        offered = {name: node.kwargs[name] for name in parameters(rule.infinite)}
+        return self._call(node, maps.finite, node) if rule.infinite(**offered) else node
 
     def _trust(self, node: fx.Node, x: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
         """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""

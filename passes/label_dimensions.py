@@ -20,8 +20,6 @@ from naflow_fx.rule import (
 )
 
 Sizes = dict[fx.Node, tuple[int, ...]]
-_VIEWS = {"reshape", "getitem", "permute", "movedim", "identity", "cast", "pad"}
-_CONVOLUTIONS = {"conv", "conv_transpose"}
 
 
 def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
@@ -76,7 +74,7 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """
     if labels[:1] != (BATCH,) or SPACE not in labels:
         return labels
-    if node.meta[keys.RULE] not in _CONVOLUTIONS:
+    if not convolves(node):
         inserted = labels[1] == COLLAPSED and CHANNEL in labels[2:] and _leads_to_conv(node)
         if not inserted:
             return labels
@@ -87,10 +85,16 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
 
 def _leads_to_conv(node: fx.Node) -> bool:
     """Whether a view is read by a convolution, directly or through other views."""
-    if node.meta[keys.RULE] not in _VIEWS:
+    rule = _graph.rule_of(node)
+    if rule is None or not rule.view:
         return False
-    readers = [user for user in node.users if user.meta.get(keys.RULE)]
-    return any(r.meta[keys.RULE] in _CONVOLUTIONS or _leads_to_conv(r) for r in readers)
+    return any(convolves(reader) or _leads_to_conv(reader) for reader in node.users)
+
+
+def convolves(node: fx.Node) -> bool:
+    """Whether a node is a convolution of some kind."""
+    rule = _graph.rule_of(node)
+    return rule is not None and rule.convolves
 
 
 def is_spatial(node: fx.Node) -> bool:

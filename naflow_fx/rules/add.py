@@ -130,6 +130,7 @@ RULE = Rule(
     has_shift=has_shift,
     operands=("inputs",),
     variadic=True,
+    merge="residual",
     labels=labels,
     gating="carries",
     equation="region, Eq. 7",

@@ -56,6 +56,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    view=True,
     equation="identity",
     targets={
         "float": to(torch.float32), "double": to(torch.float64), "half": to(torch.float16),

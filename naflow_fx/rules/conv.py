@@ -184,6 +184,7 @@ RULE = Rule(
     kernel="weight",
     scaled=scaled,
     groups=lambda groups: groups,
+    convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={

@@ -106,6 +106,7 @@ RULE = Rule(
     has_shift=has_shift,
     kernel="weight",
     groups=lambda groups: groups,
+    convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={

@@ -57,6 +57,7 @@ RULE = Rule(
     inverse,
     operands=("inputs",),
     variadic=True,
+    merge="features",
     labels=labels,
     equation="split",
 )

@@ -55,6 +55,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    view=True,
     equation="identity",
     targets=dict.fromkeys(
         (*_DROPOUTS, *_torchvision("stochastic_depth"), _aten.dropout.default,

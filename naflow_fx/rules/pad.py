@@ -79,6 +79,13 @@ _MODULES = [
     for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
     for rank in (1, 2, 3)
 ]
+
+
+def infinite(value: float) -> bool:
+    """Whether the border is one that a max pool never picks."""
+    return math.isinf(value)
+
+
 RULE = Rule(
     "pad",
     forward,
@@ -87,6 +94,8 @@ RULE = Rule(
     inverse,
     shift=shift,
     has_shift=has_shift,
+    view=True,
+    infinite=infinite,
     equation="crop",
     targets={F.pad: adapt, torch.ops.aten.pad.default: adapt},
     modules=dict.fromkeys(_MODULES, from_module),

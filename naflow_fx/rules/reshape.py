@@ -112,6 +112,8 @@ RULE = Rule(
     inverse,
     labels=labels,
     gating="carries",
+    view=True,
+    regroups=True,
     equation="exact",
     targets=dict.fromkeys(_TARGETS, adapt),
     modules=dict.fromkeys((nn.Flatten, nn.Unflatten), lambda module: {}),

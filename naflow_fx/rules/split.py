@@ -76,6 +76,13 @@ def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
 
 
 _aten = torch.ops.aten
+
+
+def mixes(dim: int, at: int, rank: int) -> str:
+    """Whether images are joined or split."""
+    return "images are joined or split along the batch" if dim % rank == at else ""
+
+
 RULE = Rule(
     "split",
     forward,
@@ -83,6 +90,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    mixes=mixes,
     equation="exact",
     targets={
         **dict.fromkeys((torch.chunk, "chunk", _aten.chunk.default), adapt("chunk")),
