@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,7 @@ from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
-from naflow_fx.job import Job
-from naflow_fx.maps import where_defined
+from naflow_fx.job import Build, Job
 from naflow_fx.options import Options
 from naflow_fx.records import like
 from naflow_fx.similarity import Similarity
@@ -28,7 +27,6 @@ from naflow_fx.wrappers import unwrapped
 if TYPE_CHECKING:
     from naflow_fx.artefacts import Kind
 
-Build = Callable[[Job], fx.GraphModule]
 Images = Tensor | Sequence[Tensor]
 
 KEPT = 16  # programs of targets given with a call; each holds kernels of its own
@@ -218,7 +216,7 @@ class Explainer(nn.Module):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the layers and how each is inverted, block by block."""
-        from naflow_fx.viewer.notebook import of_explainer
+        from naflow_fx.view.notebook import of_explainer
 
         return of_explainer(self)
 
@@ -280,11 +278,9 @@ class Explainer(nn.Module):
         ]
         return self._flow(_concatenate(flows))
 
-    def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
-        """The program's result; `score`: what each row of maps explains, if there are more."""
-        score = result["score"] if score is None else score
+    def _flow(self, result: dict[str, Any]) -> AttentionFlow:
         flow = AttentionFlow(
-            maps=where_defined(result["maps"], score, result["norm_ratio"]),
+            maps=OrderedDict(result["maps"]),
             output=like(self._current.meta.get(keys.FORM), result["output"]),
             score=result["score"],
             target=result["target"],

@@ -45,6 +45,9 @@ def evaluated(
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
+    for module in filter(has_hooks, model.modules() if hooks else ()):
+        if not has_hooks(memo[id(module)]):  # torch.compile's wrapper leaves them behind
+            memo[id(module)].__dict__ |= {k: OrderedDict(getattr(module, k)) for k in HOOKS}
     for module in [m for m in memo.values() if isinstance(m, nn.Module)]:
         module.training = False  # not .eval(): some models override it; also those in plain lists
         _rebind(module, memo)
