@@ -129,7 +129,7 @@ def compile(
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
 
-    plain = unwrapped(model)
+    plain = unwrapped(model, hooked=False)
     if isinstance(target, Similarity):
         return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
     return explain_job(Job(plain, examples, as_callable(target), chosen))

@@ -22,6 +22,7 @@ from naflow_fx.records import like
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 from naflow_fx.weights import Place, Weights, place_of
+from naflow_fx.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts import Kind
@@ -61,7 +62,7 @@ class Explainer(nn.Module):
         """This program of this job is what is called from now on."""
         self._modules["graph_module"] = program
         self._job, self._of_model = job, place_of(job.model)
-        self._weights = Weights(job.model, program.meta.get(keys.READ, ()))
+        self._weights = Weights(unwrapped(job.model), program.meta.get(keys.READ, ()))
         self._shapes = [tuple(x.shape[1:]) for x in job.examples]
         self._of_targets.clear()
 

@@ -80,9 +80,10 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape != shape:
         found = list(value.shape) if isinstance(value, TensorValue) else value
+        column = "  Take its [:, 0]." if found == [-1, 1] else ""
         raise TargetError(
-            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N].  "
-            "Callables of ONE sample's output go to the call in a list, one per image"
+            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N]."
+            f"{column}  Callables of ONE sample's output go to the call in a list, one per image"
         )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
         found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)

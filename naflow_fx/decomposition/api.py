@@ -65,7 +65,7 @@ def decompose(
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise OptionError(f"decompose(top_k={top_k!r}): wanted an integer >= 1")
     score = _callable(target)
-    plain = unwrapped(model)
+    plain = unwrapped(model, hooked=False)
     program = build_program(Job(plain, (x,), score, chosen))
     _check_size(program, top_k)
     classes = () if score else (_class(program, target, x),)
