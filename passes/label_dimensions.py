@@ -72,9 +72,9 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """A convolution makes channels, and what it runs along is space: electrodes, too.
 
     So for the view [N, 1, electrodes, time] that a convolution reads; one along channels alone
-    (ECA) stays what it is.
+    (ECA) stays what it is, and so do rows that each have a kernel of their own (DiCE).
     """
-    if labels[:1] != (BATCH,) or SPACE not in labels:
+    if labels[:1] != (BATCH,) or SPACE not in labels or _keeps_rows(node, labels):
         return labels
     if node.meta[keys.RULE] not in _CONVOLUTIONS:
         inserted = labels[1] == COLLAPSED and CHANNEL in labels[2:] and _leads_to_conv(node)
@@ -83,6 +83,14 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
     if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
         return labels
     return (BATCH, CHANNEL, *(COLLAPSED if x == COLLAPSED else SPACE for x in labels[2:]))
+
+
+def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
+    """Whether a depthwise convolution runs along channels and space, row by row."""
+    rows = node.kwargs.get("groups")
+    inputs = [x.meta[keys.SHAPE][1] for x in _graph.operands(node)]
+    depthwise = rows == node.meta[keys.SHAPE][1] and inputs == [rows]
+    return depthwise and labels[1] == SPACE and CHANNEL in labels[2:]
 
 
 def _leads_to_conv(node: fx.Node) -> bool:
