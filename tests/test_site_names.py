@@ -191,7 +191,7 @@ def test_as_many_examples_as_the_model_takes() -> None:
 class Optional(Numbered):
     """A forward of transformers: everything has a default."""
 
-    def forward(self, x: Any = None, labels: Any = None, return_dict: Any = None) -> Any:  # type: ignore[override]
+    def forward(self, x: Any = None, labels: Any = None, return_dict: Any = None) -> Any:
         return super().forward(x)
 
 
