@@ -14,7 +14,7 @@ from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes.annotate_values import TensorValue
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
-from naflow_fx.rule import CHANNEL, CHANNEL_PART, MIXED, SPACE_PART, TOKENS
+from naflow_fx.rule import CHANNEL, CHANNEL_PART, COLLAPSED, MIXED, SPACE, SPACE_PART, TOKENS
 from naflow_fx.targets import OfOneSample
 
 
@@ -156,13 +156,14 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
 def _is_lost(node: fx.Node) -> bool:
     """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not.
 
-    Nor are those with space clear where channels stand twice: its operands disagreed.
+    Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
     """
     if node.meta.get(keys.RULE) not in ("conv", "conv_transpose", "linear"):
         return False
     labels = node.meta[keys.LABELS]
     unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}
-    return len(labels) > 2 and (bool(unclear) or labels.count(CHANNEL) > 1)
+    strip = SPACE in labels and COLLAPSED in labels
+    return len(labels) > 2 and (bool(unclear) or strip or labels.count(CHANNEL) > 1)
 
 
 def check_captured(gm: fx.GraphModule) -> None:

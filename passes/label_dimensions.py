@@ -71,18 +71,28 @@ def _restored(node: fx.Node, labels: Labels, sizes: Sizes) -> Labels:
 def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """A convolution makes channels, and what it runs along is space: electrodes, too.
 
-    So for the view [N, 1, electrodes, time] that a convolution reads; one along channels alone
+    So for the views [N, 1, electrodes, time] and [N, C, 1, time] that a convolution reads; one
+    along channels alone
     (ECA) stays what it is, and so do rows that each have a kernel of their own (DiCE).
     """
     if labels[:1] != (BATCH,) or SPACE not in labels or _keeps_rows(node, labels):
         return labels
     if node.meta[keys.RULE] not in _CONVOLUTIONS:
-        inserted = labels[1] == COLLAPSED and CHANNEL in labels[2:] and _leads_to_conv(node)
-        if not inserted:
+        if not _leads_to_conv(node):
+            return labels
+        if labels[1] == CHANNEL and _inserts(node, labels):
+            return tuple(SPACE if x == COLLAPSED else x for x in labels)
+        if labels[1] != COLLAPSED or CHANNEL not in labels[2:]:
             return labels
     if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
         return labels
     return (BATCH, CHANNEL, *(COLLAPSED if x == COLLAPSED else SPACE for x in labels[2:]))
+
+
+def _inserts(node: fx.Node, labels: Labels) -> bool:
+    """Whether a view has a dimension of one that its input has not; a pool's strip has it."""
+    before = [len(x.meta[keys.LABELS]) for x in _graph.operands(node)]
+    return COLLAPSED in labels and before == [len(labels) - labels.count(COLLAPSED)]
 
 
 def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
