@@ -3,7 +3,7 @@
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make test-oldest   `test` with the oldest releases that pyproject.toml allows, in .venv-oldest
 # make figures the paper's figures as far as weights are at hand, in docs/figures/; minutes
-# make docs-figures   every other picture of README and docs, screenshots too (needs chromium)
+# make docs-figures   every other picture of README and docs, screenshots too (needs chromium, Graphviz)
 # make viewer  the page of `naflow-fx report` from its source (needs npm); viewer-check: compares
 # make bench   times, memory, correctness against other libraries: docs/benchmarks.md, on the CPU
 # make bench-gpu   the same on a CUDA machine            (BENCH_ARGS="--full" for all of either)
@@ -50,14 +50,14 @@ figures: .venv/.installed-dev
 docs-figures: .venv/.installed-dev
 	$(BIN)/python tools/docs_figures.py
 
-viewer: naflow_fx/viewer/web/node_modules
-	npm --prefix naflow_fx/viewer/web run build
+viewer: naflow_fx/view/page/web/node_modules
+	npm --prefix naflow_fx/view/page/web run build
 
-viewer-check: naflow_fx/viewer/web/node_modules
-	npm --prefix naflow_fx/viewer/web run check
+viewer-check: naflow_fx/view/page/web/node_modules
+	npm --prefix naflow_fx/view/page/web run check
 
-naflow_fx/viewer/web/node_modules: naflow_fx/viewer/web/package-lock.json
-	npm --prefix naflow_fx/viewer/web ci
+naflow_fx/view/page/web/node_modules: naflow_fx/view/page/web/package-lock.json
+	npm --prefix naflow_fx/view/page/web ci
 	@touch $@
 
 bench: .venv/.installed-bench

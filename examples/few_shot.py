@@ -24,8 +24,8 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx.embedding import compare
 from naflow_fx.models.preprocess import Preprocessing, open_photo
+from naflow_fx.pairs.embedding import compare
 
 TRAINED = (
     "astronaut brick camera cell clock_motion color grass horse hubble_deep_field moon retina text"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from naflow_fx.dataset.run import DatasetRun, explain_dataset
     from naflow_fx.dataset.spec import ExplainerSpec
     from naflow_fx.decomposition import Decomposition, decompose
-    from naflow_fx.episodes import FewShot, few_shot
     from naflow_fx.errors import NaflowError
     from naflow_fx.evaluation import Evaluation, EvaluationSet, evaluate, quantus_explain_func
     from naflow_fx.evaluation.photos import photos
@@ -23,12 +22,13 @@ if TYPE_CHECKING:
     from naflow_fx.flow import AttentionFlow
     from naflow_fx.options import Inverse
     from naflow_fx.pairs import PairExplainer, PairFlow
-    from naflow_fx.render import show_on_image
-    from naflow_fx.retrieval import Retrieval, retrieve
+    from naflow_fx.pairs.episodes import FewShot, few_shot
+    from naflow_fx.pairs.retrieval import Retrieval, retrieve
     from naflow_fx.rule import Rule
     from naflow_fx.rules import register
     from naflow_fx.similarity import Similarity
-    from naflow_fx.viewer import ReportEntry, save_report
+    from naflow_fx.view.colours import show_on_image
+    from naflow_fx.view.page import ReportEntry, save_report
 
 _PUBLIC = {
     "AttentionFlow": "naflow_fx.flow",
@@ -38,14 +38,14 @@ _PUBLIC = {
     "EvaluationSet": "naflow_fx.evaluation",
     "Explainer": "naflow_fx.explainer",
     "ExplainerSpec": "naflow_fx.dataset.spec",
-    "FewShot": "naflow_fx.episodes",
+    "FewShot": "naflow_fx.pairs.episodes",
     "Inverse": "naflow_fx.options",
     "NaflowError": "naflow_fx.errors",
     "PairExplainer": "naflow_fx.pairs",
     "PairFlow": "naflow_fx.pairs",
-    "ReportEntry": "naflow_fx.viewer",
+    "ReportEntry": "naflow_fx.view.page",
     "Results": "naflow_fx.dataset.results",
-    "Retrieval": "naflow_fx.retrieval",
+    "Retrieval": "naflow_fx.pairs.retrieval",
     "Rule": "naflow_fx.rule",
     "Similarity": "naflow_fx.similarity",
     "check_rule": "naflow_fx.checking",
@@ -53,14 +53,14 @@ _PUBLIC = {
     "decompose": "naflow_fx.decomposition",
     "evaluate": "naflow_fx.evaluation",
     "explain_dataset": "naflow_fx.dataset.run",
-    "few_shot": "naflow_fx.episodes",
+    "few_shot": "naflow_fx.pairs.episodes",
     "open_results": "naflow_fx.dataset.results",
     "photos": "naflow_fx.evaluation.photos",
     "quantus_explain_func": "naflow_fx.evaluation",
     "register": "naflow_fx.rules",
-    "retrieve": "naflow_fx.retrieval",
-    "save_report": "naflow_fx.viewer",
-    "show_on_image": "naflow_fx.render",
+    "retrieve": "naflow_fx.pairs.retrieval",
+    "save_report": "naflow_fx.view.page",
+    "show_on_image": "naflow_fx.view.colours",
     "synthetic": "naflow_fx.evaluation.synthetic",
 }
 

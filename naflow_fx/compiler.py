@@ -6,47 +6,36 @@ inverse, maps--> ONE GraphModule that computes the attention flow of every call 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx import options as opts
-from naflow_fx.checks import (
-    check_canonical,
-    check_captured,
-    check_examples,
-    check_importance,
-    check_inverse,
-    check_labels,
-    check_outputs,
-    check_score,
-    check_values,
-    tell_limits,
-)
 from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
-from naflow_fx.job import Job
+from naflow_fx.job import Job, Pass
 from naflow_fx.pairs import PairExplainer
 from naflow_fx.passes import _graph
-from naflow_fx.passes.add_score import add_score
-from naflow_fx.passes.annotate_values import annotate_values
-from naflow_fx.passes.build_importance import build_importance
-from naflow_fx.passes.build_inverse import build_inverse
+from naflow_fx.passes._limits import check_labels, tell_limits
+from naflow_fx.passes.add_score import add_score, check_score
+from naflow_fx.passes.annotate_values import annotate_values, check_values
+from naflow_fx.passes.build_importance import build_importance, check_importance
+from naflow_fx.passes.build_inverse import build_inverse, check_inverse
 from naflow_fx.passes.build_maps import build_maps
-from naflow_fx.passes.canonicalise import canonicalise
+from naflow_fx.passes.canonicalise import canonicalise, check_canonical
 from naflow_fx.passes.count_use import count_use
 from naflow_fx.passes.expand_composites import expand_composites
 from naflow_fx.passes.fix_masks import fix_masks
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.hold_gradients import hold_gradients
-from naflow_fx.passes.insert_captures import insert_captures
+from naflow_fx.passes.insert_captures import check_captured, insert_captures
 from naflow_fx.passes.join_features import join_features
 from naflow_fx.passes.label_dimensions import label_dimensions
 from naflow_fx.passes.orient_gates import orient_gates
 from naflow_fx.passes.pair_inputs import pair_inputs
-from naflow_fx.passes.prune import prune
+from naflow_fx.passes.prune import check_outputs, prune
 from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
@@ -54,66 +43,45 @@ from naflow_fx.passes.unstack import unstack
 from naflow_fx.plain_modes import plain_modes
 from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
-from naflow_fx.suits import check_suits
+from naflow_fx.suits import check_examples, check_suits
 from naflow_fx.targets import as_callable
 from naflow_fx.wrappers import unwrapped
 
-Pass = Callable[[Any, Job], fx.GraphModule]
-Check = Callable[[fx.GraphModule, Job], None]
 
-CAPTURED: tuple[tuple[Pass, Check], ...] = (  # what `decompose` shares
-    (lambda model, job: trace(model, job.examples), lambda gm, job: None),
-    (lambda gm, job: remove_in_place(gm), lambda gm, job: None),
-    (lambda gm, job: fix_masks(gm), lambda gm, job: None),
-    (lambda gm, job: unstack(gm), lambda gm, job: None),
-    (lambda gm, job: expand_composites(gm), lambda gm, job: None),
-    (lambda gm, job: add_score(gm, job.target, job.examples), lambda gm, job: check_score(gm)),
-    (
-        lambda gm, job: annotate_values(gm, job.examples, job.rows),
-        lambda gm, job: check_values(gm, job.target),
-    ),
-    (lambda gm, job: hold_gradients(gm), lambda gm, job: None),
-    (lambda gm, job: canonicalise(gm), lambda gm, job: check_canonical(gm)),
-    (lambda gm, job: orient_gates(gm), lambda gm, job: check_canonical(gm)),
-    (lambda gm, job: label_dimensions(gm), lambda gm, job: check_labels(gm)),
-    (lambda gm, job: join_features(gm), lambda gm, job: _same(gm, job)),
-    (lambda gm, job: insert_captures(gm), lambda gm, job: check_captured(gm)),
-    (lambda gm, job: fold_constants(gm), lambda gm, job: check_captured(gm)),
-)
-PIPELINE: tuple[tuple[Pass, Check], ...] = (
-    *CAPTURED,
-    (lambda gm, job: build_importance(gm), lambda gm, job: check_importance(gm)),
-    (lambda gm, job: _counts(gm, job.options), lambda gm, job: None),
-    (lambda gm, job: _inverse(gm, job.options), lambda gm, job: check_inverse(gm, job.options)),
-    (lambda gm, job: build_maps(gm, job.options), lambda gm, job: None),
-    (lambda gm, job: prune(gm), lambda gm, job: None),
-    (lambda gm, job: fold_constants(gm), lambda gm, job: None),
-    (lambda gm, job: prune(gm), lambda gm, job: check_outputs(gm)),
-    (lambda gm, job: shorten_lives(gm), lambda gm, job: check_outputs(gm)),
-    (lambda gm, job: _pairs(gm, job.target), lambda gm, job: check_outputs(gm)),
-)
-
-
-def _same(gm: fx.GraphModule, job: Job) -> None:
+def _check_model(gm: fx.GraphModule, job: Job) -> None:
     """`check_same_model`, which compiles a model of half precision in float32, too; warnings."""
     check_same_model(gm, job, lambda other: run_pipeline(other, CAPTURED))
     tell_limits(gm)
 
 
-def _counts(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
-    """`count_use`, where the inverse or the user asks for it."""
-    needed = options.inverts or {"used", "neuron_times"} & set(options.keep)
-    return count_use(gm, "neuron_times" in options.keep) if needed else gm
-
-
-def _inverse(gm: fx.GraphModule, options: opts.Options) -> fx.GraphModule:
-    """`build_inverse`, where the method looks at feature maps that were brought back."""
-    return build_inverse(gm, options) if options.inverts else gm
-
-
-def _pairs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
-    """`pair_inputs`, where a similarity is explained."""
-    return pair_inputs(gm, target) if isinstance(target, Similarity) else gm
+CAPTURED = (  # what `decompose` shares
+    Pass(trace),
+    Pass(remove_in_place),
+    Pass(fix_masks),
+    Pass(unstack),
+    Pass(expand_composites),
+    Pass(add_score, check_score),
+    Pass(annotate_values, check_values),
+    Pass(hold_gradients),
+    Pass(canonicalise, check_canonical),
+    Pass(orient_gates, check_canonical),
+    Pass(label_dimensions, check_labels),
+    Pass(join_features, _check_model),
+    Pass(insert_captures, check_captured),
+    Pass(fold_constants, check_captured),
+)
+PIPELINE = (
+    *CAPTURED,
+    Pass(build_importance, check_importance),
+    Pass(count_use),
+    Pass(build_inverse, check_inverse),
+    Pass(build_maps),
+    Pass(prune),
+    Pass(fold_constants),
+    Pass(prune, check_outputs),
+    Pass(shorten_lives, check_outputs),
+    Pass(pair_inputs, check_outputs),
+)
 
 
 def compile(
@@ -181,14 +149,13 @@ def explain_job(job: Job) -> Explainer:
     return made(run_pipeline(job), job, run_pipeline)
 
 
-def run_pipeline(job: Job, steps: tuple[tuple[Pass, Check], ...] = PIPELINE) -> fx.GraphModule:
+def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule:
     """The generated GraphModule of one job."""
     check_suits(job.model, job.examples)
     state: Any = job.model
     with plain_modes(job.examples[0].device.type):
-        for run, check in steps:
-            state = run(state, job)
-            check(state, job)
+        for step in steps:
+            state = step(state, job)
     result: fx.GraphModule = _graph.finished(state)
     return result
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Sequence
+from typing import Any
 
 BY_ITSELF = (
     "Every image is explained by itself: take what is computed over the batch dimension out of "
@@ -70,6 +72,26 @@ class ModelError(NaflowError):
 
 class PhotoError(NaflowError):
     """A photo is missing, truncated, or not a picture."""
+
+
+def required(*names: str, extra: str, what: str, error: type[NaflowError]) -> Any:
+    """A module of an extra, or a tuple of several.
+
+    Raises:
+        NaflowError: of the kind `error`, where some can't be imported: which, and what installs
+            them.
+    """
+    found, missing, why = [], [], None
+    for name in names:
+        try:
+            found.append(importlib.import_module(name))
+        except ImportError as cause:
+            missing.append(name.partition(".")[0])
+            why = cause
+    if missing:
+        raise error(f"{what} needs {', '.join(missing)}, which can't be imported ({why}); "
+                    f"pip install 'naflow-fx[{extra}]'") from why  # fmt: skip
+    return found[0] if len(found) == 1 else tuple(found)
 
 
 def first_line(error: BaseException) -> str:

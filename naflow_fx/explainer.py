@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,18 +16,19 @@ from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
-from naflow_fx.job import Job
-from naflow_fx.maps import where_defined
+from naflow_fx.job import Build, Job
 from naflow_fx.options import Options
 from naflow_fx.records import like
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
+from naflow_fx.weights import Place, Weights, place_of
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts import Kind
 
-Build = Callable[[Job], fx.GraphModule]
 Images = Tensor | Sequence[Tensor]
+
+KEPT = 16  # programs of targets given with a call; each holds kernels of its own
 
 
 class Explainer(nn.Module):
@@ -35,6 +37,11 @@ class Explainer(nn.Module):
     Made by `naflow_fx.compile`.  It holds ONE generated `torch.fx.GraphModule`, which shares the
     model's tensors and can be read, printed, compiled and exported; moving the explainer leaves
     the model where it is.
+
+    It follows its model: where weights have changed since the last call (training,
+    `load_state_dict`, ``model.to()``, another head), the program is compiled again before it is
+    used.  Write to weights under `torch.no_grad()`: torch keeps no account of what is written
+    through ``p.data`` or numpy, which is seen where it reaches a tensor's first or last number.
 
     Attributes:
         graph_module: the program; ``(image, target: int64 [N])`` -> dictionary, or ``(image)``
@@ -45,11 +52,45 @@ class Explainer(nn.Module):
 
     def __init__(self, graph_module: fx.GraphModule, job: Job, build: Build) -> None:
         super().__init__()
-        self.graph_module = graph_module
-        self._job, self._build = job, build
-        self._shapes = [tuple(x.shape[1:]) for x in job.examples]
-        self._of_targets: dict[Score | Similarity | None, fx.GraphModule] = {}
+        self._build = build
         self._last: Run | None = None
+        self._of_targets: OrderedDict[Score | Similarity | None, fx.GraphModule] = OrderedDict()
+        self._hold(graph_module, job)
+
+    def _hold(self, program: fx.GraphModule, job: Job) -> None:
+        """This program of this job is what is called from now on."""
+        self._modules["graph_module"] = program
+        self._job, self._of_model = job, place_of(job.model)
+        self._weights = Weights(job.model, program.meta.get(keys.READ, ()))
+        self._shapes = [tuple(x.shape[1:]) for x in job.examples]
+        self._of_targets.clear()
+
+    @property
+    def graph_module(self) -> fx.GraphModule:
+        """The program, of the weights that the model has now."""
+        if self._weights.changed():
+            self._follow()
+        return self._current
+
+    @property
+    def _current(self) -> fx.GraphModule:
+        """The program as it is, for what has looked at the weights before."""
+        found = self._modules["graph_module"]
+        assert isinstance(found, fx.GraphModule)
+        return found
+
+    def _follow(self) -> None:
+        """Compiles again; where the model has moved, the explainer moves along.
+
+        Raises:
+            What `naflow_fx.compile` raises; the next call tries again.
+        """
+        job, place = self._job, _place(_own(self._current, self._job))
+        now = place_of(job.model)
+        if now is not None and now != self._of_model:
+            job, place = replace(job, examples=tuple(x.to(*now) for x in job.examples)), now
+        with torch.no_grad():
+            self._hold(_at(place, self._build(job), job), job)
 
     @property
     def layers(self) -> list[str]:
@@ -83,7 +124,7 @@ class Explainer(nn.Module):
             if functions is not None:
                 return self._flow(self._program(functions)(*inputs))
             if target is None and self._job.target is not None:
-                return self._flow(self.graph_module(*inputs))
+                return self._flow(self._current(*inputs))
             program = self._program(None)
             return self._flow(program(*inputs, self._classes(program, target, inputs[0])))
 
@@ -105,7 +146,7 @@ class Explainer(nn.Module):
         from naflow_fx.artefacts.compiled import CompiledBuild
 
         made = CompiledBuild(self._build, self._like().device.type, mode)
-        return type(self)(made.compile(self.graph_module), self._job, made)
+        return type(self)(made.compile(self._current), self._job, made)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.
@@ -151,13 +192,15 @@ class Explainer(nn.Module):
         inverse = replace(self.options.inverse, precision="float32")
         if inverse == self.options.inverse:
             return self
-        job, like = replace(self._job, options=replace(self.options, inverse=inverse)), self._like()
-        return _load(type(self), job, self._build, like.dtype, str(like.device))
+        like = self._like()
+        job = replace(self._job, options=replace(self.options, inverse=inverse))
+        return _load(type(self), job, self._build, *_place(like))
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
         from naflow_fx.artefacts import write
 
-        return write(kind, path, self.graph_module, self._job, self._like(), **facts)
+        like = self._like()
+        return write(kind, path, self._current, self._job, like, **facts)
 
     def inspect(self, flow: AttentionFlow | None = None) -> Inspection:
         """The program step by step: print it, or ask for JSON, a networkx graph, DOT or SVG.
@@ -172,7 +215,7 @@ class Explainer(nn.Module):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the layers and how each is inverted, block by block."""
-        from naflow_fx.viewer.notebook import of_explainer
+        from naflow_fx.view.notebook import of_explainer
 
         return of_explainer(self)
 
@@ -185,38 +228,40 @@ class Explainer(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Explainer:
         """A copy with tensors of its own; the model stays shared, for targets compiled later."""
-        return type(self)(copy.deepcopy(self.graph_module, memo), self._job, self._build)
+        program = copy.deepcopy(self.graph_module, memo)
+        return type(self)(program, self._job, self._build)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the job, and compiled again when loaded: the model must be picklable."""
-        like = self._like()
-        return _load, (type(self), self._job, self._build, like.dtype, str(like.device))
+        device, dtype = _place(self._like())
+        return _load, (type(self), self._job, self._build, device, dtype)
 
     def _check(self, images: Any) -> list[Tensor]:
+        dtype = self._like().dtype
         several = isinstance(images, (list, tuple))
         given = list(images) if several else [images]
         if len(given) != len(self._shapes):
             raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
         for x, shape in zip(given, self._shapes, strict=True):
-            check_image("images", x, shape, self._like().dtype)
+            check_image("images", x, shape, dtype)
             if not len(x):
                 raise InputError(f"images: got no image, {list(x.shape)}; wanted N >= 1")
         return given
 
     def _like(self) -> Tensor:
-        """A tensor of the program's dtype and device: one of the model's own, or the example."""
-        own = (b for name, b in self.graph_module.named_buffers()
-               if "folded_" not in name and b.is_floating_point())  # fmt: skip
-        return next(own, self._job.examples[0])
+        """A tensor of the program's dtype and device; the program is of the weights as they are."""
+        return _own(self.graph_module, self._job)
 
     def _program(self, target: Score | Similarity | None) -> fx.GraphModule:
-        """The program of a target, made on first use, kept, and moved along."""
+        """The program of a target, made on first use and moved along; the last few are kept."""
         if target == self._job.target:
-            return self.graph_module
-        like = self._like()
+            return self._current
         if target not in self._of_targets:
             self._of_targets[target] = self._build(replace(self._job, target=target))
-        return self._of_targets[target].to(like.device, like.dtype)
+        self._of_targets.move_to_end(target)
+        if len(self._of_targets) > KEPT:
+            self._of_targets.popitem(last=False)
+        return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
 
     def _classes(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
         output = _result(program)["output"]
@@ -232,12 +277,10 @@ class Explainer(nn.Module):
         ]
         return self._flow(_concatenate(flows))
 
-    def _flow(self, result: dict[str, Any], score: Tensor | None = None) -> AttentionFlow:
-        """The program's result; `score`: what each row of maps explains, if there are more."""
-        score = result["score"] if score is None else score
+    def _flow(self, result: dict[str, Any]) -> AttentionFlow:
         flow = AttentionFlow(
-            maps=where_defined(result["maps"], score, result["norm_ratio"]),
-            output=like(self.graph_module.meta.get(keys.FORM), result["output"]),
+            maps=OrderedDict(result["maps"]),
+            output=like(self._current.meta.get(keys.FORM), result["output"]),
             score=result["score"],
             target=result["target"],
             **{part: dict(result[part]) for part in PARTS},
@@ -249,11 +292,28 @@ class Explainer(nn.Module):
 
 
 def _load(
-    kind: type[Explainer], job: Job, build: Build, dtype: torch.dtype, device: str
+    kind: type[Explainer], job: Job, build: Build, device: torch.device, dtype: torch.dtype
 ) -> Explainer:
     """A pickled explainer, compiled again."""
     with torch.no_grad():
-        return kind(build(job), job, build).to(device, dtype)
+        return kind(_at((device, dtype), build(job), job), job, build)
+
+
+def _own(program: fx.GraphModule, job: Job) -> Tensor:
+    """One of the model's own tensors in a program, of the example's dtype if any is; or this."""
+    example = job.examples[0]
+    own = [b for name, b in program.named_buffers()
+           if "folded_" not in name and b.is_floating_point()]  # fmt: skip
+    return next((b for b in own if b.dtype == example.dtype), own[0] if own else example)
+
+
+def _place(x: Tensor) -> Place:
+    return x.device, x.dtype
+
+
+def _at(place: Place, program: fx.GraphModule, job: Job) -> fx.GraphModule:
+    """A program on a device, in a dtype; as it is where it is there."""
+    return program if _place(_own(program, job)) == place else program.to(*place)
 
 
 def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:

@@ -7,6 +7,29 @@ from typing import Any
 from torch import fx
 
 
+class Draft(fx.GraphModule):
+    """A graph between two passes: its code is written when it is first asked for, if it ever is.
+
+    Writing and compiling the code of a large graph takes as long as several passes over it.
+    """
+
+    def recompile(self) -> Any:
+        """Notes that the code is out of date."""
+        forward: Any = _Forward(self)
+        type(self).forward = forward  # each GraphModule is of a class of its own
+
+
+class _Forward:
+    """Takes the place of a class's `forward` until somebody reads or calls it."""
+
+    def __init__(self, module: Draft) -> None:
+        self._module = module
+
+    def __get__(self, instance: Draft | None, owner: type[Draft]) -> Any:
+        fx.GraphModule.recompile(self._module)  # which puts the real one into the class
+        return owner.__dict__["forward"].__get__(instance, owner)
+
+
 class Explanation(fx.GraphModule):
     """What the passes make: a `torch.fx.GraphModule` that differs in how it prints alone."""
 

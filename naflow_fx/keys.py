@@ -23,3 +23,4 @@ PART = "naflow_part"  # str: the part of the program that a generated node belon
 SOURCE = "naflow_source"  # str: the forward node that a generated node serves
 WHERE = "naflow_where"  # str: file:line of the model's code
 FORM = "naflow_form"  # of a GraphModule: what the model's output looks like; see `records`
+READ = "naflow_read"  # of a GraphModule: paths of the tensors that the model's forward reads

@@ -7,8 +7,7 @@ activation for the others), both in a node's own layout; `channel` is its channe
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -87,22 +86,27 @@ METHODS: dict[str, Map] = {
 REDUCTIONS: dict[str, Map] = {"sum": naflow_sum, "channelwise": naflow_channelwise}
 
 
-def where_defined(
-    maps: Mapping[str, Tensor], score: Tensor, norm_ratio: Mapping[str, Tensor]
-) -> OrderedDict[str, Tensor]:
-    """Maps [N, ...], NaN in rows that nothing is known of: a map of zeros is a result.
+def is_known(score: Tensor, rows: int) -> Tensor:
+    """Whether each sample's score [N] is finite; each image's, where a sample has several `rows`.
 
-    Those are rows whose score [N] is not finite, or whose norm ratio [N] at the map's site is NaN:
-    there squares of the activation or of Z overflow.
+    There are N query images, then the supports of each, rows - 1.
     """
-    fine = score.isfinite()
-    found = OrderedDict()
-    for site, x in maps.items():
-        known = _rows(fine, x)
-        if site in norm_ratio:
-            known = known & ~_rows(norm_ratio[site].isnan(), x)
-        found[site] = torch.where(known, x, torch.nan)
-    return found
+    known = score.isfinite()
+    return known if rows == 1 else torch.cat((known, known.repeat_interleave(rows - 1)))
+
+
+def where_known(x: Tensor, known: Tensor, norm_ratio: Tensor | None) -> Tensor:
+    """A map [N, ...], NaN in rows that nothing is known of: a map of zeros is a result.
+
+    Those are rows that aren't `known`, bool [N], or whose norm ratio at the map's site is NaN:
+    there squares of the activation or of Z overflow.  The map may have several rows of each (frames
+    in the batch), and norm ratios then.
+    """
+    each = x.reshape(known.shape[0], -1, *x.shape[1:])
+    fine = known.reshape(-1, *(1,) * (each.dim() - 1))
+    if norm_ratio is not None:
+        fine = fine & ~norm_ratio.isnan().reshape(each.shape[0], -1, *(1,) * (each.dim() - 2))
+    return torch.where(fine, each, torch.nan).reshape(x.shape)
 
 
 def zero_like(x: Tensor) -> Tensor:
@@ -113,9 +117,3 @@ def zero_like(x: Tensor) -> Tensor:
 def one_like(x: Tensor) -> Tensor:
     """1 per sample, [N]."""
     return x.new_ones(x.shape[0])
-
-
-def _rows(each: Tensor, x: Tensor) -> Tensor:
-    """A number per sample in a shape that meets x; x may have several rows of each (frames)."""
-    rows = each.repeat_interleave(x.shape[0] // each.shape[0])
-    return rows.reshape(-1, *(1,) * (x.dim() - 1))

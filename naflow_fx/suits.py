@@ -1,4 +1,4 @@
-"""Whether a model and an example can be compiled at all, asked before anything is traced."""
+"""Whether a model and examples can be compiled at all, asked before anything is traced."""
 
 from __future__ import annotations
 
@@ -44,3 +44,29 @@ def _check_device(name: str, tensor: Tensor, examples: tuple[Tensor, ...]) -> No
                 f"example_inputs: got a tensor on {x.device}; {name} is on {tensor.device}.  "
                 f"Use example.to({str(tensor.device)!r}), or model.to({str(x.device)!r})"
             )
+
+
+def check_examples(examples: Any) -> tuple[Tensor, ...]:
+    """The example inputs, one [N, C, ...space] per image input of the model.
+
+    Raises:
+        InputError: not floating point tensors of 3 to 5 dimensions.
+    """
+    given = examples if isinstance(examples, (list, tuple)) and examples else (examples,)
+    return tuple(_check_example(example) for example in given)
+
+
+def _check_example(example: Any) -> Tensor:
+    if not isinstance(example, Tensor):
+        raise InputError(
+            f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, "
+            "H, W], as the model takes it"
+        )
+    if not 3 <= example.dim() <= 5 or not example.is_floating_point() or 0 in example.shape:
+        raise InputError(
+            f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
+            "floating point [N, C, ...space] with one to three space dimensions"
+        )
+    if example.is_meta:
+        raise InputError("example_inputs: got a tensor on the meta device, which has no values")
+    return example.detach()

@@ -37,7 +37,7 @@ def count(*parts: Tensor) -> Tensor:
 
 def live(*parts: Tensor) -> Tensor:
     """1 where a neuron is read at all, else 0, float32."""
-    return count(*parts).clamp(max=1)
+    return count(*parts).clamp_(max=1)
 
 
 def used(live: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch import fx
 from torch.fx.node import Argument, map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.explanation import Explanation
+from naflow_fx.explanation import Draft, Explanation
 from naflow_fx.rule import Function, Rule, parameters
 from naflow_fx.rules import TABLE
 
@@ -29,7 +29,7 @@ def copy(gm: fx.GraphModule) -> fx.GraphModule:
 def rebuild(
     root: fx.GraphModule | Mapping[str, Any],
     graph: fx.Graph,
-    kind: type[fx.GraphModule] = Explanation,
+    kind: type[fx.GraphModule] = Draft,
 ) -> fx.GraphModule:
     """A GraphModule of `graph`, with what it uses of `root` shared."""
     source: Any = root if isinstance(root, fx.GraphModule) else dict(root)

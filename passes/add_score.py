@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
-from naflow_fx.errors import TargetError, TraceError
+from naflow_fx.errors import GraphError, TargetError, TraceError
 from naflow_fx.passes import _graph
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
@@ -148,6 +148,13 @@ def _traced(
             return export_any_batch(root, zeros)
         except Exception:
             raise symbolic from None
+
+
+def check_score(gm: fx.GraphModule) -> None:
+    """The graph yields an output and a score."""
+    result = _graph.output_node(gm.graph).args[0]
+    if not isinstance(result, dict) or not {"output", "score"} <= set(result):
+        raise GraphError(f"after add_score the graph yields {result!r}")
 
 
 def _pair(

@@ -14,9 +14,11 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.passes import _graph
+from naflow_fx.passes.find_flow import score_of
 from naflow_fx.passes.trace import example_batch
 from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import class_score
+from naflow_fx.targets import OfOneSample
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,30 @@ def annotate_values(
         if node in two:
             node.meta[keys.VALUE] = _merge(two[node], three[node], sizes)
     return new
+
+
+def check_values(gm: fx.GraphModule, target: Any) -> None:
+    """The score is one number per sample; a target of ONE sample has the first's.
+
+    Raises:
+        TargetError: it is not, and what it is.
+    """
+    score = score_of(gm.graph)
+    value = score.meta.get(keys.VALUE)
+    shape = (1,) if isinstance(target, OfOneSample) else (-1,)
+    given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
+    if not isinstance(value, TensorValue) or value.shape != shape:
+        found = list(value.shape) if isinstance(value, TensorValue) else value
+        raise TargetError(
+            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N].  "
+            "Callables of ONE sample's output go to the call in a list, one per image"
+        )
+    if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
+        found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
+        raise TargetError(
+            f"target: the model returns {found} (-1: batch), not [N, classes]; give "
+            "nf.compile a target= that makes one number per sample of it"
+        )
 
 
 class _Recorder(fx.Interpreter):

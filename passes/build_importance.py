@@ -8,8 +8,9 @@ import torch
 from torch import fx
 
 from naflow_fx import keys
+from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
-from naflow_fx.passes.find_flow import score_of
+from naflow_fx.passes.find_flow import find_flow, score_of
 
 
 def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
@@ -95,3 +96,11 @@ def differentiable(node: fx.Node) -> list[fx.Node | None]:
 
 def _mark(node: fx.Node, source: fx.Node) -> None:
     node.meta |= {keys.PART: "importance", keys.SOURCE: source.name}
+
+
+def check_importance(gm: fx.GraphModule) -> None:
+    """Every call site has Lambda, of its own shape's rank."""
+    names = _graph.names(gm.graph)
+    for name in find_flow(gm.graph).sites:
+        if names[name].meta.get(keys.IMPORTANCE) not in names:
+            raise GraphError(f"{name}: no importance was built")

@@ -31,16 +31,28 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     Before: a canonical graph with captures (constants folded) and importance.  After: at every
     node of the cascade `keys.BPFM` names the node that holds Z, `keys.RESIDUAL` the residual of
     the step that made it, `keys.SIGMA` its sigma_max, `keys.STEP` says how; nodes of control
-    branches have Z = activation.
+    branches have Z = activation.  Left alone: a graph whose method looks at no Z.
 
     Raises:
         GraphError: the cascade can't be built for this graph.
     """
+    if not options.inverts:
+        return gm
     new = _graph.copy(gm)
     cascade = _Cascade(new, options)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         cascade.run()
     return _graph.rebuild(new, new.graph)
+
+
+def check_inverse(gm: fx.GraphModule, options: Options) -> None:
+    """Every call site has Z, where the method needs it."""
+    if not options.inverts:
+        return
+    names = _graph.names(gm.graph)
+    for name in find_flow(gm.graph).sites:
+        if names[name].meta.get(keys.BPFM) not in names:
+            raise GraphError(f"{names[name].meta[keys.SITE]}: no inverse step reaches it")
 
 
 class _Cascade:

@@ -17,12 +17,13 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import find_flow, score_of
 
 
-def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
+def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModule:
     """The output becomes a dictionary with the maps of every wanted call site.
 
     Before: a graph with importance, and Z where the method needs it.  After: ``{"output",
     "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio", "sigma_max": {site: [N]},
-    "bpfm", "importance", "used", "neuron_times"}``; what nobody asked for is dead code.
+    "bpfm", "importance", "used", "neuron_times"}``; what nobody asked for is dead code.  Maps are
+    NaN where nothing is known of an image; `rows` images make one sample of the score.
 
     Raises:
         GraphError: a wanted layer does not exist.
@@ -36,7 +37,8 @@ def build_maps(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     result: dict[str, Any] = dict(end.args[0])  # type: ignore[arg-type]
     result["target"] = _target(score_of(new.graph), names)
     with new.graph.inserting_before(end):
-        builder = _Maps(new.graph, names, options, [names[name] for name in flow.features])
+        features = [names[name] for name in flow.features]
+        builder = _Maps(new.graph, names, options, features, (score_of(new.graph), rows))
         for part in ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep)):
             result[part] = {}
         for site in wanted:
@@ -75,6 +77,7 @@ class _Maps:
         names: dict[str, fx.Node],
         options: Options,
         features: list[fx.Node],
+        score: tuple[fx.Node, int],
     ) -> None:
         self.graph, self.names, self.options = graph, names, options
         self.needs_z = options.method == "naflow" or "bpfm" in options.keep
@@ -82,6 +85,7 @@ class _Maps:
         self.reduce = maps.METHODS.get(options.method, reduce)
         focuses = options.method == "focused"
         self.focus = [self._focus(node) for node in features] if focuses else []
+        self.known = self._call(score[0], maps.is_known, *score)
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
@@ -89,9 +93,10 @@ class _Maps:
         x = self._finite(node)
         z = self.names[node.meta[keys.BPFM]] if self.needs_z else node
         z = x if z is node else z
-        found = {"maps": self._map(node, importance, x, z)}
-        if self.needs_z:
-            found |= self._trust(node, x, z)
+        made = self._map(node, importance, x, z)
+        found = self._trust(node, x, z) if self.needs_z else {}
+        known = (made, self.known, found.get("norm_ratio"))
+        found["maps"] = self._call(node, maps.where_known, *known)
         if "bpfm" in self.options.keep:
             found["bpfm"] = z
         if "importance" in self.options.keep:

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.errors import BY_ITSELF, UnsupportedOperator, table
+from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
 from naflow_fx.passes import _graph
 from naflow_fx.passes._batch import batch_mixer
 from naflow_fx.passes._fills import filled, filling
@@ -342,3 +342,12 @@ def _report(offenders: list[tuple[str, str, str, str]]) -> str:
         f"{nodes} no rule\n{table(offenders)}\n{batch}"
         f'Rules exist for: {known}.  To add one: README, "Add an operator".'
     )
+
+
+def check_canonical(gm: fx.GraphModule) -> None:
+    """Inputs, constants and operators of the table, nothing else."""
+    for node in gm.graph.nodes:
+        known = node.op in ("placeholder", "get_attr", "output") or keys.RULE in node.meta
+        known = known or node.meta.get(keys.PART) == "capture"  # the indices of a pool
+        if not known:
+            raise GraphError(f"{node.name}: {node.op} {node.target} is not canonical")

@@ -12,6 +12,7 @@ from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
 from naflow_fx import keys, use
+from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes._affine import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
@@ -21,7 +22,7 @@ from naflow_fx.rule import Rule, parameters
 Count = Tensor | fx.Node  # what constants alone tell, of one sample; or a node, of each sample
 
 
-def count_use(gm: fx.GraphModule, times: bool) -> fx.GraphModule:
+def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """Counts, from the feature nodes back, for each neuron the live neurons that read it.
 
     A neuron is live if it reaches a feature node through the captured masks, indices and gates
@@ -29,15 +30,18 @@ def count_use(gm: fx.GraphModule, times: bool) -> fx.GraphModule:
     is abandoned, whatever the score.
 
     Before: a canonical graph with captures.  After: at every node of the cascade that has abandoned
-    neurons `keys.USED` names the node that holds 1 or 0 for each; with `times`, `keys.TIMES` names
-    the counts; float32.  Of a feature node all neurons are live, and read once by the head.  Where
-    no mask or index lies between, constants alone tell what is used, and no node computes it.  Left
-    alone: control branches, which are captured whole.
+    neurons `keys.USED` names the node that holds 1 or 0 for each; where the user keeps them,
+    `keys.TIMES` names the counts; float32.  Of a feature node all neurons are live, and read once
+    by the head.  Where no mask or index lies between, constants alone tell what is used, and no
+    node computes it.  Left alone: control branches, which are captured whole; the graph, where
+    neither the inverse nor the user asks for it.
     """
+    if not options.inverts and not {"used", "neuron_times"} & set(options.keep):
+        return gm
     new = _graph.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
-        writer = _Counts(new, times)
+        writer = _Counts(new, "neuron_times" in options.keep)
         for name in flow.features:
             writer.add(writer.names[name], writer.ones(writer.names[name]))
         for node in reversed([n for n in new.graph.nodes if n.name in flow.cascade]):
@@ -84,7 +88,7 @@ class _Counts:
 
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose
-        full = self._is_full(node, rule)
+        full = "full" in parameters(function) and self._is_full(node, rule)
         state = _graph.state(node, self.names) | {"full": full}
         if full:  # only its shape is asked for
             self.patterns[state[rule.kernel]] = state[rule.kernel]

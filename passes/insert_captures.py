@@ -5,8 +5,10 @@ from __future__ import annotations
 from operator import getitem
 
 from torch import fx
+from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
+from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
 
 
@@ -46,3 +48,13 @@ def _unpack(
         after.meta |= {keys.PART: "capture", keys.SOURCE: node.name}
         found[name] = after.name
     return found
+
+
+def check_captured(gm: fx.GraphModule) -> None:
+    """Every capture that a node names exists."""
+    names = _graph.names(gm.graph)
+    for node in gm.graph.nodes:
+        for capture in node.meta.get(keys.CAPTURES, {}).values():
+            for name in tree_leaves(capture):
+                if name not in names:
+                    raise GraphError(f"{node.name}: capture {name} is not in the graph")

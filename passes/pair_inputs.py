@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import fx
 
@@ -9,12 +11,15 @@ from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
 
 
-def pair_inputs(gm: fx.GraphModule, target: Similarity) -> fx.GraphModule:
+def pair_inputs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
     """The input [N (1 + shots), ...] becomes ``query`` [N, ...] and ``support``.
 
     ``support`` is [N, ...], or [N, shots, ...] where there are several shots.  What the program
     returns per image keeps the one batch: the queries' rows, then the supports'.
+    Left alone: a program of anything but a `Similarity`.
     """
+    if not isinstance(target, Similarity):
+        return gm
     new = _graph.copy(gm)
     images = next(node for node in new.graph.nodes if node.op == "placeholder")
     with new.graph.inserting_before(images):

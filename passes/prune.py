@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import fx
 
+from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
 
 
@@ -16,3 +17,11 @@ def prune(gm: fx.GraphModule) -> fx.GraphModule:
     new.graph.eliminate_dead_code()
     new.graph.lint()
     return _graph.rebuild(new, new.graph)
+
+
+def check_outputs(gm: fx.GraphModule) -> None:
+    """The graph is sound and nothing in it is dead."""
+    gm.graph.lint()
+    for node in gm.graph.nodes:
+        if not node.users and node.op not in ("placeholder", "output"):
+            raise GraphError(f"{node.name}: nothing reads it")

@@ -39,7 +39,8 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     """The model's forward pass in eval mode, one node per call, named as torchvision names them.
 
     Before: an nn.Module (any mode), a GraphModule or an ExportedProgram; left untouched.
-    After: a GraphModule whose nodes carry `keys.SITE` and `keys.WHERE`; it shares the tensors.
+    After: a GraphModule whose nodes carry `keys.SITE` and `keys.WHERE`; it shares the tensors, and
+    `keys.READ` names those that its forward reads by itself.
     Symbolic tracing comes first, for its names; `torch.export` where it fails, or where what it
     found doesn't run.
 
@@ -53,7 +54,10 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
         raise TraceError(f"model: got {type(model).__name__}; wanted an nn.Module, a torch.fx "
                          "GraphModule or an ExportedProgram")  # fmt: skip
     with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
-        return _traced(unwrapped(model), examples)
+        gm = _traced(unwrapped(model), examples)
+    read = (str(node.target) for node in gm.graph.nodes if node.op == "get_attr")
+    gm.meta[keys.READ] = tuple(dict.fromkeys(read))
+    return gm
 
 
 def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:

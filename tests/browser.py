@@ -1,4 +1,7 @@
-"""Debian's chromium, driven by playwright: opens a page and notes whatever goes wrong in it."""
+"""Programs that tests need: Graphviz, and chromium, driven by playwright.
+
+`opened` opens a page and notes whatever goes wrong in it.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,23 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
 
 
-def chromium() -> str:
-    """The browser's path; without one the test is skipped, but fails in CI, which installs it."""
-    found = [path for name in NAMES if (path := shutil.which(name))]
+def program(package: str, *names: str) -> str:
+    """A program's path; without it the test is skipped, but fails in CI, which installs it."""
+    found = [path for name in names if (path := shutil.which(name))]
     if not found:
-        message = "no chromium: apt-get install chromium"
+        message = f"no {names[0]}: apt-get install {package}"
         pytest.fail(message) if os.environ.get("CI") else pytest.skip(message)
     return found[0]
+
+
+def chromium() -> str:
+    """The browser's path."""
+    return program("chromium", *NAMES)
+
+
+def graphviz() -> str:
+    """The path of Graphviz' dot."""
+    return program("graphviz", "dot")
 
 
 @contextmanager

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.dataset import lock
-from naflow_fx.dataset.sources import Files, open_source
+from naflow_fx.dataset.files import Files
+from naflow_fx.dataset.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import inspect
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -91,8 +92,7 @@ class Reference:
         with torch.enable_grad():
             self.output = run.run(self.input, *defaults.values())
         names = {node.name: name for node, name in tracer.node_to_qualname.items()}
-        names |= _first_calls(graph)
-        assert len(set(names.values())) == len(names)
+        names = _site_names(graph, names, {path for path, _ in twin.named_modules()})
         self.values: dict[str, Tensor] = {names[k]: v for k, v in run.found.items()}
 
     def gradients(self, score: Score) -> dict[str, Tensor]:
@@ -104,12 +104,18 @@ class Reference:
         return {k: g for k, g in zip(values, found, strict=True) if g is not None}
 
 
-def _first_calls(graph: fx.Graph) -> dict[str, str]:
-    """A module's first call has its path; torchvision strips that of a number where it counts."""
+def _site_names(graph: fx.Graph, torchvisions: dict[str, str], paths: set[str]) -> dict[str, str]:
+    """torchvision's names, but a module's first call has its path, and nothing else has one."""
     found = dict[str, str]()
     for node in graph.nodes:
-        if node.op == "call_module" and str(node.target) not in found.values():
-            found[node.name] = str(node.target)
+        name = str(node.target) if node.op == "call_module" else torchvisions.get(node.name, "")
+        if node.op == "call_module" and name not in found.values():
+            found[node.name] = name
+        elif name:
+            base = name if node.op == "call_module" else re.sub(r"_\d+$", "", name)
+            names = (base, *(f"{base}_{i}" for i in range(1, 999)))
+            taken = paths | set(found.values())
+            found[node.name] = next(n for n in names if n not in taken)
     return found
 
 

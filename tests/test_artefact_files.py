@@ -19,9 +19,8 @@ from torch import Tensor, nn
 import naflow_fx as nf
 from naflow_fx import artefacts
 from naflow_fx.artefacts import runners, writers
-from naflow_fx.artefacts.files import required
 from naflow_fx.artefacts.metadata import EXTRA, Metadata, Value, parse
-from naflow_fx.errors import ArtefactError, NaflowError
+from naflow_fx.errors import ArtefactError, NaflowError, required
 
 
 @pytest.mark.parametrize("kind", WRITE)
@@ -118,11 +117,12 @@ def test_onnx_solves_in_float32(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"needs no_such_a, no_such_b; pip install 'naflow-fx"):
-        required(("json", "no_such_a", "no_such_b"), "onnx", "an ONNX model")
+    with pytest.raises(ArtefactError, match=r"needs no_such_a, no_such_b, .*; pip install"):
+        names = ("json", "no_such_a", "no_such_b")
+        required(*names, extra="onnx", what="an ONNX model", error=ArtefactError)
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     explainer, _, _ = gate(layers="relu_1")
-    with pytest.raises(ArtefactError, match=r"onnxscript; pip install 'naflow-fx\[onnx\]'"):
+    with pytest.raises(ArtefactError, match=r"onnxscript, .*; pip install 'naflow-fx\[onnx\]'"):
         explainer.to_onnx(tmp_path / "x.onnx")
 
 

@@ -60,10 +60,11 @@ def assert_same_maps(found: dict[str, Any], wanted: nf.AttentionFlow) -> None:
     """Maps within 1e-3 of each one's largest value; their names in order."""
     assert [k[5:] for k in found if k.startswith("maps.")] == list(wanted.maps)
     for name, maps in wanted.maps.items():
-        bound = 1e-3 * float(maps.abs().max()) + 1e-7
-        torch.testing.assert_close(found[f"maps.{name}"], maps, rtol=0, atol=bound)
+        bound = 1e-3 * float(maps.nan_to_num().abs().max()) + 1e-7
+        torch.testing.assert_close(found[f"maps.{name}"], maps, rtol=0, atol=bound, equal_nan=True)
     for part in ("output", "score"):
-        torch.testing.assert_close(found[part], getattr(wanted, part), rtol=1e-3, atol=1e-4)
+        value = getattr(wanted, part)
+        torch.testing.assert_close(found[part], value, rtol=1e-3, atol=1e-4, equal_nan=True)
     assert wanted.target is None or torch.equal(found["target"], wanted.target)
 
 
@@ -108,6 +109,12 @@ def test_round_trips(name: str, tmp_path: Path) -> None:
             assert_same_flow(artefacts.load(path, trusted=True)(x, target), wanted)
         one = explainer(x[:1])
         assert_same_maps(elsewhere(path, x[:1], target[:1]), one)
+        bad = x.index_put((torch.tensor([1]), *(torch.tensor([0]),) * 3), torch.tensor(torch.nan))
+        wanted_of_bad = explainer(bad, target)  # of one photo all is NaN, in every format
+        assert all(
+            m[1].isnan().all() and m[0].isfinite().all() for m in wanted_of_bad.maps.values()
+        )
+        assert_same_maps(elsewhere(path, bad, target), wanted_of_bad)
 
 
 def assert_same_flow(found: nf.AttentionFlow, wanted: nf.AttentionFlow) -> None:
@@ -153,16 +160,20 @@ def test_the_cpp_example(tmp_path: Path) -> None:
     subprocess.run(["bash", "-c", script], check=True, cwd=tmp_path)
     explainer, x, _ = gate()
     explainer.package(tmp_path / "explainer.pt2")
-    x[0].numpy().tofile(tmp_path / "image.f32")
-    command = ["./explain", "explainer.pt2", "image.f32"]
-    printed = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
-    rows = [line.split(" ", 1) for line in printed.stdout.splitlines()]
-    wanted = explainer(x[:1]).maps
-    assert [name for name, _ in rows] == list(wanted)
-    for (_, text), maps in zip(rows, wanted.values(), strict=True):
-        shape, largest = text.rsplit(" ", 1)
-        assert json.loads(shape) == list(maps.shape)
-        assert float(largest) == pytest.approx(float(maps.max()), rel=1e-3)
+    bad = x[:1].clone()
+    bad[0, 0, 0, 0] = torch.nan  # nothing is known of such a photo
+    for image in (x[:1], bad):
+        image.numpy().tofile(tmp_path / "image.f32")
+        command = ["./explain", "explainer.pt2", "image.f32"]
+        printed = subprocess.run(command, check=True, cwd=tmp_path, capture_output=True, text=True)
+        rows = [line.split(" ", 1) for line in printed.stdout.splitlines()]
+        wanted = explainer(image).maps
+        assert [name for name, _ in rows] == list(wanted)
+        for (_, text), maps in zip(rows, wanted.values(), strict=True):
+            shape, largest = text.rsplit(" ", 1)
+            assert json.loads(shape) == list(maps.shape)
+            assert float(largest) == pytest.approx(float(maps.max()), rel=1e-3, nan_ok=True)
+        assert all(m.isnan().all() == image.isnan().any() for m in wanted.values())
 
 
 def test_compiled_is_called_as_the_explainer(monkeypatch: pytest.MonkeyPatch) -> None:

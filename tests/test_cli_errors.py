@@ -143,7 +143,7 @@ def test_ctrl_c_while_saving(
     def stop(*args: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("naflow_fx.flow_save.grid", stop)
+    monkeypatch.setattr("naflow_fx.view.save.grid", stop)
     assert main(["explain", str(COFFEE), "--out", str(out)]) == 130
     assert re.fullmatch(r"naflow-fx: interrupted[^\n]+\n", capsys.readouterr().err)
     assert not out.exists() and not list(out.parent.iterdir())

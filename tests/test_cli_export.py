@@ -99,7 +99,7 @@ SQUARE = {"resize": 8, "crop": 8}
         ({"preprocessing": SQUARE}, [], "x.pt2: damaged, or of another version of torch"),
         ({"preprocessing": SQUARE}, ["--layers", "a", "--steps", "3"], "--layers, --steps: the"),
         ({"preprocessing": SQUARE}, ["--model", "resnet18"], "not allowed with argument"),
-        ({"preprocessing": SQUARE}, ["--target", "owl"], "tells none; give a number"),
+        ({"preprocessing": SQUARE}, ["--target", "owl"], "none is known by name; give a number"),
         (
             {"preprocessing": SQUARE, "class_names": ("cat", "dog")},
             ["--target", "owl"],

@@ -188,7 +188,7 @@ def test_a_similarity_of_zero_is_told_and_not_explained(
     def orthogonal(*args: Any) -> Any:
         raise InputError("pairs [0]: the embeddings are orthogonal")
 
-    monkeypatch.setattr("naflow_fx.pairs._refuse_zero", orthogonal)
+    monkeypatch.setattr("naflow_fx.pairs.explainer._refuse_zero", orthogonal)
     query = str(photos / "blue" / "a.png")
     assert main(["retrieve", query, str(photos / "green"), "--out", str(out)]) == 0
     printed = capsys.readouterr()
@@ -279,7 +279,7 @@ def test_ctrl_c_while_saving(
     def stop(*args: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("naflow_fx.pair_save.rows_grid", stop)
+    monkeypatch.setattr("naflow_fx.view.pairs.rows_grid", stop)
     first = str(photos / "red" / "a.png")
     assert main(["compare", first, first, "--out", str(out)]) == 130
     assert "naflow-fx: interrupted" in capsys.readouterr().err

@@ -24,7 +24,7 @@ from naflow_fx import artefacts
 from naflow_fx.artefacts import metadata
 from naflow_fx.cli import main
 from naflow_fx.errors import ArtefactError, NaflowError
-from naflow_fx.printable import printable
+from naflow_fx.view.terminal import printable
 
 __all__ = ["honest"]  # a fixture
 TOLD = "extra/naflow_fx.json"

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from naflow_fx.cli import evaluate as command
 from naflow_fx.cli import main
 from naflow_fx.evaluation.measure import Effort, evaluate
 from naflow_fx.evaluation.methods import NAMES, make
@@ -20,7 +19,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> SmallCNN:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = SmallCNN(4).eval()
-    monkeypatch.setattr(command, "trained", lambda shuffled=False: network)
+    monkeypatch.setattr("naflow_fx.evaluation.synthetic.trained", lambda shuffled=False: network)
     return network
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.measure import Explain
+from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.sanity import Make, by_class, cascading, compared, randomised, spearman
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic, train, trained
 

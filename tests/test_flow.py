@@ -18,7 +18,7 @@ from torch import nn
 import naflow_fx as nf
 from naflow_fx.errors import FlowError
 from naflow_fx.flow import AttentionFlow, top5
-from naflow_fx.render import colour_table
+from naflow_fx.view.colours import colour_table
 
 NAMES = ("conv1", "layer1.0.relu_1", "layer1/odd name", "fc")
 

@@ -15,9 +15,9 @@ from PIL import Image
 from test_flow import NAMES, make_flow, photos
 from torch import Tensor
 
-from naflow_fx import flow_save
 from naflow_fx.errors import FlowError
-from naflow_fx.flow_record import details, headline, make_record
+from naflow_fx.view import save as flow_save
+from naflow_fx.view.record import details, headline, make_record
 
 
 def read(folder: Path) -> Any:

@@ -11,6 +11,7 @@ from shelf import relative_error
 from torch import Tensor, nn
 
 import naflow_fx as nf
+from naflow_fx.rules import leaky_relu
 
 NAN, INF = float("nan"), float("inf")
 SIZE = (12, 12)
@@ -290,3 +291,39 @@ def test_batches_of_any_size_within_a_tolerance(dtype: torch.dtype, tolerance: f
             for found, wanted in zip(value, whole.maps[name], strict=False):
                 scale = wanted.abs().max().clamp_min(1e-30)
                 assert ((found - wanted).abs().max() / scale) < tolerance, name
+
+
+# Slopes near 0.
+
+
+def slanted(activation: Callable[[], nn.Module]) -> nn.Module:
+    """Three convolutions with batch norm whose statistics were moved by images, in eval mode."""
+    torch.manual_seed(0)
+    layers: list[nn.Module] = []
+    for inputs in (3, 8, 8):
+        conv = nn.Conv2d(inputs, 8, 3, padding=1, bias=False)
+        layers += [conv, nn.BatchNorm2d(8), activation()]
+    head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 3)
+    model = nn.Sequential(*layers, *head).double()
+    with torch.no_grad():
+        model(torch.randn(32, 3, 12, 12, dtype=torch.float64))
+    return model.eval()
+
+
+@pytest.mark.parametrize("slope", [0.01, 0.001])
+@pytest.mark.parametrize("kind", [nn.LeakyReLU, lambda slope: nn.PReLU(init=slope)])
+def test_negative_values_are_not_divided_by_a_small_slope(kind: Any, slope: float) -> None:
+    """At an activation's own site, its norm's and its convolution's: as where a ReLU stands."""
+    x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)).double()
+    flow, cut = (nf.compile(model, x)(x) for model in (
+        slanted(lambda: kind(slope)), slanted(nn.ReLU)))  # fmt: skip
+    assert list(flow.maps) == list(cut.maps)
+    for site, ratio in flow.norm_ratio.items():
+        assert (ratio < 1.2 * cut.norm_ratio[site] + 0.01).all(), site
+        assert (flow.residual[site] < cut.residual[site] + 0.4).all(), site
+
+
+def test_dividing_by_a_small_slope_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leaky_relu, "gate_inverse", lambda z, slope, damping: z / slope)
+    with pytest.raises(AssertionError):
+        test_negative_values_are_not_divided_by_a_small_slope(nn.LeakyReLU, 0.01)

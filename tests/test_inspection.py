@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
 from functools import cache
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
 import networkx as nx
 import pytest
 import torch
+from browser import graphviz
 from shelf import fill, hazard, hazard_images, images
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx.errors import GraphError
+from naflow_fx.errors import ArtefactError, GraphError
 from naflow_fx.inspection import Inspection, Node
 from naflow_fx.inspection.fold import fold
-from naflow_fx.inspection.layout import LINE, Box, Layout, lay_out
+from naflow_fx.inspection.parts import parts_of
+from naflow_fx.inspection.picture import draw
 
 STARTS = ("start", "control")
 
@@ -125,14 +127,6 @@ def test_networkx_has_the_same_graph() -> None:
     assert all(nx.has_path(graph, s, z) for s in start)
 
 
-def test_dot_names_every_node_and_edge() -> None:
-    inspection = explained("gate")
-    text = inspection.to_dot()
-    assert text.startswith("digraph") and text.count("{") == text.count("}")
-    assert len(re.findall(r'^ *".*" \[label=', text, re.M)) == len(inspection.nodes)
-    assert len(re.findall(r'^ *".*" -> ".*" \[', text, re.M)) == len(inspection.edges)
-
-
 # The picture.
 
 
@@ -192,67 +186,60 @@ SHELF = (
 )
 
 
-def layout_of(inspection: Inspection, expand: Any) -> Layout:
-    return lay_out(inspection, fold(inspection, expand))
-
-
-def inside(box: Box, x: float, y: float, margin: float = 0.5) -> bool:
-    """Whether a point is within a box, not on its border."""
-    return (box.x + margin < x < box.x + box.width - margin
-            and box.y + margin < y < box.y + box.height - margin)  # fmt: skip
-
-
-@pytest.mark.parametrize("name", SHELF)
-def test_nothing_runs_into_something_else_in_small_networks(name: str) -> None:
-    check_picture(explained(name), None)
-
-
 @pytest.mark.parametrize("expand", [None, ["layer1.0", "layer2*"], "*"], ids=str)
-def test_nothing_runs_into_something_else_in_a_resnet(expand: Any) -> None:
-    check_picture(small(), expand)
+def test_every_node_is_in_one_box_and_every_link_between_boxes_is_drawn(expand: Any) -> None:
+    for inspection in (small(), *map(explained, SHELF if expand in (None, "*") else ())):
+        parts = parts_of(inspection, fold(inspection, expand))
+        drawn = [node.id for part in parts for node in part.nodes]
+        assert sorted(drawn) == sorted(node.id for node in inspection.nodes)  # each once
+        text = inspection.to_dot(expand)
+        box = {node.id: part.key for part in parts for node in part.nodes}
+        assert set(re.findall(r'"([^"]*)" \[label=', text)) == set(box.values())
+        links = {(box[e.source], box[e.target]) for e in inspection.edges}
+        lines = re.findall(r'^  "([^"]*)" -> "([^"]*)" \[color=', text, re.M)
+        assert sorted(lines) == sorted((a, b) for a, b in links if a != b)
 
 
-def check_picture(inspection: Inspection, expand: Any) -> None:
-    """Every node is drawn once, boxes are apart, lines keep out of them."""
-    layout = layout_of(inspection, expand)
-    drawn = [node.id for box in layout.boxes for node in box.part.nodes]
-    assert sorted(drawn) == sorted(node.id for node in inspection.nodes)  # each once
-    for i, a in enumerate(layout.boxes):
-        assert a.x >= 0 and a.x + a.width <= layout.width and a.y + a.height <= layout.height
-        assert len(a.part.lines) * LINE <= a.height
-        for b in layout.boxes[i + 1 :]:
-            apart = a.x + a.width < b.x or b.x + b.width < a.x
-            assert apart or a.y + a.height < b.y or b.y + b.height < a.y, (a.part, b.part)
-    beside = [line for line in layout.lines if line.kind == "forward" or line.kind == "importance"]
-    for line in beside:
-        for (x1, y1), (x2, y2) in itertools.pairwise(line.points):
-            assert x1 == x2 or y1 == y2  # upright or level
-            for t in (0.1, 0.3, 0.5, 0.7, 0.9):
-                x, y = x1 + t * (x2 - x1), y1 + t * (y2 - y1)
-                assert not any(inside(box, x, y) for box in layout.boxes), (line, x, y)
-
-
-def test_every_line_of_the_inverse_ends_at_a_box() -> None:
-    layout = layout_of(small(), ["layer2*"])
-    for line in layout.lines:
-        for x, y in (line.points[0], line.points[-1]):
-            assert any(box.x <= x <= box.x + box.width and box.y <= y <= box.y + box.height
-                       for box in layout.boxes), line  # fmt: skip
-
-
-def test_the_svg_is_well_formed_and_tells_more_on_a_pointer() -> None:
+def test_graphviz_draws_the_forward_pass_down_and_the_inverse_up_beside_it() -> None:
+    graphviz()
     inspection = explained("nested_residual")
-    root = ElementTree.fromstring(inspection.to_svg())
+    plain = draw(inspection.to_dot(None), "svg").decode()
+    assert plain == inspection.to_svg()
     space = {"s": "http://www.w3.org/2000/svg"}
-    groups = root.findall(".//s:g", space)
-    assert len(groups) == len(layout_of(inspection, None).boxes)
-    titles = {group.get("data-id"): group.findtext("s:title", "", space) for group in groups}
-    told = titles["inverse:stem_least_squares"]
+    places, told = {}, {}
+    for group in ElementTree.fromstring(plain).iterfind(".//s:g[@class='node']", space):
+        text = group.find(".//s:text", space)
+        assert text is not None
+        key = group.findtext("s:title", "", space)
+        places[key] = float(text.attrib["x"]), float(text.attrib["y"])
+        told[key] = next(iter(group.iterfind(".//s:a", space))).attrib.values()
+    parts = parts_of(inspection, fold(inspection))
+    forward = [places[part.key] for part in parts if part.column == "forward"]
+    assert [y for _, y in forward] == sorted(y for _, y in forward)
+    assert max(x for x, _ in forward) < min(places[p.key][0] for p in parts if p.column == "map")
     for words in ("Eqs. 6-10", "3 steps", "damping 0.1", "sigma_max", "residual", "norm_ratio"):
-        assert words in told, words
-    assert "captured relu_mask: bool" in titles["inverse:relu_inverse"]
-    wide = max(len(text.text or "") for group in groups for text in group.findall("s:text", space))
-    assert wide <= 28  # letters in the widest box
+        assert any(words in text for text in told["inverse:stem_least_squares"]), words
+    assert any("captured relu_mask: bool" in text for text in told["inverse:relu_inverse"])
+
+
+def test_files_by_their_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inspection = explained("gate")
+    assert inspection.save(tmp_path / "a.dot").read_text() == inspection.to_dot()
+    assert json.loads(inspection.save(str(tmp_path / "a.JSON")).read_text())["version"] == 1
+    assert inspection.save(tmp_path / "a.txt").read_text() == f"{inspection}\n"
+    assert inspection.save(tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    with pytest.raises(ArtefactError, match=r"a\.gif: the name must end in one of \.svg"):
+        inspection.save(tmp_path / "a.gif")
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ArtefactError, match="install the package graphviz"):
+        inspection.save(tmp_path / "a.svg")
+    assert not (tmp_path / "a.svg").exists()
+
+
+def test_what_graphviz_refuses_is_told() -> None:
+    graphviz()
+    with pytest.raises(ArtefactError, match="could not draw the graph: .*syntax error"):
+        draw("digraph {", "svg")
 
 
 def test_blocks_fold() -> None:
@@ -262,7 +249,7 @@ def test_blocks_fold() -> None:
     opened = [row.id for row in fold(inspection, "layer1.0")]
     assert "layer1_0_conv1" in opened and "layer1.1" in opened and "layer2" in opened
     assert len(fold(inspection, ["*"])) == sum(n.kind == "forward" for n in inspection.nodes)
-    alone = inspection.to_svg(only="layer1.0")
+    alone = inspection.to_dot(only="layer1.0")
     assert "layer1_0_conv2" in alone and "forward:maxpool" in alone and "layer2" not in alone
     assert "layer1_1_conv1" not in alone and "forward:layer1.1" in alone  # who reads it
 
@@ -270,14 +257,14 @@ def test_blocks_fold() -> None:
 @pytest.mark.parametrize("options", [{"expand": "layer9"}, {"only": "layer9"}])
 def test_blocks_that_are_not_there(options: dict[str, Any]) -> None:
     with pytest.raises(GraphError, match=r"no block is named layer9 \(of .*layer1"):
-        small().to_svg(**options)
+        small().to_dot(**options)
 
 
 def test_a_network_without_blocks() -> None:
     inspection = explained("functional")
-    assert inspection.to_svg("*") == inspection.to_svg()
+    assert inspection.to_dot("*") == inspection.to_dot(None)
     with pytest.raises(GraphError, match="no block is named stem .*this network has none"):
-        inspection.to_svg(only="stem")
+        inspection.to_dot(only="stem")
 
 
 def test_a_gradient_method_has_no_inverse() -> None:
@@ -285,8 +272,7 @@ def test_a_gradient_method_has_no_inverse() -> None:
     inspection = explainer.inspect()
     assert not any(node.kind == "inverse" for node in inspection.nodes)
     assert {node.equation for node in inspection.nodes if node.kind == "map"} == {"layercam"}
-    ElementTree.fromstring(inspection.to_svg())
-    assert "inverse" not in str(inspection)
+    assert "inverse" not in inspection.to_dot() + str(inspection)
 
 
 def test_a_pair_and_a_batch_free_program() -> None:
@@ -295,7 +281,6 @@ def test_a_pair_and_a_batch_free_program() -> None:
     inspection = explainer.inspect()
     (mask,) = (node for node in inspection.nodes if node.kind == "capture" and node.name == "1")
     assert mask.captures[0].shape == (-1, 2, 4, 4) and mask.bytes_per_image == 32
-    ElementTree.fromstring(inspection.to_svg())
 
 
 # The program as text.

@@ -8,6 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from browser import graphviz
+from PIL import Image
 from shelf import fill
 from torch import Tensor, nn
 
@@ -52,15 +54,20 @@ def test_table(capsys: pytest.CaptureFixture[str], built: list[dict[str, Any]]) 
     assert "norm ratio" in capsys.readouterr().out and built[1]["pretrained"]
 
 
-def test_svg_dot_and_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = tmp_path / "graph.svg"
-    assert main(["inspect", "--format", "svg", "--only", "stem", "--out", str(path)]) == 0
-    assert capsys.readouterr().out == f"written: {path}\n"
-    assert "stem.0" in "".join(ElementTree.parse(path).getroot().itertext())
+def test_pictures_dot_and_json(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["inspect", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["model"] == "Tiny"
-    assert main(["inspect", "--format", "dot"]) == 0
-    assert capsys.readouterr().out.startswith('digraph "Tiny" {')
+    assert main(["inspect", "--format", "dot", "--only", "stem"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith('digraph "Tiny" {') and '"forward:fc"' not in printed
+    graphviz()
+    path = tmp_path / "graph.svg"
+    assert main(["inspect", "--only", "stem", "--out", str(path)]) == 0
+    assert capsys.readouterr().out == f"written: {path}\n"
+    assert "stem.0" in [*ElementTree.parse(path).getroot().itertext()]
+    assert main(["inspect", "--format", "png", "--out", str(tmp_path / "any.name")]) == 0
+    with Image.open(tmp_path / "any.name") as picture:
+        assert picture.format == "PNG"
 
 
 def test_html(tmp_path: Path) -> None:
@@ -77,3 +84,7 @@ def test_mistakes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "is a folder" in capsys.readouterr().err
     assert main(["inspect", "--format", "svg", "--expand", "head"]) == 2
     assert "no block is named head" in capsys.readouterr().err
+    assert main(["inspect", "--format", "png"]) == 2
+    assert "--format png: add --out FILE" in capsys.readouterr().err
+    assert main(["inspect", "--out", str(tmp_path / "graph.bmp")]) == 2
+    assert "must end in one of .svg" in capsys.readouterr().err

@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 from small_flow import explained
 
-from naflow_fx.animation import Look, draw
 from naflow_fx.errors import FlowError
-from naflow_fx.plots import FlowFigure
 from naflow_fx.selection import spread
+from naflow_fx.view.figures import FlowFigure
+from naflow_fx.view.films import Look, draw
 
 
 def titles(figure: FlowFigure) -> list[str]:

@@ -29,9 +29,9 @@ def labelled(model: nn.Module, *x: Tensor, score: Any = None) -> fx.GraphModule:
     """The graph up to `join_features`."""
     job, state = Job(model, x, score, resolve()), model
     with torch.no_grad():
-        for run, _ in PIPELINE:
-            state = run(state, job)
-            if run.__code__.co_names[0] == "join_features":
+        for step in PIPELINE:
+            state = step(state, job)
+            if step.name == "join_features":
                 break
     assert isinstance(state, fx.GraphModule)
     return state

@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image, ImageFont
 
-from naflow_fx.cli.parsers import options as parser
+from naflow_fx.cli import options as parser
 from naflow_fx.errors import FlowError
-from naflow_fx.render import COLORMAPS, colour_table, colourise, resize_map, show_on_image
-from naflow_fx.render_grid import GAP, LABEL, MARGIN, grid, shorten
+from naflow_fx.view.colours import COLORMAPS, colour_table, colourise, resize_map, show_on_image
+from naflow_fx.view.sheet import GAP, LABEL, MARGIN, grid, shorten
 
 
 @pytest.mark.parametrize("name", [n for n in COLORMAPS if n != "gray"])
@@ -195,7 +195,7 @@ def test_grid_refuses(photo: Any, titles: list[str], overlays: list[Any], words:
 
 def test_no_matplotlib_is_imported() -> None:
     code = (
-        "import sys, naflow_fx.render_grid as r, naflow_fx.flow; r.grid(None, ['a'], "
+        "import sys, naflow_fx.view.sheet as r, naflow_fx.flow; r.grid(None, ['a'], "
         "[__import__('numpy').zeros((4, 4, 3), 'uint8')]); sys.exit('matplotlib' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

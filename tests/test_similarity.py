@@ -14,8 +14,8 @@ from shelf import Reference, fill, images, relative_error, unit
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx.embedding import compare
 from naflow_fx.errors import InputError, TargetError
+from naflow_fx.pairs.embedding import compare
 from naflow_fx.rules import pair_side
 
 

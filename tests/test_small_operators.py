@@ -77,6 +77,8 @@ BODIES: dict[str, Any] = {
     "times a constant mask": chosen(lambda y: y * MASK),
     "bool index": lambda s, x: s.conv(x)[:, :, MASK].unsqueeze(3),
     "keepdims": chosen(lambda y: y + y.max(1, keepdims=True)[0]),  # type: ignore[call-overload]
+    "keepdims of the last": chosen(lambda y: y + y.max(-1, keepdims=True)[0]),  # type: ignore[call-overload]
+    "zeros of another dtype": chosen(lambda y: y + torch.zeros(y.shape, dtype=torch.float32)),
     "axis": chosen(lambda y: torch.softmax(y, axis=1)),  # type: ignore[call-arg]
     "reshape_as": chosen(lambda y: y.flatten(1).reshape_as(y)),
     "dropout": lambda s, x: s.next(F.dropout2d(s.conv(x), 0.5, s.training, True)),

@@ -15,7 +15,7 @@ from test_viewer import ATTACK, DETAILS, read
 
 import naflow_fx as nf
 from naflow_fx.cli import main
-from naflow_fx.viewer import save_graph
+from naflow_fx.view.page import save_graph
 
 PHOTO = Path(__file__).parent.parent / "examples" / "coffee.png"
 SHOWN, OVERLAY = ".now .site", ".overlay >> nth=0"

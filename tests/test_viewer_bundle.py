@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-VIEWER = Path(__file__).parent.parent / "naflow_fx" / "viewer"
+VIEWER = Path(__file__).parent.parent / "naflow_fx" / "view" / "page"
 WEB, BUNDLE = VIEWER / "web", VIEWER / "bundle"
 
 
@@ -40,7 +40,7 @@ def test_every_package_in_the_bundle_comes_with_its_licence() -> None:
 @pytest.mark.slow
 def test_building_gives_the_same_files() -> None:
     if not (WEB / "node_modules").is_dir() or shutil.which("npm") is None:
-        pytest.skip("needs npm and the packages: npm ci, in naflow_fx/viewer/web")
+        pytest.skip("needs npm and the packages: npm ci, in naflow_fx/view/page/web")
     done = subprocess.run(
         ["npm", "run", "--silent", "check"], cwd=WEB, capture_output=True, text=True, check=False,
         env={**os.environ, "CI": ""},

@@ -25,11 +25,11 @@ from torch import Tensor, nn
 import naflow_fx as nf
 from naflow_fx import models
 from naflow_fx.flow import AttentionFlow
-from naflow_fx.flow_record import shape_text
 from naflow_fx.models.preprocess import open_photo
-from naflow_fx.render import show_on_image
-from naflow_fx.render_grid import NAME
-from naflow_fx.render_rows import rows_grid
+from naflow_fx.view.colours import show_on_image
+from naflow_fx.view.record import shape_text
+from naflow_fx.view.rows import rows_grid
+from naflow_fx.view.sheet import NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

@@ -31,13 +31,15 @@ def write(
     The file is run once, and appears whole or not at all.  `like`: any tensor of the program's
     dtype and device.
     """
-    from naflow_fx.artefacts.files import replacing
+    from naflow_fx.artefacts.files import check_name
     from naflow_fx.artefacts.program import Facts, describe, example_inputs, exported_program
     from naflow_fx.artefacts.trial import run_once
     from naflow_fx.artefacts.writers import WRITERS
+    from naflow_fx.view.files import replacing
 
     path = Path(path)
-    with replacing(path, ENDINGS[kind]) as made:
+    check_name(path, ENDINGS[kind])
+    with replacing(path) as made:
         inputs = example_inputs(job, like)
         exported = exported_program(program, inputs)
         metadata = describe(exported, job, kind, Facts(**facts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ from naflow_fx.artefacts.runners import OPENERS
 from naflow_fx.artefacts.untrusted import check_safe
 from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
 from naflow_fx.flow import PARTS, AttentionFlow
-from naflow_fx.maps import where_defined
 from naflow_fx.targets import class_indices
 
 
@@ -123,7 +123,7 @@ class Artefact:
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
         parts = {name: dict(result.get(name, {})) for name in PARTS}
         return AttentionFlow(
-            maps=where_defined(result["maps"], result["score"], parts["norm_ratio"]),
+            maps=OrderedDict(result["maps"]),
             output=result["output"],
             score=result["score"],
             target=result.get("target"),

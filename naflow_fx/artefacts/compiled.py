@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
 from naflow_fx.errors import OptionError
-from naflow_fx.job import Job
+from naflow_fx.job import Build, Job
 from naflow_fx.passes import _graph
-
-if TYPE_CHECKING:
-    from naflow_fx.explainer import Build
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 

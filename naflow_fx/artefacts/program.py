@@ -17,9 +17,9 @@ from torch.utils import _pytree as pytree
 from naflow_fx.artefacts.files import quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
 from naflow_fx.errors import ArtefactError, first_line
-from naflow_fx.flow_record import versions
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
+from naflow_fx.view.record import versions
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.files import quiet, required
+from naflow_fx.artefacts.files import quiet
 from naflow_fx.artefacts.metadata import Kind, Metadata
-from naflow_fx.errors import ArtefactError
+from naflow_fx.errors import ArtefactError, required
 
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -73,7 +73,8 @@ def _check_there(path: Path, metadata: Metadata) -> None:
 
 def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:
     """An ONNX model in onnxruntime."""
-    (onnxruntime,) = required(("onnxruntime",), "onnx", f"{path}: running an ONNX model")
+    what = f"{path}: running an ONNX model"
+    onnxruntime = required("onnxruntime", extra="onnx", what=what, error=ArtefactError)
     provider = PROVIDERS.get(device.type)
     if provider not in onnxruntime.get_available_providers():
         raise ArtefactError(f"{path}: this onnxruntime doesn't run on {device}; use --device cpu")

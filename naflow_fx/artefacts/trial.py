@@ -8,11 +8,10 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.files import required
 from naflow_fx.artefacts.metadata import Metadata
 from naflow_fx.artefacts.program import plain_program
 from naflow_fx.artefacts.runners import OPENERS, PROVIDERS
-from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, required
 
 RUNTIMES = {"pt2": "torch.export", "aoti": "AOTInductor", "onnx": "onnxruntime"}
 CLOSE = 0.05  # of the largest output: arithmetic differs between the runtimes, models differ more
@@ -31,7 +30,7 @@ def run_once(
     device = inputs[0].device
     if metadata.kind == "onnx":
         try:
-            (onnxruntime,) = required(("onnxruntime",), "onnx", "")
+            onnxruntime = required("onnxruntime", extra="onnx", what="", error=ArtefactError)
         except ArtefactError:
             return
         if PROVIDERS.get(device.type) not in onnxruntime.get_available_providers():

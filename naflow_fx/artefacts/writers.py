@@ -12,9 +12,9 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from naflow_fx.artefacts.compiled import inductor_options
-from naflow_fx.artefacts.files import quiet, required
+from naflow_fx.artefacts.files import quiet
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.errors import ArtefactError, first_line
+from naflow_fx.errors import ArtefactError, first_line, required
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
@@ -62,7 +62,7 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     Raises:
         ArtefactError: packages are missing, an operator can't be expressed, or it is too large.
     """
-    required(("onnx", "onnxscript"), "onnx", "an ONNX model")
+    required("onnx", "onnxscript", extra="onnx", what="an ONNX model", error=ArtefactError)
     size = sum(t.numel() * t.element_size() for t in _tensors(exported))
     if size >= LARGEST:
         raise ArtefactError(f"the weights take {size / 1024**3:.1f} GiB; an ONNX file holds less "

@@ -10,9 +10,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from naflow_fx.cli.parsers import make_parser
+from naflow_fx.cli.parser import make_parser
 from naflow_fx.errors import NaflowError, is_out_of_memory
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
 
 __all__ = ["main"]
 
@@ -59,18 +59,18 @@ def _open_streams() -> None:
 
 
 def _command(name: str, alone: bool) -> Callable[[argparse.Namespace], None]:
-    """The function of `naflow_fx.cli` that is called "module:function", imported now.
+    """The function of `naflow_fx.cli` that is called "module:function".
 
-    alone: the process is ours.  Then what is imported, which lives to the end, is kept out of
-    the interpreter's searches for garbage: they take a fifth of the time of importing torch,
-    and as long again later.
+    alone: the process is ours.  Then torch, which lives to the end, is imported now and kept out
+    of the interpreter's searches for garbage: they take a fifth of the time of importing it, and
+    as long again later.
     """
     module, function = name.split(":")
-    if alone:
-        gc.disable()
     found: Callable[[argparse.Namespace], None]
     found = getattr(importlib.import_module(f"naflow_fx.cli.{module}"), function)
     if alone:
+        gc.disable()
+        importlib.import_module("torch")
         gc.freeze()
         gc.enable()
     return found

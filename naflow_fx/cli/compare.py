@@ -4,20 +4,46 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from naflow_fx.cli.encoder import open_encoder
-from naflow_fx.cli.photos import places, question, shown
-from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.flow_record import shape_text
-from naflow_fx.models.preprocess import open_photo
-from naflow_fx.pairs import PairFlow
+from naflow_fx.cli.base import Commands, command
+from naflow_fx.cli.options import add_pair_options
+
+if TYPE_CHECKING:
+    from naflow_fx.pairs import PairFlow
+
+TEXT = "why are two photos alike? maps of both"
+EXAMPLES = """\
+what is written:
+  DIR/<query>-<support>/grid.png     two rows of maps, one an image, from input to output
+  DIR/<query>-<support>/maps/*.png   the same maps, the query at the left
+  DIR/<query>-<support>/flow.json    similarity, names, shapes, residuals, options, versions
+
+examples:
+  naflow-fx compare cat.jpg other-cat.jpg
+  naflow-fx compare cat.jpg dog.jpg --metric euclidean --layers 'head*' 'blocks.1?.add'
+  naflow-fx compare a.jpg b.jpg --model resnet50_ms --weights my_checkpoint.pth
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "compare", TEXT, EXAMPLES, "compare:compare", "QUERY SUPPORT")
+    parser.add_argument("query", metavar="QUERY", help="a picture file")
+    parser.add_argument("support", metavar="SUPPORT", help="what it is compared with")
+    add_pair_options(parser)
 
 
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.cli.encoder import open_encoder
+    from naflow_fx.cli.photos import places, question, shown
+    from naflow_fx.cli.tables import console
+    from naflow_fx.models.preprocess import open_photo
+
     query, support = Path(args.query), Path(args.support)
     for photo in (query, support):
         open_photo(photo)
@@ -37,6 +63,9 @@ def compare(args: argparse.Namespace) -> None:
 
 def pair_table(flow: PairFlow) -> Table:
     """One row a call site: number, name, map size, and of both images residual and norm ratio."""
+    from naflow_fx.cli.tables import plain_table
+    from naflow_fx.view.record import shape_text
+
     sides = {"query": flow.query, "support": flow.support}
     columns = [
         (f"{measure}, {side}", values)

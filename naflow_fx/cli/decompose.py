@@ -5,45 +5,92 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import naflow_fx
-from naflow_fx import models
-from naflow_fx.cli.photos import check_writable, places, question, seen, shown
-from naflow_fx.cli.progress import news_aside, progress
-from naflow_fx.cli.setup import open_device
-from naflow_fx.decomposition import Decomposition
-from naflow_fx.models.preprocess import class_index, open_photo
-from naflow_fx.printable import say
+from naflow_fx.cli.base import Commands, command, count, folder, news_aside
+from naflow_fx.cli.options import DEVICE_HELP, add_model_options
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
 
+if TYPE_CHECKING:
+    from naflow_fx.decomposition import Decomposition
+
+TEXT = "which channels does a decision rest on? a tree, layer by layer"
+EXAMPLES = """\
+what is written:
+  DIR/<photo>/decomposition.html   the tree, to unfold: maps, patches, shares; needs no network
+  DIR/<photo>/decomposition.json   the same as numbers, maps included
+
+Every path from the photo to the score must pass the layers; by default they are the ends of the
+network's last four stages.
+
+examples:
+  naflow-fx decompose cat.jpg
+  naflow-fx decompose cat.jpg --target "tabby" --top-k 5 --layers head_act blocks.10.add
+  naflow-fx decompose cat.jpg --model resnet50 --weights IMAGENET1K_V2
+"""
 PAGE, RECORD = "decomposition.html", "decomposition.json"
 PRINTED = 2  # levels of the tree
 
 
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "decompose", TEXT, EXAMPLES, "decompose:decompose", "PHOTO")
+    parser.add_argument("photo", metavar="PHOTO", help="a picture file")
+    parser.add_argument(
+        "--target",
+        metavar="CLASS|NAME",
+        help="ImageNet class to explain, a number or a name (default: the predicted one)",
+    )
+    parser.add_argument(
+        "--top-k", type=count, default=3, metavar="K",
+        help="channels that each node rests on, at most (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--out",
+        type=folder,
+        default="naflow_out",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_model_options(parser, layers="the ends of the last four stages")
+
+
 def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.cli.photos import check_writable, places, question, seen, shown
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.subject import Subject
+    from naflow_fx.view.files import write
+
     path = Path(args.photo)
     photo = open_photo(path)
     asked = question(args, [path])
     (place,) = places([path.stem], Path(args.out), [asked], RECORD)
-    card = models.card(args.model, args.weights)
-    target = None if args.target is None else class_index(args.target)
+    subject = Subject(args.model, args.weights)
+    prepare, target = subject.preprocessing, subject.target(args.target)
     device = open_device(args.device)
     check_writable(place)
     with progress(count=False) as bar:
         bar.add_task(f"decomposing {shown(path)}", total=None)
         with news_aside():
-            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-        image = card.preprocessing(photo)[None].to(device)
+            model = subject.build(device)
+        image = prepare(photo)[None].to(device)
         found = naflow_fx.decompose(
-            model.to(device), image, target, args.layers, args.top_k, card.class_names
+            model, image, target, args.layers, args.top_k, subject.class_names
         )
-        found.save_html(place / PAGE, seen(card.preprocessing, photo))
+        found.save_html(place / PAGE, seen(prepare, photo))
         record = {"photo": shown(path), "question": asked, "model": args.model, **found.to_json()}
-        (place / RECORD).write_text(json.dumps(record), encoding="utf-8")
+        write(place / RECORD, json.dumps(record))
     _print(found, path, place)
 
 
 def _print(found: Decomposition, path: Path, place: Path) -> None:
+    from naflow_fx.cli.photos import shown
+
     say(f"{shown(path)}: {found.text(PRINTED)}")
     say(f"cost: {found.cost}")
     say(f"written: {place / PAGE}, {RECORD}")

@@ -14,17 +14,18 @@ from PIL import Image
 from torch import Tensor, fx, nn
 
 import naflow_fx
-from naflow_fx import models
+from naflow_fx.cli.base import news_aside
 from naflow_fx.cli.photos import check_writable, seen, shown
-from naflow_fx.cli.progress import news_aside, progress
 from naflow_fx.cli.setup import choose, open_device
-from naflow_fx.embedding import embed, encoder_of
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.pairs import PairFlow
-from naflow_fx.printable import say
+from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
+from naflow_fx.subject import Subject
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
 
 PICTURES = frozenset(
     [".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
@@ -41,13 +42,18 @@ class Encoder:
     explainers: made so far, shots -> explainer.
     """
 
+    subject: Subject
     model: nn.Module
     embedder: fx.GraphModule
     similarity: Similarity
-    preprocessing: Preprocessing
     device: torch.device
     args: argparse.Namespace
     explainers: dict[int, Explainer] = field(default_factory=dict)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How photos become inputs."""
+        return self.subject.preprocessing
 
     def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
         """[N, 3, H, W] of photos, on the device."""
@@ -128,7 +134,6 @@ class Encoder:
 
     def _facts(self, paths: Sequence[Path], photos: Sequence[Image.Image]) -> dict[str, Any]:
         """What flow.json says of the photos, the model and the metric."""
-        card = models.card(self.args.model, self.args.weights)
         return {
             "photos": [
                 {
@@ -138,8 +143,7 @@ class Encoder:
                 }
                 for path, photo in zip(paths, photos, strict=True)
             ],
-            "model": self.args.model,
-            "weights": self.args.weights or next(iter(card.weights), None),
+            **self.subject.facts,
             "metric": self.args.metric,
             "at": self.similarity.at,
             "pool": self.args.pool,
@@ -156,8 +160,8 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
         NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
     """
     photo = open_photo(query)
-    card = models.card(args.model, args.weights)
-    at = args.at or (PENULTIMATE if card.num_classes else None)
+    subject = Subject(args.model, args.weights)
+    at = args.at or (PENULTIMATE if subject.card.num_classes else None)
     similarity = Similarity(args.metric, args.pool, at)
     choose(args)
     device = open_device(args.device)
@@ -166,11 +170,10 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
     with progress(count=False) as bar:
         bar.add_task(f"preparing {args.model}", total=None)
         with news_aside():
-            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-        model = model.to(device)
-        example = card.preprocessing(photo)[None].to(device)
+            model = subject.build(device)
+        example = subject.preprocessing(photo)[None].to(device)
         embedder = encoder_of(model, example, similarity)
-    return Encoder(model, embedder, similarity, card.preprocessing, device, args)
+    return Encoder(subject, model, embedder, similarity, device, args)
 
 
 def check_folder(folder: Path) -> None:

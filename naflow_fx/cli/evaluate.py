@@ -8,36 +8,105 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from rich.console import Console
 from rich.text import Text
-from torch import Tensor, nn
 
-from naflow_fx import models
-from naflow_fx.cli.progress import news_aside, progress
-from naflow_fx.cli.setup import open_device
-from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.compiler import compile
+from naflow_fx.cli.base import Commands, command, count, folder, news_aside
+from naflow_fx.cli.options import DEVICE_HELP, add_model_options
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import adapters, metrics, report, sanity
-from naflow_fx.evaluation.data import EvaluationSet
-from naflow_fx.evaluation.measure import Explain, class_probability, depth_of, targets
-from naflow_fx.evaluation.measure import evaluate as measure
-from naflow_fx.evaluation.methods import NAMES, OF_THE_INPUT, make
-from naflow_fx.evaluation.photos import photos
-from naflow_fx.evaluation.result import Evaluation
-from naflow_fx.evaluation.synthetic import synthetic, trained
-from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.view.progress import progress
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from naflow_fx.evaluation.data import EvaluationSet, Explain
+    from naflow_fx.evaluation.result import Evaluation
+    from naflow_fx.models.preprocess import Preprocessing
+
+TEXT = "measure how good maps are, method by method and layer by layer"
+DATA = ("check", "choose", "synthetic", "voc", "coco", "imagenet", "cub200")
+METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
+METRICS = ("energy", "pointing", "i_d", "residual")
+EXAMPLES = """\
+data:
+  check, choose   photos that installed packages ship, with boxes drawn by hand: those to report
+                  on, and those to choose methods by; needs pip install 'naflow-fx[evaluate]'
+  synthetic       pictures with known evidence, and a small CNN trained on them, in a minute
+  voc             --root DIR of VOCdevkit, --classes FILE: {"dog": 207, ...}, the network's numbers
+  coco            --root DIR of photos, --annotations instances_val2017.json, --classes FILE
+  imagenet        --root DIR of class folders, --annotations DIR of their .xml boxes
+  cub200          --root CUB_200_2011, for a network of its 200 birds
+
+what is written:
+  DIR/evaluation.json   every figure, of each method, metric, layer and image
+  DIR/evaluation.md     the tables, with 95 % intervals of a bootstrap over photos
+  DIR/curves.png        each metric against the depth; where matplotlib is installed
+
+examples:
+  naflow-fx evaluate
+  naflow-fx evaluate --data synthetic --methods naflow lrp rise --metrics energy i_d
+  naflow-fx evaluate --layers '*.add' --limit 4 --sanity
+  naflow-fx evaluate --methods score-cam ablation-cam layercam --layers blocks.15.project_bn
+  naflow-fx evaluate --data cub200 --root CUB_200_2011 --model resnet50 --weights birds.pt
+"""
 LAYERS = 7
 PICTURES = 24
 SANITY = "Rank correlation of maps with those of random weights, another class, random labels"
 
 
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "evaluate", TEXT, EXAMPLES, "evaluate:evaluate")
+    parser.add_argument(
+        "--out",
+        type=folder,
+        default="naflow_out",
+        metavar="DIR",
+        help="where to write (default: %(default)s)",
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_data_options(parser)
+    group = parser.add_argument_group("what is measured")
+    group.add_argument(
+        "--methods",
+        nargs="+",
+        default=METHODS,
+        metavar="NAME",
+        help=f"naflow-all, peers, ...: an unknown one lists them (default: {' '.join(METHODS)})",
+    )
+    group.add_argument(
+        "--metrics",
+        nargs="+",
+        default=METRICS,
+        metavar="NAME",
+        help=f"energy, pointing, insertion, road, fidelity, ... (default: {' '.join(METRICS)})",
+    )
+    text = "also: how far maps change with random weights, for another class"
+    group.add_argument("--sanity", action="store_true", help=text)
+    add_model_options(parser, layers="seven, evenly over the depth")
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose the images."""
+    group = parser.add_argument_group("the data")
+    group.add_argument("--data", choices=DATA, default=DATA[0], help="(default: %(default)s)")
+    group.add_argument("--root", metavar="DIR", help="where the data set lies")
+    group.add_argument("--annotations", metavar="PATH", help="its boxes: a file or a folder")
+    group.add_argument(
+        "--classes", metavar="FILE", help="JSON: the data set's classes -> the network's numbers"
+    )
+    group.add_argument("--limit", type=count, metavar="N", help="images, at most")
+
+
 def evaluate(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.cli.tables import console
+    from naflow_fx.view.files import write
+
     check_names(args)
     device = open_device(args.device)
     with news_aside():
@@ -48,7 +117,7 @@ def evaluate(args: argparse.Namespace) -> None:
     result = measured(args, data, model)
     result.save(place / "evaluation.json")
     checks = sanity_rows(args, data, model) if args.sanity else []
-    (place / "evaluation.md").write_text(page(result, checks))
+    write(place / "evaluation.md", page(result, checks))
     written = ["evaluation.md", *curves(result, place)]
     out = console()
     show(out, f"{data.name}: {len(data)} images, mean over layers and images [95 %]", result.rows())
@@ -59,6 +128,8 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def show(out: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
     """Prints a table, its first row the head."""
+    from naflow_fx.cli.tables import plain_table
+
     out.print(Text(title, style="bold"))
     head, *body = rows
     table = plain_table(*head, right=head[1:])
@@ -69,6 +140,10 @@ def show(out: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
 
 def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> Evaluation:
     """Every method's figures, with a bar while they are made."""
+    from naflow_fx.compiler import compile
+    from naflow_fx.evaluation.measure import depth_of
+    from naflow_fx.evaluation.measure import evaluate as measure
+
     every = compile(model, data.images[:1], method="hirescam").layers
     explain = explainer_maker(args, data.images[:1], model)
     explainers = {name: explain(name, model) for name in args.methods}
@@ -90,6 +165,9 @@ def explainer_maker(
     args: argparse.Namespace, example: Tensor, model: nn.Module
 ) -> Callable[[str, nn.Module], Explain]:
     """(method, network) -> its explainer at the layers that are wanted."""
+    from naflow_fx.compiler import compile
+    from naflow_fx.evaluation.methods import OF_THE_INPUT, make
+
     layers = args.layers or spread(compile(model, example, method="hirescam").layers)
     sites = compile(model, example, method="hirescam", layers=layers).layers
     return lambda name, network: make(
@@ -99,6 +177,12 @@ def explainer_maker(
 
 def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> list[list[str]]:
     """How alike each method's maps stay with random weights, for another class, as a table."""
+    import torch
+
+    from naflow_fx.evaluation import sanity
+    from naflow_fx.evaluation.measure import class_probability, targets
+    from naflow_fx.evaluation.synthetic import trained
+
     explain = explainer_maker(args, data.images[:1], model)
     data = replace(data, target=targets(data, class_probability(model)))
     with torch.no_grad():
@@ -125,6 +209,9 @@ def spread(layers: list[str]) -> list[str]:
 
 def check_names(args: argparse.Namespace) -> None:
     """EvaluationError: an unknown method or metric, or an option that the data needs."""
+    from naflow_fx.evaluation import metrics
+    from naflow_fx.evaluation.methods import NAMES
+
     for kind, given, there in (("method", args.methods, NAMES),
                                ("metric", args.metrics, metrics.METRICS)):  # fmt: skip
         unknown = [name for name in given if name not in there]
@@ -139,16 +226,21 @@ def check_names(args: argparse.Namespace) -> None:
 
 def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
     """The images and the network."""
+    from naflow_fx.evaluation.synthetic import synthetic, trained
+    from naflow_fx.subject import Subject
+
     if args.data == "synthetic":
         return synthetic(args.limit or PICTURES, seed=2), trained()
-    preprocessing = models.card(args.model, args.weights).preprocessing
-    data = read(args, preprocessing)
-    built = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-    return (data[: args.limit] if args.limit else data), built.eval()
+    subject = Subject(args.model, args.weights)
+    data = read(args, subject.preprocessing)
+    return (data[: args.limit] if args.limit else data), subject.build().eval()
 
 
 def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSet:
     """The images of a data set, as the network takes them."""
+    from naflow_fx.evaluation import adapters
+    from naflow_fx.evaluation.photos import photos
+
     if args.data in ("check", "choose"):
         return photos(args.data, preprocessing)
     limit = {"limit": args.limit} if args.limit else {}
@@ -184,6 +276,8 @@ def moved(data: EvaluationSet, device: torch.device) -> EvaluationSet:
 
 def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
     """The tables as Markdown."""
+    from naflow_fx.evaluation import report
+
     parts = [
         f"# {result.dataset}: {len(result.images)} images\n",
         report.means(result, result.metrics),

@@ -5,26 +5,68 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from naflow_fx.artefacts.artefact import Artefact
-from naflow_fx.cli.photos import check_writable, places, question, seen, shown
-from naflow_fx.cli.progress import news_aside, progress
-from naflow_fx.cli.setup import open_device
-from naflow_fx.cli.source import Source, open_source
-from naflow_fx.cli.tables import print_flow
-from naflow_fx.explainer import Explainer
-from naflow_fx.flow import AttentionFlow
-from naflow_fx.models.preprocess import open_photo
+from naflow_fx.cli.base import Commands, command, news_aside
+from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
 from naflow_fx.selection import spread
+from naflow_fx.view.progress import progress
 
+if TYPE_CHECKING:
+    from naflow_fx.artefacts.artefact import Artefact
+    from naflow_fx.cli.source import Source
+    from naflow_fx.explainer import Explainer
+    from naflow_fx.flow import AttentionFlow
+
+TEXT = "explain photos: what each layer looks at, from the input to the decision"
+EXAMPLES = """\
+what is written, for each photo:
+  DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
+  DIR/<photo>/maps/*.png   the same maps, one picture each
+  DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
+DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
+
+examples:
+  naflow-fx explain cat.jpg
+  naflow-fx explain cat.jpg dog.jpg --target "tabby" --out pictures
+  naflow-fx explain cat.jpg --layers all
+  naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
+  naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
+  naflow-fx explain cat.jpg --model resnet18 --weights my_training.pt
+  naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
+"""
 SHEET = 12  # layers that are drawn where nobody says which
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "explain", TEXT, EXAMPLES, "explain:explain", "PHOTO...")
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="picture files, before the options"
+    )
+    parser.add_argument(
+        "--target",
+        metavar="CLASS|NAME",
+        help="ImageNet class to explain, a number or a name (default: the predicted one)",
+    )
+    add_picture_options(parser)
+    parser.add_argument(
+        "--verbose", action="store_true", help="print a table of all layers with their numbers"
+    )
+    add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
+    add_method_options(parser)
 
 
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.cli.photos import check_writable, places, question, shown
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.cli.source import open_source
+    from naflow_fx.cli.tables import print_flow
+    from naflow_fx.models.preprocess import open_photo
+
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
         open_photo(photo)
@@ -55,6 +97,10 @@ def _explain_one(
     args: argparse.Namespace,
 ) -> AttentionFlow:
     """Explain one photo and draw some of its layers; gives the flow, in main memory."""
+    from naflow_fx.cli.photos import seen, shown
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.models.preprocess import open_photo
+
     with progress() as bar:
         task = bar.add_task(shown(photo), total=len(layers) + 1)
         image = open_photo(photo)
@@ -79,6 +125,8 @@ def _facts(
     photo: Path, image: Image.Image, source: Source, args: argparse.Namespace
 ) -> dict[str, Any]:
     """What flow.json says of the photo and the model."""
+    from naflow_fx.cli.photos import question, shown
+
     asked = question(args, [photo])
     (digest,) = asked["photos"]
     return {

@@ -5,40 +5,65 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
+from naflow_fx.cli.base import Commands, command, named, news_aside
+from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
 
-from naflow_fx import models
-from naflow_fx.artefacts import ENDINGS, KINDS
-from naflow_fx.artefacts.files import check_name
-from naflow_fx.cli.info import size_text
-from naflow_fx.cli.progress import news_aside, progress
-from naflow_fx.cli.setup import choose, compile_model, open_device
-from naflow_fx.models.preprocess import class_names
-from naflow_fx.printable import say
+FORMATS = ("pt2", "aoti", "onnx")
+TEXT = "write a network with its explainer as one file: PyTorch, compiled, or ONNX"
+EXAMPLES = """\
+formats, all with the signature (image [N, 3, H, W], target int64 [N], -1: the predicted class):
+  pt2    torch.export: torch.export.load(FILE).module()(image, target), any device
+  aoti   compiled by AOTInductor for --device, for Python and C++; can take minutes;
+         machine code: `explain --artefact FILE --trusted`
+  onnx   for onnxruntime and others; needs pip install 'naflow-fx[onnx]'
+
+examples:
+  naflow-fx export --format pt2 --out explainer.pt2
+  naflow-fx export --format onnx --model resnet18 --layers 'layer4.*' --out explainer.onnx
+  naflow-fx info explainer.onnx
+  naflow-fx explain cat.jpg --artefact explainer.onnx
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "export", TEXT, EXAMPLES, "export:export")
+    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file, see below")
+    parser.add_argument(
+        "--out", type=named, required=True, metavar="FILE", help="ends in .pt2 (pt2, aoti) or .onnx"
+    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_model_options(parser)
+    add_method_options(parser)
 
 
 def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
+    import torch
+
+    from naflow_fx.artefacts import ENDINGS, KINDS
+    from naflow_fx.artefacts.files import check_name
+    from naflow_fx.cli.info import size_text
+    from naflow_fx.cli.setup import choose, open_device
+    from naflow_fx.subject import Subject
+
     path = Path(args.out)
     check_name(path, ENDINGS[args.format])
-    card = models.card(args.model, args.weights)
+    subject, options = Subject(args.model, args.weights), choose(args)
+    size = subject.preprocessing.crop
     device = open_device(args.device)
-    choose(args)
-    size = card.preprocessing.crop
     example = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     with progress(count=False) as bar:
         bar.add_task(f"{args.model} as {KINDS[args.format]}", total=None)
         with news_aside():
-            model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-        explainer = compile_model(model.to(device), example.to(device), args)
+            explainer = subject.explainer(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
         write[args.format](
             path,
-            preprocessing=card.preprocessing,
-            class_names=class_names() if card.num_classes == len(class_names()) else None,
-            info={
-                "model": args.model,
-                "weights": args.weights or next(iter(card.weights), None),
-            },
+            preprocessing=subject.preprocessing,
+            class_names=subject.class_names or None,
+            info=subject.facts,
         )
     say(f"written: {path}, {KINDS[args.format]}, {size_text(path)}")

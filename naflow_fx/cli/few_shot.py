@@ -7,23 +7,63 @@ import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.text import Text
-from torch import Tensor
 
-from naflow_fx.cli.encoder import (
-    Encoder,
-    check_folder,
-    open_encoder,
-    pictures_in,
-    report,
-)
-from naflow_fx.cli.photos import places, question, shown
-from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.embedding import compare, embed
+from naflow_fx.cli.base import Commands, command, count
+from naflow_fx.cli.options import add_pair_options
 from naflow_fx.errors import InputError, PhotoError, TargetError
-from naflow_fx.models.preprocess import open_photo
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from naflow_fx.cli.encoder import Encoder
+
+SHOTS, TEMPERATURE = 5, 10.0
+TEXT = "classify photos by a few examples of each class, and why"
+EXAMPLES = """\
+The support folder has a folder for each class, with its pictures. A photo goes to the class
+whose mean embedding is most alike; the logits are temperature x similarity.
+
+what is written, for each query, as `compare` does, a row for the query and for each shot:
+  DIR/<query>/grid.png, maps/*.png, flow.json
+
+examples:
+  naflow-fx few-shot --support animals/ --query photo.jpg
+  naflow-fx few-shot --support animals/ --query *.jpg --shots 1 --match cat
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(
+        commands, "few-shot", TEXT, EXAMPLES, "few_shot:few_shot", "--support DIR --query PHOTO..."
+    )
+    parser.add_argument(
+        "--support", required=True, metavar="DIR", help="a folder with a folder for each class"
+    )
+    parser.add_argument(
+        "--query", required=True, nargs="+", metavar="PHOTO", help="picture files to classify"
+    )
+    parser.add_argument(
+        "--shots",
+        type=count,
+        default=SHOTS,
+        metavar="N",
+        help="pictures of each class, its first by name (default: at most %(default)s)",
+    )
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=TEMPERATURE,
+        metavar="T",
+        help="of the logits (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--match", metavar="CLASS", help="the class to compare with (default: the predicted one)"
+    )
+    add_pair_options(parser)
 
 
 @dataclass(frozen=True)
@@ -38,6 +78,13 @@ class Class:
 
 def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    import torch
+
+    from naflow_fx.cli.encoder import open_encoder
+    from naflow_fx.cli.photos import places, question
+    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.pairs.embedding import compare, embed
+
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
     photos = [open_photo(query) for query in queries]
     found = _folders(folder, Path(args.out))
@@ -57,6 +104,9 @@ def few_shot(args: argparse.Namespace) -> None:
 
 def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     """Class name -> its pictures, of every folder in a folder that has any; not of `out`."""
+    from naflow_fx.cli.encoder import check_folder, pictures_in
+    from naflow_fx.cli.photos import shown
+
     check_folder(folder)
     inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
     inside = [path for path in inside if path.resolve() != out.resolve()]
@@ -79,6 +129,8 @@ def _classes(
     encoder: Encoder, found: dict[str, list[Path]], folder: Path, match: str | None
 ) -> list[Class]:
     """The classes with a readable shot; PhotoError if they are not enough."""
+    from naflow_fx.cli.encoder import report
+
     classes: list[Class] = []
     for name, pictures in found.items():
         shots, rows, wrong = _shots(encoder, pictures, name)
@@ -96,6 +148,9 @@ def _shots(
     encoder: Encoder, pictures: list[Path], name: str
 ) -> tuple[list[Path], Tensor, list[str]]:
     """The first pictures that can be used, as many as shots are wanted, and their embeddings."""
+    import torch
+    from torch import Tensor
+
     wanted, wrong = encoder.args.shots, list[str]()
     shots, rows, left = list[Path](), list[Tensor](), list(pictures)
     while left and len(shots) < wanted:
@@ -110,6 +165,10 @@ def _explain(
     encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class], match: int
 ) -> None:
     """Explain one query with the shots of a class, save and print."""
+    from naflow_fx.cli.encoder import report
+    from naflow_fx.cli.photos import question, shown
+    from naflow_fx.cli.tables import console
+
     best, chosen = classes[int(logits.argmax())].name, classes[match]
     rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
     facts = {
@@ -131,6 +190,8 @@ def _explain(
 
 def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
     """Prediction and a table of the classes, the likeliest first."""
+    from naflow_fx.cli.tables import console, plain_table
+
     order = logits.argsort(descending=True).tolist()
     shares = logits.softmax(0)
     out = console()

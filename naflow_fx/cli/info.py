@@ -7,14 +7,33 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from naflow_fx.artefacts.metadata import KINDS, Metadata, read
-from naflow_fx.printable import say
+from naflow_fx.cli.base import Commands, command
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.artefacts.metadata import Metadata
+
+TEXT = "print what an exported file says of itself"
+EXAMPLES = """\
+examples:
+  naflow-fx info explainer.pt2
+  naflow-fx info explainer.onnx --json
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "info", TEXT, EXAMPLES, "info:info", "FILE")
+    parser.add_argument("file", metavar="FILE", help="an artefact, .pt2 or .onnx")
+    parser.add_argument("--json", action="store_true", help="everything, as JSON")
 
 
 def info(args: argparse.Namespace) -> None:
     """Print the metadata of a file, as text or as JSON."""
+    from naflow_fx.artefacts.metadata import KINDS, read
+
     path = Path(args.file)
     metadata = read(path)
     if args.json:

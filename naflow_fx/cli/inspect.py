@@ -4,28 +4,72 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-
-from naflow_fx import models as zoo
-from naflow_fx.cli.photos import check_writable
-from naflow_fx.cli.setup import choose, compile_model
+import naflow_fx
+from naflow_fx.cli.base import Commands, command, named
+from naflow_fx.cli.options import add_method_options, add_model_options
 from naflow_fx.errors import OptionError
-from naflow_fx.models.preprocess import open_photo
-from naflow_fx.printable import say
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.inspection import Inspection
+
+TEXT = "print the layers and how each is explained, or draw them"
+FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
+EXAMPLES = """\
+examples:
+  naflow-fx inspect
+  naflow-fx inspect --model resnet18 --layers 'layer4.*'
+  naflow-fx inspect --photo cat.jpg                          with residuals and norm ratios
+  naflow-fx inspect --model resnet50 --out resnet50.svg      svg, png and pdf need Graphviz
+  naflow-fx inspect --model resnet50 --expand 'layer3.[01]' --out layer3.svg
+  naflow-fx inspect --only blocks.2 --out block.png
+  naflow-fx inspect --out inverse.html                       folding, in the browser
+"""
+BINARY = ("png", "pdf")  # nothing for a terminal
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "inspect", TEXT, EXAMPLES, "inspect:inspect")
+    parser.add_argument(
+        "--format", choices=FORMATS, help="(default: as the name of --out ends; else table)"
+    )
+    parser.add_argument(
+        "--out",
+        type=named,
+        metavar="FILE",
+        help="where to write (default: the terminal; of html, inspect.html)",
+    )
+    parser.add_argument(
+        "--photo",
+        metavar="PHOTO",
+        help="a picture file to run, for residuals and norm ratios; on the best public weights",
+    )
+    parser.add_argument(
+        "--expand",
+        nargs="+",
+        metavar="GLOB",
+        help="of pictures: blocks to draw layer by layer (default: as many as stay readable)",
+    )
+    parser.add_argument("--only", metavar="BLOCK", help="of pictures: one block alone")
+    add_model_options(parser)
+    add_method_options(parser)
 
 
 def inspect(args: argparse.Namespace) -> None:
     """Run the command; without --photo and --weights on random weights, nothing is fetched."""
+    from naflow_fx.cli.setup import choose
+    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.subject import Subject
+
     out = _checked(args)
     choose(args)
-    preprocessing = zoo.card(args.model, args.weights).preprocessing
-    photo = None if args.photo is None else preprocessing(open_photo(args.photo))[None]
-    real = photo is not None and args.weights is None
-    model = zoo.build(args.model, pretrained=real, weights=args.weights)
-    example = torch.zeros(1, 3, preprocessing.crop, preprocessing.crop)
-    explainer = compile_model(model, example, args)
+    subject = Subject(args.model, args.weights)
+    photo = None if args.photo is None else subject.preprocessing(open_photo(args.photo))[None]
+    model = subject.build(pretrained=photo is not None)
+    explainer = naflow_fx.compile(model, subject.example(), **choose(args))
     if photo is not None:
         explainer(photo)
     _write(explainer.inspect(), args, out)
@@ -33,38 +77,28 @@ def inspect(args: argparse.Namespace) -> None:
 
 def _checked(args: argparse.Namespace) -> Path | None:
     """Where to write, None for the terminal; OptionError for options that don't fit together."""
-    if (args.expand or args.only) and args.format != "svg":
-        raise OptionError("--expand and --only choose what a picture shows: add --format svg")
-    if args.out is None:
-        return Path("inspect.html") if args.format == "html" else None
-    out = Path(args.out)
-    if out.is_dir():
+    from naflow_fx.cli.photos import check_writable
+    from naflow_fx.inspection.picture import DRAWN, kind_of
+
+    out = None if args.out is None else Path(args.out)
+    if out is not None and out.is_dir():
         raise OptionError(f"--out {out}: is a folder; give the name of a file")
+    if args.format is None:
+        args.format = "table" if out is None else kind_of(out)
+    if (args.expand or args.only) and args.format not in (*DRAWN, "dot"):
+        raise OptionError("--expand and --only choose what a picture shows: add --format svg")
+    if out is None and args.format in BINARY:
+        raise OptionError(f"--format {args.format}: add --out FILE")
+    if out is None:
+        return Path("inspect.html") if args.format == "html" else None
     check_writable(out.parent / f".{out.name}")
     return out
 
 
-def _write(inspection: Any, args: argparse.Namespace, out: Path | None) -> None:
+def _write(inspection: Inspection, args: argparse.Namespace, out: Path | None) -> None:
     """The inspection in the format that was asked for."""
-    if args.format == "html":
-        from naflow_fx.viewer import save_graph
-
-        assert out is not None
-        save_graph(out, inspection, title=args.model)
-    else:
-        text = _text(inspection, args)
-        if out is None:
-            say(text)
-            return
-        out.write_text(f"{text}\n", encoding="utf-8")
+    if out is None:
+        say(inspection.content(args.format, args.expand, args.only).decode().rstrip("\n"))
+        return
+    inspection.save_as(args.format, out, args.expand, args.only)
     say(f"written: {out}")
-
-
-def _text(inspection: Any, args: argparse.Namespace) -> str:
-    if args.format == "table":
-        return str(inspection)
-    if args.format == "svg":
-        picture: str = inspection.to_svg(expand=args.expand, only=args.only)
-        return picture.rstrip("\n")
-    found: str = inspection.to_dot() if args.format == "dot" else inspection.to_json(indent=1)
-    return found.rstrip("\n")

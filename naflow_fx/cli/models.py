@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 from rich.text import Text
 
-from naflow_fx import models as zoo
-from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.models.card import ModelCard
-from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.cli.base import Commands, command
+
+if TYPE_CHECKING:
+    from naflow_fx.models.card import ModelCard
+    from naflow_fx.models.preprocess import Preprocessing
+
+TEXT = "list the models, their public weights and input"
+NOTE = """\
+"256 > 224" is: the short side resized to 256 pixels, the central 224 x 224 cut out. Weights that
+are downloaded stay in torch's cache; any model also takes a checkpoint file of your own.
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    command(commands, "models", TEXT, NOTE, "models:models")
 
 
 def models(args: argparse.Namespace) -> None:
     """Print every model's name, weights, input and licence, by where the weights come from."""
+    from naflow_fx import models as zoo
+    from naflow_fx.cli.tables import console
+
     out = console()
     cards = [zoo.card(name) for name in zoo.names()]
     for source in dict.fromkeys(card.weights_source for card in cards):
@@ -28,6 +44,8 @@ def models(args: argparse.Namespace) -> None:
 
 def _by_name(cards: list[ModelCard]) -> Table:
     """Models whose public weights have names, best first."""
+    from naflow_fx.cli.tables import plain_table
+
     table = plain_table("name", "public weights", "input")
     for card in cards:
         weights = ", ".join(card.weights) or "none"
@@ -37,6 +55,8 @@ def _by_name(cards: list[ModelCard]) -> Table:
 
 def _by_hand(cards: list[ModelCard]) -> list[Table]:
     """Models whose checkpoint files, where there are any, are to be had elsewhere; two tables."""
+    from naflow_fx.cli.tables import plain_table
+
     facts = plain_table("name", "output", "input", "repository's licence")
     places = plain_table("name", "public checkpoint")
     for card in cards:
@@ -47,6 +67,8 @@ def _by_hand(cards: list[ModelCard]) -> list[Table]:
 
 def input_text(preprocessing: Preprocessing) -> str:
     """A preprocessing in a few words: "256 > 224 bilinear, mean and std of ImageNet"."""
+    from naflow_fx.models.preprocess import Preprocessing
+
     size = preprocessing.resize
     resize = f"{size}" if isinstance(size, int) else " x ".join(map(str, size))
     if (preprocessing.mean, preprocessing.std) == (Preprocessing.mean, Preprocessing.std):

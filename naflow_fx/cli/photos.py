@@ -13,10 +13,10 @@ from typing import Any
 
 from PIL import Image
 
-from naflow_fx.flow_record import RECORD
-from naflow_fx.flow_save import staging
 from naflow_fx.models.preprocess import Preprocessing
-from naflow_fx.printable import printable
+from naflow_fx.view.files import staging
+from naflow_fx.view.record import RECORD
+from naflow_fx.view.terminal import printable
 
 NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
              "verbose", "alpha", "colormap")  # fmt: skip

@@ -4,44 +4,88 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import nn
 
-import naflow_fx
-from naflow_fx import models
-from naflow_fx.cli.photos import check_writable, seen, shown
-from naflow_fx.cli.progress import news_aside, progress
-from naflow_fx.cli.setup import choose, open_device
-from naflow_fx.dataset import is_results
+from naflow_fx.cli.base import Commands, command, named, news_aside, share
+from naflow_fx.cli.options import COLORMAPS, DEFAULT_MODEL, DEVICE_HELP, add_method_options
 from naflow_fx.errors import OptionError
-from naflow_fx.explainer import Explainer
-from naflow_fx.models.card import ModelCard
-from naflow_fx.models.preprocess import class_index, open_photo
-from naflow_fx.printable import say
-from naflow_fx.viewer import ReportEntry, save_report
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
 
+if TYPE_CHECKING:
+    import torch
+
+    from naflow_fx.subject import Subject
+    from naflow_fx.view.page import ReportEntry
+
+TEXT = "one page for the browser: photos and models side by side, layer by layer"
+EXAMPLES = """\
+what is written: one HTML file that needs no network, with the photos, the maps of every layer
+(a scrubber, a play button, keys: press ? there), curves along depth, and the inverse graphs.
+
+examples:
+  naflow-fx report cat.jpg
+  naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
+  naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
+  naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
+"""
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
 
-@dataclass(frozen=True)
-class Named:
-    """A model of the command line: NAME or NAME=WEIGHTS."""
-
-    name: str
-    weights: str | None
-    card: ModelCard
-
-    def build(self) -> nn.Module:
-        """The network with its weights: the given ones, else the best public ones."""
-        return models.build(self.name, pretrained=self.weights is None, weights=self.weights)
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "report", TEXT, EXAMPLES, "report:report", "PHOTO...")
+    parser.add_argument(
+        "photos",
+        nargs="+",
+        metavar="PHOTO",
+        help="picture files, first of all; or one folder of `naflow-fx batch`",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        default=[DEFAULT_MODEL],
+        metavar="NAME[=WEIGHTS]",
+        help="names of `naflow-fx models`, each with a checkpoint file or the name of public "
+        "weights if not the best ones are meant (default: the bundled model)",
+    )
+    parser.add_argument(
+        "--out",
+        type=named,
+        default="report.html",
+        metavar="FILE",
+        help="what to write (default: %(default)s)",
+    )
+    parser.add_argument("--title", help="heading of the page (default: the photos' names)")
+    parser.add_argument(
+        "--target",
+        metavar="CLASS|NAME",
+        help="ImageNet class to explain, a number or a name (default: each model's prediction)",
+    )
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="a smaller file: without energy of Z, top channels and abandoned neurons",
+    )
+    parser.add_argument("--layers", nargs="+", metavar="GLOB", help="only these layers")
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    text = "to start with (default: %(default)s)"
+    parser.add_argument("--colormap", choices=COLORMAPS, default=COLORMAPS[0], help=text)
+    parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help=text)
+    add_method_options(parser)
 
 
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.cli.photos import check_writable
+    from naflow_fx.cli.setup import choose, open_device
+    from naflow_fx.dataset import is_results
+    from naflow_fx.models.preprocess import class_index, open_photo
+    from naflow_fx.view.page import save_report
+
     out = Path(args.out)
     if len(args.photos) == 1 and is_results(args.photos[0]):
         from naflow_fx.dataset.report import write_report
@@ -69,6 +113,8 @@ def report(args: argparse.Namespace) -> None:
 
 def _names(photos: Sequence[str]) -> list[str]:
     """What to call the photos: their files' names, numbered where two are the same."""
+    from naflow_fx.cli.photos import shown
+
     found: list[str] = []
     for photo in photos:
         name, number = shown(Path(photo)), 1
@@ -78,13 +124,16 @@ def _names(photos: Sequence[str]) -> list[str]:
     return found
 
 
-def _named(text: str) -> Named:
+def _named(text: str) -> Subject:
+    """A model of the command line: NAME or NAME=WEIGHTS; ModelError if there is none."""
+    from naflow_fx.subject import Subject
+
     name, _, weights = text.partition("=")
-    return Named(name, weights or None, models.card(name, weights or None))
+    return Subject(name, weights or None)
 
 
 def _entry(
-    model: Named,
+    model: Subject,
     photos: Sequence[Image.Image],
     names: Sequence[str],
     target: int | None,
@@ -93,17 +142,17 @@ def _entry(
     on_photo: Callable[[], None],
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
-    prepare = model.card.preprocessing
+    from naflow_fx.cli.photos import seen
+    from naflow_fx.cli.setup import choose
+    from naflow_fx.view.page import ReportEntry
+
+    prepare = model.preprocessing
     inputs = [prepare(photo)[None].to(device) for photo in photos]
     keep = () if args.small or choose(args).get("method", "naflow") != "naflow" else DETAILS
-    explainer: Explainer = naflow_fx.compile(
-        model.build().to(device), inputs[0], keep=keep, **choose(args)
-    )
+    explainer = model.explainer(inputs[0], keep=keep, **choose(args))
     flows = []
     for image in inputs:
         flows.append(explainer(image, target=target).detach().cpu())
         on_photo()
     pictures = [seen(prepare, photo) for photo in photos]
-    return ReportEntry(
-        flows, pictures, model.name, names, explainer.inspect(), model.card.class_names
-    )
+    return ReportEntry(flows, pictures, model.name, names, explainer.inspect(), model.class_names)

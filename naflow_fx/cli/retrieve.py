@@ -5,19 +5,49 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from naflow_fx.cli.encoder import Encoder, check_folder, open_encoder, pictures_in, report
-from naflow_fx.cli.photos import places, question, shown
-from naflow_fx.cli.tables import console, plain_table
-from naflow_fx.embedding import compare, embed
+from naflow_fx.cli.base import Commands, command, count
+from naflow_fx.cli.options import add_pair_options
 from naflow_fx.errors import InputError, PhotoError
-from naflow_fx.models.preprocess import open_photo
+
+if TYPE_CHECKING:
+    from naflow_fx.cli.encoder import Encoder
+
+TEXT = "find the photos of a folder that are most alike, and why"
+EXAMPLES = """\
+GALLERY is searched with its subfolders for pictures (.png, .jpg, .webp, .tif, .bmp, .gif, ...).
+Those that can't be read are named and left out; so are the query itself and what is in --out.
+
+what is written, for each hit, best first, as `compare` does:
+  DIR/<query>/1/grid.png, maps/*.png, flow.json; DIR/<query>/2/...
+
+examples:
+  naflow-fx retrieve cat.jpg photos/
+  naflow-fx retrieve cat.jpg photos/ --top-k 3 --model resnet50 --weights IMAGENET1K_V2
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "retrieve", TEXT, EXAMPLES, "retrieve:retrieve", "QUERY GALLERY")
+    parser.add_argument("query", metavar="QUERY", help="a picture file")
+    parser.add_argument("gallery", metavar="GALLERY", help="a folder of pictures")
+    parser.add_argument(
+        "--top-k", type=count, default=5, metavar="K", help="hits (default: %(default)s)"
+    )
+    add_pair_options(parser)
 
 
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, report
+    from naflow_fx.cli.photos import places, question
+    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.pairs.embedding import compare, embed
+
     query, gallery = Path(args.query), Path(args.gallery)
     photo = open_photo(query)
     check_folder(gallery)
@@ -46,6 +76,9 @@ def _explain(
     encoder: Encoder, query: Path, hit: Path, place: Path, rank: int, value: float, inside: str
 ) -> str:
     """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
+    from naflow_fx.cli.encoder import report
+    from naflow_fx.cli.photos import question, shown
+
     rows = ["query", f"hit {rank} · {value:.3f}"]
     title = f"{shown(query)} and hit {rank}, {shown(hit)}"
     facts = {"question": question(encoder.args, [query]), "rank": rank, "hit": inside}
@@ -65,6 +98,9 @@ def _inside(path: Path, folder: Path) -> str:
 def _print(
     query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], pictures: list[str]
 ) -> None:
+    from naflow_fx.cli.photos import shown
+    from naflow_fx.cli.tables import console, plain_table
+
     out = console()
     out.print(Text(f"{shown(query)}: {len(hits)} of {count} pictures", style="bold"))
     table = plain_table("#", "hit", "similarity", "pictures", right=("#", "similarity"))

@@ -7,11 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-import naflow_fx
 from naflow_fx.errors import OptionError
-from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 
 SOLVER = ("damping", "steps", "rows", "precision")
@@ -42,8 +39,3 @@ def choose(args: argparse.Namespace) -> dict[str, Any]:
     if solver:
         options["inverse"] = Inverse(**solver)
     return options
-
-
-def compile_model(model: nn.Module, example: Tensor, args: argparse.Namespace) -> Explainer:
-    """The explainer of a model for images like `example`, with the options that were given."""
-    return naflow_fx.compile(model, example, **choose(args))

@@ -10,14 +10,14 @@ from typing import Any
 
 from torch import Tensor
 
-from naflow_fx import models
 from naflow_fx.artefacts import load, read
 from naflow_fx.artefacts.artefact import Artefact
 from naflow_fx.artefacts.metadata import preprocessing_of
-from naflow_fx.cli.setup import CHOICES, SOLVER, choose, compile_model, given, open_device
-from naflow_fx.errors import ArtefactError, OptionError, TargetError
+from naflow_fx.cli.setup import CHOICES, SOLVER, choose, given, open_device
+from naflow_fx.errors import ArtefactError, OptionError
 from naflow_fx.explainer import Explainer
-from naflow_fx.models.preprocess import Preprocessing, class_index, class_names
+from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.subject import Subject, class_of
 
 
 @dataclass(frozen=True)
@@ -35,17 +35,7 @@ class Source:
 
     def target(self, text: str | None) -> int | None:
         """The class of a number or a name; TargetError, with the nearest names, if none."""
-        if text is None:
-            return None
-        if self.class_names == class_names():
-            return class_index(text)
-        if text in self.class_names:
-            return self.class_names.index(text)
-        try:
-            return int(text)
-        except ValueError:
-            known = ", ".join(self.class_names[:8]) or "this artefact tells none; give a number"
-            raise TargetError(f"no class {text!r}; classes: {known}") from None
+        return class_of(text, self.class_names)
 
 
 def open_source(args: argparse.Namespace) -> Source:
@@ -59,16 +49,10 @@ def open_source(args: argparse.Namespace) -> Source:
 
 
 def _model(args: argparse.Namespace) -> Source:
-    card = models.card(args.model, args.weights)
-
-    def make(example: Tensor) -> Explainer:
-        model = models.build(args.model, pretrained=args.weights is None, weights=args.weights)
-        return compile_model(model.to(example.device), example, args)
-
-    choose(args)
-    weights = args.weights or next(iter(card.weights), None)
-    facts = {"model": args.model, "weights": weights}
-    return Source(card.preprocessing, class_names(), facts, make)
+    subject, options = Subject(args.model, args.weights), choose(args)
+    names = subject.class_names
+    return Source(subject.preprocessing, names, subject.facts,
+                  lambda example: subject.explainer(example, **options))  # fmt: skip
 
 
 def _artefact(args: argparse.Namespace) -> Source:

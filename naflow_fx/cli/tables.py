@@ -15,8 +15,8 @@ from torch import Tensor
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow import AttentionFlow
-from naflow_fx.flow_record import shape_text
-from naflow_fx.printable import printable
+from naflow_fx.view.record import shape_text
+from naflow_fx.view.terminal import printable
 
 
 class _Printable(Console):

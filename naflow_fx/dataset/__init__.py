@@ -18,10 +18,10 @@ the engine or on the number of workers.
 
 from __future__ import annotations
 
-import importlib
 from pathlib import Path
 from typing import Any
 
+from naflow_fx import errors
 from naflow_fx.errors import DatasetError
 
 MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
@@ -34,8 +34,4 @@ def is_results(path: str | Path) -> bool:
 
 def required(name: str, what: str, extra: str = "batch") -> Any:
     """A module of an extra; DatasetError with the line that installs it if it is missing."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        package = name.partition(".")[0]
-        raise DatasetError(f"{what} needs {package}; pip install 'naflow-fx[{extra}]'") from error
+    return errors.required(name, extra=extra, what=what, error=DatasetError)

@@ -142,13 +142,6 @@ def mean_maps(
     return {key: total / max(counts[key[0]], 1) for key, total in sums.items()}
 
 
-def spread_out(layers: Sequence[str], count: int) -> list[str]:
-    """Some of the layers, evenly along depth, first and last among them."""
-    if len(layers) <= count:
-        return list(layers)
-    return [layers[round(i * (len(layers) - 1) / (count - 1))] for i in range(count)]
-
-
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without numpy's warnings of columns that are all NaN."""

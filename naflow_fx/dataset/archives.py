@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from naflow_fx.dataset import required
-from naflow_fx.dataset.sources import LARGEST, is_photo, text
+from naflow_fx.dataset.files import LARGEST, is_photo, text
 from naflow_fx.errors import DatasetError
 
 

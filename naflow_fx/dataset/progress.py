@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from naflow_fx.printable import printable, say
+from naflow_fx.view.terminal import printable, say
 
 EVERY = 10.0  # seconds between lines
 
@@ -100,13 +100,9 @@ class Bar(Progress):
 
     def __init__(self, total: int, before: int, devices: int = 1, label: str = "") -> None:
         super().__init__(total, before, devices, label)
-        from rich.console import Console
-        from rich.progress import BarColumn, SpinnerColumn, TextColumn
-        from rich.progress import Progress as Rich
+        from naflow_fx.view.progress import progress
 
-        text = TextColumn("{task.description}", markup=False)
-        console = Console(stderr=True)
-        self._rich = Rich(SpinnerColumn(), BarColumn(), text, console=console, transient=True)
+        self._rich = progress(shown=True)
         self._task = self._rich.add_task("making the explainer", total=total, completed=before)
 
     def note(self, text: str) -> None:

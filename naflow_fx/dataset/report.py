@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from naflow_fx.dataset import aggregate, report_svg
+from naflow_fx.dataset import aggregate
+from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Named
-from naflow_fx.dataset.parts import write_text
-from naflow_fx.dataset.report_style import STYLE
 from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
-from naflow_fx.errors import NaflowError
+from naflow_fx.errors import DatasetError, NaflowError
 from naflow_fx.models.preprocess import Preprocessing, open_photo
-from naflow_fx.render import colourise, resize_map
+from naflow_fx.selection import spread
+from naflow_fx.view.colours import colourise, resize_map
+from naflow_fx.view.files import data_uri, write
+from naflow_fx.view.html import render
 
 CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
 MAP, THUMBNAIL = 72, 150  # pixels
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Context:
     measures: dict[str, aggregate.Floats]
 
     def name(self, index: int) -> str:
-        """Words for a class, escaped."""
+        """Words for a class."""
         names = self.results.class_names
-        return escape(names[index] if 0 <= index < len(names) else f"class {index}")
+        return names[index] if 0 <= index < len(names) else f"class {index}"
 
     @property
     def predicted(self) -> Any:
@@ -60,17 +61,18 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     """
     results = open_results(folder)
     if not len(results):
-        from naflow_fx.errors import DatasetError
-
         raise DatasetError(f"{folder}: no photo has a row; see failed.jsonl")
     context = Context(results, *aggregate.measures_of(results))
-    sections = (_classes, _depth, _unusual, _residuals, _failed, _made)
-    body = "\n".join([_head(context), *(section(context) for section in sections)])
-    page = (f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
-            f'content="width=device-width"><title>{escape(_title(context))}</title>'
-            f"<style>{STYLE}</style><main>{body}</main></html>\n")  # fmt: skip
-    write_text(Path(path), page)
-    return Path(path)
+    residual = context.measures["residual"]
+    todo = results.manifest["job"]["photos"] - len(results) - len(results.failed)
+    page = render(
+        "run.html", policy=POLICY, title=_title(context), tiles=_tiles(context),
+        left=0 if results.complete else todo,
+        classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
+        residuals=aggregate.worst_residuals(residual, results.layers, LAYERS),
+        failed=_failed(results), facts=_facts(results),
+    )  # fmt: skip
+    return write(Path(path), page)
 
 
 def _title(context: Context) -> str:
@@ -79,9 +81,9 @@ def _title(context: Context) -> str:
     return f"{model}: attention flow of {len(context.results):,} photos"
 
 
-def _head(context: Context) -> str:
+def _tiles(context: Context) -> list[tuple[str, str]]:
+    """Numbers with their words, for the head of the page."""
     results, single = context.results, context.single
-    photos = results.manifest["job"]["photos"]
     tiles = [
         (f"{len(results):,}", "photos explained"),
         (f"{len(results.failed):,}", "failed"),
@@ -95,73 +97,59 @@ def _head(context: Context) -> str:
     if (labels >= 0).any():
         right = (context.predicted == labels)[labels >= 0].mean()
         tiles.append((f"{right:.1%}", "predicted as labelled"))
-    cells = "".join(f"<div><b>{value}</b>{text}</div>" for value, text in tiles)
-    rest = photos - len(results) - len(results.failed)
-    note = "" if results.complete else f"<p class=note>{rest:,} photos are still to do.</p>"
-    return f"<h1>{escape(_title(context))}</h1>{note}<div class=tiles>{cells}</div>"
+    return tiles
 
 
-def _classes(context: Context) -> str:
+def _classes(context: Context) -> dict[str, Any] | None:
     """Mean maps of the most frequent predicted classes."""
-    predicted, stored = context.predicted, context.results.stored
+    predicted = context.predicted
     classes, counts = np.unique(predicted[predicted >= 0], return_counts=True)
-    if not len(classes) or not stored:
-        return ""
+    if not len(classes) or not context.results.stored:
+        return None
     order = np.argsort(-counts, kind="stable")[:CLASSES]
-    shown = [int(classes[i]) for i in order]
     layers = _shown_layers(context, COLUMNS)
-    means = aggregate.mean_maps(context.results, layers, shown)
-    head = "".join(f"<th>{_breakable(layer)}</th>" for layer in layers)
-    rows = []
-    for i, one in zip(order, shown, strict=True):
-        score = context.single["score"][predicted == one].mean()
-        words = f"<b>{context.name(one)}</b><br>{counts[i]} photos, mean score {score:.3g}"
-        cells = "".join(f"<td>{_map(means[one, layer])}</td>" for layer in layers)
-        rows.append(f"<tr><td>{words}</td>{cells}</tr>")
-    more = "" if len(classes) <= CLASSES else (
-        f" The {CLASSES} most frequent of {len(classes)} classes.")  # fmt: skip
-    return (f"<h2>Mean flow per class</h2><p>Every photo's map divided by its largest value, then "
-            f"averaged over the photos that were predicted as the class; each mean is drawn up to "
-            f"its own largest value.{more}</p><div class=wide><table class=maps><tr><th></th>{head}"
-            f"</tr>{''.join(rows)}</table></div>")  # fmt: skip
+    means = aggregate.mean_maps(context.results, layers, [int(classes[i]) for i in order])
+    rows = [
+        {
+            "name": context.name(one),
+            "count": count,
+            "score": f"{context.single['score'][predicted == one].mean():.3g}",
+            "maps": [_map(means[one, layer]) for layer in layers],
+        }
+        for one, count in ((int(classes[i]), int(counts[i])) for i in order)
+    ]
+    return {"every": len(classes), "layers": layers, "rows": rows}
 
 
-def _depth(context: Context) -> str:
+def _curves(context: Context) -> list[dict[str, Any]]:
     """Curves of the measures over the layers."""
     layers = context.results.layers
     if len(layers) < 2:
-        return ""
-    plots = "".join(
-        f"<figure>{report_svg.curve(depth, layers)}<figcaption>{WORDS[depth.name]}</figcaption>"
-        "</figure>"
-        for depth in aggregate.depths(context.measures)
-    )
-    return (f"<h2>Along depth</h2><p>From the input at the left to the last layer at the right. "
-            f"Line: mean over the photos; dark band: its 95&nbsp;% interval; light band: tenth to "
-            f"ninetieth percentile of the photos.</p><div class=plots>{plots}</div>")  # fmt: skip
+        return []
+    return [{**curve(depth, layers), "words": WORDS[depth.name]}
+            for depth in aggregate.depths(context.measures)]  # fmt: skip
 
 
-def _unusual(context: Context) -> str:
+def _unusual(context: Context) -> dict[str, Any] | None:
     """Cards of the photos that are furthest from the others."""
     found = aggregate.unusual(context.measures, context.results.layers, PHOTOS)
     if not found:
-        return ""
+        return None
     pictures = _photos(context, [one.row for one in found])
     layers = _shown_layers(context, 3)
     maps = {layer: context.results.maps(layer) for layer in layers}
-    cards = []
-    for one in found:
-        where = "; ".join(f"{escape(layer)} ({measure})" for layer, measure in one.layers)
-        drawn = "".join(_map(maps[layer][one.row].astype(float)) for layer in layers)
-        cards.append(f"<div class=card>{pictures.get(one.row, '')}<div><b>"
-                     f"{escape(str(context.single['id'][one.row]))}</b><br>"
-                     f"{_prediction(context, one.row)}<br>distance {one.distance:.2f}"
-                     f"<br><small>furthest at {where}</small><div class=row>{drawn}</div></div>"
-                     "</div>")  # fmt: skip
-    names = ", ".join(f"<i>{escape(layer)}</i>" for layer in layers)
-    return (f"<h2>The most unusual photos</h2><p>Distance: how far the measures of all layers lie "
-            f"from those of the median photo, in units of the photos' own spread. The small maps: "
-            f"{names}.</p><div class=cards>{''.join(cards)}</div>")  # fmt: skip
+    cards = [
+        {
+            "photo": pictures.get(one.row),
+            "id": context.single["id"][one.row],
+            "prediction": _prediction(context, one.row),
+            "distance": one.distance,
+            "where": "; ".join(f"{layer} ({measure})" for layer, measure in one.layers),
+            "maps": [_map(maps[layer][one.row].astype(float)) for layer in layers],
+        }
+        for one in found
+    ]
+    return {"layers": layers, "cards": cards}
 
 
 def _prediction(context: Context, row: int) -> str:
@@ -171,50 +159,26 @@ def _prediction(context: Context, row: int) -> str:
     return f"{context.name(predicted)}, {context.single['probability'][row]:.1%}"
 
 
-def _residuals(context: Context) -> str:
-    """The layers whose inverse explains least."""
-    rows = aggregate.worst_residuals(context.measures["residual"], context.results.layers, LAYERS)
-    if not rows:
-        return ""
-    cells = "".join(
-        f"<tr><td>{escape(row['layer'])}</td><td><div class=bar style='width:"
-        f"{min(row['median'], 1) * 100:.1f}%'></div></td><td class=n>{row['median']:.3f}</td>"
-        f"<td class=n>{row['p90']:.3f}</td><td class=n>{row['poor']:.0%}</td></tr>"
-        for row in rows
-    )
-    return (f"<h2>Layers with the worst residuals</h2><p>The relative residual of the inverse: "
-            f"near 1 it explains little of what came from above, and such a map is to be read with "
-            f"care.</p><table><tr><th>layer</th><th class=bars></th><th class=n>median</th>"
-            f"<th class=n>90&nbsp;% below</th><th class=n>photos above 0.9</th></tr>{cells}"
-            f"</table>")  # fmt: skip
-
-
-def _failed(context: Context) -> str:
+def _failed(results: Results) -> dict[str, Any] | None:
     """Photos without a row."""
-    failed = context.results.failed
-    if not failed:
-        return ""
-    rows = "".join(f"<tr><td>{escape(f['id'])}</td><td>{escape(f['reason'])}</td></tr>"
-                   for f in failed[:FAILED])  # fmt: skip
-    more = f"<p>{len(failed) - FAILED} more in failed.jsonl.</p>" if len(failed) > FAILED else ""
-    return f"<h2>Photos that could not be opened</h2><table>{rows}</table>{more}"
+    failed = results.failed
+    return {"shown": failed[:FAILED], "more": len(failed) - FAILED} if failed else None
 
 
-def _made(context: Context) -> str:
+def _facts(results: Results) -> str:
     """How the results were made."""
-    manifest = context.results.manifest
+    manifest = results.manifest
     facts = {"source": manifest["source"], **manifest["job"], **manifest["environment"]}
-    text = json.dumps(facts, indent=1, ensure_ascii=False)
-    return f"<h2>How it was made</h2><details><summary>The job</summary><pre>{escape(text)}</pre></details>"  # noqa: E501
+    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def _shown_layers(context: Context, count: int) -> list[str]:
     """Stored layers along depth; the input's map, bright points, only if there is room."""
     flat = [n for n in context.results.stored if len(context.results.shapes[n]) == 2]
-    return aggregate.spread_out(flat[1:] if len(flat) > count else flat, count)
+    return spread(flat[1:] if len(flat) > count else flat, count)
 
 
-def _photos(context: Context, rows: Sequence[int]) -> dict[int, str]:
+def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:
     """Pictures of what the network saw, of photos that are still where they were."""
     manifest = context.results.manifest
     prepare = manifest["job"]["explainer"]["preprocessing"]
@@ -229,7 +193,7 @@ def _photos(context: Context, rows: Sequence[int]) -> dict[int, str]:
             if hashlib.sha256(data).hexdigest() != context.single["sha256"][row]:
                 continue
             photo: Any = Named(data, "photo")
-            found[row] = _image(_seen(open_photo(photo), prepare), "JPEG")
+            found[row] = _picture(_seen(open_photo(photo), prepare), "jpeg")
         except (NaflowError, OSError, IndexError):
             continue
     return found
@@ -244,32 +208,23 @@ def _seen(photo: Image.Image, prepare: Any) -> Image.Image:
     return photo
 
 
-def _map(values: aggregate.Floats) -> str:
+def _map(values: aggregate.Floats) -> Picture:
     """A map in colours, up to its own largest value."""
     clipped = np.nan_to_num(np.maximum(values, 0))
     scaled = clipped / max(float(clipped.max()), 1e-30)
-    return _image(Image.fromarray(colourise(resize_map(scaled, (MAP, MAP)), "inferno")), "PNG")
+    return _picture(Image.fromarray(colourise(resize_map(scaled, (MAP, MAP)), "inferno")), "png")
 
 
-def _image(picture: Image.Image, form: str) -> str:
-    """A picture as an element that holds its file."""
-    file = io.BytesIO()
-    picture.save(file, form)
-    data = base64.b64encode(file.getvalue()).decode()
-    return (f'<img width={picture.width} height={picture.height} alt="" '
-            f'src="data:image/{form.lower()};base64,{data}">')  # fmt: skip
-
-
-def _breakable(name: str) -> str:
-    """A layer's name that may be cut at its dots."""
-    return escape(name).replace(".", ".<wbr>").replace("_", "_<wbr>")
+def _picture(picture: Image.Image, form: str) -> Picture:
+    """A picture's file as an address, and its size."""
+    return data_uri(picture, form), picture.size
 
 
 WORDS = {
-    "residual": "<b>residual</b> of the inverse",
-    "norm_ratio": "<b>norm ratio</b>: norm of Z as a multiple of the activation's",
-    "mean": "<b>mean</b> value of the map",
-    "max": "<b>largest</b> value of the map",
-    "active": "<b>active</b>: share of positions above 0",
-    "spread": "<b>spread</b>: entropy of the map; 1: even, 0: one point",
-}
+    "residual": ("", "residual", " of the inverse"),
+    "norm_ratio": ("", "norm ratio", ": norm of Z as a multiple of the activation's"),
+    "mean": ("", "mean", " value of the map"),
+    "max": ("", "largest", " value of the map"),
+    "active": ("", "active", ": share of positions above 0"),
+    "spread": ("", "spread", ": entropy of the map; 1: even, 0: one point"),
+}  # the second part stands out

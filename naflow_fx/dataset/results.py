@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from naflow_fx.dataset import EXPLAINER, MANIFEST, PARTS, required
 from naflow_fx.errors import DatasetError
+from naflow_fx.selection import matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,11 +189,11 @@ class Results:
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""
         globs = [layers] if isinstance(layers, str) else list(layers)
-        idle = [g for g in globs if not any(fnmatch.fnmatchcase(n, g) for n in self.stored)]
+        found, idle = matching(self.stored, globs)
         if idle and idle != ["*"]:
             raise DatasetError(f"{self.path}: no maps of {', '.join(map(repr, idle))} are stored; "
                                f"stored: {', '.join(self.stored[:8]) or 'none'}")  # fmt: skip
-        return [n for n in self.stored if any(fnmatch.fnmatchcase(n, g) for g in globs)]
+        return found
 
 
 def open_results(path: str | Path) -> Results:

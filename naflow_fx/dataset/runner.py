@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import time
 from collections.abc import Mapping
@@ -19,6 +18,8 @@ from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.spec import Opened
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
+from naflow_fx.selection import matching
+from naflow_fx.view.measures import entropy
 
 # Of every map: how far its inverse can be trusted, its mean and largest value, the share of its
 # positions above 0, and its entropy as a share of an even map's: 0 is one point, 1 evenly spread.
@@ -182,7 +183,7 @@ def summed_up(flow: AttentionFlow, layout: Layout) -> dict[str, Tensor]:
             flow.norm_ratio.get(name, nothing).float(),
         ]
         active = (m > 0).float().mean(1)
-        measures.append(torch.stack([*told, m.mean(1), largest, active, spread(m)], 1))
+        measures.append(torch.stack([*told, m.mean(1), largest, active, entropy(m)], 1))
         if name in layout.stored:
             tiny = torch.finfo(torch.float32).tiny
             maps.append((m / largest.clamp_min(tiny)[:, None]).half())
@@ -192,13 +193,6 @@ def summed_up(flow: AttentionFlow, layout: Layout) -> dict[str, Tensor]:
         "measures": torch.stack(measures, 2),
         "maps": torch.cat(maps, 1) if maps else empty,
     }
-
-
-def spread(m: Tensor) -> Tensor:
-    """Entropy of maps [B, n] as a share of log n, [B]; NaN for a map of zeros or of one value."""
-    p = m / m.sum(1, keepdim=True)
-    entropy = -torch.special.xlogy(p, p).sum(1)
-    return entropy / math.log(m.shape[1]) if m.shape[1] > 1 else torch.full_like(entropy, math.nan)
 
 
 def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
@@ -220,14 +214,11 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
 
 def _layout(flow: AttentionFlow, globs: tuple[str, ...] | None) -> Layout:
     shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
-    chosen = tuple(shapes) if globs is None else tuple(
-        name for name in shapes if any(fnmatch.fnmatchcase(name, glob) for glob in globs)
-    )  # fmt: skip
-    idle = [g for g in globs or () if not any(fnmatch.fnmatchcase(n, g) for n in shapes)]
+    chosen, idle = matching(shapes, shapes if globs is None else globs)
     if idle:
         raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted some "
                            f"of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
-    return Layout(shapes, chosen)
+    return Layout(shapes, tuple(chosen))
 
 
 def _to_host(tensor: Tensor) -> Tensor:

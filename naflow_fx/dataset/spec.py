@@ -18,6 +18,7 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
+from naflow_fx.subject import Subject
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -73,9 +74,7 @@ class ExplainerSpec:
         if self.make is not None:
             raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; "
                                "give preprocessing=nf.models.Preprocessing(...)")  # fmt: skip
-        from naflow_fx import models
-
-        return models.card(self.model, self.weights).preprocessing
+        return Subject(self.model, self.weights).preprocessing
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data; file names without their folders."""
@@ -129,9 +128,7 @@ class ExplainerSpec:
             return tuple(made.metadata.class_names or ())
         if self.make is not None:
             return ()
-        from naflow_fx import models
-
-        return models.card(self.model, self.weights).class_names
+        return Subject(self.model, self.weights).class_names
 
 
 @dataclass(frozen=True)
@@ -225,13 +222,9 @@ def _plain(value: Any) -> str:
 
 def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer:
     """The named model's explainer."""
-    import naflow_fx as nf
-
     options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
-    prepare = spec.prepare()
-    model = nf.models.build(spec.model, pretrained=spec.weights is None, weights=spec.weights)
-    example = _example(prepare).to(device)
-    return nf.compile(model.to(device), example, **options)
+    example = _example(spec.prepare()).to(device)
+    return Subject(spec.model, spec.weights).explainer(example, **options)
 
 
 def _example(prepare: Preprocessing | Prepare) -> Tensor:

@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import Dataset
 
-if TYPE_CHECKING:
-    from naflow_fx.dataset.results import Results
-
 NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
+
+
+class Stored(Protocol):
+    """`Results`, as far as rows need them."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Layer -> shape of its maps."""
+
+    def columns(self) -> list[str]:
+        """Names of the columns that hold no maps."""
+
+    def table(self, part: int, columns: Sequence[str]) -> Any:
+        """Columns of a part, a pyarrow table."""
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -23,7 +34,7 @@ class TorchRows(Dataset[dict[str, Any]]):
     [H, W] float16, each divided by its largest value, "max".
     """
 
-    def __init__(self, results: Results, layers: Sequence[str], counts: Sequence[int]) -> None:
+    def __init__(self, results: Stored, layers: Sequence[str], counts: Sequence[int]) -> None:
         self.results, self.layers = results, list(layers)
         self.ends = list(itertools.accumulate(counts))
         self._part: tuple[int, Any] = (-1, None)

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx import keys, options
-from naflow_fx.checks import check_examples
 from naflow_fx.decomposition.cost import Cost, Multiplications
 from naflow_fx.decomposition.grow import ROWS, Node, grow
 from naflow_fx.decomposition.program import Program, build_program
@@ -18,6 +17,7 @@ from naflow_fx.errors import InputError, OptionError, TargetError
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
+from naflow_fx.suits import check_examples
 from naflow_fx.targets import Score, callables, class_indices
 from naflow_fx.wrappers import unwrapped
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.decomposition.result import Decomposition
+from naflow_fx.decomposition.tree import Tree
 from naflow_fx.errors import FlowError
-from naflow_fx.flow_images import as_photos
-from naflow_fx.render import Bytes, Floats, colour_table
+from naflow_fx.view.colours import Bytes, Floats, colour_table
+from naflow_fx.view.files import data_uri
+from naflow_fx.view.photos import as_photos
 
 COLOURS = "inferno"
 CELLS = 3  # of the layer's grid, along a side of a patch
@@ -24,7 +23,7 @@ FAINTEST, STRONGEST = 70, 205  # opacity of a map's smallest and largest value, 
 Box = tuple[float, float, float, float]
 
 
-def photo_of(found: Decomposition, photo: Any) -> Bytes:
+def photo_of(found: Tree, photo: Any) -> Bytes:
     """The photo as RGB uint8 [H, W, 3]; None: the image itself.
 
     Raises:
@@ -64,7 +63,7 @@ def photo_uri(photo: Bytes) -> str:
     """The photo as a data URI, JPEG, its long side at most `LARGEST` pixels."""
     picture = Image.fromarray(photo)
     picture.thumbnail((LARGEST, LARGEST))
-    return _uri(picture, "JPEG", quality=88)
+    return data_uri(picture, "jpeg", quality=88)
 
 
 def map_uri(values: Tensor) -> str:
@@ -73,11 +72,4 @@ def map_uri(values: Tensor) -> str:
     picture = picture.convert("P")
     picture.putpalette(colour_table(COLOURS).tobytes())
     opacity = np.linspace(FAINTEST, STRONGEST, 256).round().astype(np.uint8)
-    return _uri(picture, "PNG", transparency=opacity.tobytes(), optimize=True)
-
-
-def _uri(picture: Image.Image, form: str, **options: Any) -> str:
-    data = io.BytesIO()
-    picture.save(data, form, **options)
-    text = base64.b64encode(data.getvalue()).decode("ascii")
-    return f"data:image/{form.lower()};base64,{text}"
+    return data_uri(picture, "png", transparency=opacity.tobytes(), optimize=True)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from naflow_fx.decomposition.pictures import COLOURS, FAINTEST, STRONGEST, photo_of, unit_map
-from naflow_fx.decomposition.result import ROOT, Decomposition
-from naflow_fx.errors import ArtefactError, OptionError
-from naflow_fx.render import Bytes
+from naflow_fx.decomposition.tree import ROOT, Tree
+from naflow_fx.errors import ArtefactError, OptionError, required
+from naflow_fx.view.colours import Bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,12 +21,11 @@ EDGE = "#c9c6dd"
 WIDEST = 9.0  # points, of an edge that carries all of the parent's evidence
 
 
-def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
+def plot(found: Tree, photo: Any, rows: int) -> Figure:
     """What `Decomposition.plot` documents."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ArtefactError("plot: matplotlib is missing; pip install 'naflow-fx[viz]'") from error
+    required("matplotlib", extra="viz", what="plot", error=ArtefactError)
+    from matplotlib.figure import Figure
+
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
         raise OptionError(f"plot(rows={rows!r}): wanted an integer >= 1")
     pixels = photo_of(found, photo)
@@ -43,7 +42,7 @@ def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
     return figure
 
 
-def _levels(found: Decomposition, rows: int) -> list[list[str]]:
+def _levels(found: Tree, rows: int) -> list[list[str]]:
     """The nodes that are drawn, a list a level."""
     levels = [[ROOT]]
     while True:
@@ -55,7 +54,7 @@ def _levels(found: Decomposition, rows: int) -> list[list[str]]:
         levels.append([child for children in below for child in children])
 
 
-def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
+def _places(found: Tree, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in columns and rows: a parent at the middle of its children."""
     tallest = max(map(len, levels))
     places: dict[str, tuple[float, float]] = {}
@@ -75,7 +74,7 @@ def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[fl
 
 def _draw(
     figure: Figure,
-    found: Decomposition,
+    found: Tree,
     node: str,
     places: dict[str, tuple[float, float]],
     photo: Bytes,

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
+
+from naflow_fx.view import measures
 
 
 def entropy(maps: Tensor) -> Tensor:
     """Entropy of the map as a distribution over pixels, 0 to 1, [N] (Bhatt et al., IJCAI 2020).
 
-    In units of a uniform map's, log(h w), so that layers of different size can be compared.  1 of
-    a map of zeros: it says nothing.
+    In units of a uniform map's, log(h w), so that layers of different size can be compared.  A map
+    of zeros has none; here, where every photo counts, it counts as 1: it says nothing.
     """
-    shares, empty = _shares(maps)
-    entropies = -torch.xlogy(shares, shares).sum(1) / math.log(max(shares.shape[1], 2))
-    return torch.where(empty, 1.0, entropies)
+    found = measures.entropy(torch.nan_to_num(maps.double(), 0.0, 0.0, 0.0))
+    return torch.where(found.isnan(), 1.0, found)
 
 
 def sparsity(maps: Tensor) -> Tensor:

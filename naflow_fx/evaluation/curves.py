@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from naflow_fx.errors import EvaluationError, required
 from naflow_fx.evaluation.bootstrap import Estimate, estimate
+from naflow_fx.evaluation.measured import Measured
 from naflow_fx.evaluation.metrics import METRICS
-from naflow_fx.evaluation.peers import library
-
-if TYPE_CHECKING:
-    from naflow_fx.evaluation.result import Evaluation
+from naflow_fx.view.files import replacing
 
 MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
 OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
@@ -24,7 +23,7 @@ TITLES = {"energy": "energy in the box", "pointing": "pointing game",
           "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
 
 
-def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
+def plot(result: Measured, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
     """Writes one panel per metric: its mean over images against the depth, a line per method.
 
     NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
@@ -34,8 +33,9 @@ def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = N
     Raises:
         EvaluationError: matplotlib is missing, or there is no such metric.
     """
-    library("matplotlib").use("Agg")
-    pyplot = library("matplotlib.pyplot")
+    names = ("matplotlib", "matplotlib.pyplot")
+    matplotlib, pyplot = required(*names, extra="viz", what="a figure", error=EvaluationError)
+    matplotlib.use("Agg")
     wanted = list(metrics or result.metrics)
     columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
     rows, beside = -(-len(wanted) // columns), 2 * columns
@@ -53,13 +53,14 @@ def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = N
                   fontsize=9)  # fmt: skip
     figure.tight_layout(rect=(0, legend / size[1], 1, 1))
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, metadata={"Software": None} if path.suffix == ".png" else None)
+    with replacing(path) as draft:
+        told = {"Software": None} if path.suffix == ".png" else None
+        figure.savefig(draft, dpi=110, metadata=told)
     pyplot.close(figure)
     return path
 
 
-def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Estimate]]:
+def points(result: Measured, method: str, metric: str) -> list[tuple[float, Estimate]]:
     """(depth, mean over images) of each layer, or of each tenth of the depth."""
     found = result.scores[method][metric]
     depth = np.array([result.depth[layer] for layer in found.layers])
@@ -71,7 +72,7 @@ def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Es
     return [(d, estimate(found.values[i].mean(0), result.groups)) for d, i in places if i]
 
 
-def _panel(axis: Any, result: Evaluation, metric: str) -> None:
+def _panel(axis: Any, result: Measured, metric: str) -> None:
     """One metric's curves."""
     ours = [m for m in result.methods if m.lower().startswith("naflow")]
     others = [m for m in result.methods if m not in ours]

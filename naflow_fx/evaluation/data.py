@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from naflow_fx.errors import EvaluationError
 
 Box = tuple[float, float, float, float]
+Explain = Callable[[Tensor, Tensor], Any]  # images, target -> maps
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import fnmatch
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,16 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.data import EvaluationSet
+from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.faithfulness import Probability, average_drop, blurred, insertion_deletion
 from naflow_fx.evaluation.fidelity import activations, fidelity
+from naflow_fx.evaluation.measured import Scores
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
-from naflow_fx.evaluation.result import Evaluation, Scores
+from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.road import road
 from naflow_fx.evaluation.robustness import max_sensitivity
 from naflow_fx.explainer import Explainer
+from naflow_fx.selection import matching
 
-Explain = Callable[[Tensor, Tensor], Any]
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
 Progress = Callable[[str], None]
 AREAS = ("insertion", "deletion", "i_d")
@@ -133,7 +133,7 @@ class Measurement:
         for metric, globs in wanted.items():
             if metric in scores:
                 continue  # measured together with another one
-            layers = [k for k in self.maps if globs is None or _matches(k, globs)]
+            layers = list(self.maps) if globs is None else matching(self.maps, globs)[0]
             if METRICS[metric].needs == "flow":
                 layers = [k for k in layers if k in self.figures.get(metric, {})]
             if layers:
@@ -251,10 +251,6 @@ def depth_of(layers: Sequence[str]) -> dict[str, float]:
 
 def _together(metric: str) -> tuple[str, ...]:
     return next((group for group in (AREAS, DROPS) if metric in group), (metric,))
-
-
-def _matches(name: str, globs: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
 
 
 def _check(explainers: Any, dataset: Any, wanted: Any, model: Any) -> None:

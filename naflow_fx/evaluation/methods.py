@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation import peers, propagation
+from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.fidelity import KEEP
-from naflow_fx.evaluation.measure import Explain
 from naflow_fx.options import Inverse, Method
 
 OWN: dict[str, dict[str, Any]] = {

@@ -17,20 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.measure import Explain
+from naflow_fx.errors import EvaluationError, required
+from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.modules import modular, output_of, until
 
 
 def library(name: str) -> Any:
     """A library of the extra "evaluate"; EvaluationError: it isn't there."""
-    import importlib
-
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        text = f"{name} is needed here, and can't be imported ({error})"
-        raise EvaluationError(f"{text}; pip install 'naflow-fx[evaluate]'") from error
+    return required(name, extra="evaluate", what="this method", error=EvaluationError)
 
 
 def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from naflow_fx.evaluation.measure import Explain
+from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.modules import beyond, modular, rescalable, until, with_sums
 from naflow_fx.evaluation.peers import library
 

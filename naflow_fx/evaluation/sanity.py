@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
-from naflow_fx.evaluation.data import EvaluationSet
+from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.localisation import energy
-from naflow_fx.evaluation.measure import Explain, as_maps
+from naflow_fx.evaluation.measure import as_maps
 
 Make = Callable[[nn.Module], Explain]
 STAGES = (0.25, 0.5, 0.75, 1.0)

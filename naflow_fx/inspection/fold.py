@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 from naflow_fx.errors import GraphError
-from naflow_fx.inspection.records import Node
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+from naflow_fx.inspection.records import Node, Steps
 
 LIMIT = 40  # rows: blocks are opened, level by level, as long as there are no more
 
@@ -35,7 +31,7 @@ class Unit:
     nodes: tuple[Node, ...]
 
 
-def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> list[Unit]:
+def fold(inspection: Steps, expand: Sequence[str] | str | None = None) -> list[Unit]:
     """The rows of an inspection.
 
     Args:
@@ -59,7 +55,7 @@ def fold(inspection: Inspection, expand: Sequence[str] | str | None = None) -> l
     return found
 
 
-def cut(inspection: Inspection, rows: Sequence[Unit], block: str) -> list[Unit]:
+def cut(inspection: Steps, rows: Sequence[Unit], block: str) -> list[Unit]:
     """The rows of one block, those that it reads and those that read it.
 
     Raises:
@@ -73,17 +69,6 @@ def cut(inspection: Inspection, rows: Sequence[Unit], block: str) -> list[Unit]:
              if edge.kind == "forward"]  # fmt: skip
     near = {end for link in links if inside & set(link) for end in link}
     return [row for row in rows if row.id in inside | near]
-
-
-def with_starts(inspection: Inspection, rows: Sequence[Unit]) -> list[Unit]:
-    """The rows with one more, empty, below each single node at which the cascade starts."""
-    starts = {n.id.removesuffix(".z"): n for n in inspection.nodes if n.how == "start"}
-    found = []
-    for row in rows:
-        found.append(row)
-        if row.id in starts:
-            found.append(Unit(starts[row.id].id, row.name, row.block, False, ()))
-    return found
 
 
 def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
@@ -104,7 +89,7 @@ def _unknown(blocks: Sequence[str], name: str) -> GraphError:
     return GraphError(f"no block is named {name} (of {len(known)}); {some}")
 
 
-def _rows(inspection: Inspection, opened: set[str]) -> list[Unit]:
+def _rows(inspection: Steps, opened: set[str]) -> list[Unit]:
     found: dict[str, list[Node]] = {}
     inside: dict[str, str] = {}
     for node in inspection.nodes:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from itertools import pairwise
 
 import networkx as nx
 
-from naflow_fx.inspection import words
-from naflow_fx.inspection.records import Node
+from naflow_fx.inspection.fold import Unit
+from naflow_fx.inspection.parts import COLUMNS, Part, links_of, parts_of
+from naflow_fx.inspection.records import Kind, Steps
 
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+COLOURS = {
+    "forward": ("#0072b2", "#eaf4fa"),
+    "capture": ("#b37700", "#fdf5e3"),
+    "importance": ("#00805c", "#e6f5f0"),
+    "inverse": ("#c05000", "#fdeee4"),
+    "map": ("#8a4f7d", "#f7ecf4"),
+}  # of a box's border and lines, and of its inside
+STYLE = """\
+  graph [newrank=true, nodesep=0.15, ranksep=0.3, fontname="DejaVu Sans", fontsize=11, labelloc=t,
+         labeljust=l, bgcolor=white]
+  node [shape=box, style=filled, fontname="DejaVu Sans", fontsize=10, height=0.3, margin="0.1,0.05"]
+  edge [arrowsize=0.6]"""
 
-COLOURS = {"forward": "#0072b2", "capture": "#b37700", "importance": "#00805c",
-           "inverse": "#c05000", "map": "#8a4f7d"}  # fmt: skip
 
-
-def as_networkx(inspection: Inspection) -> nx.DiGraph:
+def as_networkx(inspection: Steps) -> nx.DiGraph:
     """Nodes by id with the fields of `Node`, edges with their kind; the graph has the model."""
     graph = nx.DiGraph(model=inspection.model)
     for node in inspection.nodes:
@@ -26,37 +35,63 @@ def as_networkx(inspection: Inspection) -> nx.DiGraph:
     return graph
 
 
-def as_dot(inspection: Inspection) -> str:
-    """A digraph: the forward pass in clusters by block, the rest beside it."""
-    lines = [f"digraph {_quoted(inspection.model or 'program')} {{"]
-    lines += ['  node [shape=box, fontname="monospace", fontsize=10]']
-    lines += _cluster(inspection, "", 1)
-    rest = [node for node in inspection.nodes if node.kind != "forward"]
-    lines += [f"  {_node(node)}" for node in rest]
-    for edge in inspection.edges:
-        style = ", style=dashed, constraint=false" if edge.kind == "capture" else ""
-        ends = f"{_quoted(edge.source)} -> {_quoted(edge.target)}"
-        lines.append(f'  {ends} [color="{COLOURS[edge.kind]}"{style}]')
+def as_dot(inspection: Steps, rows: Sequence[Unit], title: str) -> str:
+    """A digraph: the forward pass downwards, in clusters by block; the rest of a row beside it.
+
+    The forward pass alone says what is above what; the inverse runs upwards beside it.
+    """
+    parts = parts_of(inspection, rows)
+    links = links_of(parts, inspection.edges)
+    lines = [f"digraph {_quoted(inspection.model or 'program')} {{", STYLE,
+             f"  label={_quoted(title)}", *_clusters(rows, parts)]  # fmt: skip
+    lines += [_box(part) for part in parts if part.column != "forward"]
+    lines += [line for at in range(len(rows)) for line in _beside(parts, at)]
+    lines += [line for column in COLUMNS[1:] for line in _below(parts, column)]
+    lines += [_line(*link) for link in links]
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _cluster(inspection: Inspection, block: str, depth: int) -> list[str]:
-    """The forward nodes of a block, then its blocks."""
-    pad = "  " * depth
-    inside = [n for n in inspection.nodes if n.kind == "forward" and n.block == block]
-    lines = [f"{pad}{_node(node)}" for node in inside]
-    for child in (b.id for b in inspection.blocks if b.parent == block):
-        lines.append(f"{pad}subgraph {_quoted(f'cluster_{child}')} {{")
-        lines.append(f"{pad}  label={_quoted(child)}")
-        lines += [*_cluster(inspection, child, depth + 1), f"{pad}}}"]
-    return lines
+def _clusters(rows: Sequence[Unit], parts: Sequence[Part]) -> Iterator[str]:
+    """The boxes of the forward pass, each in the opened blocks around it."""
+    found = {rows[part.row].id: part for part in parts if part.column == "forward"}
+    for row in rows:
+        names = row.block.split(".") if row.block else []
+        around = [".".join(names[: depth + 1]) for depth in range(len(names))]
+        heads = [f"subgraph {_quoted(f'cluster_{name}')} {{ label={_quoted(name)}; color=gray60; "
+                 for name in around]  # fmt: skip
+        yield "".join(heads) + _box(found[row.id]) + " }" * len(around)
 
 
-def _node(node: Node) -> str:
-    what = node.how or (node.operator if node.kind == "forward" else node.kind)
-    label = f"{node.name}\n{what} {words.shape_text(node.shape)}"
-    return (f'{_quoted(node.id)} [label={_quoted(label)}, color="{COLOURS[node.kind]}", '
-            f"tooltip={_quoted(node.doc)}]")  # fmt: skip
+def _beside(parts: Sequence[Part], at: int) -> Iterator[str]:
+    """What stands in one row, from left to right by column."""
+    row = sorted((p for p in parts if p.row == at), key=lambda p: COLUMNS.index(p.column))
+    if len(row) > 1:
+        yield f"  {{ rank=same; {' -> '.join(_quoted(p.key) for p in row)} [style=invis] }}"
+
+
+def _below(parts: Sequence[Part], column: Kind) -> Iterator[str]:
+    """What keeps a column upright: lines that aren't seen."""
+    first: dict[int, Part] = {}
+    for part in parts:
+        if part.column == column:
+            first.setdefault(part.row, part)
+    for above, below in pairwise(sorted(first)):
+        ends = f"{_quoted(first[above].key)} -> {_quoted(first[below].key)}"
+        yield f"  {ends} [style=invis, weight=20]"
+
+
+def _box(part: Part) -> str:
+    border, inside = COLOURS[part.column]
+    label, more = _quoted("\n".join(part.lines)), _quoted(part.title)
+    return (f'  {_quoted(part.key)} [label={label}, color="{border}", fillcolor="{inside}", '
+            f"group={part.column}, tooltip={more}]")  # fmt: skip
+
+
+def _line(source: Part, target: Part, kind: str) -> str:
+    loose = "" if kind == "forward" else ", constraint=false"
+    style = ", style=dashed" if kind == "capture" else ""
+    ends = f"{_quoted(source.key)} -> {_quoted(target.key)}"
+    return f'  {ends} [color="{COLOURS[kind][0]}"{style}{loose}]'
 
 
 def _quoted(text: str) -> str:

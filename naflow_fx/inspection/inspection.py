@@ -5,38 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from naflow_fx.inspection.records import Block, Edge, Node, Row
+from naflow_fx.inspection.records import Steps
 
 if TYPE_CHECKING:
     import networkx as nx
 
+Globs: TypeAlias = Sequence[str] | str | None
 VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
 
-@dataclass(frozen=True)
-class Inspection:
-    """The program of an explainer: blocks, nodes and edges, and a row per call site.
-
-    Attributes:
-        model: its name, or "".
-        blocks: of the model, in forward order, the model itself ("") first.
-        nodes: forward, captures, importance, inverse, maps.
-        edges: who reads whom.
-        rows: one per call site, as text.
-    """
-
-    model: str
-    blocks: tuple[Block, ...]
-    nodes: tuple[Node, ...]
-    edges: tuple[Edge, ...]
-    rows: tuple[Row, ...]
-
-    def __len__(self) -> int:
-        """Number of call sites."""
-        return len(self.rows)
+class Inspection(Steps):
+    """The program of an explainer: the fields of `Steps`, as text, data, pictures and a page."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain data: ``{"version", "model", "blocks", "nodes", "edges"}``.
@@ -60,46 +43,78 @@ class Inspection:
 
         return as_networkx(self)
 
-    def to_dot(self) -> str:
-        """DOT text for Graphviz, every node; the picture of `to_svg` needs no Graphviz."""
-        from naflow_fx.inspection.graphs import as_dot
-
-        return as_dot(self)
-
-    def to_svg(self, expand: Sequence[str] | str | None = None, only: str | None = None) -> str:
-        """A picture: forward at the left, downwards; the inverse at the right, upwards.
-
-        What is captured links the two; importance and maps stand beside.  A box tells more when
-        the pointer is on it.
+    def to_dot(self, expand: Globs = "*", only: str | None = None) -> str:
+        """DOT text for Graphviz: a box per node, or per folded block.
 
         Args:
-            expand: globs of blocks to draw node by node, such as "layer1.*"; None: as many levels
-                of blocks as leave the picture readable, the rest folded into one box each.
+            expand: globs of blocks to draw node by node, such as "layer1.*", the others folded
+                into one box each; None: as many levels of blocks as leave the picture readable.
             only: a block to draw alone, with what it reads and who reads it.
 
         Raises:
             GraphError: a glob that no block matches, or no such block.
         """
         from naflow_fx.inspection.fold import cut, fold
-        from naflow_fx.inspection.svg import draw
+        from naflow_fx.inspection.graphs import as_dot
 
         if only is None:
-            return draw(self, fold(self, expand), self.headline)
-        rows = fold(self, [only, f"{only}.*"] if expand is None else expand)
-        return draw(self, cut(self, rows, only), f"{only} of {self.model}{self._solved}")
+            return as_dot(self, fold(self, expand), self.headline)
+        rows = fold(self, [only, f"{only}.*"] if expand in (None, "*") else expand)
+        return as_dot(self, cut(self, rows, only), f"{only} of {self.model}{self.solved}")
 
-    @property
-    def headline(self) -> str:
-        """Model, number of call sites, and how its least squares are solved."""
-        return f"{self.model or 'program'}: {len(self)} call sites{self._solved}"
+    def to_svg(self, expand: Globs = None, only: str | None = None) -> str:
+        """The picture that Graphviz draws, as SVG text; a box tells more under the pointer.
 
-    @property
-    def _solved(self) -> str:
-        solved = [node for node in self.nodes if node.steps is not None]
-        if not solved:
-            return ""
-        steps = " or ".join(str(steps) for steps in sorted({node.steps or 0 for node in solved}))
-        return f"; least squares in {steps} steps, damping {solved[0].damping:g}"
+        Forward runs down the left side, the inverse up beside it; what is captured links the two.
+
+        Args:
+            expand: as of `to_dot`; None: as many levels as leave the picture readable.
+            only: as of `to_dot`.
+
+        Raises:
+            GraphError: a glob that no block matches, or no such block.
+            ArtefactError: Graphviz is missing.
+        """
+        from naflow_fx.inspection.picture import draw
+
+        return draw(self.to_dot(expand, only), "svg").decode()
+
+    def save(self, path: str | Path, expand: Globs = None, only: str | None = None) -> Path:
+        """Write a file in the format that its name ends with, and return its path.
+
+        Args:
+            path: ``.svg``, ``.png`` or ``.pdf`` (drawn by Graphviz), ``.dot``, ``.json``,
+                ``.txt`` (the tables), or ``.html`` (the page).
+            expand: as of `to_dot`, of files that Graphviz draws or reads.
+            only: as of `to_dot`.
+
+        Raises:
+            ArtefactError: another ending; Graphviz is missing.
+            GraphError: a glob that no block matches, or no such block.
+        """
+        from naflow_fx.inspection.picture import kind_of
+
+        return self.save_as(kind_of(Path(path)), Path(path), expand, only)
+
+    def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
+        """`save` in the format `kind`, whatever the file is called."""
+        from naflow_fx.view.files import write
+
+        if kind == "html":
+            from naflow_fx.view.page import save_graph
+
+            return save_graph(path, self, title=self.model)
+        return write(path, self.content(kind, expand, only))
+
+    def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
+        """What a file of that kind (but a page) holds."""
+        from naflow_fx.inspection.picture import DRAWN, draw
+
+        if kind in DRAWN:
+            return draw(self.to_dot(expand, only), kind)
+        if kind == "dot":
+            return self.to_dot(expand or "*", only).encode()
+        return f"{self.to_json(indent=1) if kind == 'json' else self}\n".encode()
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""

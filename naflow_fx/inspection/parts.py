@@ -1,4 +1,4 @@
-"""The boxes of the picture: which nodes each stands for, its rows, its lines of text."""
+"""The boxes of the picture: which nodes each stands for, its row, its lines of text."""
 
 from __future__ import annotations
 
@@ -6,28 +6,23 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
 
 from naflow_fx.inspection import words
 from naflow_fx.inspection.fold import Unit
-from naflow_fx.inspection.records import Edge, Node
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps
 
 ROOM = 28  # letters in a line of an inverse step
 SOLID = "\N{NO-BREAK SPACE}"
-Column = Literal["forward", "capture", "inverse", "importance", "map"]
+COLUMNS: tuple[Kind, ...] = ("forward", "capture", "inverse", "map", "importance")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A box: its column, its first and last row, the nodes that it stands for, its text."""
+    """A box: its column, its row, the nodes that it stands for, its text."""
 
     key: str
-    column: Column
-    first: int
-    last: int
+    column: Kind
+    row: int
     nodes: tuple[Node, ...]
     lines: tuple[str, ...]
 
@@ -39,55 +34,55 @@ class Part:
         return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
 
 
-def parts_of(inspection: Inspection, rows: Sequence[Unit]) -> list[Part]:
-    """The boxes of the given rows."""
+def parts_of(inspection: Steps, rows: Sequence[Unit]) -> list[Part]:
+    """The boxes of the given rows.
+
+    An inverse step stands in the first of the rows that it inverts, or, folded with others, in
+    that of its block.
+    """
     row_of = {node.id: i for i, row in enumerate(rows) for node in row.nodes}
-    row_of |= {row.id: i for i, row in enumerate(rows)}
-    found = [part for i, row in enumerate(rows) if row.nodes
-             for part in _row_parts(inspection, row, i)]  # fmt: skip
-    groups: dict[tuple[int, int, str], list[Node]] = {}
+    found = [part for i, row in enumerate(rows) for part in _row_parts(inspection, row, i)]
+    groups: dict[tuple[int, str], list[Node]] = {}
     for node in inspection.nodes:
         if node.kind == "inverse":
             at = _rows_of(node, row_of)
             if at:
-                whole = rows[at[0]].folded and at[0] == at[-1]
-                groups.setdefault((at[0], at[-1], "" if whole else node.id), []).append(node)
+                whole = rows[at[0]].folded and at[0] == at[-1] and bool(node.operators)
+                groups.setdefault((at[0], "" if whole else node.id), []).append(node)
     return found + [_inverse(rows, *key, tuple(nodes)) for key, nodes in groups.items()]
 
 
 def _rows_of(node: Node, row_of: Mapping[str, int]) -> list[int]:
     """The rows of an inverse step: of what it inverts, or of whose activation is Z."""
-    here = row_of.get(node.id, row_of.get(node.id.removesuffix(".z")))
-    at = [row_of[name] for name in node.operators if name in row_of]
-    return sorted(at) if node.operators else [] if here is None else [here]
+    names = node.operators or (node.id.removesuffix(".z"),)
+    return sorted(row_of[name] for name in names if name in row_of)
 
 
-def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> Iterator[tuple[Part, Part, str]]:
+def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> list[tuple[Part, Part, Link]]:
     """Who reads whom, between boxes, each once."""
     part_of = {node.id: part for part in parts for node in part.nodes}
-    seen = set()
+    found: dict[tuple[str, str], tuple[Part, Part, Link]] = {}
     for edge in edges:
         source, target = part_of.get(edge.source), part_of.get(edge.target)
-        if source is None or target is None or source is target:
-            continue
-        if (source.key, target.key) not in seen:
-            seen.add((source.key, target.key))
-            yield source, target, edge.kind
+        if source is not None and target is not None and source is not target:
+            found.setdefault((source.key, target.key), (source, target, edge.kind))
+    return list(found.values())
 
 
-def _row_parts(inspection: Inspection, row: Unit, at: int) -> Iterator[Part]:
+def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
     """Forward, captures, importance and map of one row."""
     names = {node.name for node in row.nodes}
     label = row.name if row.folded else _short(row.name, row.block)
     last = row.nodes[-1]
     what = f"{len(row.nodes)} layers" if row.folded else last.operator
     lines: tuple[str, ...] = (label, f"{what} · {words.shape_text(last.shape)}")
-    yield Part(f"forward:{row.id}", "forward", at, at, row.nodes, lines)
-    for column in ("capture", "importance", "map"):
+    yield Part(f"forward:{row.id}", "forward", at, row.nodes, lines)
+    columns: tuple[Kind, ...] = ("capture", "importance", "map")
+    for column in columns:
         nodes = tuple(n for n in inspection.nodes if n.kind == column and n.name in names)
         if nodes:
             lines = _side_lines(column, row, nodes)
-            yield Part(f"{column}:{row.id}", column, at, at, nodes, lines)
+            yield Part(f"{column}:{row.id}", column, at, nodes, lines)
 
 
 def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, ...]:
@@ -101,20 +96,16 @@ def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, .
     return (f"{len(nodes)} maps",) if row.folded else ("map", words.shape_text(nodes[0].shape))
 
 
-def _inverse(rows: Sequence[Unit], first: int, last: int, id: str, nodes: tuple[Node, ...]) -> Part:
+def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) -> Part:
     """An inverse step, or all those of a folded block."""
     if not id:
-        return Part(f"inverse:{rows[first].id}", "inverse", first, last, nodes, _summary(nodes))
-    node, of = nodes[0], _short(nodes[0].name, rows[first].block)
+        return Part(f"inverse:{rows[at].id}", "inverse", at, nodes, _summary(nodes))
+    node = nodes[0]
     way, equation = words.way(node), _equation(node)
     together = f"{way} · {equation}"
-    lines = [together if len(together) <= ROOM else way, f"Z of {of}"]
-    if last > first:
-        lines = [way, equation, f"Z of {of}"]
-    if not node.operators:
-        lines = ["Z = x, the activation"]
-    lines += _numbers(node)
-    return Part(f"inverse:{node.id}", "inverse", first, last, nodes, tuple(lines))
+    lines = [together] if len(together) <= ROOM else [way, equation]
+    lines = [*lines, f"Z of {node.name}"] if node.operators else ["Z = x, the activation"]
+    return Part(f"inverse:{node.id}", "inverse", at, nodes, (*lines, *_numbers(node)))
 
 
 def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:

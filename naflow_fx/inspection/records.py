@@ -117,3 +117,40 @@ class Row:
     equation: str
     importance: str
     region: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The program of an explainer: blocks, nodes and edges, and a row per call site.
+
+    Attributes:
+        model: its name, or "".
+        blocks: of the model, in forward order, the model itself ("") first.
+        nodes: forward, captures, importance, inverse, maps.
+        edges: who reads whom.
+        rows: one per call site, as text.
+    """
+
+    model: str
+    blocks: tuple[Block, ...]
+    nodes: tuple[Node, ...]
+    edges: tuple[Edge, ...]
+    rows: tuple[Row, ...]
+
+    def __len__(self) -> int:
+        """Number of call sites."""
+        return len(self.rows)
+
+    @property
+    def headline(self) -> str:
+        """Model, number of call sites, and how its least squares are solved."""
+        return f"{self.model or 'program'}: {len(self)} call sites{self.solved}"
+
+    @property
+    def solved(self) -> str:
+        """How its least squares are solved, behind a semicolon; "" where there are none."""
+        solved = [node for node in self.nodes if node.steps is not None]
+        if not solved:
+            return ""
+        steps = " or ".join(str(steps) for steps in sorted({node.steps or 0 for node in solved}))
+        return f"; least squares in {steps} steps, damping {solved[0].damping:g}"

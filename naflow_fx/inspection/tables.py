@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 from naflow_fx.errors import table
 from naflow_fx.inspection import words
 from naflow_fx.inspection.fold import Unit, fold
-from naflow_fx.inspection.records import Node
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.inspection import Inspection
+from naflow_fx.inspection.records import Node, Steps
 
 BLOCKS = ("block", "operators", "captured", "inverse", "residual", "norm ratio")
 SITES = ("layer", "operator", "shape", "captured", "inverse", "equation", "inverts", "sigma_max",
@@ -19,7 +15,7 @@ SITES = ("layer", "operator", "shape", "captured", "inverse", "equation", "inver
 MANY = 3  # operators, beyond which they are counted
 
 
-def as_text(inspection: Inspection) -> str:
+def as_text(inspection: Steps) -> str:
     """Headline, blocks (folded as in the picture), then every call site, each in forward order."""
     forward = {n.id: n for n in inspection.nodes if n.kind == "forward"}
     inverse = [n for n in inspection.nodes if n.kind == "inverse"]

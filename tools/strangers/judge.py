@@ -112,14 +112,14 @@ def _compared(
     model: nn.Module, x: Tensor, recorded: Recorded, views: set[str], output: Any
 ) -> dict[str, Any]:
     path = _path(output)
-    target = None if path == () and output.dim() == 2 else _Score(path)
+    target = None if path == () and output.dim() == 2 else _Score(path, output)
     large = sum(1 for _ in model.modules()) > LARGE
     options: Any = {"method": "hirescam"} if large else {"inverse": nf.Inverse(steps=1)}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         explainer = nf.compile(model, x, target=target, keep="importance", **options)
     flow = explainer(x)
-    score = _Score(path)(output) if target else output.gather(1, flow.target[:, None])[:, 0]
+    score = target(output) if target else output.gather(1, flow.target[:, None])[:, 0]
     wanted = _gradients(score, recorded)
     unfound, error = _against(model, wanted, flow.importance)
     missing = [name for name in unfound if name not in views]
@@ -138,15 +138,20 @@ def _compared(
 class _Score:
     """[N] of an output: its predicted class's logit, or the mean of its first channel."""
 
-    def __init__(self, path: tuple[Any, ...]) -> None:
-        self.path, self.__name__ = path, "score"
+    def __init__(self, path: tuple[Any, ...], output: Any) -> None:
+        self.path, self.rank = path, 0
+        self.rank = self._read(output).dim()
 
     def __call__(self, output: Any) -> Any:
+        found = self._read(output)
+        if self.rank < 3:
+            return found.amax(1) if self.rank == 2 else found
+        return found[:, 0].flatten(1).mean(1)
+
+    def _read(self, output: Any) -> Any:
         for step in self.path:
             output = getattr(output, step) if isinstance(step, str) else output[step[0]]
-        if output.dim() == 2:
-            return output.amax(1)
-        return output[:, 0].flatten(1).mean(1)
+        return output
 
 
 def _path(output: Any) -> tuple[Any, ...]:

@@ -1,0 +1,97 @@
+"""What commands and their parsers are made of. No heavy import in here."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from typing import NoReturn, TypeAlias
+
+from naflow_fx.view.terminal import printable
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+FILES = (".html", ".json", ".png", ".jpg", ".svg", ".pdf", ".pt2", ".onnx", ".parquet", ".csv")
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as all errors of this program."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message and where help is, and leave with exit code 2."""
+        self.exit(2, printable(f"naflow-fx: error: {message} (see `{self.prog} --help`)\n"))
+
+
+def make(
+    create: Callable[..., argparse.ArgumentParser], *args: str, **texts: str
+) -> argparse.ArgumentParser:
+    """A parser whose epilog keeps its lines, and that takes no abbreviations of options."""
+    form = argparse.RawDescriptionHelpFormatter
+    return create(*args, formatter_class=form, allow_abbrev=False, **texts)
+
+
+def command(
+    commands: Commands, name: str, text: str, epilog: str, run: str, operands: str = ""
+) -> argparse.ArgumentParser:
+    """A parser for the command `name`.
+
+    text: one line of help. epilog: what is written, examples. run: "module:function" of
+    `naflow_fx.cli`, which `main` imports. operands: how the usage line shows them.
+    """
+    description = f"{text[0].upper()}{text[1:]}."
+    usage = f"naflow-fx {name} {operands}{' ' if operands else ''}[options]"
+    parser = make(
+        commands.add_parser, name, help=text, usage=usage, description=description, epilog=epilog
+    )
+    parser.set_defaults(command=run)
+    return parser
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {text}")
+    return value
+
+
+def count(text: str) -> int:
+    """A number of things, 1 or more."""
+    return _at_least(1, text)
+
+
+def whole(text: str) -> int:
+    """A number of things, 0 or more."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    value = int(text)
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
+    return value
+
+
+def named(text: str) -> str:
+    """The name of a file that is written."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; give a name")
+    return text
+
+
+def folder(text: str) -> str:
+    """The name of a folder that is written to, which is none that a file would have."""
+    ending = os.path.splitext(text)[1].lower()
+    if ending in FILES and not os.path.exists(text):
+        raise argparse.ArgumentTypeError(f"{text}: looks like a file; wanted the name of a folder")
+    return named(text)
+
+
+@contextmanager
+def news_aside() -> Iterator[None]:
+    """Send what downloads print to stderr where that is a terminal, else nowhere."""
+    with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield

@@ -1,0 +1,188 @@
+"""AttentionFlow: what one call of an explainer gives.
+
+It is data (`data.py`); its methods that draw and write hand it to `naflow_fx.view`.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naflow_fx.flow.data import PARTS, FlowData, Scale, enlarge, top5
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from naflow_fx.view.colours import Bytes
+    from naflow_fx.view.figures import FlowFigure, Kind
+    from naflow_fx.view.page.record import Graph, HasGraph
+    from naflow_fx.view.record import ClassNames
+
+__all__ = ["PARTS", "AttentionFlow", "FlowData", "Scale", "enlarge", "top5"]
+
+
+class AttentionFlow(FlowData):
+    """Attention maps of N images at every call site.
+
+    It has the fields of `FlowData`, and ways to see them.
+    """
+
+    def overlay(
+        self,
+        images: Any,
+        *,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+    ) -> OrderedDict[str, Bytes]:
+        """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
+
+        images: uint8 RGB [N, H, W, 3], or a list of N [H, W, 3] or PIL images, of any size as
+        long as all N have one and show what the network saw (the same crop): the maps are resized
+        to them. Or floats [N, 3, H, W] as the network takes them; how those were normalised is
+        not known here, so each is stretched from its smallest value (black) to its largest.
+        alpha: share of the colours. colormap: "inferno", "magma", "viridis" (safe for the
+        colour-blind), "jet", "gray". scale: as in `normalised`.
+        Raises FlowError for other images, values that are not finite, and maps that are not 2-d.
+        """
+        from naflow_fx.view.photos import overlay
+
+        return overlay(self, images, alpha, colormap, scale)
+
+    def save(
+        self,
+        folder: str | Path,
+        images: Any = None,
+        *,
+        layers: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+        title: str | None = None,
+        class_names: ClassNames = None,
+        info: Mapping[str, Any] | None = None,
+        on_picture: Callable[[str], None] | None = None,
+    ) -> list[Path]:
+        """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
+
+        One image is written to `folder`, several to `folder/000`, `folder/001`, ... Everything is
+        made in a temporary folder beside it and moved in at the end, so that nothing is ever
+        half-written; files of an earlier `save` that are no longer made are removed, others stay.
+        images: as for `overlay`, but of any sizes; without them the maps are drawn alone.
+        layers: names and globs of call sites that are drawn; None: all. flow.json tells of all.
+        title: heading of the grid. class_names: class index -> words, for heading and flow.json.
+        info: entries (JSON) that are added to flow.json. on_picture: called with each call-site
+        name when its picture is made (a progress bar).
+        Raises FlowError as `overlay` does, and OSError when the folder cannot be written.
+        """
+        from naflow_fx.view.save import Style, save_flow
+
+        style = Style(alpha, colormap, scale, title, class_names, info or {}, on_picture, layers)
+        return save_flow(self, Path(folder), images, style)
+
+    def reconstruction(self) -> OrderedDict[str, Tensor]:
+        """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
+
+        Z starts at the final features and is led back with what was captured on the way: masks,
+        indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
+        or 1 at sites of so many channels (the input of a photo): Z itself. Elsewhere C' = 1: the
+        length of Z over the channels. S is the site's own space: [H, W], [L] of a signal, [D, H, W]
+        of a volume. Each image is scaled from the 1st percentile of its values (nearest rank, over
+        all of C' and S) to the 99th, and clipped; what is the same everywhere is 0. dtype and
+        device are Z's. The final features, and the branches that make gates, show the activation
+        itself: nothing is inverted there.
+
+        How to look at it: with `Inverse(rows="used")` early sites show edges of the photo. Those
+        come from the pattern of active neurons, not from the features' values, which fade with
+        every damped step (tools/figures_reconstruction.py measures it). Its kin are deconvolution
+        (Zeiler and Fergus 2014), which takes the pooling's indices along in the same way, and
+        feature inversion (Mahendran and Vedaldi 2015), which has the features alone.
+
+        Needs `keep="bpfm"`, with any method. FlowError without, or where Z is not finite. Where
+        H = W = C, a channels-last site is read as channels first.
+        """
+        from naflow_fx.view.reconstruction import reconstruct
+
+        return reconstruct(self)
+
+    def save_html(
+        self,
+        path: str | Path,
+        images: Any,
+        *,
+        explainer: HasGraph | Graph | None = None,
+        model: str | None = None,
+        photos: Sequence[str] = (),
+        class_names: ClassNames = None,
+        title: str | None = None,
+        colormap: str = "inferno",
+        alpha: float = 0.5,
+    ) -> Path:
+        """Write one page, with nothing outside of it, to look through the layers in a browser.
+
+        images: what the network saw, as for `overlay`. explainer: or its `inspect()`; with it the
+        page has the inverse graph. model, photos: what to call them. class_names: class index ->
+        words. title: heading, by default the model's name. colormap, alpha: to start with.
+        A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
+        channels and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
+        Raises FlowError as `overlay` does, OSError when the file cannot be written.
+        """
+        from naflow_fx.view.page import ReportEntry, save_report
+        from naflow_fx.view.page.record import inspected
+
+        graph = None if explainer is None else inspected(explainer)
+        name = model or (graph.model if graph else "") or "model"
+        entry = ReportEntry(self, images, name, photos, graph, class_names)
+        return save_report(
+            path, [entry], title=title or f"Attention flow: {name}", colormap=colormap, alpha=alpha
+        )
+
+    def plot(
+        self,
+        images: Any = None,
+        kind: Kind = "grid",
+        *,
+        layers: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        title: str | None = None,
+    ) -> FlowFigure:
+        """A matplotlib figure; `figure.savefig(path)` writes it. Needs `naflow-fx[viz]`.
+
+        kind: "grid", every layer of one image; "strip", eight layers along depth, a row an image;
+        "depth", curves along depth: map entropy, residual, share of abandoned neurons if kept.
+        images: as for `overlay`; without them the maps are drawn alone.
+        layers: names and globs of call sites; None: all ("strip": eight, evenly along depth).
+        Raises FlowError as `overlay` does, and for a "grid" of several images.
+        """
+        from naflow_fx.view.figures import plot
+
+        return plot(self, images, kind, layers=layers, alpha=alpha, colormap=colormap, title=title)
+
+    def save_gif(self, path: str | Path, images: Any, **look: Any) -> Path:
+        """Write an animation through the layers; images side by side where there are several.
+
+        images: as for `overlay`. look: `layers` (names, globs), `rate` (layers a second, 4),
+        `size` (height in pixels, 320), `alpha` (0.5), `colormap` ("inferno").
+        Raises FlowError as `overlay` does, OSError when the file cannot be written.
+        """
+        from naflow_fx.view.films import Look, save_gif
+
+        return save_gif(self, Path(path), images, Look(**look))
+
+    def save_mp4(self, path: str | Path, images: Any, **look: Any) -> Path:
+        """The same as a film, H.264; needs the program ffmpeg.
+
+        Raises FlowError without ffmpeg, too.
+        """
+        from naflow_fx.view.films import Look, save_mp4
+
+        return save_mp4(self, Path(path), images, Look(**look))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a line of facts and eight maps along depth, a row an image."""
+        from naflow_fx.view.notebook import of_flow
+
+        return of_flow(self)

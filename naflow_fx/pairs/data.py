@@ -1,0 +1,64 @@
+"""PairData: what one call of a pair explainer computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+from typing_extensions import Self
+
+from naflow_fx.flow import AttentionFlow
+
+
+@dataclass(repr=False, eq=False)
+class PairData:
+    """The flows of N pairs of images.
+
+    query: the flow of the N queries.  support: that of the supports, N x shots of them, pair by
+    pair.  similarity: [N], the metric's value.  contribution: [N, D], each embedding channel's
+    share of the score (omega, Eq. 18); None where the metric is a callable.
+    """
+
+    query: AttentionFlow
+    support: AttentionFlow
+    similarity: Tensor
+    contribution: Tensor | None
+
+    def __len__(self) -> int:
+        """Number N of pairs."""
+        return int(self.similarity.shape[0])
+
+    def __repr__(self) -> str:
+        """One line: pairs, layers, similarity."""
+        values = ", ".join(f"{v:.3f}" for v in self.similarity[:3].tolist())
+        more = ", ..." if len(self) > 3 else ""
+        shots = len(self.support) // max(len(self), 1)
+        each = f", shots={shots}" if shots > 1 else ""
+        return (f"PairFlow(pairs={len(self)}{each}, layers={len(self.query.maps)}, "
+                f"similarity=[{values}{more}])")  # fmt: skip
+
+    def __getitem__(self, index: int | slice) -> Self:
+        """One pair (N = 1), or a slice of them; IndexError outside of the batch."""
+        if isinstance(index, int):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"No pair {index} of {len(self)}.")
+            index = slice(index % len(self), index % len(self) + 1)
+        shots = len(self.support) // max(len(self), 1)
+        start, stop, step = index.indices(len(self))
+        if step != 1:
+            raise IndexError("A slice of pairs has no step.")
+        shares = self.contribution
+        return replace(
+            self,
+            query=self.query[start:stop],
+            support=self.support[start * shots : stop * shots],
+            similarity=self.similarity[start:stop],
+            contribution=None if shares is None else shares[start:stop],
+        )
+
+    def cpu(self) -> Self:
+        """The same with all tensors in main memory."""
+        shares = self.contribution
+        return replace(self, query=self.query.cpu(), support=self.support.cpu(),
+                       similarity=self.similarity.cpu(),
+                       contribution=None if shares is None else shares.cpu())  # fmt: skip

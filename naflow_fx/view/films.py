@@ -1,0 +1,125 @@
+"""Moving pictures through the layers: a GIF by Pillow, an MP4 by the program ffmpeg."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from naflow_fx.errors import FlowError
+from naflow_fx.selection import choose
+from naflow_fx.view.colours import Bytes, show_on_image
+from naflow_fx.view.files import replacing
+from naflow_fx.view.photos import as_photos
+from naflow_fx.view.record import shape_text
+from naflow_fx.view.sheet import GREY, INK, PAPER, shorten
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData
+
+GAP, CAPTION, RULE = 8, 40, 4  # pixels: between photos, under them, and the bar of progress
+HOLD = 4  # the last layer stays as long as this many
+
+
+@dataclass(frozen=True)
+class Look:
+    """What `save_gif` and `save_mp4` take.
+
+    Attributes:
+        layers: names and globs of call sites; None: all.
+        rate: layers a second.
+        size: height of the photos, pixels.
+        alpha, colormap: as for `AttentionFlow.overlay`.
+    """
+
+    layers: Sequence[str] | None = None
+    rate: float = 4
+    size: int = 320
+    alpha: float = 0.5
+    colormap: str = "inferno"
+
+    def __post_init__(self) -> None:
+        if not 0 < self.rate <= 60:
+            raise FlowError(
+                f"rate must be above 0 and at most 60 layers a second, got {self.rate}."
+            )
+        if self.size < 32:
+            raise FlowError(f"size must be at least 32 pixels, got {self.size}.")
+
+
+def save_gif(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
+    """What `AttentionFlow.save_gif` documents."""
+    frames = [Image.fromarray(frame).quantize(128) for frame in draw(flow, images, look)]
+    once = round(1000 / look.rate)
+    with replacing(path) as draft:
+        frames[0].save(
+            draft, "GIF", save_all=True, append_images=frames[1:], loop=0,
+            duration=[once] * (len(frames) - 1) + [HOLD * once],
+        )  # fmt: skip
+    return path
+
+
+def save_mp4(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
+    """What `AttentionFlow.save_mp4` documents."""
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise FlowError("save_mp4 needs the program ffmpeg: install it, or use save_gif.")
+    frames = list(draw(flow, images, look))
+    frames += [frames[-1]] * (HOLD - 1)
+    height, width = frames[0].shape[:2]
+    with replacing(path) as draft:
+        command = [
+            program, "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24",
+            "-s", f"{width}x{height}", "-framerate", str(look.rate), "-i", "-",
+            "-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart",
+            "-f", "mp4", str(draft),
+        ]  # fmt: skip
+        pixels = b"".join(frame.tobytes() for frame in frames)
+        done = subprocess.run(command, input=pixels, capture_output=True, check=False)
+        if done.returncode:
+            raise FlowError(f"ffmpeg failed: {done.stderr.decode(errors='replace').strip()}")
+    return path
+
+
+def draw(flow: FlowData, images: Any, look: Look) -> Iterator[Bytes]:
+    """One frame a layer, RGB uint8, even sides: the photos with their maps, name and progress."""
+    photos = [_resized(photo, look.size) for photo in as_photos(images, len(flow))]
+    names, maps = choose(list(flow.maps), look.layers), flow.drawable("map")
+    for index, name in enumerate(names):
+        pictures = [
+            show_on_image(photo, plane, alpha=look.alpha, colormap=look.colormap)
+            for photo, plane in zip(photos, maps[name], strict=True)
+        ]
+        text = f"{index + 1} / {len(names)} · {shape_text(flow.maps[name])}"
+        yield _frame(pictures, name, text, (index + 1) / len(names))
+
+
+def _resized(photo: Bytes, height: int) -> Bytes:
+    """The photo at an even height, and about its width, even, too."""
+    even = height - height % 2
+    width = max(2, 2 * round(photo.shape[1] * even / photo.shape[0] / 2))
+    picture = Image.fromarray(photo).resize((width, even), Image.Resampling.LANCZOS)
+    return np.asarray(picture)
+
+
+def _frame(pictures: Sequence[Bytes], name: str, text: str, done: float) -> Bytes:
+    """Pictures in a row, a bar of progress, the layer's name."""
+    height = pictures[0].shape[0]
+    width = sum(picture.shape[1] for picture in pictures) + GAP * (len(pictures) - 1)
+    sheet = Image.new("RGB", (width, height + CAPTION), PAPER)
+    left = 0
+    for picture in pictures:
+        sheet.paste(Image.fromarray(picture), (left, 0))
+        left += picture.shape[1] + GAP
+    pen = ImageDraw.Draw(sheet)
+    pen.rectangle((0, height, round(width * done), height + RULE - 1), fill=(213, 94, 0))
+    large, small = ImageFont.load_default(14), ImageFont.load_default(11)
+    pen.text((6, height + 6), shorten(name, width - 12, large), fill=INK, font=large)
+    pen.text((6, height + 23), shorten(text, width - 12, small), fill=GREY, font=small)
+    return np.asarray(sheet)

@@ -1,0 +1,95 @@
+"""One HTML file with everything inside: styles, code, data. It asks the network for nothing.
+
+Text goes in as JSON and reaches the page as text, never as markup; the Content-Security-Policy
+allows the one script and the one style that are written here, by their hashes, and no requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from naflow_fx.view.files import write
+from naflow_fx.view.html import render
+from naflow_fx.view.page.record import Graph, HasGraph, ReportEntry, make_graph_report, make_report
+from naflow_fx.view.record import versions
+
+POLICY = (
+    "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
+    "base-uri 'none'; form-action 'none'"
+)
+
+
+def save_report(
+    path: str | Path,
+    entries: Iterable[ReportEntry],
+    *,
+    title: str = "Attention flow",
+    colormap: str = "inferno",
+    alpha: float = 0.5,
+) -> Path:
+    """Write a page that shows flows side by side: photos, maps, curves, inverse graphs.
+
+    Args:
+        path: of the file; its folder is made.
+        entries: a `ReportEntry` for each model. Photos of the same name stand in one row, so that
+            models can be compared; they move through their layers together, by name where they
+            share it, else by depth.
+        title: heading.
+        colormap: that the page starts with; as for `AttentionFlow.overlay`.
+        alpha: the same.
+
+    Raises:
+        FlowError: nothing to show, or images, names and flows that don't fit.
+        OSError: the file can't be written; what was there stays.
+    """
+    report = make_report(entries, title, colormap, alpha, _made_by())
+    return write(Path(path), make_page(title, report))
+
+
+def save_graph(path: str | Path, graph: HasGraph | Graph, *, title: str | None = None) -> Path:
+    """Write a page with an inverse graph alone: an explainer's, or its `inspect()`.
+
+    Raises:
+        OSError: the file can't be written; what was there stays.
+    """
+    report = make_graph_report(graph, title, _made_by())
+    return write(Path(path), make_page(report["title"], report))
+
+
+def make_page(title: str, report: dict[str, Any]) -> str:
+    """The page's text."""
+    style, script = _bundled("viewer.css"), _bundled("viewer.js")
+    data = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return render(
+        "flow.html",
+        policy=POLICY.format(style=_hash(style), script=_hash(script)),
+        title=title,
+        style=style,
+        data=data.replace("<", "\\u003c"),
+        licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"),
+        script=script,
+    )
+
+
+def _made_by() -> str:
+    found = versions()
+    first = {"naflow-fx": found.pop("naflow-fx", "")}
+    return "Made by " + ", ".join(f"{k} {v}".strip() for k, v in {**first, **found}.items())
+
+
+def _bundled(name: str) -> str:
+    return (
+        resources.files("naflow_fx.view.page").joinpath("bundle").joinpath(name).read_text("utf-8")
+    )
+
+
+def _hash(text: str) -> str:
+    """What a Content-Security-Policy calls the text."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

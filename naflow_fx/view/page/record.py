@@ -1,0 +1,277 @@
+"""What a page shows, as JSON: photos, models with their graphs, and a flow's maps and numbers.
+
+Maps travel at their layer's resolution, as base64 of little-endian float16; the page colours and
+enlarges them. Reconstructions travel as PNG.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from naflow_fx.errors import FlowError
+from naflow_fx.view.colours import TABLES, Bytes
+from naflow_fx.view.files import data_uri
+from naflow_fx.view.measures import along_depth
+from naflow_fx.view.photos import as_photos
+from naflow_fx.view.reconstruction import channels_first, reconstruct
+from naflow_fx.view.record import ClassNames, class_name, details
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData
+
+LONGEST, QUALITY = 640, 88  # of a photo in the page: pixels, JPEG
+SEEN = 112  # pixels of a reconstruction, at most: means, where the page would skip some
+CHANNELS, FINEST = 4, 56  # top channels of a layer, and the most cells along a side of theirs
+Record = dict[str, Any]
+
+
+class Graph(Protocol):
+    """An inverse graph: an `Inspection`."""
+
+    @property
+    def model(self) -> str:
+        """Name of the network."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Blocks, nodes and edges as plain data."""
+
+
+class HasGraph(Protocol):
+    """What can be inspected: an `Explainer`."""
+
+    def inspect(self) -> Graph:
+        """Its inverse graph."""
+
+
+@dataclass(frozen=True)
+class ReportEntry:
+    """One model's flow of one or more photos, for `save_report`.
+
+    Attributes:
+        flow: of N images; or flows in order, N images in all (one after the other takes less
+            memory).
+        images: the N photos, as `AttentionFlow.overlay` takes them: what the network saw.
+        model: what to call the model.
+        photos: what to call the photos; entries of the same name stand side by side.
+        graph: the explainer, or its `inspect()`: the page then has the inverse graph.
+        class_names: class index -> words.
+    """
+
+    flow: FlowData | Sequence[FlowData]
+    images: Any
+    model: str = "model"
+    photos: Sequence[str] = ()
+    graph: HasGraph | Graph | None = None
+    class_names: ClassNames = None
+
+
+def make_report(
+    entries: Iterable[ReportEntry], title: str, colormap: str, alpha: float, made_by: str
+) -> Record:
+    """All that a page shows.
+
+    Raises:
+        FlowError: no entries, images that don't fit their flow, maps that are not finite or 2-d,
+            an unknown colour map.
+    """
+    given = list(entries)
+    if not given:
+        raise FlowError("A report needs at least one entry: save_report(path, [ReportEntry(...)]).")
+    if colormap not in TABLES:
+        raise FlowError(f"No colormap {colormap!r}. There are: {', '.join(TABLES)}.")
+    if not 0 <= alpha <= 1:
+        raise FlowError(f"alpha must lie in [0, 1], got {alpha}.")
+    shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
+    names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
+    shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
+    return {
+        "title": title,
+        "made_by": made_by,
+        "colormap": colormap,
+        "alpha": alpha,
+        "colormaps": _colormaps(),
+        "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
+        "photos": [photo for photo, _ in shown],
+        "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
+    }
+
+
+def make_graph_report(graph: HasGraph | Graph, title: str | None, made_by: str) -> Record:
+    """A report without flows: the inverse graph alone."""
+    inspection = inspected(graph)
+    name = inspection.model or "model"
+    return {
+        "title": title or f"Inverse graph: {name}",
+        "made_by": made_by,
+        "colormap": next(iter(TABLES)),
+        "alpha": 0.5,
+        "colormaps": _colormaps(),
+        "models": [{"name": name, "graph": _graph(inspection)}],
+        "photos": [],
+        "entries": [],
+    }
+
+
+def _colormaps() -> dict[str, str]:
+    return {name: _base64(table) for name, table in TABLES.items()}
+
+
+def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
+    """The photo and the record of every image of an entry."""
+    flows = entry.flow if isinstance(entry.flow, (list, tuple)) else [entry.flow]
+    singles = [one for flow in flows for one in flow]
+    count = len(singles)
+    names = list(entry.photos) or [f"photo {i + 1}" if count > 1 else "photo" for i in range(count)]
+    if len(names) != count:
+        raise FlowError(f"{len(names)} names for {count} images; give one an image, or none.")
+    photos = as_photos(entry.images, count)
+    return [
+        (_photo(name, photo), _entry(one.detach().cpu(), model, entry.class_names))
+        for name, photo, one in zip(names, photos, singles, strict=True)
+    ]
+
+
+def _photo(name: str, pixels: Bytes) -> Record:
+    """A photo as a data URL, no larger than a page needs."""
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    source = data_uri(picture, "jpeg", quality=QUALITY)
+    return {"name": name, "source": source, "size": [picture.height, picture.width]}
+
+
+def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
+    """One image's record (a flow with N = 1)."""
+    words = _explained(flow, class_names)
+    record = {"target": None, "target_name": None, "score": None, "options": flow.options}
+    numbers = along_depth(flow)
+    planes = flow.drawable("map")
+    pictures = reconstruct(flow) if flow.bpfm else {}
+    return {
+        "model": model,
+        "explained": words,
+        "score": _finite(flow.score[0]),
+        "top": _top(flow, class_names),
+        "options": details(record).partition(" · ")[2],
+        "layers": [
+            {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
+             **{measure: values.get(name, [None])[0] for measure, values in numbers.items()}}
+            for name in flow.maps
+        ],
+    }  # fmt: skip
+
+
+def _explained(flow: FlowData, class_names: ClassNames) -> str:
+    """The words for what the maps explain."""
+    target = None if flow.target is None else int(flow.target[0])
+    if target is None or target < 0:
+        return "a function of the output"
+    return class_name(class_names, target) or f"class {target}"
+
+
+def _top(flow: FlowData, class_names: ClassNames) -> list[Record]:
+    """The five likeliest classes, or none where the output is not class scores."""
+    try:
+        best = flow.top5()[0]
+    except FlowError:
+        return []
+    return [
+        {"name": class_name(class_names, c) or f"class {c}", "probability": p}
+        for c, p in best
+        if np.isfinite(p)
+    ]
+
+
+def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
+    """One call site: its map, and the channels that matter where Z and Lambda were kept."""
+    found: Record = {
+        "name": name,
+        "block": name.rpartition(".")[0],
+        "shape": list(plane.shape),
+        "max": _finite(flow.maps[name].max()),
+        "map": _base64(plane.astype("<f2")),
+    }
+    z, importance = flow.bpfm.get(name), flow.importance.get(name)
+    if z is not None and importance is not None and z.ndim == 4:
+        evidence = importance.float() * z.float()
+        found["channels"] = _top_channels(channels_first(evidence, flow.maps[name])[0])
+    return found
+
+
+def _held(picture: Tensor | None) -> Record:
+    """A reconstruction, [1, 1 or 3, H, W] in [0, 1], no larger than a page needs.
+
+    Nothing where nothing was kept, or where the site has no space.
+    """
+    if picture is None or picture.ndim != 4:
+        return {}
+    pixels = (255 * picture[0].float()).round().to(torch.uint8).movedim(0, -1).numpy()
+    shown = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+    shown.thumbnail((SEEN, SEEN), Image.Resampling.BOX)
+    return {"held": data_uri(shown, "png", optimize=True)}
+
+
+def _top_channels(evidence: Tensor) -> list[Record]:
+    """The channels with the largest sums of Lambda Z, with their share of all positive sums.
+
+    evidence: Lambda Z, [C, H, W].
+    """
+    sums = evidence.sum((1, 2))
+    whole = float(sums.clamp_min(0).sum())
+    best = sums.topk(min(CHANNELS, len(sums)))
+    return [
+        {"index": int(channel), "share": float(value) / whole,
+         **_bytes(_coarser(evidence[channel].clamp_min(0)))}
+        for value, channel in zip(best.values, best.indices, strict=True)
+        if value > 0
+    ]  # fmt: skip
+
+
+def _coarser(plane: Tensor) -> Tensor:
+    """[H, W], averaged to at most FINEST cells along a side."""
+    size = (min(plane.shape[0], FINEST), min(plane.shape[1], FINEST))
+    return torch.nn.functional.adaptive_avg_pool2d(plane[None], size)[0]
+
+
+def _bytes(plane: Tensor) -> Record:
+    """Not negative [H, W] as bytes, the largest value 255."""
+    peak = float(plane.max())
+    scaled = plane * (255 / peak) if peak > 0 else plane
+    return {"shape": list(plane.shape), "map": _base64(scaled.round().to(torch.uint8).numpy())}
+
+
+def _base64(values: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _finite(value: Tensor) -> float | None:
+    number = float(value)
+    return number if np.isfinite(number) else None
+
+
+def inspected(source: HasGraph | Graph) -> Graph:
+    """The inspection of an explainer, or what is one."""
+    found: Any = source
+    return found if hasattr(found, "to_dict") else found.inspect()  # type: ignore[no-any-return]
+
+
+def _graph(source: HasGraph | Graph | None) -> Record | None:
+    """Blocks, nodes and edges, without what is empty."""
+    if source is None:
+        return None
+    made = inspected(source).to_dict()
+    return {name: [_filled(item) for item in made[name]] for name in ("blocks", "nodes", "edges")}
+
+
+def _filled(item: Mapping[str, Any]) -> Record:
+    """An item's entries that say something; the page takes the others for missing."""
+    kept = ("site", "block", "parent")
+    return {k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}

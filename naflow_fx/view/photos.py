@@ -1,0 +1,94 @@
+"""Photos in the forms that users have them, as RGB uint8 [H, W, 3] arrays, one a sample."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from naflow_fx.errors import FlowError
+from naflow_fx.flow.data import FlowData, Scale
+from naflow_fx.view.colours import Bytes, as_array, show_on_image
+
+FORMS = (
+    "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
+    "float input [N, 3, H, W]."
+)
+
+
+def as_photos(images: Any, count: int) -> list[Bytes]:
+    """`images` as `count` arrays, RGB uint8 [H, W, 3]; FlowError when form or number do not fit.
+
+    images: uint8 [N, H, W, 3] or [N, 3, H, W]; a list of uint8 [H, W, 3] or of PIL images; or
+    floats [N, 3, H, W] or [N, 1, H, W] as the network takes them, whose normalisation is not
+    known here: each is stretched so that its smallest value is black and its largest white.
+    A single PIL image, [H, W, 3] or [3, H, W] stands for a batch of one.
+    """
+    photos = [_photo(one) for one in _split(images)]
+    if len(photos) != count:
+        raise FlowError(
+            f"Got {len(photos)} images for {count} samples. Give one image a sample, "
+            "or take one sample of the flow: flow[i]."
+        )
+    return photos
+
+
+def _split(images: Any) -> Sequence[Any]:
+    """The single images that a batch, a list or one image holds."""
+    if isinstance(images, Image.Image):
+        return [images]
+    if isinstance(images, (list, tuple)):
+        return images
+    if not hasattr(images, "ndim"):
+        raise FlowError(f"Images cannot be {type(images).__name__}. {FORMS}")
+    if images.ndim == 3:
+        return [images]
+    if images.ndim != 4:
+        raise FlowError(f"Images cannot have shape {tuple(images.shape)}. {FORMS}")
+    return list(images)
+
+
+def _photo(image: Any) -> Bytes:
+    """One image as RGB uint8 [H, W, 3]."""
+    pixels = as_array(image)
+    if pixels.ndim == 3 and pixels.dtype == np.uint8:
+        if pixels.shape[2] == 3:
+            return pixels
+        if pixels.shape[0] == 3:
+            return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+    floating = np.issubdtype(pixels.dtype, np.floating)
+    if floating and pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        return _stretched(pixels)
+    raise FlowError(f"An image cannot be {pixels.dtype} {tuple(pixels.shape)}. {FORMS}")
+
+
+def _stretched(planes: NDArray[Any]) -> Bytes:
+    """Floats [1 or 3, H, W] as RGB uint8 [H, W, 3], smallest value to 0, largest to 255."""
+    if not np.isfinite(planes).all():
+        raise FlowError("An image has values that are not finite (NaN or infinite).")
+    low, high = float(planes.min()), float(planes.max())
+    shares = (planes - low) / ((high - low) or 1.0)
+    pixels = np.rint(255 * shares).astype(np.uint8).transpose(1, 2, 0)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def overlay(
+    flow: FlowData, images: Any, alpha: float, colormap: str, scale: Scale
+) -> OrderedDict[str, Bytes]:
+    """What `AttentionFlow.overlay` documents."""
+    photos = as_photos(images, len(flow))
+    shapes = {photo.shape for photo in photos}
+    if len(shapes) > 1:
+        sizes = ", ".join(sorted(f"{s[0]}x{s[1]}" for s in shapes))
+        raise FlowError(f"The images differ in size ({sizes}). Use flow[i].overlay([image]).")
+    result: OrderedDict[str, Bytes] = OrderedDict()
+    for name, maps in flow.drawable(scale).items():
+        pairs = zip(photos, maps, strict=True)
+        result[name] = np.stack(
+            [show_on_image(p, m, alpha=alpha, colormap=colormap) for p, m in pairs]
+        )
+    return result

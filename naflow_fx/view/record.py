@@ -1,0 +1,149 @@
+"""flow.json: one image's flow as JSON, and the words that the grid's headings take from it."""
+
+from __future__ import annotations
+
+import math
+import platform
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from naflow_fx.errors import FlowError
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData
+
+ClassNames = Sequence[str] | Mapping[int, str] | None
+RECORD, GRID, MAPS = "flow.json", "grid.png", "maps"
+FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
+PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
+
+
+def make_record(
+    flow: FlowData,
+    class_names: ClassNames,
+    info: Mapping[str, Any],
+    files: Mapping[str, str],
+) -> dict[str, Any]:
+    """The contents of flow.json for one image (N = 1); numbers that are not finite become null.
+
+    files: call site -> its picture, of those that have one.
+    """
+    target = None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
+    return {
+        "format": FORMAT,
+        **info,
+        "input_size": list(flow.input_size),
+        "score": _number(flow.score),
+        "target": target,
+        "target_name": None if target is None else class_name(class_names, target),
+        "top5": _likeliest(flow, class_names),
+        "options": dict(flow.options),
+        "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
+        "files": [GRID, *files.values()],
+        "versions": versions(),
+    }
+
+
+def _layer(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
+    """One call site's entry."""
+    maps = flow.maps[name]
+    return {
+        "name": name,
+        "shape": list(maps.shape[1:]),
+        "max": _number(maps.flatten().amax()[None]),
+        "residual": _number(flow.residual.get(name)),
+        "norm_ratio": _number(flow.norm_ratio.get(name)),
+        "sigma_max": _number(flow.sigma_max.get(name)),
+        "file": file,
+    }
+
+
+def _likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
+    """The five likeliest classes, or none where the output is not class scores."""
+    try:
+        best = flow.top5()[0]
+    except FlowError:
+        return []
+    return [
+        {"class": c, "name": class_name(class_names, c), "probability": _finite(p)} for c, p in best
+    ]
+
+
+def class_name(class_names: ClassNames, index: int) -> str | None:
+    """The words for a class, None where there are none."""
+    if class_names is None:
+        return None
+    if isinstance(class_names, Mapping):
+        return class_names.get(index)
+    return class_names[index] if 0 <= index < len(class_names) else None
+
+
+def picture_names(names: Iterable[str]) -> dict[str, str]:
+    """Call site -> file below the folder; the number keeps the order and makes names unique."""
+    safe = {name: re.sub(r"[^A-Za-z0-9_.\-]+", "_", name)[:120] for name in names}
+    return {name: f"{MAPS}/{i:03d}_{safe[name]}.png" for i, name in enumerate(safe, start=1)}
+
+
+def is_ours(name: object) -> bool:
+    """Whether `name` is a file name that `picture_names` or the grid could have."""
+    ours = rf"{re.escape(GRID)}|{MAPS}/\d{{3,}}_[A-Za-z0-9_.\-]*\.png"
+    return isinstance(name, str) and re.fullmatch(ours, name) is not None
+
+
+def shape_text(maps: Tensor) -> str:
+    """Size of one map, "14 x 14", or "1 value" for a call site without spatial axes."""
+    return " x ".join(map(str, maps.shape[1:])) or "1 value"
+
+
+def headline(record: Mapping[str, Any]) -> str:
+    """The likeliest class and its probability, or nothing."""
+    if not record["top5"] or record["top5"][0]["probability"] is None:
+        return ""
+    best = record["top5"][0]
+    return f"{best['name'] or 'class ' + str(best['class'])} {best['probability']:.1%}"
+
+
+def details(record: Mapping[str, Any]) -> str:
+    """Model, what is explained and the options that matter, separated by " · "."""
+    target, name, score = record["target"], record["target_name"], record["score"]
+    what = "a function of the output" if target is None else f"class {target} {name or ''}".strip()
+    explained = f"explained: {what}" + (f", score {score:.4g}" if score is not None else "")
+    model = [str(record["model"])] if record.get("model") else []
+    pairs = sorted(_flat(record["options"]), key=lambda pair: pair[0] != "method")
+    if ("method", "naflow") not in pairs:  # the other methods have no inverse to tell about
+        pairs = [pair for pair in pairs if pair[0] == "method"]
+    return " · ".join([*model, explained, *(f"{key} {value}" for key, value in pairs)])
+
+
+def _flat(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Options as (name, value), nested ones too, without lists (of layers) and what is unset."""
+    for key, value in options.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value)
+        elif value is not None and not isinstance(value, (list, tuple)):
+            yield key, value
+
+
+def _number(values: Tensor | None) -> float | None:
+    """The value of a tensor [1] for JSON, None where it is missing or not finite."""
+    return None if values is None else _finite(float(values[0]))
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON can hold, None for NaN and infinities."""
+    return value if math.isfinite(value) else None
+
+
+def versions() -> dict[str, str]:
+    """Versions of what took part, name -> version."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

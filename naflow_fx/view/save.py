@@ -1,0 +1,121 @@
+"""Writing a flow: a grid, one picture a call site and flow.json, whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from naflow_fx.selection import choose
+from naflow_fx.view.colours import Bytes, colourise, resize_map, show_on_image, write_png
+from naflow_fx.view.files import plain_json, publish, staging
+from naflow_fx.view.photos import as_photos
+from naflow_fx.view.record import (
+    GRID,
+    MAPS,
+    RECORD,
+    ClassNames,
+    details,
+    headline,
+    is_ours,
+    make_record,
+    picture_names,
+    shape_text,
+)
+from naflow_fx.view.sheet import Label, grid
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData, Scale
+
+LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How the pictures look and what is said beside them: arguments of `AttentionFlow.save`."""
+
+    alpha: float
+    colormap: str
+    scale: Scale
+    title: str | None
+    class_names: ClassNames
+    info: Mapping[str, Any]
+    on_picture: Callable[[str], None] | None
+    layers: Sequence[str] | None = None
+
+
+def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[Path]:
+    """What `AttentionFlow.save` documents."""
+    count = len(flow)
+    photos: Sequence[Bytes | None] = [None] * count if images is None else as_photos(images, count)
+    places = [Path()] if count == 1 else [Path(f"{i:03d}") for i in range(count)]
+    with staging(folder) as stage:
+        for one, photo, place in zip(flow, photos, places, strict=True):
+            _write_sample(one.detach().cpu(), photo, stage / place, style)
+        for place in places:
+            publish(stage / place, folder / place, RECORD, is_ours)
+    return [folder / place for place in places]
+
+
+def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Style) -> None:
+    """Write all files of one image (a flow with N = 1) into the new `folder`."""
+    (folder / MAPS).mkdir(parents=True)
+    files = picture_names(choose(list(flow.maps), style.layers))
+    labels: list[Label] = []
+    small: list[Image.Image] = []
+    for name, picture in _pictures(flow, files, photo, style):
+        write_png(Image.fromarray(picture), folder / files[name])
+        empty = "" if flow.maps[name].any() else ", all zero"
+        labels.append((name, shape_text(flow.maps[name]) + empty))
+        small.append(_thumbnail(picture))
+        if style.on_picture is not None:
+            style.on_picture(name)
+    record = make_record(flow, style.class_names, style.info, files)
+    write_png(_sheet(record, photo, labels, small, style), folder / GRID)
+    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
+
+
+def _pictures(
+    flow: FlowData, names: Iterable[str], photo: Bytes | None, style: Style
+) -> Iterator[tuple[str, Bytes]]:
+    """Call site and picture, RGB uint8 [H, W, 3], one at a time: photos may be large."""
+    maps = flow.drawable(style.scale)
+    for name in names:
+        if photo is None:
+            height, width = flow.input_size
+            yield name, colourise(resize_map(maps[name][0], (height, width)), style.colormap)
+        else:
+            one = maps[name][0]
+            yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap)
+
+
+def _thumbnail(picture: Bytes, longest: int = 512) -> Image.Image:
+    """The picture, no larger than the grid needs."""
+    small = Image.fromarray(picture)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return small
+
+
+def _sheet(
+    record: Mapping[str, Any],
+    photo: Bytes | None,
+    labels: Sequence[Label],
+    pictures: Sequence[Image.Image],
+    style: Style,
+) -> Image.Image:
+    """The grid of one image with its headings."""
+    every = len(record["layers"])
+    few = f" · {len(pictures)} of {every} layers" if len(pictures) < every else ""
+    return grid(
+        None if photo is None else _thumbnail(photo),
+        labels,
+        pictures,
+        title=" · ".join(part for part in (style.title, headline(record)) if part),
+        subtitle=details(record) + few,
+        photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
+        colormap=style.colormap,
+        legend=("0", LEGENDS[style.scale]),
+    )
