@@ -10,6 +10,8 @@
 # make gpu-check   whether all is right and fast on a CUDA machine: docs/gpu-check.md, 8 minutes;
 #              by $(PYTHON) as it is, nothing is installed   (GPU_ARGS="--only 'maps*'" for some)
 # make evaluate   how good the maps are: docs/evaluation.md, < 20 minutes; evaluate-full: hours
+# make strangers  how networks of other packages fare: docs/strangers.md, an hour, in
+#              .venv-strangers; what is in the table already stays (STRANGERS_ARGS="--again": all)
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
@@ -20,10 +22,11 @@ PIP_ARGS ?=
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 GPU_ARGS ?=
+STRANGERS_ARGS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full lint clean
+.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers lint clean
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -72,6 +75,9 @@ evaluate: .venv/.installed-evaluate
 evaluate-full: .venv/.installed-evaluate
 	$(BIN)/python tools/evaluate.py --full
 
+strangers: .venv-strangers/.installed
+	.venv-strangers/bin/python -m tools.strangers $(STRANGERS_ARGS)
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -96,6 +102,13 @@ $(BIN)/python:
 	UV_HTTP_TIMEOUT=300 $(OLDEST)/uv pip install --python $(OLDEST)/python \
 	  --resolution lowest-direct --only-binary :all: -e ".[batch,lite,onnx,viz]"
 	$(OLDEST)/uv pip install --python $(OLDEST)/python hypothesis pytest pytest-xdist webdataset
+	@touch $@
+
+# Apart: some of these packages hold others back.
+.venv-strangers/.installed: pyproject.toml
+	@echo "Installing into .venv-strangers, once; PyTorch is a large download"
+	$(PYTHON) -m venv .venv-strangers
+	.venv-strangers/bin/python -m pip install $(PIP_ARGS) -e ".[strangers]"
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python

@@ -11,7 +11,7 @@ from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
 from naflow_fx.passes.label_dimensions import convolves
-from naflow_fx.rule import CHANNEL_PART, MIXED, SPACE_PART, TOKENS
+from naflow_fx.rule import CHANNEL, CHANNEL_PART, COLLAPSED, MIXED, SPACE, SPACE_PART, TOKENS
 from naflow_fx.rules import hold
 
 
@@ -85,9 +85,14 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
 
 
 def _is_lost(node: fx.Node) -> bool:
-    """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not."""
+    """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not.
+
+    Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
+    """
     rule = _graph.rule_of(node)
     if rule is None or not rule.kernel:
         return False
     labels = node.meta[keys.LABELS]
-    return len(labels) > 2 and bool(set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED})
+    unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}
+    strip = SPACE in labels and COLLAPSED in labels
+    return len(labels) > 2 and (bool(unclear) or strip or labels.count(CHANNEL) > 1)

@@ -146,7 +146,7 @@ def input_names(forward: Callable[..., Any], count: int) -> list[str]:
     rest = [p.name for p in parameters if p.kind is inspect.Parameter.VAR_POSITIONAL]
     if len(names) < count and rest:
         names += [f"{rest[0]}_{i}" for i in range(count - len(names))]
-    check_count(needed or names, count, len(names))
+    check_count(needed or names[:1], count, len(names))  # all may have defaults
     return names[:count]
 
 

@@ -6,6 +6,7 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
+from naflow_fx.passes._kernels import groups_of
 from naflow_fx.rule import (
     BATCH,
     CHANNEL,
@@ -69,18 +70,38 @@ def _restored(node: fx.Node, labels: Labels, sizes: Sizes) -> Labels:
 def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """A convolution makes channels, and what it runs along is space: electrodes, too.
 
-    So for the view [N, 1, electrodes, time] that a convolution reads; one along channels alone
-    (ECA) stays what it is.
+    So for the views [N, 1, electrodes, time] and [N, C, 1, time] that a convolution reads; one
+    along channels alone (ECA) stays what it is, and so do rows that each have a kernel of their own
+    (DiCE).
     """
-    if labels[:1] != (BATCH,) or SPACE not in labels:
+    if labels[:1] != (BATCH,) or SPACE not in labels or _keeps_rows(node, labels):
         return labels
     if not convolves(node):
-        inserted = labels[1] == COLLAPSED and CHANNEL in labels[2:] and _leads_to_conv(node)
-        if not inserted:
+        if not _leads_to_conv(node):
+            return labels
+        if labels[1] == CHANNEL and _inserts(node, labels):
+            return tuple(SPACE if x == COLLAPSED else x for x in labels)
+        if labels[1] != COLLAPSED or CHANNEL not in labels[2:]:
             return labels
     if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
         return labels
     return (BATCH, CHANNEL, *(COLLAPSED if x == COLLAPSED else SPACE for x in labels[2:]))
+
+
+def _inserts(node: fx.Node, labels: Labels) -> bool:
+    """Whether a view has a dimension of one that its input has not; a pool's strip has it."""
+    before = [len(x.meta[keys.LABELS]) for x in _graph.operands(node)]
+    return COLLAPSED in labels and before == [len(labels) - labels.count(COLLAPSED)]
+
+
+def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
+    """Whether a depthwise convolution runs along channels and space, row by row."""
+    if not convolves(node):
+        return False
+    rows = groups_of(node)
+    inputs = [x.meta[keys.SHAPE][1] for x in _graph.operands(node)]
+    depthwise = rows == node.meta[keys.SHAPE][1] and inputs == [rows]
+    return depthwise and labels[1] == SPACE and CHANNEL in labels[2:]
 
 
 def _leads_to_conv(node: fx.Node) -> bool:

@@ -6,11 +6,12 @@ import functools
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
@@ -40,7 +41,8 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
     Before: an nn.Module (any mode), a GraphModule or an ExportedProgram; left untouched.
     After: a GraphModule whose nodes carry `keys.SITE` and `keys.WHERE`; it shares the tensors, and
     `keys.READ` names those that its forward reads by itself.
-    Symbolic tracing comes first, for its names; `torch.export` where it fails.
+    Symbolic tracing comes first, for its names; `torch.export` where it fails, or where what it
+    found doesn't run.
 
     Raises:
         TraceError: both failed; says where in the model's code, and why.
@@ -60,7 +62,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
 
 def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
     try:
-        return _symbolic(evaluated(model), len(examples))
+        gm = _symbolic(evaluated(model), len(examples))
     except NaflowError:
         raise
     except Exception as symbolic:
@@ -75,6 +77,21 @@ def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
                 "  Replace control flow on tensor values in the model's code, or trace the part "
                 "of it that is a network."
             ) from symbolic
+    if not _runs(gm, examples):  # it may have taken another branch: no proxy is a Tensor
+        with suppress(Exception):
+            other = export_any_batch(evaluated(model), examples)
+            return other if _runs(other, examples) else gm
+    return gm
+
+
+def _runs(gm: fx.GraphModule, examples: Sequence[Tensor]) -> bool:
+    """Whether a traced graph runs on two fake images."""
+    with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        try:
+            fx.Interpreter(gm).run(*(mode.from_tensor(example_batch(x, 2)) for x in examples))
+        except Exception:
+            return False
+    return True
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:

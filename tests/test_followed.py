@@ -89,11 +89,31 @@ def eeg_swapped(s: Any, x: Tensor) -> Any:
     return s.head(s.next(s.conv(x.unsqueeze(1)).transpose(1, 2)).mean((2, 3)))
 
 
+ROWS = {"conv": nn.Conv2d(3, 8, 3, padding=1), "rows": nn.Conv2d(12, 12, 3, padding=1, groups=12),
+        "next": nn.Conv2d(16, 8, 3, padding=1), "head": nn.Linear(8, 5)}  # fmt: skip
+TURNED_TWICE = {"conv": nn.Conv2d(3, 8, 3, padding=1), "rows": nn.Conv2d(12, 12, 1),
+                "columns": nn.Conv2d(16, 16, 1), "next": nn.Conv2d(24, 8, 1),
+                "head": nn.Linear(8, 5)}  # fmt: skip
+
+
+def by_rows(s: Any, x: Tensor) -> Any:
+    """DiCENet's branch: a convolution along channels and width, beside the plain path."""
+    h = s.conv(x)
+    return pooled(s, torch.cat([h, s.rows(h.transpose(1, 2).contiguous()).transpose(1, 2)], 1))
+
+
+def lifted(s: Any, x: Tensor) -> Any:
+    """Time as a row of an image, [N, C, 1, time]."""
+    return s.head(s.next(s.conv(x[:, :, None])).mean((2, 3)))
+
+
+LIFTED = {"conv": nn.Conv2d(22, 8, (1, 9)), "next": nn.Conv2d(8, 16, 1), "head": nn.Linear(16, 4)}
 FOLLOWED = {
     "normalised": (net(normalised), X), "tokens": (net(tokens), X),
     "channels last": (net(channels_last), X), "class token": (net(with_class_token), X),
     "electrodes": (net(eeg, **TWO), SIGNAL), "turned": (net(eeg_turned, **TURNED), SIGNAL),
-    "swapped": (net(eeg_swapped, **SWAPPED), SIGNAL),
+    "swapped": (net(eeg_swapped, **SWAPPED), SIGNAL), "rows": (net(by_rows, **ROWS), X),
+    "lifted": (net(lifted, **LIFTED), SIGNAL),
 }  # fmt: skip
 
 
@@ -126,16 +146,41 @@ def from_a_vector(s: Any, x: Tensor) -> Any:
     return pooled(s, v.view(-1, 2, 2, 2).repeat(1, 4, 1, 1))
 
 
+def rows_and_columns(s: Any, x: Tensor) -> Any:
+    h = s.conv(x)
+    rows, columns = s.rows(h.transpose(1, 2)), s.columns(h.transpose(1, 3))
+    return pooled(s, torch.cat([h, rows.transpose(1, 2), columns.transpose(1, 3)], 1))
+
+
+STRIPS = {"conv": nn.Conv2d(3, 8, 3, padding=1), "strip": nn.Conv2d(8, 8, 1),
+          "next": nn.Conv2d(8, 8, 3, padding=1), "head": nn.Linear(8, 5)}  # fmt: skip
+
+
+def strips(s: Any, x: Tensor) -> Any:
+    """Coordinate attention: a gate per row, made from rows' means."""
+    h = s.conv(x)
+    return pooled(s, h * s.strip(h.mean(3, keepdim=True)).sigmoid())
+
+
+def test_rows_with_kernels_of_their_own_keep_their_place() -> None:
+    model, x = FOLLOWED["rows"]
+    maps = nf.compile(model, x, method="hirescam")(x).maps
+    assert maps["rows"].shape == maps["conv"].shape == maps["cat"].shape == (len(x), 12, 16)
+
+
 @pytest.mark.parametrize(
     ("body", "x", "words"),
     [(vit, X, r"2 linear layers have no map, from mix on: at flatten \(test_followed"),
      (frames, images((4, 3, 12, 16)), "2 convolutions have no map, from conv on: at flatten"),
-     (from_a_vector, X, "1 convolutions have no map, from next on: at")],
-    ids=["vit", "frames", "from a vector"],
+     (from_a_vector, X, "1 convolutions have no map, from next on: at"),
+     (rows_and_columns, X, "1 convolutions have no map, from next on: at cat"),
+     (strips, X, "1 convolutions have no map, from strip on: at mean")],
+    ids=["vit", "frames", "from a vector", "turned", "strips"],
 )  # fmt: skip
 def test_what_is_lost_is_told_of(body: Any, x: Tensor, words: str) -> None:
+    layers = TURNED_TWICE if body is rows_and_columns else STRIPS if body is strips else {}
     with pytest.warns(NaflowWarning, match=words):
-        flow = nf.compile(net(body), x)(x)
+        flow = nf.compile(net(body, **layers), x)(x)
     assert all(len(m) == len(x) for m in flow.maps.values())
 
 

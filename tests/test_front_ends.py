@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from shelf import HAZARDS, fill, hazard, hazard_images, images, relative_error, score_of
+from against_hooks import largest_error
+from shelf import HAZARDS, class_one, fill, hazard, hazard_images, images, relative_error, score_of
 from torch import Tensor, nn
 
 import naflow_fx as nf
@@ -54,6 +57,27 @@ class ShapeUnpacking(nn.Module):
         assert channels == 3
         out: Tensor = self.head(torch.relu(self.conv(x)).mean((2, 3)).view(n, 6))
         return out
+
+
+class AsksForTensors(nn.Module):
+    """No traced value is a Tensor: symbolic tracing takes the other branch, which doesn't run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.mix = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(9, 6, 1)
+        self.head = nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.conv(x)
+        if isinstance(x, Tensor):
+            y = torch.cat([x, y], 1)
+        return self.head(torch.relu(self.mix(y)).mean((2, 3)))
+
+
+def test_export_takes_over_where_the_traced_graph_does_not_run() -> None:
+    model, x = fill(AsksForTensors()).double(), images((3, 12, 12))
+    error, sites = largest_error(model, x, class_one)
+    assert error < 1e-12 and {"conv", "mix"} <= set(sites)
 
 
 def test_export_takes_over_where_symbolic_tracing_fails() -> None:

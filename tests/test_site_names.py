@@ -188,6 +188,22 @@ def test_as_many_examples_as_the_model_takes() -> None:
     assert nf.compile(Two().double(), (x, x), method=METHOD).layers[:2] == ["x", "y"]
 
 
+class Optional(Numbered):
+    """A forward of transformers: everything has a default."""
+
+    def forward(self, x: Any = None, labels: Any = None, return_dict: Any = None) -> Any:
+        return super().forward(x)
+
+
+def test_a_forward_that_needs_nothing_takes_one() -> None:
+    torch.manual_seed(0)
+    model, x = Optional().double(), images()
+    flow = nf.compile(model, x, method=METHOD)(x, target=1)
+    torch.testing.assert_close(flow.score, model(x)[:, 1].detach())
+    with pytest.raises(InputError, match=r"got 4 tensors; the model's forward takes x"):
+        nf.compile(model, (x,) * 4)
+
+
 def test_a_program_that_torch_cannot_unpack_is_refused() -> None:
     model, x = Clashing().double(), images()
     with pytest.raises(TraceError, match="ExportedProgram.*nonexistent"):
