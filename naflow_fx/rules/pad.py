@@ -81,9 +81,9 @@ _MODULES = [
 ]
 
 
-def infinite(value: float) -> bool:
-    """Whether the border is one that a max pool never picks."""
-    return math.isinf(value)
+def infinite(value: float | None) -> bool:
+    """Whether the border is one that a max pool never picks; None: no constant at all."""
+    return value is not None and math.isinf(value)
 
 
 RULE = Rule(
