@@ -10,12 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, required
 from naflow_fx.models.unpickle import Inert, read
 
-# Where training scripts put the state dict, and what wrapped models put before every key.
+# Where training scripts put the state dict.
 WRAPPERS = ("state_dict", "model_sd", "model")
-PREFIXES = ("module.", "_orig_mod.")
+# What DataParallel, torch.compile, SWA and Lightning's modules put before the network's keys.
+WORDS = ("module.", "_orig_mod.", "model.", "net.")
+COUNT = "n_averaged"  # of torch's AveragedModel (SWA, EMA)
+SAFETENSORS = ".safetensors"
 # A few-shot learner holds its network as `encoder`, beside these of its own.
 ENCODER, HEADS = "encoder.", ("temp", "classifier.")
 OPTIONAL = "num_batches_tracked"  # a counter of batch norm, absent from files before 2018
@@ -57,10 +60,12 @@ def load_checkpoint(
     """Copy the tensors of the checkpoint file `path` into `model`, every one or none.
 
     Accepts what `torch.save` wrote, in its older format, too, and from Python 2: a state dict, or
-    a dict that holds one under `state_dict`, `model` or `model_sd`. A `module.` before every key is
-    removed; where the keys are those of a few-shot learner whose `encoder` is `model`, so is
-    `encoder.`, and `temp` and `classifier.*` are extras. Then each key is passed through `rename`.
-    Batch norm's `num_batches_tracked` may be absent.
+    a dict that holds one under `state_dict`, `model` or `model_sd`; and `.safetensors`. Any of
+    `module.`, `_orig_mod.`, `model.` and `net.` before the network's keys are removed, and what a
+    Lightning module or AveragedModel has beside them are extras; where the keys are those of a
+    few-shot learner whose `encoder` is `model`, so is `encoder.`, and `temp` and `classifier.*` are
+    extras. Then each key is passed through `rename`. Batch norm's `num_batches_tracked` may be
+    absent.
 
     No file can run code: only tensors and plain containers are built (see `unpickle.py`).
 
@@ -68,17 +73,65 @@ def load_checkpoint(
     Raises ModelError, and leaves the model as it was, if the file is missing, damaged, no
     checkpoint, or of another network.
     """
-    state, extras = _state_dict(read(path), path)
+    content = _safetensors(path) if fspath(path).endswith(SAFETENSORS) else read(path)
+    state, extras = _state_dict(content, path)
     own = model.state_dict()
-    for prefix in PREFIXES:
-        while not own.keys() & state.keys() and all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    state, beside = _unwrapped(own, state, path)
     state, head = _encoder_alone(own, state)
     state = {rename(key): value for key, value in state.items()}
     _check_fits(type(model).__name__, own, state, path)
     own.update(state)  # absent counters stay as they are, and so do the versions of its modules
     model.load_state_dict(own)
-    return Checkpoint(fspath(path), tuple(state), {**extras, **head})
+    return Checkpoint(fspath(path), tuple(state), {**extras, **beside, **head})
+
+
+def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a .safetensors file; ModelError if it can't be read."""
+    torch_files = required("safetensors.torch", extra="hub", what=f"{path}", error=ModelError)
+    try:
+        found: dict[str, Tensor] = torch_files.load_file(path)
+    except FileNotFoundError as error:
+        raise ModelError(f"no checkpoint at {path}; check the path") from error
+    except Exception as error:  # the reader's own kind is made in Rust
+        raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
+    return found
+
+
+def _unwrapped(
+    own: Mapping[str, Tensor], state: dict[str, Tensor], path: str | PathLike[str]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The network's tensors without the words before their keys, and what else there was.
+
+    Where a wrapper that holds more than a network is not known, all of it stays.  ModelError where
+    two networks fit.
+    """
+    fits = {p: len(_below(state, p).keys() & own.keys()) for p in ("", *_prefixes(state))}
+    most = max(fits.values())
+    best = [p for p, count in fits.items() if count == most]
+    if not most or best[0] == "":
+        return state, {}
+    if len(best) > 1:
+        raise ModelError(f"{path}: holds {len(best)} networks that fit, under {', '.join(best)}; "
+                         "save the state dict of one alone")  # fmt: skip
+    rest = {key: value for key, value in state.items() if not key.startswith(best[0])}
+    lightning = any(word in WORDS[2:] for word in _words(best[0]))
+    return (_below(state, best[0]), rest) if lightning or rest.keys() <= {COUNT} else (state, {})
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): v for key, v in state.items() if key.startswith(prefix)}
+
+
+def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
+    """Every run of WORDS that keys begin with, the shorter ones first."""
+    found = {"".join(words[:n]) for words in map(_words, state) for n in range(1, len(words) + 1)}
+    return sorted(found, key=len)
+
+
+def _words(key: str) -> list[str]:
+    """Those of WORDS that a key begins with, in order."""
+    word = next((word for word in WORDS if key.startswith(word)), None)
+    return [] if word is None else [word, *_words(key.removeprefix(word))]
 
 
 def _state_dict(

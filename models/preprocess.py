@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from os import PathLike
@@ -18,7 +19,6 @@ from torch import Tensor
 
 from naflow_fx.errors import PhotoError, TargetError
 
-Triple = tuple[float, float, float]
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -33,15 +33,16 @@ class Preprocessing:
     """tensor = (scale * pixel - mean) / std on the centre crop of the resized photo.
 
     `resize`: pixels of the short side, or (height, width) to stretch to; `crop`: pixels of the
-    square that is cut from the centre; `mean`, `std`: per channel R, G, B, in units of
-    scale * pixel with pixel in 0..255 (1/255: the common 0..1); `interpolation`: of the resize.
-    Pixel for pixel what `torchvision.transforms` gives for a PIL image.
+    square that is cut from the centre; `mean`, `std`: of the channels R, G, B, or of the one
+    channel of a network of grey photos, in units of scale * pixel with pixel in 0..255 (1/255: the
+    common 0..1); `interpolation`: of the resize. Pixel for pixel what `torchvision.transforms`
+    gives for a PIL image.
     """
 
     resize: int | tuple[int, int] = 256
     crop: int = 224
-    mean: Triple = (0.485, 0.456, 0.406)
-    std: Triple = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
     scale: float = 1 / 255
     interpolation: Literal["nearest", "bilinear", "bicubic"] = "bilinear"
 
@@ -49,39 +50,54 @@ class Preprocessing:
         short = self.resize if isinstance(self.resize, int) else min(self.resize)
         if not 1 <= self.crop <= short:
             raise PhotoError(f"crop must be 1 to resize ({short}) pixels, got {self.crop}")
+        if self.channels not in (1, 3) or len(self.std) != self.channels or 0 in self.std:
+            raise PhotoError(f"mean={self.mean}, std={self.std}: wanted three numbers each, or one "
+                             "each for grey photos, and no std of 0")  # fmt: skip
+
+    @property
+    def channels(self) -> int:
+        """Number C of channels: 3, or 1 for a network of grey photos."""
+        return len(self.mean)
 
     def __call__(self, photo: Image.Image) -> Tensor:
-        """The model's input [3, crop, crop], float32, of a photo of any mode and size."""
-        pixels = torch.from_numpy(np.array(self.picture(photo))).permute(2, 0, 1)
+        """The model's input [C, crop, crop], float32, of a photo of any mode and size."""
         mean, std = self._statistics(torch.device("cpu"))
-        return (pixels.float() * self.scale - mean) / std
+        return (self.pixels(photo).float() * self.scale - mean) / std
+
+    def pixels(self, photo: Image.Image) -> Tensor:
+        """What `picture` shows as uint8 [C, crop, crop]."""
+        pixels = torch.from_numpy(np.array(self.picture(photo))).permute(2, 0, 1)
+        return pixels[: self.channels]
 
     def picture(self, photo: Image.Image) -> Image.Image:
-        """The part of the photo that the model sees: RGB, crop x crop pixels."""
+        """The part of the photo that the model sees: RGB (or three equal greys), crop x crop."""
         width, height = self._resized(photo.size)
         if width * height > MAX_PIXELS:
             raise PhotoError(
                 f"the photo is a strip of {photo.width} x {photo.height} pixels; cut it to the "
                 "part of interest first"
             )
-        resized = to_rgb(photo).resize((width, height), FILTERS[self.interpolation])
+        coloured = to_rgb(photo)
+        if self.channels == 1:
+            coloured = coloured.convert("L").convert("RGB")
+        resized = coloured.resize((width, height), FILTERS[self.interpolation])
         left, top = round((width - self.crop) / 2), round((height - self.crop) / 2)
         return resized.crop((left, top, left + self.crop, top + self.crop))
 
     def denormalise(self, tensor: Tensor) -> NDArray[np.uint8]:
-        """The picture [H, W, 3], uint8 RGB, that became `tensor` [3, H, W] (or [1, 3, H, W])."""
+        """The picture [H, W, 3], uint8 RGB, that became `tensor` [C, H, W] (or [1, C, H, W])."""
         if tensor.dim() == 4 and tensor.shape[0] == 1:
             tensor = tensor[0]
-        if tensor.dim() != 3 or tensor.shape[0] != 3:
-            raise PhotoError(f"wanted one image [3, H, W], got {list(tensor.shape)}")
+        if tensor.dim() != 3 or tensor.shape[0] != self.channels:
+            raise PhotoError(f"wanted one image [{self.channels}, H, W], got {list(tensor.shape)}")
         mean, std = self._statistics(tensor.device)
         pixels = (tensor.detach().float() * std + mean) / self.scale
-        rounded = pixels.round().clamp(0, 255).to(torch.uint8)
+        rounded = pixels.round().clamp(0, 255).to(torch.uint8).expand(3, -1, -1)
         array: NDArray[np.uint8] = rounded.permute(1, 2, 0).contiguous().cpu().numpy()
         return array
 
     def _statistics(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation, each [3, 1, 1]."""
+        """Mean and standard deviation, each [C, 1, 1]."""
         mean, std = torch.tensor([self.mean, self.std], device=device)[..., None, None]
         return mean, std
 
@@ -164,26 +180,38 @@ def class_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def class_index(name_or_number: str | int) -> int:
-    """The ImageNet class, 0..999, of a number (967, "967") or a name ("espresso").
+def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -> int:
+    """The class of a name ("espresso") or a number (967, "967").
 
-    Upper case and underscores do not matter, except between the two classes "cardigan" (clothes)
-    and "Cardigan" (a dog). Raises TargetError, with the nearest names, if there is no such class.
+    Upper case and underscores do not matter where one name alone is meant: "cardigan" (clothes)
+    and "Cardigan" (a dog) are two of ImageNet's.
+
+    Args:
+        name_or_number: of a person.
+        names: of the classes, in their order; None: ImageNet's 1000.
+
+    Raises:
+        TargetError: there is no such class, with the nearest names, or several have the name.
     """
-    names, text = class_names(), str(name_or_number).strip()
-    if re.fullmatch(r"[+-]?\d+", text):
+    of = "ImageNet class" if names is None or tuple(names) == class_names() else "class"
+    names = class_names() if names is None else names
+    text = str(name_or_number).strip()
+    found = [i for i, name in enumerate(names) if name == text]
+    if not found and re.fullmatch(r"[+-]?\d+", text):
         if 0 <= int(text) < len(names):
             return int(text)
-        raise TargetError(f"class {text}: ImageNet has the classes 0 to {len(names) - 1}")
-    if text in names:
-        return names.index(text)
+        raise TargetError(f"no {of} {text}; there are 0 to {len(names) - 1}")
     folded, wanted = [_fold(name) for name in names], _fold(text)
-    if wanted in folded:
-        return folded.index(wanted)
+    found = found or [i for i, name in enumerate(folded) if name == wanted]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise TargetError(f"{text!r} is the name of the classes {', '.join(map(str, found))}; "
+                          "give a number")  # fmt: skip
     near = difflib.get_close_matches(wanted, folded, n=5)
     near += [name for name in folded if wanted and wanted in name and name not in near][:5]
-    listed = ", ".join(f"{names[i]} ({i})" for i in map(folded.index, near))
-    raise TargetError(f"no ImageNet class {text!r}; near: {listed or 'none'}")
+    listed = ", ".join(f"{names[i]} ({i})" for i in map(folded.index, near or folded[:5]))
+    raise TargetError(f"no {of} {text!r}; {'near' if near else 'there are'}: {listed}")
 
 
 def _fold(name: str) -> str:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from naflow_fx.rule import Rule
     from naflow_fx.rules import register
     from naflow_fx.similarity import Similarity
+    from naflow_fx.subjects import Subject, subject
     from naflow_fx.view.colours import show_on_image
     from naflow_fx.view.page import ReportEntry, save_report
 
@@ -48,6 +49,7 @@ _PUBLIC = {
     "Retrieval": "naflow_fx.pairs.retrieval",
     "Rule": "naflow_fx.rule",
     "Similarity": "naflow_fx.similarity",
+    "Subject": "naflow_fx.subjects",
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
@@ -61,6 +63,7 @@ _PUBLIC = {
     "retrieve": "naflow_fx.pairs.retrieval",
     "save_report": "naflow_fx.view.page",
     "show_on_image": "naflow_fx.view.colours",
+    "subject": "naflow_fx.subjects",
     "synthetic": "naflow_fx.evaluation.synthetic",
 }
 
@@ -82,6 +85,7 @@ __all__ = [
     "Retrieval",
     "Rule",
     "Similarity",
+    "Subject",
     "__version__",
     "check_rule",
     "compile",
@@ -97,6 +101,7 @@ __all__ = [
     "retrieve",
     "save_report",
     "show_on_image",
+    "subject",
     "synthetic",
 ]
 

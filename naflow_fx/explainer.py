@@ -99,6 +99,11 @@ class Explainer(nn.Module):
         return list(_result(self.graph_module)["maps"])
 
     @property
+    def classes(self) -> int | None:
+        """Number K of classes where the model's output is a row of scores [N, K]; else None."""
+        return _classes(self.graph_module)
+
+    @property
     def options(self) -> Options:
         """How it was compiled."""
         return self._job.options
@@ -127,7 +132,7 @@ class Explainer(nn.Module):
             if target is None and self._job.target is not None:
                 return self._flow(self._current(*inputs))
             program = self._program(None)
-            return self._flow(program(*inputs, self._classes(program, target, inputs[0])))
+            return self._flow(program(*inputs, self._targets(program, target, inputs[0])))
 
     def attribute(self, inputs: Images, target: Any = None) -> AttentionFlow:
         """The same as calling the explainer, under the name that captum's users know."""
@@ -264,11 +269,8 @@ class Explainer(nn.Module):
             self._of_targets.popitem(last=False)
         return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
 
-    def _classes(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
-        output = _result(program)["output"]
-        shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
-        classes = shape[1] if len(shape) == 2 else None
-        return class_indices(target, len(images), classes, images.device)
+    def _targets(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
+        return class_indices(target, len(images), _classes(program), images.device)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
@@ -279,12 +281,13 @@ class Explainer(nn.Module):
         return self._flow(_concatenate(flows))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
+        parts: dict[str, Any] = {part: dict(result[part]) for part in PARTS}
         flow = AttentionFlow(
             maps=OrderedDict(result["maps"]),
             output=like(self._current.meta.get(keys.FORM), result["output"]),
             score=result["score"],
             target=result["target"],
-            **{part: dict(result[part]) for part in PARTS},
+            **parts,
             input_size=self._shapes[0][1:],
             options=self.options.to_json(),
         )
@@ -337,6 +340,13 @@ def _result(gm: fx.GraphModule) -> dict[str, Any]:
     output = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
     result: Any = output.args[0]
     return dict(result)
+
+
+def _classes(program: fx.GraphModule) -> int | None:
+    """Number of classes, where the output of a program's model is a row of scores."""
+    output = _result(program)["output"]
+    shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
+    return shape[1] if len(shape) == 2 else None
 
 
 def _concatenate(parts: list[Any]) -> Any:

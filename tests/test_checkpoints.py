@@ -429,3 +429,46 @@ def test_misshaped_and_odd_tensors_leave_the_model_alone(tmp_path: Path) -> None
 
 def test_the_limits_of_the_list_of_differences() -> None:
     assert checkpoint._first(list("abcd")) == "a, b, c, ..."
+
+
+@pytest.mark.parametrize(
+    ("prefix", "beside", "named"),
+    [
+        ("model.", {"loss.weight": torch.ones(2)}, {"loss.weight"}),  # Lightning's modules
+        ("net.", {}, set()),
+        ("_orig_mod.module.", {}, set()),
+        ("model._orig_mod.", {}, set()),
+        ("module.", {"n_averaged": torch.tensor(3)}, {"n_averaged"}),  # AveragedModel
+    ],
+)
+def test_what_wraps_a_network_is_taken_off(
+    prefix: str, beside: dict[str, Tensor], named: set[str], tmp_path: Path
+) -> None:
+    source, model, path = tiny(), tiny(), tmp_path / "wrapped.ckpt"
+    torch.save({"state_dict": {**state_of(source, prefix), **beside}, "epoch": 3}, path)
+    found = models.load_checkpoint(model, path)
+    assert_same(model, source.state_dict())
+    assert set(found.extras) == named | {"epoch"}
+
+
+def test_two_networks_in_a_file_are_not_chosen_from(tmp_path: Path) -> None:
+    path = tmp_path / "two.ckpt"
+    torch.save({**state_of(tiny(), "model."), **state_of(tiny(), "net.")}, path)
+    with pytest.raises(ModelError, match=r"2 networks that fit, under model\., net\."):
+        models.load_checkpoint(tiny(), path)
+    torch.save({**state_of(tiny(), "module."), "other.weight": torch.ones(1)}, path)
+    with pytest.raises(ModelError, match="another network"):
+        models.load_checkpoint(tiny(), path)
+
+
+def test_safetensors(tmp_path: Path) -> None:
+    files = pytest.importorskip("safetensors.torch")
+    source, model, path = tiny(), tiny(), tmp_path / "w.safetensors"
+    files.save_file(state_of(source, "model."), path)
+    models.load_checkpoint(model, path)
+    assert_same(model, source.state_dict())
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ModelError, match="damaged, or no file of safetensors"):
+        models.load_checkpoint(model, path)
+    with pytest.raises(ModelError, match="no checkpoint at"):
+        models.load_checkpoint(model, tmp_path / "none.safetensors")

@@ -33,6 +33,8 @@ LAYERS = ["stem_conv", "blocks.0.act", "head_act"]
 class FakeExplainer:
     """Answers as a compiled explainer does, with class 967 and a map for each of LAYERS."""
 
+    classes = 1000
+
     def __init__(self, model: Any, example: Tensor, **options: Any) -> None:
         self.model, self.options = model, options
         self.layers = LAYERS[: 1 if options.get("layers") else None]

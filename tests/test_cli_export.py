@@ -95,15 +95,19 @@ SQUARE = {"resize": 8, "crop": 8}
 @pytest.mark.parametrize(
     ("changes", "argv", "words"),
     [
-        ({}, [], "doesn't tell how photos become inputs"),
+        ({}, [], "how photos become inputs isn't known; give its size"),
         ({"preprocessing": SQUARE}, [], "x.pt2: damaged, or of another version of torch"),
         ({"preprocessing": SQUARE}, ["--layers", "a", "--steps", "3"], "--layers, --steps: the"),
         ({"preprocessing": SQUARE}, ["--model", "resnet18"], "not allowed with argument"),
-        ({"preprocessing": SQUARE}, ["--target", "owl"], "none is known by name; give a number"),
+        (
+            {"preprocessing": SQUARE},
+            ["--target", "owl"],
+            "isn't known; give a number, or --classes FILE",
+        ),
         (
             {"preprocessing": SQUARE, "class_names": ("cat", "dog")},
             ["--target", "owl"],
-            "no class 'owl'; classes: cat, dog",
+            "no class 'owl'; there are: cat (0), dog (1)",
         ),
         ({"target": {"kind": "similarity"}}, [], "compares two images"),
     ],
@@ -157,7 +161,11 @@ def test_what_export_asks_for(
     assert main([*argv, "--layers", "stem*", "--method", "layercam"]) == 0
     assert made[0].options == {"layers": ["stem*"], "method": "layercam"}
     assert told["class_names"] == class_names() and told["preprocessing"].crop == 224
-    assert told["info"] == {"model": "efficientnet_lite0", "weights": "IMAGENET1K"}
+    assert told["info"] == {
+        "model": "efficientnet_lite0",
+        "weights": "IMAGENET1K",
+        "subject": {"model": "efficientnet_lite0"},
+    }
 
 
 def test_an_artefact_has_the_signature_of_the_readme(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) ->
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and "batch_size: 4 there, 2 now" in error[0]
     assert main(words(place, "x", "--size", "64")) == 2
-    assert "--compile, --size: the artefact was made with its own" in capsys.readouterr().err
+    assert "takes images [3, 32, 32], photos become [3, 64, 64]" in capsys.readouterr().err
     assert main(words(place, "x", "--target", "label")) == 2
     assert "has no labels" in capsys.readouterr().err
 

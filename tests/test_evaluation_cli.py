@@ -62,8 +62,8 @@ def test_sanity_checks_from_the_command_line(
     [
         (["--methods", "magic"], "no method magic; there are naflow,"),
         (["--metrics", "speed"], "no metric speed; there are energy,"),
-        (["--data", "voc", "--root", "x"], "--data voc needs --classes"),
-        (["--data", "coco"], "needs --root and --annotations and --classes"),
+        (["--data", "voc", "--root", "x"], "--data voc needs --class-map"),
+        (["--data", "coco"], "needs --root and --annotations and --class-map"),
         (["--data", "cub200", "--root", "nowhere"], "nowhere: no such folder"),
     ],
 )

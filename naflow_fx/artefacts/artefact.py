@@ -111,17 +111,18 @@ class Artefact:
         if kind == "function" and target is not None:
             raise TargetError("this artefact's target was compiled in; give none")
         if kind == "class":
-            inputs.append(class_indices(target, len(inputs[0]), self._classes(), self.device))
+            inputs.append(class_indices(target, len(inputs[0]), self.classes, self.device))
         return self._flow(self.run(*inputs))
 
-    def _classes(self) -> int | None:
-        """Number of classes, where the output is a row of scores."""
+    @property
+    def classes(self) -> int | None:
+        """Number K of classes where the network's output is a row of scores [N, K]; else None."""
         output = self.metadata.output("output")
         last = output.shape[-1] if output is not None and len(output.shape) == 2 else None
         return last if isinstance(last, int) else None
 
     def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
-        parts = {name: dict(result.get(name, {})) for name in PARTS}
+        parts: dict[str, Any] = {name: dict(result.get(name, {})) for name in PARTS}
         return AttentionFlow(
             maps=OrderedDict(result["maps"]),
             output=result["output"],

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import io
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from naflow_fx.view.terminal import printable
 
@@ -73,6 +74,17 @@ def _at_least(least: int, text: str) -> int:
     if value < least:
         raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return value
+
+
+def pair(text: str) -> tuple[str, Any]:
+    """NAME=VALUE; the value as Python writes it, or else as text."""
+    name, sign, value = text.partition("=")
+    if not sign or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"wanted NAME=VALUE, got {text}")
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
 
 
 def named(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from naflow_fx.errors import DatasetError
 if TYPE_CHECKING:
     from naflow_fx.dataset.run import DatasetRun
     from naflow_fx.dataset.spec import ExplainerSpec
-    from naflow_fx.models.preprocess import Preprocessing
+    from naflow_fx.subjects import Subject
 
 TEXT = "explain thousands of photos into tables; go on after any interruption"
 EXAMPLES = """\
@@ -82,9 +81,6 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help="layers whose maps are stored; none after it: measures alone (default: all computed)",
     )
     group.add_argument(
-        "--size", type=count, metavar="PIXELS", help="of the network's input (default: its own)"
-    )
-    group.add_argument(
         "--workers", type=whole, metavar="N", help="processes that decode (default: by the machine)"
     )
     group.add_argument(
@@ -107,17 +103,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
-    from naflow_fx.cli.setup import open_device
-    from naflow_fx.cli.source import open_source
+    from naflow_fx.cli.setup import open_device, open_subject
     from naflow_fx.dataset.run import explain_dataset
 
-    chosen = open_source(args)  # also checks that options and artefact go together
+    subject = open_subject(args)  # also checks that options and artefact go together
     if args.engine != "ray":  # whose devices are elsewhere
         open_device(args.device)
     label = args.target == "label"
-    target: Any = "label" if label else chosen.target(args.target)
+    target: Any = "label" if label else subject.target(args.target)
     done = explain_dataset(
-        explainer_spec(args, chosen.preprocessing),
+        explainer_spec(args, subject),
         args.source,
         args.out,
         target=target,
@@ -135,39 +130,24 @@ def batch(args: argparse.Namespace) -> None:
     tell(done)
 
 
-def explainer_spec(args: argparse.Namespace, preprocessing: Preprocessing) -> ExplainerSpec:
+def explainer_spec(args: argparse.Namespace, subject: Subject) -> ExplainerSpec:
     """The explainer that the command line names."""
     from naflow_fx.cli.setup import choose
     from naflow_fx.dataset.spec import ExplainerSpec
+    from naflow_fx.subjects import ArtefactSubject
 
-    resized = scaled(preprocessing, args.size)
-    if args.artefact is not None:
-        if args.compile or args.size:
-            raise DatasetError("--compile, --size: the artefact was made with its own; leave them "
-                               "out, or explain with --model")  # fmt: skip
-        return ExplainerSpec(artefact=args.artefact, trusted=args.trusted)
-    given = choose(args)
-    layers = given.pop("layers", None)
-    return ExplainerSpec(
-        args.model,
-        args.weights,
+    options = choose(args)
+    if isinstance(subject, ArtefactSubject) and args.compile:
+        raise DatasetError("--compile: the artefact was made with its own; leave it out, or "
+                           "explain with --model")  # fmt: skip
+    layers = options.pop("layers", None)
+    return ExplainerSpec.of(
+        subject,
         layers=None if layers is None else tuple(layers),
-        preprocessing=resized if args.size else None,
         compiled=args.compile,
-        **given,
+        trusted=args.trusted,
+        **options,
     )
-
-
-def scaled(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
-    """The same part of the photo at another number of pixels."""
-    if size is None:
-        return preprocessing
-    factor = size / preprocessing.crop
-    old = preprocessing.resize
-    one = max(size, round(old * factor)) if isinstance(old, int) else None
-    two = (size, size) if isinstance(old, int) else tuple(max(size, round(o * factor)) for o in old)
-    resize: Any = two if one is None else one
-    return dataclasses.replace(preprocessing, resize=resize, crop=size)
 
 
 def tell(done: DatasetRun) -> None:

@@ -41,7 +41,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--target",
         metavar="CLASS|NAME",
-        help="ImageNet class to explain, a number or a name (default: the predicted one)",
+        help="class to explain, a number or a name (default: the predicted one)",
     )
     parser.add_argument(
         "--top-k", type=count, default=3, metavar="K",
@@ -60,17 +60,17 @@ def add(commands: Commands) -> None:
 
 def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.photos import check_writable, places, question, seen, shown
-    from naflow_fx.cli.setup import open_device
+    from naflow_fx.cli.photos import check_writable, places, question, shown
+    from naflow_fx.cli.setup import open_device, open_subject
     from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subject import Subject
+    from naflow_fx.subjects.inputs import seen
     from naflow_fx.view.files import write
 
     path = Path(args.photo)
     photo = open_photo(path)
     asked = question(args, [path])
     (place,) = places([path.stem], Path(args.out), [asked], RECORD)
-    subject = Subject(args.model, args.weights)
+    subject = open_subject(args)
     prepare, target = subject.preprocessing, subject.target(args.target)
     device = open_device(args.device)
     check_writable(place)
@@ -83,7 +83,7 @@ def decompose(args: argparse.Namespace) -> None:
             model, image, target, args.layers, args.top_k, subject.class_names
         )
         found.save_html(place / PAGE, seen(prepare, photo))
-        record = {"photo": shown(path), "question": asked, "model": args.model, **found.to_json()}
+        record = {"photo": shown(path), "question": asked, **subject.facts, **found.to_json()}
         write(place / RECORD, json.dumps(record))
     _print(found, path, place)
 

@@ -15,15 +15,16 @@ from torch import Tensor, fx, nn
 
 import naflow_fx
 from naflow_fx.cli.base import news_aside
-from naflow_fx.cli.photos import check_writable, seen, shown
-from naflow_fx.cli.setup import choose, open_device
+from naflow_fx.cli.photos import check_writable, shown
+from naflow_fx.cli.setup import choose, open_device, open_subject
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
-from naflow_fx.models.preprocess import Preprocessing, open_photo
+from naflow_fx.models.preprocess import open_photo
 from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
-from naflow_fx.subject import Subject
+from naflow_fx.subjects import Subject
+from naflow_fx.subjects.inputs import Prepare, seen
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -51,12 +52,12 @@ class Encoder:
     explainers: dict[int, Explainer] = field(default_factory=dict)
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def preprocessing(self) -> Prepare:
         """How photos become inputs."""
         return self.subject.preprocessing
 
     def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
-        """[N, 3, H, W] of photos, on the device."""
+        """[N, C, H, W] of photos, on the device."""
         return torch.stack([self.preprocessing(photo) for photo in photos]).to(self.device)
 
     def embed(self, paths: Sequence[Path], task: str) -> tuple[list[Path], Tensor, list[str]]:
@@ -96,7 +97,7 @@ class Encoder:
         if shots not in self.explainers:
             target = replace(self.similarity, shots=shots)
             with progress(count=False) as bar:
-                bar.add_task(f"compiling {self.args.model}", total=None)
+                bar.add_task(f"compiling {self.subject.name}", total=None)
                 made = naflow_fx.compile(self.model, example, target=target, **choose(self.args))
             self.explainers[shots] = made
         return self.explainers[shots]
@@ -160,15 +161,15 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
         NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
     """
     photo = open_photo(query)
-    subject = Subject(args.model, args.weights)
-    at = args.at or (PENULTIMATE if subject.card.num_classes else None)
+    subject = open_subject(args)
+    at = args.at or (None if subject.embeds else PENULTIMATE)
     similarity = Similarity(args.metric, args.pool, at)
     choose(args)
     device = open_device(args.device)
     for place in places:
         check_writable(place)
     with progress(count=False) as bar:
-        bar.add_task(f"preparing {args.model}", total=None)
+        bar.add_task(f"preparing {subject.name}", total=None)
         with news_aside():
             model = subject.build(device)
         example = subject.preprocessing(photo)[None].to(device)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from naflow_fx.evaluation.data import EvaluationSet, Explain
     from naflow_fx.evaluation.result import Evaluation
     from naflow_fx.models.preprocess import Preprocessing
+    from naflow_fx.subjects import ExportedNetwork
 
 TEXT = "measure how good maps are, method by method and layer by layer"
 DATA = ("check", "choose", "synthetic", "voc", "coco", "imagenet", "cub200")
@@ -36,8 +37,8 @@ data:
   check, choose   photos that installed packages ship, with boxes drawn by hand: those to report
                   on, and those to choose methods by; needs pip install 'naflow-fx[evaluate]'
   synthetic       pictures with known evidence, and a small CNN trained on them, in a minute
-  voc             --root DIR of VOCdevkit, --classes FILE: {"dog": 207, ...}, the network's numbers
-  coco            --root DIR of photos, --annotations instances_val2017.json, --classes FILE
+  voc             --root DIR of VOCdevkit, --class-map FILE: {"dog": 207, ...}, the network's
+  coco            --root DIR of photos, --annotations instances_val2017.json, --class-map FILE
   imagenet        --root DIR of class folders, --annotations DIR of their .xml boxes
   cub200          --root CUB_200_2011, for a network of its 200 birds
 
@@ -74,7 +75,6 @@ def add(commands: Commands) -> None:
     group.add_argument(
         "--methods",
         nargs="+",
-        default=METHODS,
         metavar="NAME",
         help=f"naflow-all, peers, ...: an unknown one lists them (default: {' '.join(METHODS)})",
     )
@@ -87,7 +87,7 @@ def add(commands: Commands) -> None:
     )
     text = "also: how far maps change with random weights, for another class"
     group.add_argument("--sanity", action="store_true", help=text)
-    add_model_options(parser, layers="seven, evenly over the depth")
+    add_model_options(parser, artefact=True, layers="seven, evenly over the depth")
 
 
 def add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -97,7 +97,7 @@ def add_data_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--root", metavar="DIR", help="where the data set lies")
     group.add_argument("--annotations", metavar="PATH", help="its boxes: a file or a folder")
     group.add_argument(
-        "--classes", metavar="FILE", help="JSON: the data set's classes -> the network's numbers"
+        "--class-map", metavar="FILE", help="JSON: the data set's classes -> the network's numbers"
     )
     group.add_argument("--limit", type=count, metavar="N", help="images, at most")
 
@@ -144,10 +144,14 @@ def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) ->
     from naflow_fx.compiler import compile
     from naflow_fx.evaluation.measure import depth_of
     from naflow_fx.evaluation.measure import evaluate as measure
+    from naflow_fx.subjects import ExportedNetwork
 
-    every = compile(model, data.images[:1], method="hirescam").layers
-    explain = explainer_maker(args, data.images[:1], model)
-    explainers = {name: explain(name, model) for name in args.methods}
+    if isinstance(model, ExportedNetwork):
+        every, explainers = model.artefact.layers, exported(args, model)
+    else:
+        every = compile(model, data.images[:1], method="hirescam").layers
+        explain = explainer_maker(args, data.images[:1], model)
+        explainers = {name: explain(name, model) for name in args.methods or METHODS}
     with progress() as bar:
         task = bar.add_task("", total=len(explainers))
         done: list[str] = []
@@ -160,6 +164,18 @@ def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) ->
 
         return measure(explainers, data, list(args.metrics), model=model, progress=told,
                        depth={"input": 0.0, **depth_of(every)})  # fmt: skip
+
+
+def exported(args: argparse.Namespace, model: ExportedNetwork) -> dict[str, Explain]:
+    """The one explainer of an artefact, under the name of its method.
+
+    EvaluationError: other methods, or random weights, are asked of it.
+    """
+    method = str(model.artefact.metadata.options["method"])
+    if args.sanity or [*(args.methods or [method])] != [method]:
+        raise EvaluationError(f"an artefact has its weights and one method, {method}; for others, "
+                              "and for --sanity, evaluate the network it was made of")  # fmt: skip
+    return {method: model.artefact}
 
 
 def explainer_maker(
@@ -190,7 +206,7 @@ def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module)
         classes = model(data.images[:1]).shape[1]
     rows = [["method", *(f"{share:.0%} of weights" for share in sanity.STAGES), "another class"]]
     rows[0] += ["random labels"] if args.data == "synthetic" else []
-    for name in args.methods:
+    for name in args.methods or METHODS:
         of_network = partial(explain, name)
         found = [sanity.cascading(of_network, model, data),
                  sanity.by_class(of_network(model), data, classes)]  # fmt: skip
@@ -211,27 +227,36 @@ def check_names(args: argparse.Namespace) -> None:
     from naflow_fx.evaluation import metrics
     from naflow_fx.evaluation.methods import NAMES
 
-    for kind, given, there in (("method", args.methods, NAMES),
+    for kind, given, there in (("method", args.methods or (), NAMES),
                                ("metric", args.metrics, metrics.METRICS)):  # fmt: skip
         unknown = [name for name in given if name not in there]
         if unknown:
             raise EvaluationError(f"no {kind} {', '.join(unknown)}; there are {', '.join(there)}")
-    needed = {"voc": ("root", "classes"), "coco": ("root", "annotations", "classes"),
+    needed = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
               "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
-    lacking = [name for name in needed.get(args.data, ()) if getattr(args, name) is None]
+    lacking = [f"--{name.replace('_', '-')}" for name in needed.get(args.data, ())
+               if getattr(args, name) is None]  # fmt: skip
     if lacking:
-        raise EvaluationError(f"--data {args.data} needs --{' and --'.join(lacking)}")
+        raise EvaluationError(f"--data {args.data} needs {' and '.join(lacking)}")
 
 
 def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
-    """The images and the network."""
+    """The images and the network.
+
+    EvaluationError: boxes can't take the photo's way through a function.
+    """
+    from naflow_fx.cli.setup import open_subject
     from naflow_fx.evaluation.synthetic import synthetic, trained
-    from naflow_fx.subject import Subject
+    from naflow_fx.models.preprocess import Preprocessing
 
     if args.data == "synthetic":
         return synthetic(args.limit or PICTURES, seed=2), trained()
-    subject = Subject(args.model, args.weights)
-    data = read(args, subject.preprocessing)
+    subject = open_subject(args)
+    prepare = subject.preprocessing
+    if not isinstance(prepare, Preprocessing):
+        raise EvaluationError("boxes have to be cut as photos are, which a function doesn't tell; "
+                              "give --size, --mean and --std")  # fmt: skip
+    data = read(args, prepare)
     return (data[: args.limit] if args.limit else data), subject.build().eval()
 
 
@@ -243,7 +268,7 @@ def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSe
     if args.data in ("check", "choose"):
         return photos(args.data, preprocessing)
     limit = {"limit": args.limit} if args.limit else {}
-    classes = class_numbers(Path(args.classes)) if args.classes else None
+    classes = class_numbers(Path(args.class_map)) if args.class_map else None
     if args.data == "cub200":
         return adapters.cub200(args.root, preprocessing, **limit)
     if args.data == "imagenet":
@@ -256,7 +281,7 @@ def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSe
 
 
 def class_numbers(path: Path) -> Mapping[str, int]:
-    """The JSON file of --classes."""
+    """The JSON file of --class-map."""
     try:
         found = json.loads(path.read_text())
     except ValueError as error:

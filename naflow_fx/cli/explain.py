@@ -16,9 +16,9 @@ from naflow_fx.view.progress import progress
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.cli.source import Source
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
+    from naflow_fx.subjects import Subject
 
 TEXT = "explain photos: what each layer looks at, from the input to the decision"
 EXAMPLES = """\
@@ -49,12 +49,14 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--target",
         metavar="CLASS|NAME",
-        help="ImageNet class to explain, a number or a name (default: the predicted one)",
+        help="class to explain, a number or a name (default: the predicted one)",
     )
     add_picture_options(parser)
     parser.add_argument(
         "--verbose", action="store_true", help="print a table of all layers with their numbers"
     )
+    text = "also write maps.npz, the raw map of every layer"
+    parser.add_argument("--save-arrays", action="store_true", help=text)
     add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
     add_method_options(parser)
 
@@ -62,8 +64,7 @@ def add(commands: Commands) -> None:
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.cli.photos import check_writable, places, question, shown
-    from naflow_fx.cli.setup import open_device
-    from naflow_fx.cli.source import open_source
+    from naflow_fx.cli.setup import choose, open_device, open_subject
     from naflow_fx.cli.tables import print_flow
     from naflow_fx.models.preprocess import open_photo
 
@@ -72,19 +73,18 @@ def explain(args: argparse.Namespace) -> None:
         open_photo(photo)
     asked = [question(args, [photo]) for photo in photos]
     folders = places([photo.stem for photo in photos], Path(args.out), asked)
-    source = open_source(args)
-    target = source.target(args.target)
+    subject, options = open_subject(args), choose(args)
+    target = subject.target(args.target)
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
     with progress(count=False) as bar, news_aside():
-        bar.add_task(f"preparing {args.artefact or args.model}", total=None)
-        example = source.preprocessing(open_photo(photos[0]))[None].to(device)
-        explainer = source.make(example)
+        bar.add_task(f"preparing {subject.name}", total=None)
+        explainer = subject.explainer(subject.inputs(photos[:1], device), **options)
     layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
     for photo, place in zip(photos, folders, strict=True):
-        flow = _explain_one(photo, place, explainer, layers, source, target, args)
-        print_flow(flow, layers, shown(photo), place, source.class_names, args.verbose)
+        flow = _explain_one(photo, place, explainer, layers, subject, target, args)
+        print_flow(flow, layers, shown(photo), place, subject.class_names, args.verbose)
 
 
 def _explain_one(
@@ -92,37 +92,39 @@ def _explain_one(
     place: Path,
     explainer: Explainer | Artefact,
     layers: Sequence[str],
-    source: Source,
+    subject: Subject,
     target: int | None,
     args: argparse.Namespace,
 ) -> AttentionFlow:
     """Explain one photo and draw some of its layers; gives the flow, in main memory."""
-    from naflow_fx.cli.photos import seen, shown
+    from naflow_fx.cli.photos import shown
     from naflow_fx.cli.setup import open_device
     from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.subjects.inputs import seen
 
     with progress() as bar:
         task = bar.add_task(shown(photo), total=len(layers) + 1)
         image = open_photo(photo)
-        tensor = source.preprocessing(image)[None].to(open_device(args.device))
+        tensor = subject.inputs([image], open_device(args.device))
         flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
         bar.advance(task)
         flow.save(
             place,
-            [seen(source.preprocessing, image)],
+            [seen(subject.preprocessing, image)],
             layers=layers,
             alpha=args.alpha,
             colormap=args.colormap,
             title=shown(photo),
-            class_names=source.class_names,
-            info=_facts(photo, image, source, args),
+            class_names=subject.class_names,
+            info=_facts(photo, image, subject, args),
             on_picture=lambda name: bar.advance(task),
+            arrays=args.save_arrays,
         )
     return flow
 
 
 def _facts(
-    photo: Path, image: Image.Image, source: Source, args: argparse.Namespace
+    photo: Path, image: Image.Image, subject: Subject, args: argparse.Namespace
 ) -> dict[str, Any]:
     """What flow.json says of the photo and the model."""
     from naflow_fx.cli.photos import question, shown
@@ -132,6 +134,6 @@ def _facts(
     return {
         "photo": {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]},
         "question": asked,
-        **source.facts,
+        **subject.facts,
         "device": args.device,
     }

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from naflow_fx.cli.base import Commands, command, named, news_aside
 from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
+from naflow_fx.errors import OptionError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -46,23 +48,26 @@ def export(args: argparse.Namespace) -> None:
     from naflow_fx.artefacts import ENDINGS, KINDS
     from naflow_fx.artefacts.files import check_name
     from naflow_fx.cli.info import size_text
-    from naflow_fx.cli.setup import choose, open_device
-    from naflow_fx.subject import Subject
+    from naflow_fx.cli.setup import choose, open_device, open_subject
+    from naflow_fx.models.preprocess import Preprocessing
+    from naflow_fx.subjects import ArtefactSubject
 
     path = Path(args.out)
     check_name(path, ENDINGS[args.format])
-    subject, options = Subject(args.model, args.weights), choose(args)
-    size = subject.preprocessing.crop
+    subject, options = open_subject(args), choose(args)
     device = open_device(args.device)
-    example = torch.rand(1, 3, size, size, generator=torch.Generator().manual_seed(0))
+    prepare, shape = subject.preprocessing, subject.example().shape
+    example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    if isinstance(subject, ArtefactSubject):
+        raise OptionError(f"{subject.path}: has been exported; give the network it was made of")
     with progress(count=False) as bar:
-        bar.add_task(f"{args.model} as {KINDS[args.format]}", total=None)
+        bar.add_task(f"{subject.name} as {KINDS[args.format]}", total=None)
         with news_aside():
-            explainer = subject.explainer(example.to(device), **options)
+            explainer: Any = subject.explainer(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
         write[args.format](
             path,
-            preprocessing=subject.preprocessing,
+            preprocessing=prepare if isinstance(prepare, Preprocessing) else None,
             class_names=subject.class_names or None,
             info=subject.facts,
         )

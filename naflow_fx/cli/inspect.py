@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import naflow_fx
 from naflow_fx.cli.base import Commands, command, named
 from naflow_fx.cli.options import add_method_options, add_model_options
 from naflow_fx.errors import OptionError
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
+    from naflow_fx.flow import AttentionFlow
     from naflow_fx.inspection import Inspection
 
 TEXT = "print the layers and how each is explained, or draw them"
@@ -54,25 +54,42 @@ def add(commands: Commands) -> None:
         help="of pictures: blocks to draw layer by layer (default: as many as stay readable)",
     )
     parser.add_argument("--only", metavar="BLOCK", help="of pictures: one block alone")
-    add_model_options(parser)
+    text = "write what names the network and its input, for --subject"
+    parser.add_argument("--save-subject", type=named, metavar="FILE.toml", help=text)
+    add_model_options(parser, artefact=True)
     add_method_options(parser)
 
 
 def inspect(args: argparse.Namespace) -> None:
     """Run the command; without --photo and --weights on random weights, nothing is fetched."""
-    from naflow_fx.cli.setup import choose
-    from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subject import Subject
+    from naflow_fx.artefacts.artefact import Artefact
+    from naflow_fx.cli.setup import choose, open_subject
 
     out = _checked(args)
-    choose(args)
-    subject = Subject(args.model, args.weights)
-    photo = None if args.photo is None else subject.preprocessing(open_photo(args.photo))[None]
-    model = subject.build(pretrained=photo is not None)
-    explainer = naflow_fx.compile(model, subject.example(), **choose(args))
-    if photo is not None:
-        explainer(photo)
-    _write(explainer.inspect(), args, out)
+    options, subject = choose(args), open_subject(args)
+    image = subject.example() if args.photo is None else subject.inputs([args.photo])
+    explainer = subject.explainer(image, pretrained=args.photo is not None, **options)
+    if isinstance(explainer, Artefact):
+        _print_layers(explainer(image), args)
+    else:
+        if args.photo is not None:
+            explainer(image)
+        _write(explainer.inspect(), args, out)
+    if args.save_subject and subject.recipe is not None:
+        subject.recipe.save(args.save_subject)
+        say(f"written: {args.save_subject}, for --subject")
+
+
+def _print_layers(flow: AttentionFlow, args: argparse.Namespace) -> None:
+    """The layers of an artefact; without a photo those of a grey one, and no measures."""
+    from naflow_fx.cli.tables import console, layer_table
+
+    if args.format != "table":
+        raise OptionError(f"--format {args.format}: an artefact doesn't tell how its layers are "
+                          "computed; inspect the network it was made of")  # fmt: skip
+    if args.photo is None:
+        flow.residual, flow.norm_ratio = {}, {}
+    console().print(layer_table(flow))
 
 
 def _checked(args: argparse.Namespace) -> Path | None:

@@ -79,6 +79,6 @@ def input_text(preprocessing: Preprocessing) -> str:
     return f"{resize} > {preprocessing.crop} {preprocessing.interpolation}, {scaling}"
 
 
-def _common(values: tuple[float, float, float]) -> str:
-    """Three channels' values, as one where they are the same."""
+def _common(values: tuple[float, ...]) -> str:
+    """The channels' values, as one where they are the same."""
     return "/".join(f"{v:g}" for v in (values[:1] if len(set(values)) == 1 else values))

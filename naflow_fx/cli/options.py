@@ -6,9 +6,11 @@ import argparse
 from typing import Any, get_args
 
 from naflow_fx import options
-from naflow_fx.cli.base import folder, share
+from naflow_fx.cli.base import count, folder, pair, share
 
-DEFAULT_MODEL = "efficientnet_lite0"
+MODEL_HELP = """one of `naflow-fx models` (default: efficientnet_lite0, bundled); timm/NAME;
+hf/NAME or hf/./FOLDER, of transformers; file.py:Name or package.module:name, a class or function of
+yours; file.pt2 of torch.export; file.onnx"""
 DEVICE_HELP = "cpu, cuda, cuda:1, mps, ... (default: %(default)s)"
 COLORMAPS = ("inferno", "magma", "viridis", "jet", "gray")
 METRICS, POOLS = ("cosine", "dot", "euclidean"), ("flatten", "mean")
@@ -25,23 +27,48 @@ def add_model_options(
         choice.add_argument("--artefact", metavar="FILE", help=text)
         text = "load --artefact even if it can run code, as every compiled package does"
         group.add_argument("--trusted", action="store_true", help=text)
-    choice.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="one of `naflow-fx models` (default: %(default)s, bundled)",
-    )
+    choice.add_argument("--model", metavar="NAME", help=MODEL_HELP)
     group.add_argument(
         "--weights",
-        metavar="FILE|NAME",
-        help="a checkpoint file, or public weights by name (default: the best public ones)",
+        metavar="FILE|NAME|none",
+        help="a checkpoint file, public weights by name, or none: as the network is made "
+        "(default: the best public ones)",
     )
+    group.add_argument(
+        "--model-args",
+        nargs="+",
+        type=pair,
+        metavar="NAME=VALUE",
+        help="what the network's class or function is called with",
+    )
+    text = "a TOML file that holds all of this; `naflow-fx inspect --save-subject` writes one"
+    group.add_argument("--subject", metavar="FILE", help=text)
     group.add_argument(
         "--layers",
         nargs="+",
         metavar="GLOB",
         help="only these layers: names or patterns, quoted, such as 'layer4.*' "
         f"(default: {layers})",
+    )
+    _add_input_options(parser)
+
+
+def _add_input_options(parser: argparse.ArgumentParser) -> None:
+    """Options that tell how photos become inputs and what the classes are called."""
+    group = parser.add_argument_group("what the network takes and gives (default: as it is known)")
+    text = "names of the classes: one a line, or JSON, a list or {number: name}"
+    group.add_argument("--classes", metavar="FILE", help=text)
+    group.add_argument("--size", type=count, metavar="PIXELS", help="of the input's side")
+    for name in ("mean", "std"):
+        text = "of the channels, or one for all, of pixels in 0..1"
+        group.add_argument(f"--{name}", nargs="+", type=float, metavar="X", help=text)
+    group.add_argument(
+        "--channels", type=int, choices=(1, 3), help="1: photos are made grey; 3: colours"
+    )
+    group.add_argument(
+        "--preprocess",
+        metavar="FILE.py:NAME",
+        help="a function instead, photo (a PIL image, RGB) -> tensor [C, H, W]",
     )
 
 

@@ -7,32 +7,15 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.view.files import staging
 from naflow_fx.view.record import RECORD
 from naflow_fx.view.terminal import printable
 
 NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
-             "verbose", "alpha", "colormap")  # fmt: skip
-SHARPER = 2.0  # pictures have at most this many times the network's resolution
-
-
-def seen(preprocessing: Preprocessing, image: Image.Image) -> Image.Image:
-    """The part of the photo that the network sees, as sharp as the photo has it (within limits)."""
-    size = preprocessing.resize
-    if not isinstance(size, int):
-        return preprocessing.picture(image)
-    factor = min(max(1.0, min(image.size) / size), SHARPER)
-    larger = replace(
-        preprocessing, resize=round(size * factor), crop=round(preprocessing.crop * factor)
-    )
-    return larger.picture(image)
+             "verbose", "alpha", "colormap", "save_arrays")  # fmt: skip
 
 
 def shown(photo: Path) -> str:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from naflow_fx.cli.base import Commands, command, named, news_aside, share
-from naflow_fx.cli.options import COLORMAPS, DEFAULT_MODEL, DEVICE_HELP, add_method_options
+from naflow_fx.cli.options import (
+    COLORMAPS,
+    DEVICE_HELP,
+    add_method_options,
+    add_model_options,
+)
 from naflow_fx.errors import OptionError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -18,7 +23,7 @@ from naflow_fx.view.terminal import say
 if TYPE_CHECKING:
     import torch
 
-    from naflow_fx.subject import Subject
+    from naflow_fx.subjects import Subject
     from naflow_fx.view.page import ReportEntry
 
 TEXT = "one page for the browser: photos and models side by side, layer by layer"
@@ -47,10 +52,9 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--models",
         nargs="+",
-        default=[DEFAULT_MODEL],
         metavar="NAME[=WEIGHTS]",
-        help="names of `naflow-fx models`, each with a checkpoint file or the name of public "
-        "weights if not the best ones are meant (default: the bundled model)",
+        help="several networks instead of --model, each with a checkpoint file or the name of "
+        "public weights if not the best ones are meant",
     )
     parser.add_argument(
         "--out",
@@ -63,27 +67,27 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--target",
         metavar="CLASS|NAME",
-        help="ImageNet class to explain, a number or a name (default: each model's prediction)",
+        help="class to explain, a number or a name (default: each model's prediction)",
     )
     parser.add_argument(
         "--small",
         action="store_true",
         help="a smaller file: without energy of Z, top channels and abandoned neurons",
     )
-    parser.add_argument("--layers", nargs="+", metavar="GLOB", help="only these layers")
     parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
     text = "to start with (default: %(default)s)"
     parser.add_argument("--colormap", choices=COLORMAPS, default=COLORMAPS[0], help=text)
     parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help=text)
+    add_model_options(parser, artefact=True)
     add_method_options(parser)
 
 
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.cli.photos import check_writable
-    from naflow_fx.cli.setup import choose, open_device
+    from naflow_fx.cli.setup import choose, open_device, open_subject
     from naflow_fx.dataset import is_results
-    from naflow_fx.models.preprocess import class_index, open_photo
+    from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
 
     out = Path(args.out)
@@ -93,8 +97,8 @@ def report(args: argparse.Namespace) -> None:
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
-    chosen = [_named(text) for text in args.models]
-    target = None if args.target is None else class_index(args.target)
+    chosen = [open_subject(one) for one in _each(args)]
+    targets = [subject.target(args.target) for subject in chosen]
     choose(args)
     device = open_device(args.device)
     if out.is_dir():
@@ -104,7 +108,7 @@ def report(args: argparse.Namespace) -> None:
         task = bar.add_task("explaining", total=len(chosen) * len(photos))
         made = [
             _entry(model, photos, names, target, device, args, lambda: bar.advance(task))
-            for model in chosen
+            for model, target in zip(chosen, targets, strict=True)
         ]
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
@@ -124,12 +128,14 @@ def _names(photos: Sequence[str]) -> list[str]:
     return found
 
 
-def _named(text: str) -> Subject:
-    """A model of the command line: NAME or NAME=WEIGHTS; ModelError if there is none."""
-    from naflow_fx.subject import Subject
-
-    name, _, weights = text.partition("=")
-    return Subject(name, weights or None)
+def _each(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
+    """The command line for each of --models: NAME or NAME=WEIGHTS."""
+    if args.models is None:
+        yield args
+        return
+    for text in args.models:
+        name, _, weights = text.partition("=")
+        yield argparse.Namespace(**{**vars(args), "model": name, "weights": weights or None})
 
 
 def _entry(
@@ -142,17 +148,23 @@ def _entry(
     on_photo: Callable[[], None],
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
-    from naflow_fx.cli.photos import seen
+    from naflow_fx.artefacts.artefact import Artefact
     from naflow_fx.cli.setup import choose
+    from naflow_fx.subjects import ArtefactSubject
+    from naflow_fx.subjects.inputs import seen
     from naflow_fx.view.page import ReportEntry
 
     prepare = model.preprocessing
     inputs = [prepare(photo)[None].to(device) for photo in photos]
-    keep = () if args.small or choose(args).get("method", "naflow") != "naflow" else DETAILS
-    explainer = model.explainer(inputs[0], keep=keep, **choose(args))
+    options = choose(args)
+    fixed = args.small or isinstance(model, ArtefactSubject)
+    if not fixed and options.get("method", "naflow") == "naflow":
+        options["keep"] = DETAILS
+    explainer = model.explainer(inputs[0], **options)
     flows = []
     for image in inputs:
         flows.append(explainer(image, target=target).detach().cpu())
         on_photo()
     pictures = [seen(prepare, photo) for photo in photos]
-    return ReportEntry(flows, pictures, model.name, names, explainer.inspect(), model.class_names)
+    graph = None if isinstance(explainer, Artefact) else explainer.inspect()
+    return ReportEntry(flows, pictures, model.name, names, graph, model.class_names)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
 
 from naflow_fx.errors import OptionError
 from naflow_fx.options import Inverse
+from naflow_fx.subjects import ArtefactSubject, Recipe, Subject, opened
 
 SOLVER = ("damping", "steps", "rows", "precision")
 CHOICES = ("layers", "method", "reduction")
@@ -28,8 +30,35 @@ def open_device(name: str) -> torch.device:
 
 def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     """Those of the options that were given and ask for something; `--layers all` doesn't."""
-    found = {key: getattr(args, key) for key in names if getattr(args, key) is not None}
+    found = {key: value for key in names if (value := getattr(args, key, None)) is not None}
     return {key: value for key, value in found.items() if (key, value) != ("layers", ["all"])}
+
+
+def open_subject(args: argparse.Namespace) -> Subject:
+    """The network that the command line names; nothing is built or loaded yet.
+
+    Raises:
+        ModelError, ArtefactError: there is none, or it can't explain photos.
+        OptionError: options that an artefact has already chosen.
+    """
+    found = opened(recipe_of(args), trusted=getattr(args, "trusted", False))
+    fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
+    if fixed:
+        raise OptionError(f"--{', --'.join(fixed)}: the artefact was made with its own; leave it "
+                          "out, or explain with --model")  # fmt: skip
+    return found
+
+
+def recipe_of(args: argparse.Namespace) -> Recipe:
+    """What the command line says of the network, over what --subject says."""
+    base = Recipe() if args.subject is None else Recipe.read(args.subject)
+    said: dict[str, Any] = given(args, [f.name for f in fields(Recipe)])
+    if "model" in said:
+        base = replace(base, artefact=None)
+    for key, kind in (("mean", tuple), ("std", tuple), ("model_args", dict)):
+        if key in said:
+            said[key] = kind(said[key])
+    return replace(base, **said)
 
 
 def choose(args: argparse.Namespace) -> dict[str, Any]:

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
 from naflow_fx.dataset.sources import Source
-from naflow_fx.dataset.spec import Prepare
 from naflow_fx.errors import PhotoError
 from naflow_fx.models.preprocess import Preprocessing, open_photo
+from naflow_fx.subjects.inputs import Prepare
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Batch:
 
     Attributes:
         photos: in the source's order.
-        pixels: one row a photo, 0 where it failed: uint8 [n, 3, H, W] for a `Preprocessing`,
+        pixels: one row a photo, 0 where it failed: uint8 [n, C, H, W] for a `Preprocessing`,
             which the device normalises; else as the callable gives them.
         gone: where the source was, if it can't be reached any more.
     """
@@ -72,7 +71,7 @@ class Named(io.BytesIO):
         return self.shown
 
 
-def decode(source: Source, prepare: Preprocessing | Prepare, positions: Sequence[int]) -> Batch:
+def decode(source: Source, prepare: Prepare, positions: Sequence[int]) -> Batch:
     """A batch: every photo is decoded, or has the reason why not."""
     found = [decode_one(source, prepare, position) for position in positions]
     gone = None
@@ -95,9 +94,7 @@ def join(found: Sequence[tuple[Photo, Tensor | None]], gone: str | None = None) 
     return Batch(photos, pixels, gone)
 
 
-def decode_one(
-    source: Source, prepare: Preprocessing | Prepare, position: int
-) -> tuple[Photo, Tensor | None]:
+def decode_one(source: Source, prepare: Prepare, position: int) -> tuple[Photo, Tensor | None]:
     """One photo; whatever is wrong with it ends up in `Photo.error`."""
     label = -1 if source.labels is None else source.labels[position]
     name, digest = source.ids[position], ""
@@ -114,14 +111,12 @@ def decode_one(
         return Photo(position, name, label, digest, error=reason), None
 
 
-def pixels_of(prepare: Preprocessing | Prepare, image: Image) -> Tensor:
-    """What of a photo goes to the device: [3, H, W] uint8, or what the callable gives."""
-    if isinstance(prepare, Preprocessing):
-        return torch.from_numpy(np.array(prepare.picture(image))).permute(2, 0, 1)
-    return prepare(image)
+def pixels_of(prepare: Prepare, image: Image) -> Tensor:
+    """What of a photo goes to the device: [C, H, W] uint8, or what the callable gives."""
+    return prepare.pixels(image) if isinstance(prepare, Preprocessing) else prepare(image)
 
 
-def normalised(prepare: Preprocessing | Prepare, pixels: Tensor) -> Tensor:
+def normalised(prepare: Prepare, pixels: Tensor) -> Tensor:
     """Network inputs of pixels, on their device: what `Preprocessing` gives, to the bit."""
     if not isinstance(prepare, Preprocessing):
         return pixels

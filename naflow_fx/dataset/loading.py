@@ -17,8 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from naflow_fx.dataset.decode import Batch, Photo, decode, decode_one, join
 from naflow_fx.dataset.sources import Source
-from naflow_fx.dataset.spec import Prepare
-from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.subjects.inputs import Prepare
 
 KILLED = "its decoder was killed: damaged on purpose, or too large for the memory"
 PREFETCH = 4  # batches that a worker decodes ahead
@@ -27,9 +26,7 @@ PREFETCH = 4  # batches that a worker decodes ahead
 class Decoding(Dataset[Batch]):
     """Batches by number, for DataLoader."""
 
-    def __init__(
-        self, source: Source, prepare: Preprocessing | Prepare, batches: Sequence[range]
-    ) -> None:
+    def __init__(self, source: Source, prepare: Prepare, batches: Sequence[range]) -> None:
         self.source, self.prepare, self.batches = source, prepare, batches
 
     def __len__(self) -> int:
@@ -52,7 +49,7 @@ class Stream:
     def __init__(
         self,
         source: Source,
-        prepare: Preprocessing | Prepare,
+        prepare: Prepare,
         batches: Sequence[range],
         workers: int,
         pin: bool,
@@ -105,7 +102,7 @@ class Stream:
 
 def decode_one_by_one(
     source: Source,
-    prepare: Preprocessing | Prepare,
+    prepare: Prepare,
     positions: Sequence[int],
     method: str | None = None,
 ) -> Batch:
@@ -139,9 +136,7 @@ def _handle(handler: Any) -> None:
         signal.signal(signal.SIGCHLD, handler)
 
 
-def _alone(
-    source: Source, prepare: Preprocessing | Prepare, position: int
-) -> tuple[Photo, NDArray[Any] | None]:
+def _alone(source: Source, prepare: Prepare, position: int) -> tuple[Photo, NDArray[Any] | None]:
     """`decode_one`, its pixels as an array: those outlive the process that made them."""
     photo, pixels = decode_one(source, prepare, position)
     return photo, None if pixels is None else pixels.contiguous().numpy()

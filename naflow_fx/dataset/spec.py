@@ -18,15 +18,12 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
-from naflow_fx.subject import Subject
+from naflow_fx.subjects import Recipe, Subject, opened
+from naflow_fx.subjects.inputs import Prepare
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.models.preprocess import Preprocessing
 
-Prepare = Callable[["Image.Image"], Tensor]
 OPTIONS = ("layers", "inverse", "reduction", "method")
 
 
@@ -35,8 +32,9 @@ class ExplainerSpec:
     """What explains the photos: a model by name, an artefact's file, or a callable that makes it.
 
     Attributes:
-        model: a name of `naflow_fx.models.names()`; not looked at with `artefact` or `make`.
-        weights: a checkpoint file or the name of public weights; None: the best public ones.
+        model: a network by its name, as `naflow_fx.subject` takes it; not looked at with
+            `artefact` or `make`.
+        weights, model_args: of `naflow_fx.subject`.
         layers, inverse, reduction, method: of `naflow_fx.compile`.
         artefact: a file that `Explainer.export`, `package` or `to_onnx` wrote.
         make: device -> Explainer or Artefact; picklable (a module's function, or a
@@ -50,18 +48,45 @@ class ExplainerSpec:
 
     model: str = "efficientnet_lite0"
     weights: str | None = None
+    model_args: Mapping[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] | None = None
     inverse: Inverse | None = None
     reduction: str | None = None
     method: str | None = None
     artefact: str | None = None
     make: Callable[[torch.device], Any] | None = None
-    preprocessing: Preprocessing | Prepare | None = None
+    preprocessing: Prepare | None = None
     class_names: tuple[str, ...] | None = None
     compiled: bool = False
     trusted: bool = False
 
-    def prepare(self) -> Preprocessing | Prepare:
+    @classmethod
+    def of(cls, subject: Subject, **options: Any) -> ExplainerSpec:
+        """What makes a subject's explainer in any process; options: of this class.
+
+        Raises:
+            DatasetError: the subject's network was given, not named.
+        """
+        recipe = subject.recipe
+        if recipe is None:
+            raise DatasetError(f"{subject.name}: other processes can't make it again; name it, "
+                               "nf.subject('nets.py:Net'), or give an explainer")  # fmt: skip
+        return cls(
+            recipe.model,
+            recipe.weights,
+            recipe.model_args,
+            artefact=recipe.artefact,
+            preprocessing=subject.preprocessing,
+            class_names=subject.class_names,
+            **options,
+        )
+
+    @property
+    def subject(self) -> Subject:
+        """The network that `model` names."""
+        return opened(Recipe(self.model, self.weights, dict(self.model_args)))
+
+    def prepare(self) -> Prepare:
         """How photos become inputs.
 
         Raises:
@@ -74,7 +99,7 @@ class ExplainerSpec:
         if self.make is not None:
             raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; "
                                "give preprocessing=nf.models.Preprocessing(...)")  # fmt: skip
-        return Subject(self.model, self.weights).preprocessing
+        return self.subject.preprocessing
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data; file names without their folders."""
@@ -90,8 +115,10 @@ class ExplainerSpec:
             return {"make": name_of(self.make), **found}
         options = {name: getattr(self, name) for name in OPTIONS}
         options["inverse"] = self.inverse and dataclasses.asdict(self.inverse)
+        if self.model_args:
+            options["model_args"] = dict(self.model_args)
         weights = self.weights and Path(self.weights).name
-        return {"model": self.model, "weights": weights, **options, **found}
+        return {"model": _without_folder(self.model), "weights": weights, **options, **found}
 
     def open(self, device: torch.device) -> Opened:
         """The explainer, on a device.
@@ -128,7 +155,7 @@ class ExplainerSpec:
             return tuple(made.metadata.class_names or ())
         if self.make is not None:
             return ()
-        return Subject(self.model, self.weights).class_names
+        return self.subject.class_names
 
 
 @dataclass(frozen=True)
@@ -167,11 +194,13 @@ def as_spec(given: Any) -> ExplainerSpec:
     """What `explain_dataset` takes as its first argument, as an ExplainerSpec.
 
     Raises:
-        DatasetError: none of an ExplainerSpec, an Explainer, a model's name, an artefact's path,
-            a callable.
+        DatasetError: none of an ExplainerSpec, a Subject, an Explainer, a model's name, an
+            artefact's path, a callable.
     """
     if isinstance(given, ExplainerSpec):
         return given
+    if isinstance(given, Subject):
+        return ExplainerSpec.of(given)
     if isinstance(given, Explainer):
         return ExplainerSpec(make=Given(given))
     if isinstance(given, (str, Path)):
@@ -179,8 +208,8 @@ def as_spec(given: Any) -> ExplainerSpec:
         return ExplainerSpec(artefact=str(given)) if artefact else ExplainerSpec(str(given))
     if callable(given):
         return ExplainerSpec(make=given)
-    raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, an "
-                       "Explainer, a model's name, an artefact's path or a callable")  # fmt: skip
+    raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, a "
+                       "Subject, an Explainer, a name, a path or a callable")  # fmt: skip
 
 
 def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]:
@@ -204,6 +233,12 @@ def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]
     }
 
 
+def _without_folder(model: str) -> str:
+    """A network's name; of one in a file without the folder."""
+    place = model.rpartition(":")[0] or model
+    return model.removeprefix(f"{Path(place).parent}/") if Path(place).is_file() else model
+
+
 def name_of(function: Any) -> str:
     """A callable's name: the same in every process."""
     if isinstance(function, partial):
@@ -220,21 +255,21 @@ def _plain(value: Any) -> str:
     return repr(value) if simple else type(value).__qualname__
 
 
-def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer:
+def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer | Artefact:
     """The named model's explainer."""
     options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
     example = _example(spec.prepare()).to(device)
-    return Subject(spec.model, spec.weights).explainer(example, **options)
+    return spec.subject.explainer(example, **options)
 
 
-def _example(prepare: Preprocessing | Prepare) -> Tensor:
+def _example(prepare: Prepare) -> Tensor:
     """What a grey photo becomes, [1, C, H, W]."""
     from PIL import Image
 
     return prepare(Image.new("RGB", (256, 256), "grey"))[None]
 
 
-def _told(path: Path) -> Preprocessing:
+def _told(path: Path) -> Prepare:
     """The preprocessing that an artefact tells."""
     from naflow_fx.artefacts.metadata import preprocessing_of, read
 

@@ -31,7 +31,7 @@ class AttentionFlow(FlowData):
 
     def overlay(
         self,
-        images: Any,
+        images: Any = None,
         *,
         alpha: float = 0.5,
         colormap: str = "inferno",
@@ -49,7 +49,7 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.photos import overlay
 
-        return overlay(self, images, alpha, colormap, scale)
+        return overlay(self, self._photos(images), alpha, colormap, scale)
 
     def save(
         self,
@@ -64,6 +64,7 @@ class AttentionFlow(FlowData):
         class_names: ClassNames = None,
         info: Mapping[str, Any] | None = None,
         on_picture: Callable[[str], None] | None = None,
+        arrays: bool = False,
     ) -> list[Path]:
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
@@ -72,15 +73,25 @@ class AttentionFlow(FlowData):
         half-written; files of an earlier `save` that are no longer made are removed, others stay.
         images: as for `overlay`, but of any sizes; without them the maps are drawn alone.
         layers: names and globs of call sites that are drawn; None: all. flow.json tells of all.
-        title: heading of the grid. class_names: class index -> words, for heading and flow.json.
+        title: heading of the grid. class_names: class index -> words, for heading and flow.json;
+        None: what the flow of a `Subject` knows, as for the images.
         info: entries (JSON) that are added to flow.json. on_picture: called with each call-site
-        name when its picture is made (a progress bar).
+        name when its picture is made (a progress bar). arrays: also writes `maps.npz`, the raw map
+        of every call site, [H_l, W_l], float32, under its name.
         Raises FlowError as `overlay` does, and OSError when the folder cannot be written.
         """
         from naflow_fx.view.save import Style, save_flow
 
-        style = Style(alpha, colormap, scale, title, class_names, info or {}, on_picture, layers)
-        return save_flow(self, Path(folder), images, style)
+        about = self.about
+        words = about.class_names if class_names is None else class_names
+        told = {**about.info, **(info or {})}
+        title = title if title is not None or len(about.names) != 1 else about.names[0]
+        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays)
+        return save_flow(self, Path(folder), self._photos(images), style)
+
+    def _photos(self, images: Any) -> Any:
+        """The images that were given, or those that the flow knows; None where there are none."""
+        return images if images is not None else list(self.about.photos) or None
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
         """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
@@ -110,7 +121,7 @@ class AttentionFlow(FlowData):
     def save_html(
         self,
         path: str | Path,
-        images: Any,
+        images: Any = None,
         *,
         explainer: HasGraph | Graph | None = None,
         model: str | None = None,
@@ -133,8 +144,12 @@ class AttentionFlow(FlowData):
         from naflow_fx.view.page.record import inspected
 
         graph = None if explainer is None else inspected(explainer)
-        name = model or (graph.model if graph else "") or "model"
-        entry = ReportEntry(self, images, name, photos, graph, class_names)
+        told = model or self.about.info.get("model")
+        name = told or (graph.model if graph else "") or "model"
+        words = self.about.class_names or None if class_names is None else class_names
+        entry = ReportEntry(
+            self, self._photos(images), name, photos or self.about.names, graph, words
+        )
         return save_report(
             path, [entry], title=title or f"Attention flow: {name}", colormap=colormap, alpha=alpha
         )
@@ -159,9 +174,17 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.figures import plot
 
-        return plot(self, images, kind, layers=layers, alpha=alpha, colormap=colormap, title=title)
+        return plot(
+            self,
+            self._photos(images),
+            kind,
+            layers=layers,
+            alpha=alpha,
+            colormap=colormap,
+            title=title,
+        )
 
-    def save_gif(self, path: str | Path, images: Any, **look: Any) -> Path:
+    def save_gif(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """Write an animation through the layers; images side by side where there are several.
 
         images: as for `overlay`. look: `layers` (names, globs), `rate` (layers a second, 4),
@@ -170,16 +193,16 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.films import Look, save_gif
 
-        return save_gif(self, Path(path), images, Look(**look))
+        return save_gif(self, Path(path), self._photos(images), Look(**look))
 
-    def save_mp4(self, path: str | Path, images: Any, **look: Any) -> Path:
+    def save_mp4(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """The same as a film, H.264; needs the program ffmpeg.
 
         Raises FlowError without ffmpeg, too.
         """
         from naflow_fx.view.films import Look, save_mp4
 
-        return save_mp4(self, Path(path), images, Look(**look))
+        return save_mp4(self, Path(path), self._photos(images), Look(**look))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a line of facts and eight maps along depth, a row an image."""

@@ -21,6 +21,24 @@ PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "n
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
+@dataclass(frozen=True)
+class About:
+    """What a flow that a `Subject` made knows of its images.
+
+    photos: what the network saw, as `AttentionFlow.overlay` takes it, one an image; () unknown.
+    names: what to call them. class_names: words for the classes. info: of the network, plain data.
+    """
+
+    photos: tuple[Any, ...] = ()
+    names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, part: slice) -> About:
+        """The same of some of the images."""
+        return replace(self, photos=self.photos[part], names=self.names[part])
+
+
 @dataclass(repr=False, eq=False)
 class FlowData:
     """Attention maps of N images at every call site, with what is needed to judge them.
@@ -40,6 +58,8 @@ class FlowData:
     neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of control
     branches, where nothing is abandoned, 1.
     input_size: spatial size of the network's input, (H, W). options: how it was computed.
+    about: the photos and the classes' names, where a `Subject` made it: what saves and draws takes
+    them from here.
     """
 
     maps: OrderedDict[str, Tensor]
@@ -55,6 +75,7 @@ class FlowData:
     neuron_times: dict[str, Tensor] = field(default_factory=dict)
     input_size: tuple[int, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
+    about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:
         """Names of call sites that a part lacks are told in words."""
@@ -82,7 +103,8 @@ class FlowData:
                 raise IndexError(f"No image {index} in a flow of {len(self)}.")
             index = slice(index % len(self), index % len(self) + 1)
         count, part = len(self), index
-        return self._each(lambda t: t[part] if t.ndim and t.shape[0] == count else t)
+        found = self._each(lambda t: t[part] if t.ndim and t.shape[0] == count else t)
+        return replace(found, about=self.about[part])
 
     def __iter__(self) -> Iterator[Self]:
         """The flows of the single images, in order."""
@@ -102,7 +124,7 @@ class FlowData:
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Self:
         """A copy with `change` applied to every tensor, those in `output` too."""
-        tensors = [f.name for f in fields(self) if f.name not in ("input_size", "options")]
+        tensors = [f.name for f in fields(self) if f.name not in ("input_size", "options", "about")]
         changed = {name: map_tensors(change, getattr(self, name)) for name in tensors}
         return replace(self, **changed, options=dict(self.options))
 

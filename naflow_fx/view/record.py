@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
 
 ClassNames = Sequence[str] | Mapping[int, str] | None
-RECORD, GRID, MAPS = "flow.json", "grid.png", "maps"
+RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
 FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
 PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
 
@@ -27,10 +27,11 @@ def make_record(
     class_names: ClassNames,
     info: Mapping[str, Any],
     files: Mapping[str, str],
+    arrays: bool = False,
 ) -> dict[str, Any]:
     """The contents of flow.json for one image (N = 1); numbers that are not finite become null.
 
-    files: call site -> its picture, of those that have one.
+    files: call site -> its picture, of those that have one. arrays: there are the maps' numbers.
     """
     target = None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
     return {
@@ -43,7 +44,7 @@ def make_record(
         "top5": likeliest(flow, class_names),
         "options": dict(flow.options),
         "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
-        "files": [GRID, *files.values()],
+        "files": [GRID, *files.values(), *[ARRAYS][: int(arrays)]],
         "versions": versions(),
     }
 
@@ -92,8 +93,8 @@ def picture_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def is_ours(name: object) -> bool:
-    """Whether `name` is a file name that `picture_names` or the grid could have."""
-    ours = rf"{re.escape(GRID)}|{MAPS}/\d{{3,}}_[A-Za-z0-9_.\-]*\.png"
+    """Whether `name` is a file name that `save` writes beside the record."""
+    ours = rf"{re.escape(GRID)}|{re.escape(ARRAYS)}|{MAPS}/\d{{3,}}_[A-Za-z0-9_.\-]*\.png"
     return isinstance(name, str) and re.fullmatch(ours, name) is not None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from PIL import Image
 
 from naflow_fx.selection import choose
@@ -14,6 +15,7 @@ from naflow_fx.view.colours import Bytes, colourise, resize_map, show_on_image, 
 from naflow_fx.view.files import plain_json, publish, staging
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
+    ARRAYS,
     GRID,
     MAPS,
     RECORD,
@@ -46,6 +48,7 @@ class Style:
     info: Mapping[str, Any]
     on_picture: Callable[[str], None] | None
     layers: Sequence[str] | None = None
+    arrays: bool = False
 
 
 def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[Path]:
@@ -92,7 +95,10 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Styl
         small.append(thumbnail(picture, THUMBNAIL))
         if style.on_picture is not None:
             style.on_picture(name)
-    record = make_record(flow, style.class_names, style.info, files)
+    if style.arrays:
+        numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
+        np.savez_compressed(folder / ARRAYS, **numbers)
+    record = make_record(flow, style.class_names, style.info, files, style.arrays)
     finish(folder, record, _sheet(record, photo, labels, small, style))
 
 

@@ -1,0 +1,301 @@
+"""Subject: a network with its preprocessing and class names, from a photo to a flow."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+import naflow_fx
+from naflow_fx.artefacts import load, read
+from naflow_fx.artefacts.metadata import Metadata, preprocessing_of
+from naflow_fx.errors import ArtefactError, ModelError, OptionError, TargetError
+from naflow_fx.explainer import Explainer
+from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow.data import About
+from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
+from naflow_fx.subjects.inputs import Prepare, Words, asked, class_words, prepared, seen
+from naflow_fx.subjects.network import Network
+from naflow_fx.subjects.openers import open_network
+from naflow_fx.subjects.recipe import Recipe
+
+if TYPE_CHECKING:
+    from naflow_fx.artefacts.artefact import Artefact
+
+Photo = str | PathLike[str] | Image.Image
+GREY = Image.new("RGB", (256, 256), "grey")
+
+
+class Subject:
+    """A network with all that is needed to explain photos with it.
+
+    Attributes:
+        name: what to call it.
+        class_names: words for its classes, in their order; () where they are unknown.
+        recipe: what it was made from; None for a network that was given.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Network,
+        *,
+        preprocessing: Prepare | None = None,
+        classes: Words | None = None,
+        name: str | None = None,
+        recipe: Recipe | None = None,
+    ) -> None:
+        """A network that is there; `naflow_fx.subject` opens one by its name.
+
+        Args:
+            model: the network, in any mode; left untouched.
+            preprocessing: a `models.Preprocessing`, or a function, photo (RGB) -> [C, H, W].
+            classes: words for the classes, class -> words, or a file that has them.
+            name: what to call it; None: its class's name.
+            recipe: for records.
+
+        Raises:
+            ModelError: names of classes that can't be read.
+        """
+        given = model if isinstance(model, Network) else Network(type(model).__name__,
+                                                                 lambda _: model)  # fmt: skip
+        self._network, self.recipe = given, recipe
+        self._prepare = given.preprocessing if preprocessing is None else preprocessing
+        self.class_names = given.class_names if classes is None else class_words(classes)
+        self.name, self._named = name or given.name, classes is not None
+        self._last: tuple[Any, Explainer | Artefact] | None = None
+
+    @property
+    def preprocessing(self) -> Prepare:
+        """How photos become inputs.
+
+        Raises:
+            ModelError: nobody has told.
+        """
+        if self._prepare is None:
+            raise ModelError(asked(self.name))
+        return self._prepare
+
+    @property
+    def embeds(self) -> bool:
+        """Whether the output is an embedding, not class scores."""
+        return self._network.embeds
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What records say of it, as plain data: its name, its weights, the recipe."""
+        found: dict[str, Any] = {"model": self.name, "weights": self._network.weights}
+        return found if self.recipe is None else {**found, "subject": self.recipe.to_json()}
+
+    def build(self, device: torch.device | str = "cpu", pretrained: bool = True) -> nn.Module:
+        """The network in eval mode, made with the same random numbers every time.
+
+        Args:
+            device: where.
+            pretrained: whether public weights are fetched where no others are named.
+
+        Raises:
+            ModelError: no such weights, or of another network.
+        """
+        made = self._made(device, pretrained)
+        if isinstance(made, torch.export.ExportedProgram):
+            return made.module()
+        network: nn.Module = copy.deepcopy(made).eval() if made.training else made
+        return network
+
+    def _made(self, device: torch.device | str, pretrained: bool = True) -> Any:
+        """The network or ExportedProgram on a device; a given one stays where it is."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            made = self._network.build(pretrained)
+        device = torch.device(device)
+        if isinstance(made, torch.export.ExportedProgram):
+            from torch.export.passes import move_to_device_pass
+
+            return made if device.type == "cpu" else move_to_device_pass(made, device)
+        own = next(iter([*made.parameters(), *made.buffers()]), None)
+        if own is None or own.device == device:
+            return made
+        return copy.deepcopy(made).to(device)
+
+    def example(self, device: torch.device | str = "cpu") -> Tensor:
+        """What a grey photo becomes, [1, C, H, W]."""
+        return self.preprocessing(GREY)[None].to(device)
+
+    def explainer(
+        self, example: Tensor, pretrained: bool = True, **options: Any
+    ) -> Explainer | Artefact:
+        """The explainer for images like `example`, on its device; options: of `compile`.
+
+        Raises:
+            ModelError: another number of names than classes.
+        """
+        made = naflow_fx.compile(self._made(example.device, pretrained), example, **options)
+        self._check_names(made.classes)
+        return made
+
+    def _check_names(self, classes: int | None) -> None:
+        """ModelError for another number of names than classes; those nobody gave are forgotten."""
+        if classes is None or not self.class_names or len(self.class_names) == classes:
+            return
+        if not self._named:
+            self.class_names = ()  # they were of other weights
+        else:
+            raise ModelError(f"{self.name}: {len(self.class_names)} names for {classes} classes; "
+                             "give one a class, in their order")  # fmt: skip
+
+    def target(self, given: Any) -> Any:
+        """A target in numbers: a name becomes its class, of several each; others stay.
+
+        Raises:
+            TargetError: there is no such class, with the nearest names.
+        """
+        if isinstance(given, (list, tuple)):
+            return [self.target(one) for one in given]
+        if not isinstance(given, str):
+            return given
+        if not self.class_names:
+            try:
+                return int(given)
+            except ValueError:
+                raise TargetError(f"no class {given!r}: what {self.name}'s classes are called "
+                                  "isn't known; give a number, or --classes FILE (classes=)"
+                                  ) from None  # fmt: skip
+        return class_index(given, self.class_names)
+
+    def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
+        """What photos become, [N, C, H, W]; PhotoError for one that can't be read."""
+        return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(device)
+
+    def about(self, photos: Sequence[Photo]) -> About:
+        """What a flow of the photos carries along."""
+        shown = tuple(seen(self.preprocessing, _opened(photo)) for photo in photos)
+        named = all(not isinstance(photo, Image.Image) for photo in photos)
+        names = tuple(Path(photo).name for photo in photos) if named else ()  # type: ignore[arg-type]
+        return About(shown, names, self.class_names, self.facts)
+
+    def explain(
+        self,
+        photos: Photo | Sequence[Photo],
+        target: Any = None,
+        device: torch.device | str = "cpu",
+        **options: Any,
+    ) -> AttentionFlow:
+        """The flow of photos; it knows them and the names of the classes.
+
+        Args:
+            photos: files or PIL images, one or several.
+            target: None (the predicted class), a class's name or number, one for each photo, or
+                what else an `Explainer` takes.
+            device: where.
+            options: of `naflow_fx.compile`; with the same ones, what was compiled is used again.
+
+        Raises:
+            PhotoError: a photo can't be read.  TargetError: no such class.  ModelError: the
+                network can't be made.
+        """
+        given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
+        chosen = self.target(target)
+        images = self.inputs(given, device)  # type: ignore[arg-type]
+        flow: AttentionFlow = self._explainer(images[:1], options)(images, target=chosen)
+        flow.about = self.about(given)  # type: ignore[arg-type]
+        return flow
+
+    def _explainer(self, example: Tensor, options: dict[str, Any]) -> Explainer | Artefact:
+        """The explainer, that of the last call where it is the same."""
+        key = (example.shape, example.device, options)
+        if self._last is None or self._last[0] != key:
+            self._last = (key, self.explainer(example, **options))
+        return self._last[1]
+
+
+class ArtefactSubject(Subject):
+    """An exported explainer with its preprocessing and class names."""
+
+    def __init__(self, recipe: Recipe, metadata: Metadata, trusted: bool, **given: Any) -> None:
+        self.path, self.metadata, self.trusted = Path(str(recipe.artefact)), metadata, trusted
+        network = Network(
+            str(metadata.info.get("model", self.path.name)),
+            lambda _: ExportedNetwork(load(self.path, trusted=trusted)),
+            preprocessing_of(self.path, metadata),
+            metadata.class_names or (),
+        )
+        super().__init__(network, recipe=recipe, **given)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the file says of its network, and its name."""
+        return {**self.metadata.info, "artefact": self.path.name}
+
+    def explainer(
+        self, example: Tensor, pretrained: bool = True, **options: Any
+    ) -> Explainer | Artefact:
+        """The artefact on the device of `example`; OptionError for any options."""
+        if options:
+            raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
+                              "out, or explain with a network")  # fmt: skip
+        found = load(self.path, example.device, self.trusted)
+        self._check_names(found.classes)
+        return found
+
+
+class ExportedNetwork(nn.Module):
+    """An artefact's network: what it gives, without the maps."""
+
+    def __init__(self, artefact: Artefact) -> None:
+        super().__init__()
+        self.artefact = artefact
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
+        """Itself: nothing of it can be changed."""
+        return self
+
+    def forward(self, images: Tensor) -> Any:
+        """The network's output for images [N, C, H, W]."""
+        return self.artefact(images).output
+
+
+def opened(recipe: Recipe, classes: Any = None, trusted: bool = False) -> Subject:
+    """The subject of a recipe; nothing is built or loaded yet.
+
+    Args:
+        recipe: what was said.
+        classes: names that go before the recipe's.
+        trusted: an artefact is loaded even if it can run code.
+
+    Raises:
+        ModelError, ArtefactError: there is no such network, or it can't explain photos.
+    """
+    words = recipe.classes if classes is None else classes
+    if recipe.artefact is not None:
+        return _of_artefact(recipe, words, trusted)
+    network = open_network(recipe)
+    prepare = prepared(network.preprocessing, recipe, recipe.model)
+    return Subject(network, preprocessing=prepare, classes=words, recipe=recipe)
+
+
+def _of_artefact(recipe: Recipe, classes: Any, trusted: bool) -> Subject:
+    if recipe.weights is not None:
+        raise OptionError("--weights: the artefact was made with its own; leave it out, or explain "
+                          "with --model")  # fmt: skip
+    path = Path(str(recipe.artefact))
+    metadata = read(path)
+    if metadata.target["kind"] == "similarity":
+        raise ArtefactError(f"{path}: compares two images; use it in Python: "
+                            "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
+    prepare = prepared(preprocessing_of(path, metadata), recipe, str(path))
+    found = ArtefactSubject(recipe, metadata, trusted, preprocessing=prepare, classes=classes)
+    given, taken = found.example().shape[1:], metadata.inputs[0].shape[1:]
+    if tuple(given) != taken:
+        raise ArtefactError(f"{path}: takes images {list(taken)}, photos become {list(given)}; "
+                            "leave --size and --channels out, or explain with --model")  # fmt: skip
+    return found
+
+
+def _opened(photo: Photo) -> Image.Image:
+    return to_rgb(photo) if isinstance(photo, Image.Image) else open_photo(photo)

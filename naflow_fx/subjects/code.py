@@ -1,0 +1,162 @@
+"""Networks and preprocessing that a user wrote: `file.py:Name`, `package.module:name`."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from PIL import Image
+from torch import Tensor, nn
+
+from naflow_fx.errors import ModelError, first_line
+from naflow_fx.subjects.network import Network, with_weights
+from naflow_fx.subjects.recipe import AS_MADE, Recipe
+
+
+def open_code(recipe: Recipe) -> Network:
+    """A class or function of the user's that makes the network when called."""
+    make = named(recipe.model)
+    _check_arguments(make, recipe)
+    weights = None if recipe.weights == AS_MADE else recipe.weights
+
+    def build(pretrained: bool) -> nn.Module:
+        found = _called(make, recipe)
+        return found if weights is None else with_weights(found, weights)
+
+    name = recipe.model.rpartition(":")[2]
+    return Network(name, build, weights=weights or "as made")
+
+
+def named(reference: str) -> Callable[..., Any]:
+    """What `file.py:name` or `package.module:name` means; the module is run.
+
+    Raises:
+        ModelError: no such file or module, an error in it, or no such name, with those there are.
+    """
+    place, _, name = reference.rpartition(":") if ":" in reference else (reference, "", "")
+    module = _of_file(Path(place)) if place.endswith(".py") else _of_package(place)
+    found: Any = module
+    for part in name.split(".") if name else ():
+        found = getattr(found, part, None)
+    if not name or not callable(found):
+        there = ", ".join(_makers(module))
+        example = next(iter(_makers(module)), "NAME")
+        lacks = f" no {name}, it has" if name else ""
+        raise ModelError(f"{place} has{lacks} {there or 'no class or function'}; give "
+                         f"{place}:{example}")  # fmt: skip
+    made: Callable[..., Any] = found
+    return made
+
+
+def _makers(module: ModuleType) -> list[str]:
+    """Names of the networks and functions that a module defines, in its order."""
+    return [
+        name
+        for name, value in vars(module).items()
+        if getattr(value, "__module__", None) == module.__name__
+        and (inspect.isfunction(value) or (inspect.isclass(value) and issubclass(value, nn.Module)))
+    ]
+
+
+def _of_file(path: Path) -> ModuleType:
+    """A Python file as a module; what lies beside it can be imported by it."""
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; check the path")
+    name = "_user_" + re.sub(r"\W", "_", str(path.resolve()))  # one a file; shadows no package
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    assert spec is not None and spec.loader is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    with _beside(path), _users_errors(str(path)):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _of_package(name: str) -> ModuleType:
+    with _beside(Path("here")), _users_errors(name):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[None]:
+    """A file's folder is the first place where modules are looked for, as of a script."""
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+@contextmanager
+def _users_errors(where: str) -> Iterator[None]:
+    """Errors of the user's code as a ModelError that names them and their line."""
+    try:
+        yield
+    except ModelError:
+        raise
+    except Exception as error:  # anything that a user's code raises
+        lines, place = error.__traceback__, ""
+        while lines is not None:
+            file = lines.tb_frame.f_code.co_filename
+            place = (
+                f" (line {lines.tb_lineno})" if file.endswith(where.rpartition("/")[2]) else place
+            )
+            lines = lines.tb_next
+        raise ModelError(f"{where}{place}: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _check_arguments(make: Callable[..., Any], recipe: Recipe) -> None:
+    """ModelError if the maker can't be called with the recipe's arguments."""
+    try:
+        signature = inspect.signature(make)
+        signature.bind(**recipe.model_args)
+    except TypeError as error:
+        raise ModelError(f"{recipe.model}{signature}: {error}; give --model-args width=8 and "
+                         "the like, in Python model_args=") from error  # fmt: skip
+
+
+def _called(make: Callable[..., Any], recipe: Recipe) -> nn.Module:
+    """The network in eval mode."""
+    place = recipe.model.rpartition(":")[0]
+    folder = Path(place) if place.endswith(".py") else Path("here")
+    with _beside(folder), _users_errors(place):
+        found = make(**recipe.model_args)
+    if not isinstance(found, nn.Module):
+        raise ModelError(f"{recipe.model}: gave a {type(found).__name__}; wanted a torch.nn.Module")
+    return found.eval()
+
+
+@dataclass(frozen=True)
+class Function:
+    """A user's preprocessing by its reference, photo (RGB) -> [C, H, W], that can be pickled."""
+
+    reference: str
+
+    def __post_init__(self) -> None:
+        _function(self.reference)
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """The input of a photo.
+
+        Raises:
+            ModelError: the function raises, or gives something else.
+        """
+        with _users_errors(self.reference.rpartition(":")[0]):
+            found = _function(self.reference)(photo)
+        if not isinstance(found, Tensor) or found.ndim != 3 or not found.is_floating_point():
+            got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found)
+            raise ModelError(f"{self.reference}: gave {got}; wanted a float tensor [C, H, W]")
+        return found
+
+
+_function = cache(named)

@@ -1,0 +1,46 @@
+"""Network: what an opener tells of a network before it is built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from naflow_fx.errors import ModelError
+from naflow_fx.models.checkpoint import load_checkpoint
+
+if TYPE_CHECKING:
+    from naflow_fx.subjects.inputs import Prepare
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that can be built.
+
+    Attributes:
+        name: what to call it.
+        build: called with whether public weights may be fetched; gives the network in eval mode
+            on the CPU, or a torch.export.ExportedProgram.
+        preprocessing: what its maker tells; None: nothing.
+        class_names: likewise; () where unknown.
+        weights: what to call its weights.
+        embeds: its output is an embedding.
+    """
+
+    name: str
+    build: Callable[[bool], Any]
+    preprocessing: Prepare | None = None
+    class_names: tuple[str, ...] = ()
+    weights: str | None = None
+    embeds: bool = False
+
+
+def with_weights(model: nn.Module, path: str) -> nn.Module:
+    """The model with a checkpoint's weights; ModelError if they aren't its own."""
+    if not Path(path).is_file():
+        raise ModelError(f"--weights {path}: no such file; check the path")
+    load_checkpoint(model, path)
+    return model
