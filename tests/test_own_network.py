@@ -170,6 +170,33 @@ def test_a_function_of_the_users_prepares_photos(
     assert "nets.py:of_no_use: gave <class 'tuple'>; wanted a float tensor [C, H, W]" in line
 
 
+def test_several_classes_and_methods_are_rows_of_one_sheet(
+    right: dict[str, Maps], photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--target", "predicted", "spall", "--methods", "naflow", "layercam"]
+    given = ["explain", photo, *OWN, *asked, "--out", "several", "--save-arrays"]
+    printed = run(capsys, *given)
+    assert "written: several/0/grid.png, 4 rows" in printed
+    place = Path("several", "0")
+    names = {f"{t}-{m}" for t in ("predicted", "spall") for m in ("naflow", "layercam")}
+    assert {p.name for p in place.iterdir()} == names | {"grid.png"}
+    for target in ("predicted", "spall"):
+        with np.load(place / f"{target}-naflow" / "maps.npz") as file:
+            assert_equal(dict(file), right["" if target == "predicted" else target])
+    run(capsys, *given)
+    assert [p.name for p in Path("several").iterdir()] == ["0"]  # the same question, again
+    run(capsys, "explain", photo, *OWN, "--out", "several")
+    assert {p.name for p in Path("several").iterdir()} == {"0", "0-2"}
+
+
+def test_photos_in_the_wrong_place_are_told(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "explain", "photos/spall", *OWN)
+    assert "photos/spall: is a folder; `naflow-fx batch photos/spall --out results`" in line
+    with pytest.raises(SystemExit, match="2"):
+        main(["explain", "--layers", "conv1", photo])
+    assert f"--layers took {photo}: give photos before" in capsys.readouterr().err
+
+
 def test_inspect_and_a_subject_as_a_file(
     right: dict[str, Maps], photo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ import ast
 import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn, TypeAlias
 
@@ -21,9 +21,29 @@ FILES = (".html", ".json", ".png", ".jpg", ".svg", ".pdf", ".pt2", ".onnx", ".pa
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line, as all errors of this program."""
 
+    words: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What argparse does, its words kept for `error`."""
+        self.words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         """Print the message and where help is, and leave with exit code 2."""
+        if "required" in message and (taken := self._taken()) is not None:
+            message += f"; {taken[0]} took {taken[1]}: give photos before the options"
         self.exit(2, printable(f"naflow-fx: error: {message} (see `{self.prog} --help`)\n"))
+
+    def _taken(self) -> tuple[str, str] | None:
+        """An option of several values and the file that stands behind it."""
+        several = {name for action in self._actions if action.nargs in ("+", "*")
+                   for name in action.option_strings}  # fmt: skip
+        option = None
+        for word in self.words:
+            option = word if word.startswith("--") else option
+            if option in several and word != option and os.path.isfile(word):
+                return option, word
+        return None
 
 
 def make(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from naflow_fx.cli.base import Commands, command, news_aside
 from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
+from naflow_fx.errors import PhotoError
 from naflow_fx.selection import spread
 from naflow_fx.view.progress import progress
 
@@ -26,6 +27,7 @@ what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
   DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
+Several --target or --methods are folders in DIR/<photo>, and the rows of its grid.png.
 DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
@@ -34,9 +36,12 @@ examples:
   naflow-fx explain cat.jpg --layers all
   naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
   naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
-  naflow-fx explain cat.jpg --model resnet18 --weights my_training.pt
+  naflow-fx explain cat.jpg --target predicted tabby --methods naflow focused layercam
+  naflow-fx explain wall.jpg --model nets.py:Crack --weights crack.pt --classes names.txt \\
+    --size 96 --mean 0.5 --std 0.25
   naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
 """
+GRID = "grid.png"
 SHEET = 12  # layers that are drawn where nobody says which
 
 
@@ -48,8 +53,9 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument(
         "--target",
+        nargs="+",
         metavar="CLASS|NAME",
-        help="class to explain, a number or a name (default: the predicted one)",
+        help="classes to explain, numbers or names; predicted: the predicted one (default)",
     )
     add_picture_options(parser)
     parser.add_argument(
@@ -58,7 +64,7 @@ def add(commands: Commands) -> None:
     text = "also write maps.npz, the raw map of every layer"
     parser.add_argument("--save-arrays", action="store_true", help=text)
     add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
-    add_method_options(parser)
+    add_method_options(parser, several=True)
 
 
 def explain(args: argparse.Namespace) -> None:
@@ -70,70 +76,116 @@ def explain(args: argparse.Namespace) -> None:
 
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
+        if photo.is_dir():
+            raise PhotoError(f"{photo}: is a folder; `naflow-fx batch {photo} --out results` "
+                             "explains all that is in it")  # fmt: skip
         open_photo(photo)
     asked = [question(args, [photo]) for photo in photos]
     folders = places([photo.stem for photo in photos], Path(args.out), asked)
     subject, options = open_subject(args), choose(args)
-    target = subject.target(args.target)
+    targets = {text: subject.target(text) for text in args.target or [None]}
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
+    methods = [{"method": one} for one in args.methods or ()] or [{}]
     with progress(count=False) as bar, news_aside():
         bar.add_task(f"preparing {subject.name}", total=None)
-        explainer = subject.explainer(subject.inputs(photos[:1], device), **options)
-    layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
+        example = subject.inputs(photos[:1], device)
+        explainers = [subject.explainer(example, **{**options, **one}) for one in methods]
+    layers = explainers[0].layers if args.layers else spread(explainers[0].layers, SHEET)
+    rows = [Row(each, explainer, target, method.get("method")) for each, target in targets.items()
+            for method, explainer in zip(methods, explainers, strict=True)]  # fmt: skip
     for photo, place in zip(photos, folders, strict=True):
-        flow = _explain_one(photo, place, explainer, layers, subject, target, args)
-        print_flow(flow, layers, shown(photo), place, subject.class_names, args.verbose)
+        flows = []
+        for row in rows:
+            there = place / row.folder if len(rows) > 1 else place
+            flows.append(_explain_one(photo, there, row, layers, subject, args))
+            print_flow(flows[-1], layers, shown(photo), there, subject.class_names, args.verbose)
+        if len(rows) > 1:
+            _sheet(rows, flows, layers, shown(photo), place, args)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One answer about a photo: why a class, by a method.
+
+    text: the class as it was asked for; None: the predicted one, unasked.
+    """
+
+    text: str | None
+    explainer: Explainer | Artefact
+    target: int | None
+    method: str | None
+
+    @property
+    def folder(self) -> str:
+        """Where its pictures go, below the photo's folder."""
+        words = "-".join(part for part in (self.text, self.method) if part)
+        return re.sub(r"[^A-Za-z0-9_.\-]+", "_", words).strip("._") or "class"
 
 
 def _explain_one(
     photo: Path,
     place: Path,
-    explainer: Explainer | Artefact,
+    row: Row,
     layers: Sequence[str],
     subject: Subject,
-    target: int | None,
     args: argparse.Namespace,
 ) -> AttentionFlow:
     """Explain one photo and draw some of its layers; gives the flow, in main memory."""
     from naflow_fx.cli.photos import shown
     from naflow_fx.cli.setup import open_device
-    from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subjects.inputs import seen
 
     with progress() as bar:
         task = bar.add_task(shown(photo), total=len(layers) + 1)
-        image = open_photo(photo)
-        tensor = subject.inputs([image], open_device(args.device))
-        flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
+        tensor = subject.inputs([photo], open_device(args.device))
+        flow: AttentionFlow = row.explainer(tensor, target=row.target).detach().cpu()
+        flow.about = subject.about([photo])
         bar.advance(task)
         flow.save(
             place,
-            [seen(subject.preprocessing, image)],
             layers=layers,
             alpha=args.alpha,
             colormap=args.colormap,
             title=shown(photo),
-            class_names=subject.class_names,
-            info=_facts(photo, image, subject, args),
+            info=_facts(photo, args),
             on_picture=lambda name: bar.advance(task),
             arrays=args.save_arrays,
         )
     return flow
 
 
-def _facts(
-    photo: Path, image: Image.Image, subject: Subject, args: argparse.Namespace
-) -> dict[str, Any]:
-    """What flow.json says of the photo and the model."""
+def _facts(photo: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """What flow.json says of the photo and the question."""
     from naflow_fx.cli.photos import question, shown
+    from naflow_fx.models.preprocess import open_photo
 
     asked = question(args, [photo])
     (digest,) = asked["photos"]
+    image = open_photo(photo)
     return {
         "photo": {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]},
         "question": asked,
-        **subject.facts,
         "device": args.device,
     }
+
+
+def _sheet(
+    rows: Sequence[Row],
+    flows: Sequence[AttentionFlow],
+    layers: Sequence[str],
+    title: str,
+    place: Path,
+    args: argparse.Namespace,
+) -> None:
+    """One sheet of all answers about a photo, a row each, and where it is."""
+    from naflow_fx.cli.tables import class_words
+    from naflow_fx.view.several import save_rows
+    from naflow_fx.view.terminal import say
+
+    model = str(flows[0].about.info["model"])
+    words = [class_words(flow) for flow in flows]
+    names = [f"{each} · {row.method}" if row.method else each
+             for each, row in zip(words, rows, strict=True)]  # fmt: skip
+    path = save_rows(place / GRID, names, flows, layers, title, model, args.alpha, args.colormap)
+    say(f"written: {path}, {len(rows)} rows")

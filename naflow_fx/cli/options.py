@@ -72,10 +72,15 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_method_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose how maps are computed."""
+def add_method_options(parser: argparse.ArgumentParser, several: bool = False) -> None:
+    """Options that choose how maps are computed; several: by one or several methods."""
     group = parser.add_argument_group("how maps are computed")
-    group.add_argument("--method", choices=get_args(options.Method), help="(default: naflow)")
+    one: Any = group.add_mutually_exclusive_group() if several else group
+    methods = get_args(options.Method)
+    one.add_argument("--method", choices=methods, help="(default: naflow)")
+    if several:
+        text = "several, as rows of one sheet"
+        one.add_argument("--methods", nargs="+", choices=methods, metavar="METHOD", help=text)
     group.add_argument(
         "--reduction",
         choices=get_args(options.Reduction),

@@ -83,6 +83,13 @@ def explained(flow: AttentionFlow, names: Sequence[str]) -> str:
     return f"class {target}, {_class(target, names)}, {score}"
 
 
+def class_words(flow: AttentionFlow) -> str:
+    """What the explained class of the first image is called."""
+    if flow.target is None or int(flow.target[0]) < 0:
+        return "score"
+    return _class(int(flow.target[0]), flow.about.class_names)
+
+
 def layer_table(flow: AttentionFlow) -> Table:
     """One row a call site: number, name, map size, and of the first image residual and norm ratio.
 

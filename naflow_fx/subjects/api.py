@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact
 
 Photo = str | PathLike[str] | Image.Image
+PREDICTED = "predicted"  # as a target: the class that the network predicts
 GREY = Image.new("RGB", (256, 256), "grey")
 
 
@@ -150,15 +151,17 @@ class Subject:
                              "give one a class, in their order")  # fmt: skip
 
     def target(self, given: Any) -> Any:
-        """A target in numbers: a name becomes its class, of several each; others stay.
+        """A target in numbers: a name becomes its class, "predicted" None; of several each.
 
         Raises:
             TargetError: there is no such class, with the nearest names.
         """
         if isinstance(given, (list, tuple)):
-            return [self.target(one) for one in given]
+            return [-1 if (one := self.target(each)) is None else one for each in given]
         if not isinstance(given, str):
             return given
+        if given == PREDICTED and given not in self.class_names:
+            return None
         if not self.class_names:
             try:
                 return int(given)
