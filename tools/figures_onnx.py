@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from PIL import Image
 from torch import Tensor
 
 import naflow_fx as nf
+from naflow_fx.models.preprocess import Preprocessing, open_photo
 
 ROOT = Path(__file__).resolve().parents[1]
+CAT = ROOT / "examples" / "chelsea.png"
+SEEN = Preprocessing((256, 256), 224)  # in colours as they are
 BLOCKS = [f"Relu{n}" for n in ("", *(f"_{i}" for i in (3, 9, 15, 21, 27, 33, 39, 42, 45, 48)))]
 
 
@@ -34,11 +38,10 @@ def main() -> None:
     assert spec is not None and spec.origin is not None
     file = Path(spec.origin).with_name("open_nsfw.onnx")
     subject = nf.subject(file, preprocess=f"{__file__}:prepare", classes=["safe", "not safe"])
-    flow = subject.explain(ROOT / "examples" / "chelsea.png", safe, layers=BLOCKS)
+    flow = subject.explain(CAT, safe, layers=BLOCKS)
     with tempfile.TemporaryDirectory() as folder:
-        (place,) = flow.save(folder)
-        with Image.open(place / "grid.png") as sheet:
-            sheet.quantize(256).save(ROOT / "docs" / "residual-onnx.png", optimize=True)
+        (place,) = flow.save(folder, [SEEN.picture(open_photo(CAT))])
+        shutil.copy(place / "grid.png", ROOT / "docs" / "residual-onnx.png")
 
 
 if __name__ == "__main__":

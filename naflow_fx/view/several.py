@@ -36,7 +36,8 @@ def save_rows(
         names: of the rows.
         flows: of one image each, which they know.
         layers: call sites that are drawn, of those that every flow has.
-        title, subtitle: heading.
+        title: heading.
+        subtitle: below it, wrapped at " · ".
         alpha: share of the colours.
         colormap: as for `AttentionFlow.overlay`.
     """
@@ -49,8 +50,10 @@ def save_rows(
         for photo, each in zip(photos, maps, strict=True)
     ]  # fmt: skip
     labels = [(name, shape_text(flows[0].maps[name])) for name in common]
-    sheet = rows_grid(names, [np.asarray(photo) for photo in photos], labels, rows, title=title, subtitle=subtitle,
-                      colormap=colormap, legend=("0", LEGENDS["map"]))  # fmt: skip
+    sheet = rows_grid(
+        names, [np.asarray(photo) for photo in photos], labels, rows,
+        title=title, subtitle=subtitle, colormap=colormap, legend=("0", LEGENDS["map"]),
+    )  # fmt: skip
     data = io.BytesIO()
     sheet.save(data, "PNG")
     write(path, data.getvalue())
