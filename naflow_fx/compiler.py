@@ -17,7 +17,7 @@ from naflow_fx.errors import TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.job import Job, Pass
 from naflow_fx.pairs import PairExplainer
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 from naflow_fx.passes._limits import check_labels, tell_limits
 from naflow_fx.passes.add_score import add_score, check_score
 from naflow_fx.passes.annotate_values import annotate_values, check_values
@@ -156,7 +156,7 @@ def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule
     with plain_modes(job.examples[0].device.type):
         for step in steps:
             state = step(state, job)
-    result: fx.GraphModule = _graph.finished(state)
+    result: fx.GraphModule = _module.finished(state)
     return result
 
 

@@ -10,7 +10,6 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
-from naflow_fx.passes.label_dimensions import convolves
 from naflow_fx.rule import CHANNEL, CHANNEL_PART, COLLAPSED, MIXED, SPACE, SPACE_PART, TOKENS
 from naflow_fx.rules import hold
 
@@ -73,7 +72,7 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     first = next(n for n in graph.nodes
                  if n in leads and n.name not in sites
                  and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
-    convolutions = sum(map(convolves, lost))
+    convolutions = sum(map(_graph.convolves, lost))
     layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
               (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
     warnings.warn(

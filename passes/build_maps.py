@@ -12,7 +12,7 @@ from naflow_fx import keys, maps, solve, use
 from naflow_fx.errors import GraphError
 from naflow_fx.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import find_flow, score_of
 from naflow_fx.rule import parameters
 
@@ -28,7 +28,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
     Raises:
         GraphError: a wanted layer does not exist.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     names = _graph.names(new.graph)
     flow = find_flow(new.graph)
     sites = {names[name].meta[keys.SITE]: names[name] for name in flow.sites}
@@ -46,7 +46,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
                 result[part][site] = node
         new.graph.output(result)
     new.graph.erase_node(end)
-    return _graph.rebuild(new, new.graph)
+    return _module.rebuild(new, new.graph)
 
 
 def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:

@@ -13,7 +13,7 @@ from torch.utils import _pytree as pytree
 
 from naflow_fx import keys, use
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._affine import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes._reverse import walk_back
@@ -39,7 +39,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """
     if not options.inverts and not {"used", "neuron_times"} & set(options.keep):
         return gm
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         writer = _Counts(new, "neuron_times" in options.keep)
@@ -47,7 +47,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
         seeds = {node: writer.ones(node) for node in features}
         walk_back(cascade, seeds, writer.live, writer.back)
-    return _graph.rebuild(new, new.graph)
+    return _module.rebuild(new, new.graph)
 
 
 class _Counts:
