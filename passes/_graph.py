@@ -10,8 +10,8 @@ from torch import fx
 from torch.fx.node import Argument, map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.rule import BATCH, CHANNEL, SPACE, Function, Labels, Rule, parameters
 from naflow_fx.rules import TABLE
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule, parameters
 
 State = dict[str, Any]
 

@@ -10,8 +10,16 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
-from naflow_fx.rule import CHANNEL, CHANNEL_PART, COLLAPSED, MIXED, SPACE, SPACE_PART, TOKENS
 from naflow_fx.rules import hold
+from naflow_fx.rules.contract import (
+    CHANNEL,
+    CHANNEL_PART,
+    COLLAPSED,
+    MIXED,
+    SPACE,
+    SPACE_PART,
+    TOKENS,
+)
 
 
 def check_labels(gm: fx.GraphModule) -> None:

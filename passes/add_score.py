@@ -11,11 +11,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
+from naflow_fx.guards.records import like
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
 from naflow_fx.passes.trace import PathTracer, export_any_batch
-from naflow_fx.records import like
 from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score

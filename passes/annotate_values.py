@@ -13,10 +13,10 @@ from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.guards.modes import quiet_torch
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import score_of
 from naflow_fx.passes.trace import example_batch
-from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import class_score
 from naflow_fx.targets import OfOneSample
 

@@ -13,7 +13,7 @@ from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._reverse import item, walk_back
 from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.rule import Rule
+from naflow_fx.rules.contract import Rule
 
 
 def build_importance(gm: fx.GraphModule) -> fx.GraphModule:

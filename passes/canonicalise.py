@@ -19,8 +19,8 @@ from naflow_fx.passes._batch import batch_mixer
 from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
-from naflow_fx.rule import Arguments, Rule, bind, parameters
 from naflow_fx.rules import TABLE
+from naflow_fx.rules.contract import Arguments, Rule, bind, parameters
 
 
 def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:

@@ -11,14 +11,15 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-from naflow_fx import keys, use
+from naflow_fx import keys
+from naflow_fx.maps import use
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._affine import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes._reverse import walk_back
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
 
 Count = Tensor | fx.Node  # what constants alone tell, of one sample; or a node, of each sample
 

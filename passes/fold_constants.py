@@ -11,7 +11,7 @@ from torch.fx.node import map_aggregate, map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph, _module
-from naflow_fx.solve import solver_dtype
+from naflow_fx.solver.least_squares import solver_dtype
 
 Constants = dict[fx.Node, Any]
 

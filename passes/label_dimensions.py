@@ -7,7 +7,7 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._kernels import groups_of
-from naflow_fx.rule import (
+from naflow_fx.rules.contract import (
     BATCH,
     CHANNEL,
     CHANNEL_PART,

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx.errors import InputError
+from naflow_fx.guards.modes import plain_modes
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._similarity import embedding
 from naflow_fx.passes.trace import trace
-from naflow_fx.plain_modes import plain_modes
 from naflow_fx.similarity import Similarity
 
 
