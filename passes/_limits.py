@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 from torch import fx
 
@@ -60,6 +61,10 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
 
 
+_LAYERS = {"conv": "convolutions", "conv_transpose": "convolutions", "linear": "linear layers",
+           "batch_norm": "batch norms"}  # fmt: skip
+
+
 def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     """Layers without a map, because space could not be followed up to them, are told of."""
     names, sites = _graph.names(graph), set(flow.sites)
@@ -71,9 +76,8 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     first = next(n for n in graph.nodes
                  if n in leads and n.name not in sites
                  and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
-    convolutions = sum(n.meta[keys.RULE] != "linear" for n in lost)
-    layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
-              (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
+    counts = Counter(_LAYERS[n.meta[keys.RULE]] for n in lost)
+    layers = [f"{counts[kind]} {kind}" for kind in dict.fromkeys(_LAYERS.values()) if counts[kind]]
     warnings.warn(
         f"{' and '.join(layers)} have no map, from {names[lost[0].name].meta[keys.SITE]} on: at "
         f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
@@ -87,7 +91,7 @@ def _is_lost(node: fx.Node) -> bool:
 
     Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
     """
-    if node.meta.get(keys.RULE) not in ("conv", "conv_transpose", "linear"):
+    if node.meta.get(keys.RULE) not in _LAYERS:
         return False
     labels = node.meta[keys.LABELS]
     unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}

@@ -79,8 +79,8 @@ def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
             ) from symbolic
     if not _runs(gm, examples):  # it may have taken another branch: no proxy is a Tensor
         with suppress(Exception):
-            exported = export_any_batch(evaluated(model), examples)
-            return exported if _runs(exported, examples) else gm
+            other = export_any_batch(evaluated(model), examples)
+            return other if _runs(other, examples) else gm
     return gm
 
 
@@ -96,8 +96,14 @@ def _runs(gm: fx.GraphModule, examples: Sequence[Tensor]) -> bool:
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     tracer = PathTracer(inputs)
+    before = [(module, dict(vars(module))) for module in model.modules()]
     with writable(model):
         graph = tracer.trace(model)
+    for module, state in before:  # what forward kept of a call is no constant of the graph
+        left = [name for name, value in vars(module).items() if issubclass(type(value), fx.Proxy)]
+        for name in left:
+            vars(module).pop(name)
+        vars(module).update((name, state[name]) for name in left if name in state)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
     return gm
