@@ -17,8 +17,9 @@ from torch.fx.node import map_arg
 from naflow_fx import keys
 from naflow_fx.passes import _graph
 from naflow_fx.passes._kernels import Kernels
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.rules._shapes import spread
+from naflow_fx.rules.contract import Rule, parameters
 
 Lookup = Callable[[Any], Any]
 Offer = Callable[[fx.Node], _graph.State]
@@ -88,17 +89,21 @@ class AffineMap:
 
     def _transpose(self) -> fx.GraphModule:
         graph, w, lookup = self._start("w")
-        parts: dict[fx.Node, Any] = {self.exit: w}
-        for node in reversed(self.nodes):
-            if node not in parts:
-                continue
-            rule, called = _rule(node), parts.pop(node)
+
+        def back(node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+            if node is self.entry:
+                return []
+            rule, called = _rule(node), w
             if node not in self.merged:
-                called = emit(graph, rule.transpose, (called,), node, self.offer, lookup)
-            for i, operand in enumerate(_graph.operands(node, invertible=True)):
-                part = _item(graph, called, i) if rule.variadic else called
-                parts[operand] = part if operand not in parts else _add(graph, parts[operand], part)
-        graph.output(parts[self.entry])
+                called = emit(graph, rule.transpose, (w,), node, self.offer, lookup)
+            operands = _graph.operands(node, invertible=True)
+            each = [item(graph, called, i) if rule.variadic else called
+                    for i in range(len(operands))]  # fmt: skip
+            return list(zip(operands, each, strict=True))
+
+        nodes = [self.entry, *self.nodes]
+        totals = walk_back(nodes, {self.exit: w}, lambda _, parts: added(graph, parts), back)
+        graph.output(totals[self.entry])
         return _finish(graph, "Transpose")
 
 
@@ -145,7 +150,7 @@ def merges_batch(node: fx.Node) -> bool:
     """Whether a reshape puts other dimensions into the batch, or takes them out again."""
     before = _graph.state(node, {}).get("input_shape", ())
     after = node.meta[keys.SHAPE]
-    return _rule(node).name == "reshape" and math.prod(before[1:]) != math.prod(after[1:])
+    return _rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
 
 
 def emit(
@@ -171,10 +176,6 @@ def _rule(node: fx.Node) -> Rule:
     rule = _graph.rule_of(node)
     assert rule is not None, f"{node.name} has no rule"
     return rule
-
-
-def _item(graph: fx.Graph, node: fx.Node, index: int) -> fx.Node:
-    return graph.call_function(operator.getitem, (node, index))
 
 
 def _add(graph: fx.Graph, a: fx.Node, b: fx.Node, name: str | None = None) -> fx.Node:

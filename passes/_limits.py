@@ -11,7 +11,16 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
-from naflow_fx.rule import CHANNEL, CHANNEL_PART, COLLAPSED, MIXED, SPACE, SPACE_PART, TOKENS
+from naflow_fx.rules import hold
+from naflow_fx.rules.contract import (
+    CHANNEL,
+    CHANNEL_PART,
+    COLLAPSED,
+    MIXED,
+    SPACE,
+    SPACE_PART,
+    TOKENS,
+)
 
 
 def check_labels(gm: fx.GraphModule) -> None:
@@ -48,7 +57,7 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     stops, live, todo = [], set[str](), [score_of(graph)]
     while todo:
         node = todo.pop()
-        is_stop = node.meta.get(keys.RULE) == "hold"
+        is_stop = node.meta.get(keys.RULE) == hold.RULE.name
         if node.name not in live:
             live.add(node.name)
             stops += [node] if is_stop else []
@@ -61,8 +70,7 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
 
 
-_LAYERS = {"conv": "convolutions", "conv_transpose": "convolutions", "linear": "linear layers",
-           "batch_norm": "batch norms"}  # fmt: skip
+_LAYERS = ("convolutions", "linear layers", "batch norms")
 
 
 def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
@@ -76,8 +84,8 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     first = next(n for n in graph.nodes
                  if n in leads and n.name not in sites
                  and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
-    counts = Counter(_LAYERS[n.meta[keys.RULE]] for n in lost)
-    layers = [f"{counts[kind]} {kind}" for kind in dict.fromkeys(_LAYERS.values()) if counts[kind]]
+    counts = Counter(map(_kind, lost))
+    layers = [f"{counts[kind]} {kind}" for kind in _LAYERS if counts[kind]]
     warnings.warn(
         f"{' and '.join(layers)} have no map, from {names[lost[0].name].meta[keys.SITE]} on: at "
         f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
@@ -86,12 +94,21 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     )  # fmt: skip
 
 
+def _kind(node: fx.Node) -> str:
+    """Which of the layers that are counted a node is, or none."""
+    rule = _graph.rule_of(node)
+    if rule is None:
+        return ""
+    layer = "convolutions" if _graph.convolves(node) else "linear layers" if rule.kernel else ""
+    return layer or ("batch norms" if rule.name == "batch_norm" else "")
+
+
 def _is_lost(node: fx.Node) -> bool:
     """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not.
 
     Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
     """
-    if node.meta.get(keys.RULE) not in _LAYERS:
+    if not _kind(node):
         return False
     labels = node.meta[keys.LABELS]
     unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}

@@ -51,7 +51,7 @@ def _found(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
                           "embedding; name the call site that holds it, at=...")  # fmt: skip
     if target.at == PENULTIMATE:
         for node in reversed(gm.graph.nodes):
-            if _rule_name(gm, node) == "linear":
+            if _is_dense(gm, node):
                 read: fx.Node = node.all_input_nodes[0]
                 return read
         raise TargetError(
@@ -68,13 +68,14 @@ def _found(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
     return sites[target.at]
 
 
-def _rule_name(gm: fx.GraphModule, node: fx.Node) -> str | None:
+def _is_dense(gm: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a traced call is a fully connected layer."""
     if node.op == "call_module":
         kind = type(_graph.attribute(gm, str(node.target)))
         found = next((TABLE.modules[c] for c in kind.__mro__ if c in TABLE.modules), None)
     else:
         found = TABLE.targets.get(node.target)
-    return found[0].name if found else None
+    return found is not None and bool(found[0].kernel) and not found[0].convolves
 
 
 def _hold_norm(graph: fx.Graph, node: fx.Node) -> fx.Node:

@@ -13,10 +13,10 @@ from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
-from naflow_fx.passes import _graph
+from naflow_fx.guards.modes import quiet_torch
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import score_of
 from naflow_fx.passes.trace import example_batch
-from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import class_score
 from naflow_fx.targets import OfOneSample
 
@@ -59,7 +59,7 @@ def annotate_values(
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
         TargetError: a class is explained, and the output is not [N, classes].
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     sizes = (2 * rows, 3 * rows)
     two, three = (run_fake(new, examples, size) for size in sizes)
     for node in new.graph.nodes:
@@ -80,9 +80,10 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape != shape:
         found = list(value.shape) if isinstance(value, TensorValue) else value
+        column = "  Take its [:, 0]." if found == [-1, 1] else ""
         raise TargetError(
-            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N].  "
-            "Callables of ONE sample's output go to the call in a list, one per image"
+            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N]."
+            f"{column}  Callables of ONE sample's output go to the call in a list, one per image"
         )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
         found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterator
 
 import torch
 from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._reverse import item, walk_back
 from naflow_fx.passes.find_flow import find_flow, score_of
+from naflow_fx.rules.contract import Rule
 
 
 def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
@@ -20,68 +23,65 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
     node that reaches the score, the node that holds Lambda.  No autograd; the full derivative,
     gates and normalisation included (docs/method.md 5).
     """
-    new = _graph.copy(gm)
-    names = _graph.names(new.graph)
+    new = _module.copy(gm)
+    writer = _Importance(new.graph)
     score = score_of(new.graph)
-    forward = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
-    parts: dict[fx.Node, list[fx.Node]] = {}
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         seed = new.graph.create_node(
             "call_function", torch.ones_like, (score,), name=f"{score.name}_importance"
         )
-        parts[score] = [seed]
-        for node in reversed(forward):
-            if node in parts:
-                _back(new.graph, node, parts, names)
-    return _graph.rebuild(new, new.graph)
+        active = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
+        walk_back(active, {score: seed}, writer.total, writer.back)
+    return _module.rebuild(new, new.graph)
 
 
-def _back(
-    graph: fx.Graph,
-    node: fx.Node,
-    parts: dict[fx.Node, list[fx.Node]],
-    names: dict[str, fx.Node],
-) -> None:
-    """Sums what came to `node`, and passes it on to its operands."""
-    total = _sum(graph, node, parts[node])
-    node.meta[keys.IMPORTANCE] = total.name
-    rule = _graph.rule_of(node)
-    if rule is None:
-        return
-    receivers = differentiable(node)
-    several = rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
-    name = f"{node.name}_vjp" if several else _part_name(receivers[0], node, parts)
-    state = _graph.state(node, names)
-    called = _graph.call(graph, rule.vjp or rule.transpose, (total,), state, name)
-    _mark(called, node)
-    for index, operand in enumerate(receivers):
-        if operand is None:
-            continue
-        part = called
-        if several:
-            name = _part_name(operand, node, parts)
-            part = graph.create_node(
-                "call_function", operator.getitem, (called, index), {}, name=name
+class _Importance:
+    def __init__(self, graph: fx.Graph) -> None:
+        self.graph, self.names = graph, _graph.names(graph)
+
+    def total(self, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
+        """Lambda of a node: the sum of what its readers sent."""
+        total = parts[0]
+        for i, part in enumerate(parts[1:], 2):
+            name = f"{node.name}_importance" + ("" if i == len(parts) else f"_{i}")
+            total = self.graph.create_node(
+                "call_function", operator.add, (total, part), {}, name=name
             )
-            _mark(part, operand)
-        parts.setdefault(operand, []).append(part)
+        _mark(total, node)
+        node.meta[keys.IMPORTANCE] = total.name
+        return total
+
+    def back(self, node: fx.Node, total: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
+        """The vector-Jacobian product of a node, for each operand."""
+        rule = _graph.rule_of(node)
+        if rule is None:
+            return
+        receivers, several = differentiable(node), has_several(rule)
+        name = f"{node.name}_vjp" if several else _part_name(receivers[0], node)
+        state = _graph.state(node, self.names)
+        called = _graph.call(self.graph, rule.vjp or rule.transpose, (total,), state, name)
+        _mark(called, node)
+        for index, operand in enumerate(receivers):
+            if operand is None:
+                continue
+            part = called
+            if several:
+                part = item(self.graph, called, index, _part_name(operand, node))
+                _mark(part, operand)
+            yield operand, part
 
 
-def _sum(graph: fx.Graph, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
-    total = parts[0]
-    for i, part in enumerate(parts[1:], 2):
-        name = f"{node.name}_importance" + ("" if i == len(parts) else f"_{i}")
-        total = graph.create_node("call_function", operator.add, (total, part), {}, name=name)
-    _mark(total, node)
-    return total
-
-
-def _part_name(operand: fx.Node | None, user: fx.Node, parts: dict[fx.Node, list[fx.Node]]) -> str:
+def _part_name(operand: fx.Node | None, user: fx.Node) -> str:
     """`x_importance` where only one user passes something back to x, else with that user's name."""
     if operand is None:
         return f"{user.name}_vjp"
     users = [u for u in operand.users if keys.RULE in u.meta]
     return f"{operand.name}_importance" + ("" if len(users) == 1 else f"_from_{user.name}")
+
+
+def has_several(rule: Rule) -> bool:
+    """Whether its vjp has a result for each operand."""
+    return rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
 
 
 def differentiable(node: fx.Node) -> list[fx.Node | None]:

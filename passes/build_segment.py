@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
 
-from naflow_fx import evidence, keys
+from naflow_fx import keys
+from naflow_fx.maps import evidence
 from naflow_fx.passes import _affine, _graph
-from naflow_fx.passes.build_importance import differentiable
-
-Parts = dict[fx.Node, list[fx.Node]]
+from naflow_fx.passes._reverse import added, item, walk_back
+from naflow_fx.passes.build_importance import differentiable, has_several
 
 
 @dataclass(frozen=True)
@@ -55,27 +54,26 @@ class _Builder:
 
     def build(self) -> Segment:
         """The segment."""
-        parts: Parts = {self.end: [self.w]}
-        for node in reversed(self.gm.graph.nodes):
-            if node in parts and node is not self.entry:
-                self._back(node, parts)
-        self.graph.output((self._sum(parts[self.entry]), self.constants))
+        totals = walk_back(self.gm.graph.nodes, {self.end: self.w}, self._total, self._back)
+        self.graph.output((totals[self.entry], self.constants))
         program = fx.GraphModule(self.gm, self.graph, class_name="Segment")
         program.graph.lint()
         needs = [n.name for n in self.places if not _graph.is_constant(n)]
         return Segment(program, tuple(needs), self.end.name, self.entry.name)
 
-    def _back(self, node: fx.Node, parts: Parts) -> None:
-        """Passes what `node` is worth on to its operands, and keeps what its constants are."""
+    def _total(self, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
+        return added(self.graph, parts)
+
+    def _back(self, node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+        """What `node` is worth to its operands; what its constants are is kept."""
+        if node is self.entry:
+            return []
         rule = _graph.rule_of(node)
         assert rule is not None
-        w = self._sum(parts.pop(node))
         called = self._call(rule.vjp or rule.transpose, (w,), node)
-        several = rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
-        given = [(x, self.graph.call_function(operator.getitem, (called, i)) if several else called)
+        several = has_several(rule)
+        given = [(x, item(self.graph, called, i) if several else called)
                  for i, x in enumerate(differentiable(node)) if x is not None]  # fmt: skip
-        for operand, part in given:
-            parts.setdefault(operand, []).append(part)
         if rule.vjp is not None:
             values = [self.place(operand) for operand, _ in given]
             terms = (w, self.place(node), [part for _, part in given], values)
@@ -83,6 +81,7 @@ class _Builder:
         elif _graph.has_shift(node):
             shift = self._call(rule.shift, (), node)
             self._keep(rule.name, self.graph.call_function(evidence.worth, (w, shift)))
+        return given
 
     def place(self, node: fx.Node) -> fx.Node:
         """Where the program has a value of the forward pass: an input of it, or a constant."""
@@ -101,13 +100,7 @@ class _Builder:
     def _state(self, node: fx.Node) -> _graph.State:
         return _graph.state(node, self.names)
 
-    def _sum(self, parts: list[fx.Node]) -> fx.Node:
-        total = parts[0]
-        for part in parts[1:]:
-            total = self.graph.call_function(operator.add, (total, part))
-        return total
-
     def _keep(self, name: str, term: fx.Node) -> None:
         known = self.constants.get(name)
-        self.constants[name] = term if known is None else self._sum([known, term])
+        self.constants[name] = term if known is None else added(self.graph, [known, term])
         self.constants[name].meta[keys.PART] = "constants"

@@ -14,10 +14,9 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
-from naflow_fx.wrappers import inside
+from naflow_fx.guards.wrappers import HOOKS, has_hooks, inside
 
 Memo = dict[int, Any]
-HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
 _MADE = ("weight", "bias")  # what hooks of pruning, weight and spectral norm compute
 
 
@@ -41,11 +40,14 @@ def evaluated(
     try:
         for module in reversed(list(model.modules())):  # a wrapper becomes what it wraps
             inner = inside(module)
-            if inner is not None and not (hooks and _has_hooks(module)):
+            if inner is not None and not (hooks and has_hooks(module)):
                 memo[id(module)] = copy.deepcopy(inner, memo)
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
+    for module in filter(has_hooks, model.modules() if hooks else ()):
+        if not has_hooks(memo[id(module)]):  # torch.compile's wrapper leaves them behind
+            memo[id(module)].__dict__ |= {k: OrderedDict(getattr(module, k)) for k in HOOKS}
     for module in [m for m in memo.values() if isinstance(m, nn.Module)]:
         module.training = False  # not .eval(): some models override it; also those in plain lists
         _rebind(module, memo)
@@ -76,10 +78,6 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
     yield from model.buffers()
     for module in model.modules():
         yield from (x for x in tree_leaves(list(vars(module).values())) if isinstance(x, Tensor))
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return any(getattr(module, kind, None) for kind in HOOKS if "state_dict" not in kind)
 
 
 def _like(before: Tensor, after: Tensor) -> Tensor:

@@ -11,13 +11,15 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-from naflow_fx import keys, use
+from naflow_fx import keys
+from naflow_fx.maps import use
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._affine import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
+from naflow_fx.passes._reverse import walk_back
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
 
 Count = Tensor | fx.Node  # what constants alone tell, of one sample; or a node, of each sample
 
@@ -38,15 +40,15 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """
     if not options.inverts and not {"used", "neuron_times"} & set(options.keep):
         return gm
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         writer = _Counts(new, "neuron_times" in options.keep)
-        for name in flow.features:
-            writer.add(writer.names[name], writer.ones(writer.names[name]))
-        for node in reversed([n for n in new.graph.nodes if n.name in flow.cascade]):
-            writer.back(node)
-    return _graph.rebuild(new, new.graph)
+        features = [writer.names[name] for name in flow.features]
+        cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
+        seeds = {node: writer.ones(node) for node in features}
+        walk_back(cascade, seeds, writer.live, writer.back)
+    return _module.rebuild(new, new.graph)
 
 
 class _Counts:
@@ -56,7 +58,6 @@ class _Counts:
         tensors = itertools.chain(gm.parameters(), gm.buffers())
         self.device = next((x.device for x in tensors), torch.device("cpu"))
         self.merged = any(merges_batch(n) for n in gm.graph.nodes if _graph.rule_of(n))
-        self.parts: dict[fx.Node, list[Count]] = {}
         self.patterns: dict[fx.Node, fx.Node] = {}
 
     def ones(self, node: fx.Node) -> Count:
@@ -65,13 +66,8 @@ class _Counts:
             return self._call(node, use.everywhere, (node,), "all")
         return use.ones(node.meta[keys.SHAPE], self.device)
 
-    def add(self, node: fx.Node, part: Count) -> None:
-        """One more reader's count of a node."""
-        self.parts.setdefault(node, []).append(part)
-
-    def back(self, node: fx.Node) -> None:
-        """Adds up who reads `node`, and passes on which of its neurons are live."""
-        parts = self.parts[node]
+    def live(self, node: fx.Node, parts: list[Count]) -> Count:
+        """Which neurons of `node` are live, from who reads them."""
         if self.times:
             times = self._apply(node, use.count, parts, {}, "times")
             node.meta[keys.TIMES] = self._node(node, times).name
@@ -79,12 +75,16 @@ class _Counts:
         live = self._apply(node, use.live, parts if whole is None else [whole], {}, "used")
         if not _is_everywhere(live):
             node.meta[keys.USED] = self._node(node, live).name
+        return live  # type: ignore[no-any-return]
+
+    def back(self, node: fx.Node, live: Count) -> list[tuple[fx.Node, Count]]:
+        """How often the live neurons of `node` read each of its operands'."""
         rule, operands = _graph.rule_of(node), _graph.operands(node, invertible=True)
         if rule is None or not operands:
-            return
+            return []
         reads = self._reads(node, rule, live)
-        for i, operand in enumerate(operands):
-            self.add(operand, self._item(node, reads, i) if rule.variadic else reads)
+        return [(operand, self._item(node, reads, i) if rule.variadic else reads)
+                for i, operand in enumerate(operands)]  # fmt: skip
 
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose

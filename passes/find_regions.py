@@ -19,7 +19,7 @@ class Region:
     Attributes:
         entry, exit: the fork and the merge.
         nodes: what lies between, and the exit, in forward order.
-        kind: "residual", "concatenation", ...: the operator of the merge, in words.
+        kind: "residual", "concatenation", ...: what its merge's rule calls it.
         series_parallel: whether every node inside belongs to one branch of the merge.
     """
 
@@ -28,9 +28,6 @@ class Region:
     nodes: tuple[str, ...]
     kind: str
     series_parallel: bool
-
-
-KINDS = {"add": "residual", "cat": "concatenation", "flat_cat": "features"}
 
 
 def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> dict[str, Region]:
@@ -59,7 +56,8 @@ def _region(flow: nx.DiGraph, merge: fx.Node, entry: str, order: list[str]) -> R
     parents = [p.name for p in _graph.operands(merge, invertible=True)]
     branches = [_between(flow, entry, p) | ({p} - {entry}) for p in parents]
     repeated = sum(map(len, branches)) > len(set().union(*branches))
-    kind = KINDS.get(_rule_name(merge), _rule_name(merge))
+    rule = _graph.rule_of(merge)
+    kind = (rule.merge or rule.name) if rule else merge.name
     nodes = tuple(name for name in order if name in inside or name == merge.name)
     return Region(entry, merge.name, nodes, kind, not repeated)
 
@@ -71,8 +69,3 @@ def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
     after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
     found: set[str] = (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
     return found
-
-
-def _rule_name(node: fx.Node) -> str:
-    rule = _graph.rule_of(node)
-    return rule.name if rule else node.name

@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
-from naflow_fx.rule import (
+from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._kernels import groups_of
+from naflow_fx.rules.contract import (
     BATCH,
     CHANNEL,
     CHANNEL_PART,
@@ -20,8 +21,6 @@ from naflow_fx.rule import (
 )
 
 Sizes = dict[fx.Node, tuple[int, ...]]
-_VIEWS = {"reshape", "getitem", "permute", "movedim", "identity", "cast", "pad"}
-_CONVOLUTIONS = {"conv", "conv_transpose"}
 
 
 def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
@@ -29,7 +28,7 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
 
     Before: a canonical graph.  After: the same with labels.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     sizes: Sizes = {}
     for node in new.graph.nodes:
         if node.op == "placeholder":
@@ -72,12 +71,12 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """A convolution makes channels, and what it runs along is space: electrodes, too.
 
     So for the views [N, 1, electrodes, time] and [N, C, 1, time] that a convolution reads; one
-    along channels alone
-    (ECA) stays what it is, and so do rows that each have a kernel of their own (DiCE).
+    along channels alone (ECA) stays what it is, and so do rows that each have a kernel of their own
+    (DiCE).
     """
     if labels[:1] != (BATCH,) or SPACE not in labels or _keeps_rows(node, labels):
         return labels
-    if node.meta[keys.RULE] not in _CONVOLUTIONS:
+    if not _graph.convolves(node):
         if not _leads_to_conv(node):
             return labels
         if labels[1] == CHANNEL and _inserts(node, labels):
@@ -97,7 +96,9 @@ def _inserts(node: fx.Node, labels: Labels) -> bool:
 
 def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
     """Whether a depthwise convolution runs along channels and space, row by row."""
-    rows = node.kwargs.get("groups")
+    if not _graph.convolves(node):
+        return False
+    rows = groups_of(node)
     inputs = [x.meta[keys.SHAPE][1] for x in _graph.operands(node)]
     depthwise = rows == node.meta[keys.SHAPE][1] and inputs == [rows]
     return depthwise and labels[1] == SPACE and CHANNEL in labels[2:]
@@ -105,26 +106,10 @@ def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
 
 def _leads_to_conv(node: fx.Node) -> bool:
     """Whether a view is read by a convolution, directly or through other views."""
-    if node.meta[keys.RULE] not in _VIEWS:
+    rule = _graph.rule_of(node)
+    if rule is None or not rule.view:
         return False
-    readers = [user for user in node.users if user.meta.get(keys.RULE)]
-    return any(r.meta[keys.RULE] in _CONVOLUTIONS or _leads_to_conv(r) for r in readers)
-
-
-def is_spatial(node: fx.Node) -> bool:
-    """Whether a node still has a batch with space: the cascade runs through it."""
-    batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
-    return batch and any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
-
-
-def is_site_shaped(labels: Labels) -> bool:
-    """Whether the dimensions are batch, channel and space, each tracked."""
-    return (
-        labels.count(BATCH) == 1
-        and labels.count(CHANNEL) == 1
-        and SPACE in labels
-        and set(labels) <= {BATCH, CHANNEL, SPACE}
-    )
+    return any(_graph.convolves(reader) or _leads_to_conv(reader) for reader in node.users)
 
 
 def _labels(node: fx.Node) -> Labels:

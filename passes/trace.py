@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import NaflowError, TraceError
+from naflow_fx.guards.modes import quiet_torch
+from naflow_fx.guards.records import form_of, plain
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.passes._names import (
     SiteNames,
     check_count,
@@ -27,10 +30,7 @@ from naflow_fx.passes._names import (
 from naflow_fx.passes._places import calling_line, last_frame, reason
 from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated, writable
-from naflow_fx.plain_modes import quiet_torch
-from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE, kind_of
-from naflow_fx.wrappers import unwrapped
 
 _ONE_AT_A_TIME = threading.RLock()  # while it traces, torch.fx patches nn.Module for all threads
 

@@ -15,10 +15,18 @@ Score = Callable[[Any], Tensor]
 
 
 def hooked(model: nn.Module, x: Tensor, score: Score) -> dict[str, tuple[Tensor, Tensor]]:
-    """Output and d score / d output of every module that is called once, and of the input."""
+    """Output and d score / d output of every module that is called once, and of the input.
+
+    Without those that hand on their input itself, such as dropout: its readers are theirs, too.
+    """
     found: dict[str, list[Tensor]] = {}
+
+    def note(name: str, inputs: Any, output: Any) -> None:
+        if not any(output is x for x in inputs):
+            found.setdefault(name, []).append(output)
+
     handles = [
-        m.register_forward_hook(lambda m, i, o, name=name: found.setdefault(name, []).append(o))
+        m.register_forward_hook(lambda m, i, o, name=name: note(name, i, o))
         for name, m in model.named_modules()
         if name
     ]

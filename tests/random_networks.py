@@ -7,12 +7,16 @@ that every list of numbers is a network, and a failing one shrinks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from shelf import fill
 from torch import Tensor, nn
+from torch.nn.utils import parametrizations, prune
+from torch.optim.swa_utils import AveragedModel
 
 Instruction = tuple[str, int, int]
 CHANNELS, CLASSES = 4, 3
@@ -38,6 +42,19 @@ MODULES: dict[str, Callable[[int], nn.Module]] = {
 }
 OPERATIONS = (*MODULES, "relu", "relu_in_place", "again", "add", "add_in_place", "cat", "mul",
               "spatial_gate", "scale", "halve")  # fmt: skip
+BATCH: dict[str, Callable[[Tensor], Tensor]] = {  # what no map can follow; the last instruction
+    "batch_mean": lambda x: x - x.mean(0, keepdim=True),
+    "batch_norm": lambda x: F.batch_norm(x, None, None, training=True),
+    "batch_softmax": lambda x: x * x.softmax(0),
+    "batch_flip": lambda x: x + x.flip(0),
+    "batch_roll": lambda x: x.roll(1, 0),
+    "batch_first": lambda x: x - x[:1],
+    "batch_max": lambda x: x - x.max(0, keepdim=True)[0],
+    "batch_sort": lambda x: x.sort(0)[0],
+    "batch_cumsum": lambda x: x.cumsum(0),
+    "batch_gram": lambda x: torch.einsum("nchw,mchw->nm", x, x).sum(1)[:, None, None, None] * x,
+    "batch_cat": lambda x: torch.cat([x, -x])[: len(x)],
+}
 
 
 class RandomNetwork(nn.Module):
@@ -86,6 +103,8 @@ class RandomNetwork(nn.Module):
             return x * self.steps[i](x) if b % 2 else self.steps[i](x).expand_as(x) * x
         if operation in MODULES:
             return self.steps[i](x)
+        if operation in BATCH:
+            return BATCH[operation](x)
         if operation == "relu":
             return F.relu(x) if b % 2 else self.relu(x)
         if operation == "relu_in_place":  # of a tensor of its own: nobody else's is overwritten
@@ -110,3 +129,83 @@ class RandomNetwork(nn.Module):
 def network(program: Sequence[Instruction]) -> nn.Module:
     """The network with seeded weights, float64."""
     return fill(RandomNetwork(program)).double()
+
+
+class Logits(NamedTuple):
+    """Logits and what they were computed from."""
+
+    logits: Tensor
+    image: Tensor
+
+
+@dataclass
+class Output:
+    """The same, as Hugging Face's models return it."""
+
+    logits: Tensor
+    image: Tensor
+
+
+Score = Callable[[Any], Tensor]
+HEADS: dict[str, tuple[Callable[[Tensor, Tensor], Any], Score]] = {
+    "plain": (lambda y, x: y, lambda o: o[:, 1]),
+    "tuple": (lambda y, x: (x, y), lambda o: o[1][:, 1]),
+    "named tuple": (Logits, lambda o: o.logits[:, 1]),
+    "dict": (lambda y, x: {"image": x, "logits": y}, lambda o: o["logits"][:, 1]),
+    "dataclass": (Output, lambda o: o.logits[:, 1]),
+    "attributes": (lambda y, x: SimpleNamespace(y=y, x=x), lambda o: o.y[:, 1]),
+    "one logit": (lambda y, x: y[:, 1:2], lambda o: o[:, 0]),
+    "a number": (lambda y, x: y[:, 1], lambda o: o),
+}
+
+
+class Headed(nn.Module):
+    """A network whose answer is wrapped as `HEADS` says."""
+
+    def __init__(self, net: RandomNetwork, head: str) -> None:
+        super().__init__()
+        self.net, self.head = net, HEADS[head][0]
+
+    def forward(self, x: Tensor) -> Any:
+        """The answer to images [N, 3, 8, 8]."""
+        return self.head(self.net(x), x)
+
+
+class Autocast(RandomNetwork):
+    """With autocast inside of forward."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits [N, CLASSES]."""
+        with torch.autocast("cpu"):
+            return super().forward(x)
+
+
+def _doubles(module: Any, args: Any, output: Any) -> Any:
+    return output * 2
+
+
+TREATMENTS: dict[str, Callable[[Any], Any]] = {
+    "none": lambda net: None,
+    "pruned": lambda net: prune.random_unstructured(net.stem, "weight", 0.3),  # type: ignore[no-untyped-call]
+    "weight norm": lambda net: parametrizations.weight_norm(net.stem),
+    "orthogonal": lambda net: parametrizations.orthogonal(net.head),
+    "hook that looks": lambda net: net.stem.register_forward_hook(lambda m, i, o: None),
+    "hooks on gradients": lambda net: net.stem.register_full_backward_hook(lambda m, i, o: None),
+    "hook that changes": lambda net: net.stem.register_forward_hook(_doubles),
+}
+WRAPPERS: dict[str, Callable[[nn.Module], Any]] = {
+    "none": lambda model: model,
+    "DataParallel": nn.DataParallel,
+    "AveragedModel": AveragedModel,
+    "compiled": torch.compile,
+    "twice": lambda model: nn.DataParallel(torch.compile(model)),
+}
+
+
+def treated(program: Sequence[Instruction], treatment: str, head: str) -> nn.Module:
+    """The network with seeded weights, float64, treated, under a head."""
+    kind = Autocast if treatment == "autocast" else RandomNetwork
+    net = fill(kind(program)).double()
+    with torch.no_grad():  # so that AveragedModel can copy a pruned weight
+        TREATMENTS.get(treatment, TREATMENTS["none"])(net)
+    return Headed(net, head).eval()  # type: ignore[arg-type]

@@ -180,6 +180,8 @@ def test_a_damaged_artefact(tmp_path: Path) -> None:
         archive.writestr(f"x/extra/{EXTRA}", kind.to_json())
     with pytest.raises(NaflowError, match="damaged, or of another version"):
         artefacts.load(path)
+    with pytest.raises(ArtefactError, match="device='abacus': no device of torch"):
+        artefacts.load(path, device="abacus")
 
 
 def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:

@@ -118,3 +118,8 @@ def test_torchs_dumps_do_not_reach_the_person(make: Any, capfd: Any, caplog: Any
     assert not [r for r in caplog.records if r.levelno >= 30]
     assert len(str(caught.value).splitlines()) == 4
     assert re.search(r"torch.fx +\S+:\d+: ", str(caught.value))
+
+
+def test_a_column_of_scores_is_told_what_to_take() -> None:
+    with pytest.raises(TargetError, match=r"shape \[-1, 1\].* Take its \[:, 0\]"):
+        nf.compile(body(), X, target=lambda o: o[:, :1])

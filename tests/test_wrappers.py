@@ -90,6 +90,18 @@ def test_a_wrappers_hook_that_changes_something_is_refused() -> None:
         nf.compile(model, images())
 
 
+@pytest.mark.parametrize("kind", ["DataParallel", "AveragedModel", "compile"])
+def test_a_hook_of_the_outermost_wrapper_is_looked_at(kind: str) -> None:
+    model, x = WRAPPERS[kind](body()), images()
+    hook = model.register_forward_hook(lambda module, args, output: None)
+    flow = nf.compile(model, x)(x)
+    assert list(flow.maps) == ["input", "0", "1"]
+    hook.remove()
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    with pytest.raises(TraceError, match="a hook changes .*: the model: .*lambda"):
+        nf.compile(model, x)
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit")
 @pytest.mark.parametrize("make", ["script", "trace"])
 def test_a_script_module_is_refused_in_one_line(make: str) -> None:

@@ -45,7 +45,7 @@ class Artefact:
         self.metadata = read(path)
         if not trusted:
             check_safe(path, self.metadata.kind)
-        self.device = torch.device(self.metadata.device if device is None else device)
+        self.device = _device(self.metadata.device if device is None else device)
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
@@ -159,3 +159,11 @@ def _check(value: Value, x: Any) -> None:
     if dtype != value.dtype or tuple(x.shape[1:]) != value.shape[1:] or not len(x):
         raise InputError(f"got {Value(value.name, tuple(x.shape), dtype)}; this artefact was made "
                          f"for {value}")  # fmt: skip
+
+
+def _device(given: str | torch.device) -> torch.device:
+    try:
+        return torch.device(given)
+    except RuntimeError as error:
+        raise ArtefactError(f"device={given!r}: no device of torch; wanted cpu, cuda, cuda:1 or "
+                            "the like") from error  # fmt: skip

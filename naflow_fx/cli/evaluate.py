@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
+from naflow_fx import selection
 from naflow_fx.cli.base import Commands, command, count, folder, news_aside
 from naflow_fx.cli.options import DEVICE_HELP, add_model_options
 from naflow_fx.errors import EvaluationError
@@ -52,7 +53,7 @@ examples:
   naflow-fx evaluate --methods score-cam ablation-cam layercam --layers blocks.15.project_bn
   naflow-fx evaluate --data cub200 --root CUB_200_2011 --model resnet50 --weights birds.pt
 """
-LAYERS = 7
+LAYERS = 7  # that are measured, where nobody says which
 PICTURES = 24
 SANITY = "Rank correlation of maps with those of random weights, another class, random labels"
 
@@ -202,9 +203,7 @@ def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module)
 
 def spread(layers: list[str]) -> list[str]:
     """Seven layers, evenly over the depth, the last one among them; all where there are fewer."""
-    if len(layers) <= LAYERS:
-        return layers
-    return [layers[round((i + 1) * (len(layers) - 1) / LAYERS)] for i in range(LAYERS)]
+    return layers if len(layers) <= LAYERS else selection.spread(layers, LAYERS + 1)[1:]
 
 
 def check_names(args: argparse.Namespace) -> None:

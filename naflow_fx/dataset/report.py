@@ -22,11 +22,10 @@ from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.selection import spread
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.files import data_uri, write
-from naflow_fx.view.html import render
+from naflow_fx.view.html import POLICY, render
 
 CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
 MAP, THUMBNAIL = 72, 150  # pixels
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
 
 

@@ -14,12 +14,12 @@ from naflow_fx.decomposition.grow import ROWS, Node, grow
 from naflow_fx.decomposition.program import Program, build_program
 from naflow_fx.decomposition.result import Decomposition
 from naflow_fx.errors import InputError, OptionError, TargetError
+from naflow_fx.guards.suits import check_examples
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
-from naflow_fx.suits import check_examples
 from naflow_fx.targets import Score, callables, class_indices
-from naflow_fx.wrappers import unwrapped
 
 MOST = 10_000  # nodes of a tree
 
@@ -65,7 +65,7 @@ def decompose(
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise OptionError(f"decompose(top_k={top_k!r}): wanted an integer >= 1")
     score = _callable(target)
-    plain = unwrapped(model)
+    plain = unwrapped(model, hooked=False)
     program = build_program(Job(plain, (x,), score, chosen))
     _check_size(program, top_k)
     classes = () if score else (_class(program, target, x),)

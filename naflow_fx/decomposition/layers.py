@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from fnmatch import fnmatchcase
 
 from torch import fx
 
@@ -14,6 +13,7 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes.build_maps import select
 from naflow_fx.passes.find_cuts import find_cuts
 from naflow_fx.passes.find_flow import find_flow
+from naflow_fx.selection import matching
 
 DEPTH = 4  # layers by default
 
@@ -45,8 +45,8 @@ def _sites(gm: fx.GraphModule) -> dict[str, fx.Node]:
 def _check(wanted: Sequence[str], sites: dict[str, fx.Node], cuts: list[fx.Node]) -> None:
     """Raises for what is asked for and doesn't carry the whole decision."""
     whole = [node.meta[keys.SITE] for node in reversed(cuts)]
-    around = [w for w in wanted if w not in whole
-              and (w in sites or not any(fnmatchcase(name, w) for name in whole))]  # fmt: skip
+    _, lost = matching(whole, wanted)
+    around = [w for w in wanted if w in lost or (w in sites and w not in whole)]
     if around:
         near = dict.fromkeys(name for w in around for name in _near(w, list(sites), whole))
         raise GraphError(
@@ -57,7 +57,7 @@ def _check(wanted: Sequence[str], sites: dict[str, fx.Node], cuts: list[fx.Node]
 
 def _near(wanted: str, sites: list[str], whole: list[str]) -> list[str]:
     """The last site before, and the first after what is asked for, that all paths pass."""
-    place = next(i for i, name in enumerate(sites) if fnmatchcase(name, wanted) or name == wanted)
+    place = sites.index(matching(sites, [wanted])[0][0])
     before = [name for name in sites[:place] if name in whole]
     after = [name for name in sites[place:] if name in whole]
     return before[-1:] + after[:1]

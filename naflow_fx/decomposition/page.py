@@ -7,9 +7,7 @@ from typing import Any
 from naflow_fx.decomposition.pictures import map_uri, patch_box, photo_of, photo_uri
 from naflow_fx.decomposition.tree import ROOT, Tree, share
 from naflow_fx.view.colours import Bytes
-from naflow_fx.view.html import render
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+from naflow_fx.view.html import POLICY, render
 
 
 def page(found: Tree, photo: Any) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from naflow_fx.errors import GraphError
 from naflow_fx.inspection.records import Node, Steps
+from naflow_fx.selection import matching
 
 LIMIT = 40  # rows: blocks are opened, level by level, as long as there are no more
 
@@ -75,7 +75,7 @@ def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
     """The blocks that a glob names, and those around them."""
     opened = {""}
     for glob in globs:
-        named = [block for block in blocks if block and fnmatchcase(block, glob)]
+        named, _ = matching(filter(None, blocks), [glob])
         if not named and not glob.endswith("*"):
             raise _unknown(blocks, glob)
         opened |= {around for block in named for around in _around(block)}

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, dtype: torch.dtype | None = None) -> Tensor:
@@ -56,6 +56,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    view=True,
     equation="identity",
     targets={
         "float": to(torch.float32), "double": to(torch.float64), "half": to(torch.float16),

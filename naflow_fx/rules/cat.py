@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -77,6 +77,13 @@ def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = Non
 
 
 _aten = torch.ops.aten
+
+
+def mixes(dim: int, at: int, rank: int) -> str:
+    """Whether images are joined or split."""
+    return "images are joined or split along the batch" if dim % rank == at else ""
+
+
 RULE = Rule(
     "cat",
     forward,
@@ -87,6 +94,8 @@ RULE = Rule(
     has_shift=has_shift,
     operands=("inputs",),
     variadic=True,
+    merge="concatenation",
+    mixes=mixes,
     equation="split",
     targets={torch.cat: adapt, torch.concat: adapt, torch.concatenate: adapt,
              _aten.cat.default: adapt},

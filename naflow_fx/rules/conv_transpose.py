@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules.contract import Arguments, Rule
 from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels
 
 
@@ -106,6 +106,7 @@ RULE = Rule(
     has_shift=has_shift,
     kernel="weight",
     groups=lambda groups: groups,
+    convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 
 def forward(input: Tensor, index: Any) -> Tensor:
@@ -92,6 +92,28 @@ def _at(dim: int, item: Any) -> tuple[Any, ...]:
 
 
 _aten = torch.ops.aten
+
+
+def mixes(index: Any, at: int) -> str:
+    """Whether images are picked out of the batch."""
+    return "" if _is_whole(_item(index, at)) else "images are picked out of the batch"
+
+
+def _is_whole(item: Any) -> bool:
+    """Whether a slice takes all of a dimension, as torch.export writes it, too."""
+    if not isinstance(item, slice) or item.step not in (None, 1):
+        return False
+    return item.start in (None, 0) and (item.stop is None or item.stop >= 2**31 - 1)
+
+
+def _item(index: Any, dim: int) -> Any:
+    """What an index takes of a dimension; those behind an ellipsis are whole or counted back."""
+    items = index if isinstance(index, tuple) else (index,)
+    items = items[: items.index(Ellipsis)] if Ellipsis in items else items
+    taken = [item for item in items if item is not None]
+    return taken[dim] if dim < len(taken) else slice(None)
+
+
 RULE = Rule(
     "getitem",
     forward,
@@ -100,6 +122,8 @@ RULE = Rule(
     inverse,
     labels=labels,
     gating="carries",
+    view=True,
+    mixes=mixes,
     equation="exact",
     targets={
         operator.getitem: lambda input, index: {"input": input, "index": index},

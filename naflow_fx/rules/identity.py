@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor) -> Tensor:
@@ -55,6 +55,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    view=True,
     equation="identity",
     targets=dict.fromkeys(
         (*_DROPOUTS, *_torchvision("stochastic_depth"), _aten.dropout.default,

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules._separable import apply_transpose, axis_matrix
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(
@@ -79,6 +79,13 @@ _MODULES = [
     for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
     for rank in (1, 2, 3)
 ]
+
+
+def infinite(value: float | None) -> bool:
+    """Whether the border is one that a max pool never picks; None: no constant at all."""
+    return value is not None and math.isinf(value)
+
+
 RULE = Rule(
     "pad",
     forward,
@@ -87,6 +94,8 @@ RULE = Rule(
     inverse,
     shift=shift,
     has_shift=has_shift,
+    view=True,
+    infinite=infinite,
     equation="crop",
     targets={F.pad: adapt, torch.ops.aten.pad.default: adapt},
     modules=dict.fromkeys(_MODULES, from_module),

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 
 def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -104,6 +104,8 @@ RULE = Rule(
     inverse,
     labels=labels,
     gating="carries",
+    view=True,
+    mixes=lambda: "",
     equation="exact",
     targets=dict.fromkeys((torch.permute, "permute", _aten.permute.default), adapt_permute)
     | dict.fromkeys(
@@ -141,6 +143,8 @@ MOVE = Rule(
     move_inverse,
     labels=move_labels,
     gating="carries",
+    view=True,
+    mixes=lambda: "",
     equation="exact",
     targets=dict.fromkeys(
         (torch.movedim, torch.moveaxis, "movedim", "moveaxis", _aten.movedim.int,

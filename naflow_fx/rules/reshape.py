@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rule import TOKENS, Arguments, Labels, Rule
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
@@ -112,6 +112,8 @@ RULE = Rule(
     inverse,
     labels=labels,
     gating="carries",
+    view=True,
+    regroups=True,
     equation="exact",
     targets=dict.fromkeys(_TARGETS, adapt),
     modules=dict.fromkeys((nn.Flatten, nn.Unflatten), lambda module: {}),

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import getitem
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Arguments, Rule
 
 KINDS: dict[str, Callable[..., Any]] = {
     "chunk": torch.chunk, "split": torch.split, "tensor_split": torch.tensor_split,
@@ -76,6 +76,13 @@ def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
 
 
 _aten = torch.ops.aten
+
+
+def mixes(dim: int, at: int, rank: int) -> str:
+    """Whether images are joined or split."""
+    return "images are joined or split along the batch" if dim % rank == at else ""
+
+
 RULE = Rule(
     "split",
     forward,
@@ -83,6 +90,7 @@ RULE = Rule(
     transpose,
     inverse,
     gating="carries",
+    mixes=mixes,
     equation="exact",
     targets={
         **dict.fromkeys((torch.chunk, "chunk", _aten.chunk.default), adapt("chunk")),

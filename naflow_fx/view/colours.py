@@ -1,6 +1,6 @@
 """Colours for attention maps: colour tables, a map as colours, a map over a photo (numpy, PIL).
 
-The sheet with the maps of every call site is in `render_grid.py`.
+The sheet with the maps of every call site is in `sheet.py`.
 """
 
 from __future__ import annotations

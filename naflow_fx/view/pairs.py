@@ -11,21 +11,17 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import Bytes, show_on_image, write_png
-from naflow_fx.view.files import plain_json, publish, staging
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
     GRID,
-    MAPS,
-    RECORD,
     details,
-    is_ours,
     make_record,
     picture_names,
     shape_text,
     versions,
 )
 from naflow_fx.view.rows import rows_grid
-from naflow_fx.view.save import LEGENDS, Style
+from naflow_fx.view.save import LEGENDS, Style, finish, save_each, thumbnail
 from naflow_fx.view.sheet import Label
 
 if TYPE_CHECKING:
@@ -43,15 +39,13 @@ def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style:
     """What `PairFlow.save` documents."""
     shots = len(flow.support) // max(len(flow), 1)
     photos = _photos(queries, len(flow), "query"), _photos(supports, len(flow.support), "support")
-    names = _names(names, shots)
-    places = [Path()] if len(flow) == 1 else [Path(f"{i:03d}") for i in range(len(flow))]
-    with staging(folder) as stage:
-        for i, place in enumerate(places):
-            pictures = [photos[0][i], *photos[1][i * shots : (i + 1) * shots]]
-            _write_pair(flow[i].cpu(), pictures, names, stage / place, style)
-        for place in places:
-            publish(stage / place, folder / place, RECORD, is_ours)
-    return [folder / place for place in places]
+    rows = _names(names, shots)
+
+    def write(i: int, place: Path) -> None:
+        pictures = [photos[0][i], *photos[1][i * shots : (i + 1) * shots]]
+        _write_pair(flow[i].cpu(), pictures, rows, place, style)
+
+    return save_each(folder, len(flow), write)
 
 
 def _photos(images: Any, count: int, name: str) -> list[Bytes]:
@@ -77,7 +71,6 @@ def _write_pair(
     flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: Style
 ) -> None:
     """Write all files of one pair into the new `folder`."""
-    (folder / MAPS).mkdir(parents=True)
     flows = [flow.query, *flow.support]
     files = picture_names(flow.query.maps)
     labels: list[Label] = []
@@ -85,18 +78,17 @@ def _write_pair(
     for site, pictures in _pictures(flows, photos, style):
         write_png(_beside(pictures), folder / files[site])
         for row, picture in zip(rows, pictures, strict=True):
-            row.append(_thumbnail(picture))
+            row.append(np.asarray(thumbnail(picture, THUMBNAIL)))
         labels.append((site, shape_text(flow.query.maps[site]) + _empty(flows, site)))
         if style.on_picture is not None:
             style.on_picture(site)
     record = _record(flow, flows, files, style.info)
     sheet = rows_grid(
-        names, [_thumbnail(p) for p in photos], labels, rows,
+        names, [thumbnail(p, THUMBNAIL) for p in photos], labels, rows,
         title=" · ".join(part for part in (style.title, headline(record)) if part),
         subtitle=subtitle(record), colormap=style.colormap, legend=("0", LEGENDS[style.scale]),
     )  # fmt: skip
-    write_png(sheet, folder / GRID)
-    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
+    finish(folder, record, sheet)
 
 
 def _pictures(
@@ -127,13 +119,6 @@ def _beside(pictures: Sequence[Bytes]) -> Image.Image:
         sheet.paste(picture, (left, 0))
         left += picture.width + GUTTER
     return sheet
-
-
-def _thumbnail(picture: Bytes) -> Bytes:
-    """The picture, no larger than the sheet needs."""
-    small = Image.fromarray(picture)
-    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
-    return np.asarray(small)
 
 
 def _empty(flows: Sequence[FlowData], site: str) -> str:

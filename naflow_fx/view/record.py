@@ -40,7 +40,7 @@ def make_record(
         "score": _number(flow.score),
         "target": target,
         "target_name": None if target is None else class_name(class_names, target),
-        "top5": _likeliest(flow, class_names),
+        "top5": likeliest(flow, class_names),
         "options": dict(flow.options),
         "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
         "files": [GRID, *files.values()],
@@ -62,8 +62,11 @@ def _layer(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
     }
 
 
-def _likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
-    """The five likeliest classes, or none where the output is not class scores."""
+def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
+    """The five likeliest classes with their names and probabilities, None where not finite.
+
+    None at all where the output is not class scores.
+    """
     try:
         best = flow.top5()[0]
     except FlowError:

@@ -30,6 +30,7 @@ from naflow_fx.view.sheet import Label, grid
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData, Scale
 
+THUMBNAIL = 512  # longest side of what goes into the grid, pixels
 LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
 
 
@@ -51,18 +52,36 @@ def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[P
     """What `AttentionFlow.save` documents."""
     count = len(flow)
     photos: Sequence[Bytes | None] = [None] * count if images is None else as_photos(images, count)
+
+    def write(i: int, place: Path) -> None:
+        _write_sample(flow[i].detach().cpu(), photos[i], place, style)
+
+    return save_each(folder, count, write)
+
+
+def save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> list[Path]:
+    """Write `count` samples, one to `folder` itself, several below it, whole or not at all.
+
+    write: called with a sample's number and the new folder to write it into.
+    """
     places = [Path()] if count == 1 else [Path(f"{i:03d}") for i in range(count)]
     with staging(folder) as stage:
-        for one, photo, place in zip(flow, photos, places, strict=True):
-            _write_sample(one.detach().cpu(), photo, stage / place, style)
+        for i, place in enumerate(places):
+            (stage / place / MAPS).mkdir(parents=True)
+            write(i, stage / place)
         for place in places:
             publish(stage / place, folder / place, RECORD, is_ours)
     return [folder / place for place in places]
 
 
+def finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
+    """Write the grid and flow.json of a sample."""
+    write_png(sheet, folder / GRID)
+    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
+
+
 def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Style) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
-    (folder / MAPS).mkdir(parents=True)
     files = picture_names(choose(list(flow.maps), style.layers))
     labels: list[Label] = []
     small: list[Image.Image] = []
@@ -70,12 +89,11 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Styl
         write_png(Image.fromarray(picture), folder / files[name])
         empty = "" if flow.maps[name].any() else ", all zero"
         labels.append((name, shape_text(flow.maps[name]) + empty))
-        small.append(_thumbnail(picture))
+        small.append(thumbnail(picture, THUMBNAIL))
         if style.on_picture is not None:
             style.on_picture(name)
     record = make_record(flow, style.class_names, style.info, files)
-    write_png(_sheet(record, photo, labels, small, style), folder / GRID)
-    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
+    finish(folder, record, _sheet(record, photo, labels, small, style))
 
 
 def _pictures(
@@ -92,8 +110,8 @@ def _pictures(
             yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap)
 
 
-def _thumbnail(picture: Bytes, longest: int = 512) -> Image.Image:
-    """The picture, no larger than the grid needs."""
+def thumbnail(picture: Bytes, longest: int) -> Image.Image:
+    """The picture, no larger than a sheet needs, pixels."""
     small = Image.fromarray(picture)
     small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return small
@@ -110,7 +128,7 @@ def _sheet(
     every = len(record["layers"])
     few = f" · {len(pictures)} of {every} layers" if len(pictures) < every else ""
     return grid(
-        None if photo is None else _thumbnail(photo),
+        None if photo is None else thumbnail(photo, THUMBNAIL),
         labels,
         pictures,
         title=" · ".join(part for part in (style.title, headline(record)) if part),

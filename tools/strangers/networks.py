@@ -69,9 +69,9 @@ def _network(module: str, shape: str, call: str) -> Network:
 def _filled(model: nn.Module) -> nn.Module:
     """Weights such that activations stay of order one and no branch is zero, as some begin."""
     with torch.no_grad():
-        for name, tensor in model.named_parameters():
-            if tensor.is_floating_point():
-                tensor.copy_(_drawn(name, tensor))
+        for name, weight in model.named_parameters():
+            if weight.is_floating_point():
+                weight.copy_(_drawn(name, weight))
         for name, tensor in model.named_buffers():
             if name.endswith(("running_mean", "running_var")):
                 tensor.copy_(_drawn(name, tensor))
@@ -86,4 +86,5 @@ def _drawn(name: str, like: Tensor) -> Tensor:
         return 0.1 * u
     if like.dim() < 2:
         return (1 if kind == "running_var" else 0.6) + 0.2 * u
-    return u * ((2 if like.dim() > 2 else 1) / like[0].numel()) ** 0.5
+    gain: float = ((2 if like.dim() > 2 else 1) / like[0].numel()) ** 0.5
+    return u * gain

@@ -58,7 +58,7 @@ def _page(listed: list[Network], table: Table) -> list[str]:
         "a map).",
         "",
         "* **right**: the largest relative error is at most 1e-9, maps are finite, and where "
-        "modules have no site, the warning that stands in the last column said so when compiling.",
+        "modules have no site, a warning said so when compiling (last column).",
         "* **refused**: by the error whose first line stands there.",
         "* **wrong**, **silent** (sites missing without a warning), **raw** (another error, or no "
         "end): faults.",
@@ -90,7 +90,7 @@ def _reasons(bad: list[Network]) -> list[str]:
 
 
 def _rows(listed: list[Network], table: Table) -> list[str]:
-    lines = ["| network | input | verdict | method | call sites | modules | missing | error | |",
+    lines = ["| network | input | verdict | method | call sites | modules | missing | error | said |",
              "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for n in listed:
         r = table[n.name]

@@ -23,7 +23,7 @@ from naflow_fx.view.files import data_uri
 from naflow_fx.view.measures import along_depth
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.reconstruction import channels_first, reconstruct
-from naflow_fx.view.record import ClassNames, class_name, details
+from naflow_fx.view.record import ClassNames, class_name, details, likeliest
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -178,15 +178,11 @@ def _explained(flow: FlowData, class_names: ClassNames) -> str:
 
 
 def _top(flow: FlowData, class_names: ClassNames) -> list[Record]:
-    """The five likeliest classes, or none where the output is not class scores."""
-    try:
-        best = flow.top5()[0]
-    except FlowError:
-        return []
+    """The five likeliest classes in words, or none where the output is not class scores."""
     return [
-        {"name": class_name(class_names, c) or f"class {c}", "probability": p}
-        for c, p in best
-        if np.isfinite(p)
+        {"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
+        for one in likeliest(flow, class_names)
+        if one["probability"] is not None
     ]
 
 

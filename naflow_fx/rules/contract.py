@@ -14,7 +14,8 @@ Functions ask for what they need **by parameter name**.  The names on offer are
   (indices); there the vectors of ``linear`` and ``transpose`` are lists, one entry each,
 * ``values``, in the ``inverse`` of variadic rules: what the active inputs are worth, None at the
   one that is asked for,
-* ``full``, in ``support``: whether no number of the ``kernel`` is 0.
+* ``full``, in ``support``: whether no number of the ``kernel`` is 0,
+* ``at`` and ``rank``, in ``mixes``: which of how many dimensions holds the batch.
 """
 
 from __future__ import annotations
@@ -45,6 +46,8 @@ EXTRA_NAMES = {
     "values",
     "damping",
     "full",
+    "at",
+    "rank",
 }
 
 
@@ -80,6 +83,14 @@ class Rule:
         scaled: ``scaled(kernel, d)``: the kernel of diag(d) A, d per channel, [1, C, 1, ...].
         groups: how many groups of channels A does not mix, on both sides; each is solved by itself.
             None: one.
+        convolves: its kernel slides: what it runs along is space, and its result has channels.
+        view: what comes out is some of the input's numbers, in other dimensions.
+        regroups: all of them, in their order; the batch dimension may take in others.
+        mixes: ``mixes(at, rank, ...)``: what it does to the images of a batch, in words; "" where
+            it keeps them apart.  None: it does where `dim` or `dims` name the batch dimension.
+        infinite: whether numbers in its output may be infinite by design (what pads a max pool),
+            told from the constants.
+        merge: of a merge of paths: what the region that it ends is called; "": as the rule.
         operands: names of the parameters that may be activations.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
@@ -111,6 +122,12 @@ class Rule:
     kernel: str = ""
     scaled: Function | None = None
     groups: Function | None = None
+    convolves: bool = False
+    view: bool = False
+    regroups: bool = False
+    mixes: Function | None = None
+    infinite: Function | None = None
+    merge: str = ""
     operands: tuple[str, ...] = ("input",)
     control: tuple[str, ...] = ()
     swap: Callable[[Arguments], Arguments] | None = None
@@ -157,6 +174,8 @@ _LEADING = {
     "diagonal": 0,
     "scaled": 2,
     "groups": 0,
+    "mixes": 0,
+    "infinite": 0,
     "labels": 1,
 }
 

@@ -9,14 +9,22 @@ from torch import nn
 
 from naflow_fx.errors import TraceError
 
+HOOKS = tuple(k for k, v in vars(nn.Module()).items() if "hook" in k and isinstance(v, dict))
 
-def unwrapped(model: Any) -> Any:
+
+def unwrapped(model: Any, hooked: bool = True) -> Any:
     """The network inside DataParallel, DistributedDataParallel, AveragedModel, torch.compile.
+
+    Args:
+        model: anything; what is no wrapper comes back.
+        hooked: False: a wrapper with hooks stays on, so that what they do can be looked at.
 
     Raises:
         TraceError: a ScriptModule, whose forward is no Python any more, the model or in it.
     """
     while isinstance(model, nn.Module) and (inner := inside(model)) is not None:
+        if has_hooks(model) and not hooked:
+            break
         model = inner
     for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         if isinstance(module, torch.jit.ScriptModule):
@@ -25,6 +33,11 @@ def unwrapped(model: Any) -> Any:
             raise TraceError(f"{where}: a ScriptModule ({name}), which can't be traced; give the "
                              "nn.Module that it was made from")  # fmt: skip
     return model
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Whether a module has hooks that see a call of it."""
+    return any(getattr(module, kind, None) for kind in HOOKS if "state_dict" not in kind)
 
 
 def inside(model: nn.Module) -> nn.Module | None:

@@ -11,10 +11,11 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.guards.records import plain
+from naflow_fx.guards.wrappers import HOOKS
 from naflow_fx.job import Job
-from naflow_fx.passes.copy_model import HOOKS, evaluated
+from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.trace import module_of
-from naflow_fx.records import plain
 
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (
@@ -170,7 +171,8 @@ def _check_hooks(model: nn.Module, images: list[Tensor]) -> None:
              for hook in getattr(module, kind, {}).values() if callable(hook)]  # fmt: skip
     if not hooks:
         return
-    without, having = (_answer(evaluated(model, torch.clone, h), images) for h in (False, True))
+    with torch.compiler.set_stance("force_eager"):  # hooks of a compiled model, without compiling
+        without, having = (_answer(evaluated(model, torch.clone, h), images) for h in (False, True))
     if _difference(without.outputs, having.outputs) or _gradient_error(without, having) > 1e-3:
         raise TraceError(
             f"a hook changes what the model computes: {'; '.join(hooks)}.  Maps can't follow "
