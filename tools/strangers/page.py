@@ -17,7 +17,7 @@ JSON, PAGE = "strangers.json", "strangers.md"
 FAULTS = ("wrong", "silent", "raw")
 REASONS = {  # of faults that are known, by what the network's name has
     "tridentnet50": "goes through `torch.export`, which names the layers of a block relative to it "
-    "(`conv.0` for `features.5.0.conv.0`); none is missing",
+    "(`conv.0` for `features.5.0.conv.0`), so that modules have no site of their path",
 }
 
 
@@ -90,8 +90,9 @@ def _reasons(bad: list[Network]) -> list[str]:
 
 
 def _rows(listed: list[Network], table: Table) -> list[str]:
-    lines = ["| network | input | verdict | method | call sites | modules | missing | error | said |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    heads = ("network", "input", "verdict", "method", "call sites", "modules", "missing", "error",
+             "said")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for n in listed:
         r = table[n.name]
         error = f"{r['error']:.0e}" if "error" in r else ""
