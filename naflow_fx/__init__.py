@@ -8,7 +8,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from naflow_fx import models
-    from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
     from naflow_fx.dataset.results import Results, open_results
     from naflow_fx.dataset.run import DatasetRun, explain_dataset
@@ -24,8 +23,9 @@ if TYPE_CHECKING:
     from naflow_fx.pairs import PairExplainer, PairFlow
     from naflow_fx.pairs.episodes import FewShot, few_shot
     from naflow_fx.pairs.retrieval import Retrieval, retrieve
-    from naflow_fx.rule import Rule
     from naflow_fx.rules import register
+    from naflow_fx.rules.contract import Rule
+    from naflow_fx.rules.laws import check_rule
     from naflow_fx.similarity import Similarity
     from naflow_fx.subjects import Subject, subject
     from naflow_fx.view.colours import show_on_image
@@ -47,10 +47,10 @@ _PUBLIC = {
     "ReportEntry": "naflow_fx.view.page",
     "Results": "naflow_fx.dataset.results",
     "Retrieval": "naflow_fx.pairs.retrieval",
-    "Rule": "naflow_fx.rule",
+    "Rule": "naflow_fx.rules.contract",
     "Similarity": "naflow_fx.similarity",
     "Subject": "naflow_fx.subjects",
-    "check_rule": "naflow_fx.checking",
+    "check_rule": "naflow_fx.rules.laws",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
     "evaluate": "naflow_fx.evaluation",

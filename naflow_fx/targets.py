@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.errors import TargetError
-from naflow_fx.records import map_tensors
+from naflow_fx.guards.records import map_tensors
 
 Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"

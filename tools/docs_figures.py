@@ -1,10 +1,11 @@
 """Every picture of the README and of docs/ (but docs/figures: `make figures`), made anew.
 
     python tools/docs_figures.py [flow] [curves] [page] [graph] [reconstruction] [decomposition]
+        [onnx]
 
 flow: docs/coffee.png. curves: docs/depth.png. page: docs/screenshots/, of a report in chromium.
-graph, reconstruction, decomposition: by tools/figures_graph.py, figures_reconstruction.py and
-figures_decompose.py. Without a name: all of them; minutes.
+graph, reconstruction, decomposition, onnx: by tools/figures_graph.py, figures_reconstruction.py,
+figures_decompose.py and figures_onnx.py. Without a name: all of them; minutes.
 """
 
 from __future__ import annotations
@@ -135,6 +136,11 @@ def decomposition() -> None:
     script("figures_decompose.py")
 
 
+def onnx() -> None:
+    """docs/residual-onnx.png: a trained residual network that a package ships."""
+    script("figures_onnx.py")
+
+
 def script(name: str) -> None:
     """Runs another tool of this folder."""
     subprocess.run([sys.executable, str(ROOT / "tools" / name)], cwd=ROOT, check=True)
@@ -147,7 +153,7 @@ def run(*arguments: str) -> None:
 
 
 PARTS = {"flow": flow, "curves": curves, "page": page, "graph": graph,
-         "reconstruction": reconstruction, "decomposition": decomposition}  # fmt: skip
+         "reconstruction": reconstruction, "decomposition": decomposition, "onnx": onnx}  # fmt: skip
 
 
 def main() -> None:
