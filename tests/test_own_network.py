@@ -399,6 +399,41 @@ def test_arguments_and_weights_as_made(photo: str, capsys: pytest.CaptureFixture
     assert_equal(first[0], again[0], 0.0)
 
 
+def test_a_subjects_file_holds_what_was_said(work: Path, tmp_path: Path) -> None:
+    (work / "resnet18").mkdir()
+    (work / "hub").mkdir()
+    for recipe in (
+        Recipe("resnet18", "none", {"num_classes": 5, "note": 'a "b"\n\\ \x7f', "x": [1.5, True]}),
+        Recipe("timm/resnet18", classes=("a", "<b>", "\u00e9"), mean=(0.1, 0.2, 0.3), std=(1.0,)),
+        Recipe("torchvision.models:resnet18", size=64, mean=(0.5,), std=(0.5,), channels=3),
+    ):
+        recipe.save(tmp_path / "s.toml")
+        assert Recipe.read(tmp_path / "s.toml") == recipe
+    Recipe("hf/./hub").save(work / "kept.toml")
+    assert Recipe.read("kept.toml").model == "hf/hub"
+    (tmp_path / "one.toml").write_text("mean = 0.5\nstd = 1\n")
+    assert Recipe.read(tmp_path / "one.toml") == Recipe(mean=(0.5,), std=(1,))
+    with pytest.raises(ModelError, match="None can't be written"):
+        Recipe(model_args={"width": None}).save(tmp_path / "no.toml")
+
+
+def test_workers_and_pairs(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pyarrow")
+    given = [*CRACK, "--preprocess", "nets.py:grey", "--layers", "relu_1"]
+    run(capsys, "batch", "photos", *given, "--out", "by_workers", "--workers", "1", "--quiet")
+    assert len(nf.open_results("by_workers")) == 3
+    flow = nf.subject("nets.py:Crack", weights="crack.pt", preprocess="nets.py:grey").explain(
+        photo, layers="relu_1"
+    )
+    row = nf.open_results("by_workers").maps("relu_1", raw=True)[0]
+    assert_equal({"relu_1": row}, {"relu_1": flow.maps["relu_1"][0].numpy()}, ALIKE)
+    run(capsys, "compare", photo, "photos/spall/1.png", *OWN, "--out", "pair")
+    record = json.loads(Path("pair", "0-1", "flow.json").read_text())
+    assert record["model"] == "Crack" and record["at"] == "penultimate"
+    run(capsys, "decompose", photo, *OWN, "--layers", "relu_1", "--target", "spall", "--out", "why")
+    assert "spall" in Path("why", "0", "decomposition.json").read_text()
+
+
 def test_several_networks_read_what_lies_beside_them(work: Path) -> None:
     """Two files of one name: each has its own code, and none of it stays on the path."""
     import sys

@@ -153,7 +153,8 @@ def run(*arguments: str) -> None:
 
 
 PARTS = {"flow": flow, "curves": curves, "page": page, "graph": graph,
-         "reconstruction": reconstruction, "decomposition": decomposition, "onnx": onnx}  # fmt: skip
+         "reconstruction": reconstruction, "decomposition": decomposition,
+         "onnx": onnx}  # fmt: skip
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -102,9 +103,13 @@ def pair(text: str) -> tuple[str, Any]:
     if not sign or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"wanted NAME=VALUE, got {text}")
     try:
-        return name, ast.literal_eval(value)
+        found = ast.literal_eval(value)
+        json.dumps(found)  # records and files of subjects can hold it
+        return name, found
     except (ValueError, SyntaxError):
         return name, value
+    except TypeError as error:
+        raise argparse.ArgumentTypeError(f"{text}: wanted numbers, texts, lists") from error
 
 
 def named(text: str) -> str:

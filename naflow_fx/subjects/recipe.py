@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from naflow_fx.artefacts.plain_data import made
 from naflow_fx.errors import ModelError
-from naflow_fx.plain_data import made
 from naflow_fx.view.files import write
 
 if sys.version_info >= (3, 11):
@@ -67,6 +67,8 @@ class Recipe:
         try:
             entries = tomllib.loads(Path(path).read_text("utf-8"))
             found = {k: _moved(k, v, Path(path).parent) for k, v in entries.items()}
+            for key in {"mean", "std"} & found.keys():
+                found[key] = found[key] if isinstance(found[key], list) else [found[key]]
             return made(Recipe, found)
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
@@ -84,9 +86,11 @@ def _file_of(key: str, value: Any) -> tuple[str, str]:
     """The part of an entry that can be a file's name, and what stands behind it."""
     if key not in FILES or not isinstance(value, str):
         return "", ""
-    start = 3 if value.startswith("hf/") else 0
-    file, colon, name = value[start:].rpartition(":")
-    return (file, colon + name) if colon and file.endswith(".py") else (value[start:], "")
+    file, colon, name = value.rpartition(":")
+    if file.endswith(".py"):
+        return file, colon + name
+    named = key != "model" or value.endswith((".py", ".pt2", ".onnx"))
+    return (value.removeprefix("hf/") if named or value.startswith("hf/") else "", "")
 
 
 def _moved(key: str, value: Any, folder: Path) -> Any:
@@ -114,4 +118,6 @@ def _toml(value: Any) -> str:
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, (list, tuple)):
         return f"[{', '.join(map(_toml, value))}]"
+    if value is None:
+        raise ModelError("model_args: None can't be written as TOML; leave the argument out")
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
