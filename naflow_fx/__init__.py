@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from naflow_fx.evaluation.synthetic import synthetic
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
+    from naflow_fx.flow.statistics import Statistics, agreement
     from naflow_fx.options import Inverse
     from naflow_fx.pairs import PairExplainer, PairFlow
     from naflow_fx.pairs.episodes import FewShot, few_shot
@@ -48,6 +49,8 @@ _PUBLIC = {
     "Retrieval": "naflow_fx.pairs.retrieval",
     "Rule": "naflow_fx.rule",
     "Similarity": "naflow_fx.similarity",
+    "Statistics": "naflow_fx.flow.statistics",
+    "agreement": "naflow_fx.flow.statistics",
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
@@ -82,7 +85,9 @@ __all__ = [
     "Retrieval",
     "Rule",
     "Similarity",
+    "Statistics",
     "__version__",
+    "agreement",
     "check_rule",
     "compile",
     "decompose",
