@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from naflow_fx import models
+    from naflow_fx import models, targets
     from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
     from naflow_fx.dataset.results import Results, open_results
@@ -103,6 +103,7 @@ __all__ = [
     "save_report",
     "show_on_image",
     "synthetic",
+    "targets",
 ]
 
 
@@ -110,7 +111,7 @@ def __getattr__(name: str) -> Any:
     """Public names, imported when they are first used: `import naflow_fx` stays light."""
     import importlib
 
-    if name in ("models", "artefacts"):
+    if name in ("models", "artefacts", "targets"):
         return importlib.import_module(f"naflow_fx.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'naflow_fx' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from naflow_fx.flow import PARTS, AttentionFlow
 from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Build, Job
 from naflow_fx.options import Options
-from naflow_fx.records import like
+from naflow_fx.records import like, pick
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
 from naflow_fx.weights import Place, Weights, place_of
@@ -265,9 +265,9 @@ class Explainer(nn.Module):
         return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
 
     def _classes(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
-        output = _result(program)["output"]
+        output = pick(_result(program)["output"], self.options.output)
         shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
-        classes = shape[1] if len(shape) == 2 else None
+        classes = {1: 1, 2: shape[-1]}.get(len(shape)) if shape else None
         return class_indices(target, len(images), classes, images.device)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:

@@ -14,7 +14,7 @@ from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.trace import module_of
-from naflow_fx.records import plain
+from naflow_fx.records import pick, plain
 from naflow_fx.wrappers import HOOKS
 
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
@@ -214,7 +214,8 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
     with torch.enable_grad():  # for a forward that puts hooks on gradients
         output = model(*(x.clone().requires_grad_().clone() for x in images))
         try:
-            wanted = target(output).detach().reshape(-1)
+            seen = output if job.options.output is None else pick(output, job.options.output)
+            wanted = target(seen).detach().reshape(-1)
         except Exception as error:
             raise TargetError(
                 f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"
