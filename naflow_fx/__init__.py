@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from naflow_fx import models, targets
     from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
+    from naflow_fx.dataset.diff import diff
     from naflow_fx.dataset.results import Results, open_results
     from naflow_fx.dataset.run import DatasetRun, explain_dataset
     from naflow_fx.dataset.spec import ExplainerSpec
@@ -54,6 +55,7 @@ _PUBLIC = {
     "check_rule": "naflow_fx.checking",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
+    "diff": "naflow_fx.dataset.diff",
     "evaluate": "naflow_fx.evaluation",
     "explain_dataset": "naflow_fx.dataset.run",
     "few_shot": "naflow_fx.pairs.episodes",
@@ -91,6 +93,7 @@ __all__ = [
     "check_rule",
     "compile",
     "decompose",
+    "diff",
     "evaluate",
     "explain_dataset",
     "few_shot",

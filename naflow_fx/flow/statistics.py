@@ -163,16 +163,16 @@ def agreement(first: FlowData, second: FlowData) -> DepthTable:
         raise FlowError(f"agreement: flows of {len(first)} and {len(second)} photos; wanted the "
                         "same photos in both")  # fmt: skip
     one, two = _spatial(first, None), _spatial(second, None)
-    pairs = _pairs(list(one), list(two))
+    pairs = pairs_of(list(one), list(two))
     found = [measures.agreement(one[a], two[b].to(one[a].device)) for a, b in pairs]
     names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
     return DepthTable(names, {"agreement": _stacked(found)})
 
 
-def _pairs(first: list[str], second: list[str]) -> list[tuple[str, str]]:
+def pairs_of(first: list[str], second: list[str]) -> list[tuple[str, str]]:
     """Layers of equal relative depth, as many as the shorter list has."""
     if len(first) > len(second):
-        return [(a, b) for b, a in _pairs(second, first)]
+        return [(a, b) for b, a in pairs_of(second, first)]
     last = max(len(first) - 1, 1)
     return [(a, second[round(i * (len(second) - 1) / last)]) for i, a in enumerate(first)]
 
