@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from PIL import Image
 
 from naflow_fx.cli.base import Commands, command, news_aside
 from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.variants import Variant, add_several, names_of, of_variant, variants
 from naflow_fx.selection import spread
 from naflow_fx.view.progress import progress
 
@@ -26,18 +28,23 @@ what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
   DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
+several targets or methods: DIR/<photo>/rows.png, a row each (of two, their difference, too), and
+  DIR/<photo>/<row>/ with the files above
 DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
   naflow-fx explain cat.jpg
   naflow-fx explain cat.jpg dog.jpg --target "tabby" --out pictures
   naflow-fx explain cat.jpg --layers all
+  naflow-fx explain cat.jpg --target predicted "tiger cat"      why not this one? both, and minus
+  naflow-fx explain cat.jpg --methods naflow focused layercam
   naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
   naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
   naflow-fx explain cat.jpg --model resnet18 --weights my_training.pt
   naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
 """
 SHEET = 12  # layers that are drawn where nobody says which
+ROWS = "rows.png"
 
 
 def add(commands: Commands) -> None:
@@ -46,11 +53,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="picture files, before the options"
     )
-    parser.add_argument(
-        "--target",
-        metavar="CLASS|NAME",
-        help="ImageNet class to explain, a number or a name (default: the predicted one)",
-    )
+    add_several(parser, "the predicted one")
     add_picture_options(parser)
     parser.add_argument(
         "--verbose", action="store_true", help="print a table of all layers with their numbers"
@@ -70,21 +73,71 @@ def explain(args: argparse.Namespace) -> None:
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
         open_photo(photo)
+    chosen = variants(args)
+    if len(chosen) == 1:
+        args = of_variant(args, chosen[0])
     asked = [question(args, [photo]) for photo in photos]
     folders = places([photo.stem for photo in photos], Path(args.out), asked)
     source = open_source(args)
-    target = source.target(args.target)
+    targets = [source.target(one.target) for one in chosen]
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
+    if len(chosen) > 1:
+        _explain_rows(photos, folders, chosen, args)
+        return
     with progress(count=False) as bar, news_aside():
         bar.add_task(f"preparing {args.artefact or args.model}", total=None)
         example = source.preprocessing(open_photo(photos[0]))[None].to(device)
         explainer = source.make(example)
     layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
     for photo, place in zip(photos, folders, strict=True):
-        flow = _explain_one(photo, place, explainer, layers, source, target, args)
+        flow = _explain_one(photo, place, explainer, layers, source, targets[0], args)
         print_flow(flow, layers, shown(photo), place, source.class_names, args.verbose)
+
+
+def _explain_rows(
+    photos: Sequence[Path],
+    folders: Sequence[Path],
+    chosen: Sequence[Variant],
+    args: argparse.Namespace,
+) -> None:
+    """Explain photos for several targets or by several methods, and draw the rows of each."""
+    from naflow_fx.cli.photos import seen, shown
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.cli.source import open_source
+    from naflow_fx.cli.tables import print_flow
+    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.view.colours import write_png
+    from naflow_fx.view.comparison import comparison
+    from naflow_fx.view.files import replacing
+    from naflow_fx.view.terminal import say
+
+    names = names_of([one.words for one in chosen])
+    found: list[dict[str, AttentionFlow]] = [{} for _ in photos]
+    explainers: dict[str | None, Any] = {}
+    for name, one in zip(names, chosen, strict=True):
+        own = of_variant(args, one)
+        source = open_source(own)
+        if one.method not in explainers:
+            with progress(count=False) as bar, news_aside():
+                bar.add_task(f"preparing {args.artefact or args.model}, {name}", total=None)
+                example = source.preprocessing(open_photo(photos[0]))[None]
+                explainers[one.method] = source.make(example.to(open_device(args.device)))
+        explainer = explainers[one.method]
+        layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
+        for photo, place, flows in zip(photos, folders, found, strict=True):
+            where = place / re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
+            flows[name] = _explain_one(photo, where, explainer, layers, source,
+                                       source.target(one.target), args)  # fmt: skip
+            print_flow(flows[name], layers, shown(photo), where, source.class_names, args.verbose)
+    for photo, place, flows in zip(photos, folders, found, strict=True):
+        picture = seen(source.preprocessing, open_photo(photo))
+        sheet = comparison(flows, picture, layers, alpha=args.alpha, colormap=args.colormap,
+                           title=shown(photo))  # fmt: skip
+        with replacing(place / ROWS) as draft:
+            write_png(sheet, draft)
+        say(f"written: {place / ROWS}")
 
 
 def _explain_one(

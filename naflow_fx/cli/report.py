@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from PIL import Image
 
 from naflow_fx.cli.base import Commands, command, named, news_aside, share
 from naflow_fx.cli.options import COLORMAPS, DEFAULT_MODEL, DEVICE_HELP, add_method_options
+from naflow_fx.cli.variants import add_several, names_of, of_variant, variants
 from naflow_fx.errors import OptionError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -31,6 +33,8 @@ examples:
   naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
   naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
   naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
+  naflow-fx report cat.jpg --models resnet50 resnet50=mine.pt --target predicted "tiger cat"
+  naflow-fx report cat.jpg --methods naflow focused     columns are named by what differs
 """
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
@@ -60,11 +64,7 @@ def add(commands: Commands) -> None:
         help="what to write (default: %(default)s)",
     )
     parser.add_argument("--title", help="heading of the page (default: the photos' names)")
-    parser.add_argument(
-        "--target",
-        metavar="CLASS|NAME",
-        help="ImageNet class to explain, a number or a name (default: each model's prediction)",
-    )
+    add_several(parser, "each model's prediction")
     parser.add_argument(
         "--small",
         action="store_true",
@@ -83,7 +83,7 @@ def report(args: argparse.Namespace) -> None:
     from naflow_fx.cli.photos import check_writable
     from naflow_fx.cli.setup import choose, open_device
     from naflow_fx.dataset import is_results
-    from naflow_fx.models.preprocess import class_index, open_photo
+    from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
 
     out = Path(args.out)
@@ -94,18 +94,22 @@ def report(args: argparse.Namespace) -> None:
         return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
     chosen = [_named(text) for text in args.models]
-    target = None if args.target is None else class_index(args.target)
-    choose(args)
+    shown = [(model, one) for model in chosen for one in variants(args)]
+    columns = names_of([{"model": m.name, "weights": m.weights or "", **v.words} for m, v in shown])
+    for model, one in shown:
+        model.target(one.target)
+        choose(of_variant(args, one))
     device = open_device(args.device)
     if out.is_dir():
         raise OptionError(f"--out {out}: is a folder; give the name of a file")
     check_writable(out.parent / f".{out.name}")
     with progress() as bar, news_aside():
-        task = bar.add_task("explaining", total=len(chosen) * len(photos))
+        task = bar.add_task("explaining", total=len(shown) * len(photos))
         made = [
-            _entry(model, photos, names, target, device, args, lambda: bar.advance(task))
-            for model in chosen
-        ]
+            replace(_entry(model, photos, names, device, of_variant(args, one),
+                           lambda: bar.advance(task)), model=column)
+            for (model, one), column in zip(shown, columns, strict=True)
+        ]  # fmt: skip
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
     say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
@@ -136,7 +140,6 @@ def _entry(
     model: Subject,
     photos: Sequence[Image.Image],
     names: Sequence[str],
-    target: int | None,
     device: torch.device,
     args: argparse.Namespace,
     on_photo: Callable[[], None],
@@ -150,7 +153,7 @@ def _entry(
     inputs = [prepare(photo)[None].to(device) for photo in photos]
     keep = () if args.small or choose(args).get("method", "naflow") != "naflow" else DETAILS
     explainer = model.explainer(inputs[0], keep=keep, **choose(args))
-    flows = []
+    flows, target = [], model.target(args.target)
     for image in inputs:
         flows.append(explainer(image, target=target).detach().cpu())
         on_photo()

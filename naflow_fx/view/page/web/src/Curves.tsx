@@ -158,7 +158,7 @@ function options(measure: Measure, width: number): uPlot.Options {
     cursor: { y: false, sync: { key: "depth" }, drag: { x: false, y: false } },
     scales: {
       x: { time: false },
-      y: { range: (_, low, high) => [Math.min(0, low), bounded ? 1 : Math.max(1, high * 1.05)] },
+      y: { range: (_, low, high) => (low < 0 ? [-1, 1] : [0, bounded ? 1 : Math.max(1, high * 1.05)]) },
     },
     axes: [
       { ...axis, grid: { show: false }, size: 22, values: (_, v) => v.map((x) => (several ? `${x} %` : `${x}`)) },

@@ -6,6 +6,7 @@ import { type Drawn, type Size, paint, paintDifference, table } from "./paint";
 import { alpha, box, colormap, focus, focusOn, layerOf, lessOf, several, shared } from "./state";
 import { number, share, size } from "./words";
 
+const PLAIN = 0.8; // least opacity of a difference: its white should not take the photo's colour
 const FINEST = 448; // pixels of a drawn map; more is not seen
 
 export function Stage() {
@@ -112,7 +113,7 @@ function Overlay({ one, index, size: full }: { one: Entry; index: number; size: 
       class="overlay"
       role="img"
       aria-label={`${other ? "Difference of attention maps" : "Attention map"} of ${shown.name}, ${size(shown.shape)}`}
-      style={{ opacity: String(alpha.value) }}
+      style={{ opacity: String(other ? Math.max(PLAIN, alpha.value) : alpha.value) }}
     />
   );
 }
