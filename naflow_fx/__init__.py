@@ -8,7 +8,6 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from naflow_fx import models, targets
-    from naflow_fx.checking import check_rule
     from naflow_fx.compiler import compile
     from naflow_fx.dataset.diff import diff
     from naflow_fx.dataset.results import Results, open_results
@@ -26,8 +25,9 @@ if TYPE_CHECKING:
     from naflow_fx.pairs import PairExplainer, PairFlow
     from naflow_fx.pairs.episodes import FewShot, few_shot
     from naflow_fx.pairs.retrieval import Retrieval, retrieve
-    from naflow_fx.rule import Rule
     from naflow_fx.rules import register
+    from naflow_fx.rules.contract import Rule
+    from naflow_fx.rules.laws import check_rule
     from naflow_fx.similarity import Similarity
     from naflow_fx.view.colours import show_on_image
     from naflow_fx.view.page import ReportEntry, save_report
@@ -48,11 +48,11 @@ _PUBLIC = {
     "ReportEntry": "naflow_fx.view.page",
     "Results": "naflow_fx.dataset.results",
     "Retrieval": "naflow_fx.pairs.retrieval",
-    "Rule": "naflow_fx.rule",
+    "Rule": "naflow_fx.rules.contract",
     "Similarity": "naflow_fx.similarity",
     "Statistics": "naflow_fx.flow.statistics",
     "agreement": "naflow_fx.flow.statistics",
-    "check_rule": "naflow_fx.checking",
+    "check_rule": "naflow_fx.rules.laws",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
     "diff": "naflow_fx.dataset.diff",

@@ -15,9 +15,13 @@ from torch import Tensor, fx, nn
 from naflow_fx import options as opts
 from naflow_fx.errors import OptionError, TargetError
 from naflow_fx.explainer import Explainer
+from naflow_fx.guards.modes import plain_modes
+from naflow_fx.guards.same_model import check_same_model
+from naflow_fx.guards.suits import check_examples, check_suits
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job, Pass
 from naflow_fx.pairs import PairExplainer
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 from naflow_fx.passes._limits import check_labels, tell_limits
 from naflow_fx.passes.add_score import add_score, check_score
 from naflow_fx.passes.annotate_values import annotate_values, check_values
@@ -40,12 +44,8 @@ from naflow_fx.passes.remove_in_place import remove_in_place
 from naflow_fx.passes.shorten_lives import shorten_lives
 from naflow_fx.passes.trace import trace
 from naflow_fx.passes.unstack import unstack
-from naflow_fx.plain_modes import plain_modes
-from naflow_fx.same_model import check_same_model
 from naflow_fx.similarity import Similarity
-from naflow_fx.suits import check_examples, check_suits
 from naflow_fx.targets import as_callable
-from naflow_fx.wrappers import unwrapped
 
 
 def _check_model(gm: fx.GraphModule, job: Job) -> None:
@@ -117,7 +117,7 @@ def compile(
         reduction: "sum" (Eq. 2), or "channelwise" (max(., 0) before the sum): more of the map lies
             on the object, less of it tells classes apart.
         method: "naflow", or a gradient method at every call site: "gradcam", "hirescam",
-            "layercam", "gradcam++", "xgradcam", "focused" (ours: `naflow_fx.focus`).
+            "layercam", "gradcam++", "xgradcam", "focused" (ours: `naflow_fx.maps.focus`).
         removed: options of earlier versions, each an error that names what serves now.
 
     Raises:
@@ -177,7 +177,7 @@ def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule
     with plain_modes(job.examples[0].device.type):
         for step in steps:
             state = step(state, job)
-    result: fx.GraphModule = _graph.finished(state)
+    result: fx.GraphModule = _module.finished(state)
     return result
 
 

@@ -15,14 +15,14 @@ from torch import Tensor, fx, nn
 from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.guards.records import like, pick
+from naflow_fx.guards.weights import Place, Weights, place_of
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.inspection import Inspection, Run, inspect_graph
 from naflow_fx.job import Build, Job
 from naflow_fx.options import Options
-from naflow_fx.records import like, pick
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import OfOneSample, Score, callables, class_indices
-from naflow_fx.weights import Place, Weights, place_of
-from naflow_fx.wrappers import unwrapped
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts import Kind

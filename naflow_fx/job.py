@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from naflow_fx.options import Options
-from naflow_fx.rule import parameters
+from naflow_fx.rules.contract import parameters
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
 

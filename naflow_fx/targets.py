@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.errors import TargetError
-from naflow_fx.records import map_tensors, pick, plain
+from naflow_fx.guards.records import map_tensors, pick, plain
 
 if TYPE_CHECKING:
     from naflow_fx.detection import Detection

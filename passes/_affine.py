@@ -18,8 +18,8 @@ from naflow_fx import keys
 from naflow_fx.passes import _graph
 from naflow_fx.passes._kernels import Kernels
 from naflow_fx.passes._reverse import added, item, walk_back
-from naflow_fx.rule import Rule, parameters
 from naflow_fx.rules._shapes import spread
+from naflow_fx.rules.contract import Rule, parameters
 
 Lookup = Callable[[Any], Any]
 Offer = Callable[[fx.Node], _graph.State]

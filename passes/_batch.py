@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
 
 
 def batch_mixer(rule: Rule, kwargs: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What passes share: copying a graph, adding constants, calling a rule's functions by name."""
+"""What passes ask of a graph: nodes by name, rules, dimensions; and how rules are called."""
 
 from __future__ import annotations
 
@@ -10,40 +10,10 @@ from torch import fx
 from torch.fx.node import Argument, map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.explanation import Draft, Explanation
-from naflow_fx.rule import Function, Rule, parameters
 from naflow_fx.rules import TABLE
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule, parameters
 
 State = dict[str, Any]
-
-
-def copy(gm: fx.GraphModule) -> fx.GraphModule:
-    """A GraphModule with a graph of its own, same node names and metadata, shared tensors."""
-    graph = fx.Graph()
-    result: Any = graph.graph_copy(gm.graph, {}, return_output_node=True)
-    graph.output(result[0])
-    output_node(graph).meta = dict(result[1].meta)
-    return rebuild(gm, graph)
-
-
-def rebuild(
-    root: fx.GraphModule | Mapping[str, Any],
-    graph: fx.Graph,
-    kind: type[fx.GraphModule] = Draft,
-) -> fx.GraphModule:
-    """A GraphModule of `graph`, with what it uses of `root` shared."""
-    source: Any = root if isinstance(root, fx.GraphModule) else dict(root)
-    made = kind(source, graph, class_name=kind.__name__)
-    if isinstance(root, fx.GraphModule):
-        made.meta = dict(root.meta)
-    return made
-
-
-def finished(gm: fx.GraphModule) -> Explanation:
-    """The program of a graph that no pass changes any more."""
-    made = rebuild(gm, gm.graph, Explanation)
-    assert isinstance(made, Explanation)
-    return made
 
 
 def names(graph: fx.Graph) -> dict[str, fx.Node]:
@@ -158,3 +128,25 @@ def uses(argument: Argument) -> list[fx.Node]:
     found: list[fx.Node] = []
     map_arg(argument, lambda node: found.append(node))
     return found
+
+
+def convolves(node: fx.Node) -> bool:
+    """Whether a node is a convolution of some kind."""
+    rule = rule_of(node)
+    return rule is not None and rule.convolves
+
+
+def is_spatial(node: fx.Node) -> bool:
+    """Whether a node still has a batch with space: the cascade runs through it."""
+    batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
+    return batch and any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
+
+
+def is_site_shaped(labels: Labels) -> bool:
+    """Whether the dimensions are batch, channel and space, each tracked."""
+    return (
+        labels.count(BATCH) == 1
+        and labels.count(CHANNEL) == 1
+        and SPACE in labels
+        and set(labels) <= {BATCH, CHANNEL, SPACE}
+    )

@@ -17,12 +17,14 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx import keys, maps, solve
+from naflow_fx import keys
+from naflow_fx.maps import formulas
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes._affine import AffineMap, emit_affine, merges_batch
 from naflow_fx.passes._kernels import Kernels, groups_of, has_constant_kernel
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
+from naflow_fx.solver import least_squares
 
 START, CONTROL = "start", "control"
 EXACT, DAMPED, LEAST_SQUARES = "exact", "damped diagonal", "least squares"
@@ -96,18 +98,18 @@ class StepWriter:
         diagonal = self._diagonal(node)
         rows = self.used(node) if self.inverse.rows == "used" else None
         if rows is not None:
-            diagonal = self._call(maps.of_used, (diagonal, rows), f"{node.name}_rows")
+            diagonal = self._call(formulas.of_used, (diagonal, rows), f"{node.name}_rows")
             mark(node, diagonal)
         sigma = self._sigma(node, diagonal)
         arguments = (target, diagonal, self._offset([node]), sigma, self.inverse.damping)
-        z = self._call(solve.damped_diagonal, arguments, f"{node.name}_inverse")
+        z = self._call(least_squares.damped_diagonal, arguments, f"{node.name}_inverse")
         mark(node, z)
         return self._made([node], z, target, DAMPED, f"damped {rule.equation}", sigma)
 
     def least_squares(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
     ) -> Made:
-        """One `solve.LeastSquares` for the affine map from `entry` to the last of `nodes`."""
+        """One `LeastSquares` for the affine map from `entry` to the last of `nodes`."""
         rows = self._rows(entry, nodes[-1], target)
         z, _, residual, sigma = self._solved(nodes, entry, target, rows, measures=True)
         step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
@@ -123,7 +125,7 @@ class StepWriter:
         values: dict[fx.Node, Any] = {entry: z}
         emit_affine(self.graph, nodes, values, self.state, _itself, shifts=True, suffix="affine")
         arguments = (values[exit], target, rows, length)
-        residual = self._call(solve.residual_of_rows, arguments, f"{exit.name}_residual")
+        residual = self._call(least_squares.residual_of_rows, arguments, f"{exit.name}_residual")
         mark(exit, *values.values(), residual)
         step = Step(LEAST_SQUARES, "Eq. 7, joint", tuple(node.name for node in nodes), z.name)
         return Made(z, residual, step, sigma if self.inverse.damping else None), values
@@ -136,9 +138,9 @@ class StepWriter:
         rows: fx.Node | None,
         measures: bool,
     ) -> list[fx.Node]:
-        """The four results of a `solve.LeastSquares`."""
+        """the four results of a `LeastSquares`."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
-        module = solve.LeastSquares(
+        module = least_squares.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
             self.inverse.damping, self.inverse.count, _groups(nodes), affine.kernels,
             self._whole(nodes), measures,
@@ -160,7 +162,7 @@ class StepWriter:
         """
         used, z = self.used(node), value
         if used is not None:
-            z = self._call(maps.of_used, (value, used), f"{node.name}_propagated")
+            z = self._call(formulas.of_used, (value, used), f"{node.name}_propagated")
         mark(node, value, z)
         return Made(z, solved.residual, Step(PROPAGATED, "captured affine", (node.name,), z.name))
 
@@ -172,7 +174,7 @@ class StepWriter:
         """The equations that exist; None: all."""
         p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
         if self.inverse.rows == "leading" and p < q:
-            return self._call(solve.leading_rows, (target, p), f"{exit.name}_rows")
+            return self._call(least_squares.leading_rows, (target, p), f"{exit.name}_rows")
         return self.used(exit) if self.inverse.rows == "used" else None
 
     def _made(
@@ -191,7 +193,7 @@ class StepWriter:
         emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
         wanted = wanted or self._wanted(chain, target)
         arguments = (values[last], wanted, self.size(first, wanted))
-        residual = self._call(solve.relative_residual, arguments, f"{first.name}_residual")
+        residual = self._call(least_squares.relative_residual, arguments, f"{first.name}_residual")
         mark(first, *(values[node] for node in chain), residual)
         step = Step(kind, equation, tuple(n.name for n in chain), z.name)
         return Made(z, residual, step, sigma)
@@ -199,7 +201,7 @@ class StepWriter:
     def size(self, source: fx.Node, z: fx.Node) -> fx.Node:
         """||z|| per sample, [N], in the solver's dtype: one node, whoever asks first."""
         if keys.SIZE not in z.meta:
-            made = self._call(solve.size, (z,), f"{z.name}_size")
+            made = self._call(least_squares.size, (z,), f"{z.name}_size")
             mark(source, made)
             z.meta[keys.SIZE] = made.name
             self.sizes[made.name] = made
@@ -218,7 +220,7 @@ class StepWriter:
         )
         if not all(map(_graph.is_constant, _graph.uses((inverse, linear)))):
             return False
-        single = partial(solve.widen, dtype=torch.float32)
+        single = partial(least_squares.widen, dtype=torch.float32)
         known = _graph.resolve((inverse, linear), self.gm)
         inverse, linear = pytree.tree_map_only(torch.Tensor, single, known)
         tensors = [x for x in pytree.tree_leaves((inverse, linear)) if isinstance(x, torch.Tensor)]
@@ -264,7 +266,9 @@ class StepWriter:
         if not self.inverse.damping:
             return None
         shapes = (_source(node).meta[keys.SHAPE], node.meta[keys.SHAPE])
-        made = self._call(solve.diagonal_sigma_max, (diagonal, *shapes), f"{node.name}_sigma_max")
+        made = self._call(
+            least_squares.diagonal_sigma_max, (diagonal, *shapes), f"{node.name}_sigma_max"
+        )
         mark(node, made)
         return made
 

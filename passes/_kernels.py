@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor, fx
 
-from naflow_fx import keys, solve
+from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.rule import Function, Rule, parameters
+from naflow_fx.rules.contract import Function, Rule, parameters
+from naflow_fx.solver import least_squares
 
 Offers = dict[fx.Node, _graph.State]
 
@@ -56,7 +57,7 @@ class Kernels:
                 diagonal = self._call(layer, _rule(scale).diagonal, (), known, "scale")
                 kernel = self._call(layer, rule.scaled, (kernel, diagonal), {}, "scaled")
             leading = (kernel, self.is_low(layer))
-            made = self._call(layer, solve.kernel_of_steps, leading, {}, "kernel")
+            made = self._call(layer, least_squares.kernel_of_steps, leading, {}, "kernel")
             self._kept[layer, scale] = made
             self.made.add(made)
         return self._kept[layer, scale]

@@ -11,12 +11,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
+from naflow_fx.guards.records import like, pick
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
 from naflow_fx.passes.trace import PathTracer, export_any_batch
-from naflow_fx.records import like, pick
 from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
@@ -42,7 +42,7 @@ def add_score(
     Raises:
         TargetError: the callable can't be traced, or there is no such output.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     end = _graph.output_node(new.graph)
     result: Any = end.args[0]
     with new.graph.inserting_before(end):
@@ -53,7 +53,7 @@ def add_score(
                      else _callable(new, result, target, examples, options.output)}  # fmt: skip
         new.graph.output({OUTPUT: result, **found})
     new.graph.erase_node(end)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:

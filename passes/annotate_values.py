@@ -13,10 +13,10 @@ from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
-from naflow_fx.passes import _graph
+from naflow_fx.guards.modes import quiet_torch
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import score_of
 from naflow_fx.passes.trace import example_batch
-from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import class_score
 from naflow_fx.targets import OfOneSample
 
@@ -62,7 +62,7 @@ def annotate_values(
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
         TargetError: a class is explained, and the output is not [N, classes].
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     sizes = (2 * rows, 3 * rows)
     two, three = (run_fake(new, examples, size) for size in sizes)
     for node in new.graph.nodes:

@@ -10,10 +10,10 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._reverse import item, walk_back
 from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.rule import Rule
+from naflow_fx.rules.contract import Rule
 
 
 def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
@@ -23,7 +23,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
     node that reaches the score, the node that holds Lambda.  No autograd; the full derivative,
     gates and normalisation included (docs/method.md 5).
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     writer = _Importance(new.graph)
     score = score_of(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
@@ -32,7 +32,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
         )
         active = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
         walk_back(active, {score: seed}, writer.total, writer.back)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 class _Importance:

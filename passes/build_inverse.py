@@ -9,7 +9,7 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._inverse_steps import (
     CONTROL,
     REMAINDER,
@@ -38,11 +38,11 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """
     if not options.inverts:
         return gm
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     cascade = _Cascade(new, options)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         cascade.run()
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def check_inverse(gm: fx.GraphModule, options: Options) -> None:

@@ -7,14 +7,16 @@ from typing import Any, get_args
 
 from torch import fx
 
-from naflow_fx import keys, maps, solve, use
+from naflow_fx import keys
 from naflow_fx.errors import GraphError
-from naflow_fx.focus import focus_map, focused
+from naflow_fx.maps import formulas, use
+from naflow_fx.maps.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.rule import parameters
+from naflow_fx.rules.contract import parameters
 from naflow_fx.selection import matching
+from naflow_fx.solver import least_squares
 
 
 def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModule:
@@ -28,7 +30,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
     Raises:
         GraphError: a wanted layer does not exist.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     names = _graph.names(new.graph)
     flow = find_flow(new.graph)
     sites = {names[name].meta[keys.SITE]: names[name] for name in flow.sites}
@@ -46,7 +48,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
                 result[part][site] = node
         new.graph.output(result)
     new.graph.erase_node(end)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
@@ -81,11 +83,11 @@ class _Maps:
     ) -> None:
         self.graph, self.names, self.options = graph, names, options
         self.needs_z = options.method == "naflow" or "bpfm" in options.keep
-        reduce = maps.REDUCTIONS[options.reduction]
-        self.reduce = maps.METHODS.get(options.method, reduce)
+        reduce = formulas.REDUCTIONS[options.reduction]
+        self.reduce = formulas.METHODS.get(options.method, reduce)
         focuses = options.method == "focused"
         self.focus = [self._focus(node) for node in features] if focuses else []
-        self.known = self._call(score[0], maps.is_known, *score)
+        self.known = self._call(score[0], formulas.is_known, *score)
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
@@ -96,7 +98,7 @@ class _Maps:
         made = self._map(node, importance, x, z)
         found = self._trust(node, x, z) if self.needs_z else {}
         known = (made, self.known, found.get("norm_ratio"))
-        found["maps"] = self._call(node, maps.where_known, *known)
+        found["maps"] = self._call(node, formulas.where_known, *known)
         if "bpfm" in self.options.keep:
             found["bpfm"] = z
         if "importance" in self.options.keep:
@@ -138,27 +140,27 @@ class _Maps:
         if rule is None or rule.infinite is None:
             return node
         offered = {name: node.kwargs[name] for name in parameters(rule.infinite)}
-        return self._call(node, maps.finite, node) if rule.infinite(**offered) else node
+        return self._call(node, formulas.finite, node) if rule.infinite(**offered) else node
 
     def _trust(self, node: fx.Node, x: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
         """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""
         if z is x:
-            return {"residual": self._call(node, maps.zero_like, x),
-                    "norm_ratio": self._call(node, maps.one_like, x)}  # fmt: skip
+            return {"residual": self._call(node, formulas.zero_like, x),
+                    "norm_ratio": self._call(node, formulas.one_like, x)}  # fmt: skip
         residual = node.meta[keys.RESIDUAL]
-        known = self.names[residual] if residual else self._call(node, maps.zero_like, x)
-        sizes = (self._size(node, z), self._call(node, solve.size, x))
-        norm_ratio = self._call(node, solve.relative, *sizes)
+        known = self.names[residual] if residual else self._call(node, formulas.zero_like, x)
+        sizes = (self._size(node, z), self._call(node, least_squares.size, x))
+        norm_ratio = self._call(node, least_squares.relative, *sizes)
         found = {"residual": known, "norm_ratio": norm_ratio}
         sigma = node.meta[keys.SIGMA]
         if sigma is not None:
-            found["sigma_max"] = self._call(node, solve.each, self.names[sigma], norm_ratio)
+            found["sigma_max"] = self._call(node, least_squares.each, self.names[sigma], norm_ratio)
         return found
 
     def _size(self, node: fx.Node, z: fx.Node) -> fx.Node:
         """||Z||; the inverse may have needed it."""
         known = self.names.get(z.meta.get(keys.SIZE, ""))
-        return known or self._call(node, solve.size, z)
+        return known or self._call(node, least_squares.size, z)
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

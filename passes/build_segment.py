@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import fx
 
-from naflow_fx import evidence, keys
+from naflow_fx import keys
+from naflow_fx.maps import evidence
 from naflow_fx.passes import _affine, _graph
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.passes.build_importance import differentiable, has_several

@@ -14,13 +14,13 @@ from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._batch import batch_mixer
 from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
-from naflow_fx.rule import Arguments, Rule, bind, parameters
 from naflow_fx.rules import TABLE
+from naflow_fx.rules.contract import Arguments, Rule, bind, parameters
 
 
 def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
@@ -65,7 +65,7 @@ class _Canonicaliser:
                 self.env[node] = self._visit(node)
         if self.offenders:
             raise UnsupportedOperator(_report(self.offenders))
-        made = _graph.rebuild(self.constants, self.graph)
+        made = _module.rebuild(self.constants, self.graph)
         made.meta = dict(self.gm.meta)
         return made
 

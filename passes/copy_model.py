@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
-from naflow_fx.wrappers import HOOKS, has_hooks, inside
+from naflow_fx.guards.wrappers import HOOKS, has_hooks, inside
 
 Memo = dict[int, Any]
 _MADE = ("weight", "bias")  # what hooks of pruning, weight and spectral norm compute

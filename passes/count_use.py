@@ -11,14 +11,15 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate
 from torch.utils import _pytree as pytree
 
-from naflow_fx import keys, use
+from naflow_fx import keys
+from naflow_fx.maps import use
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._affine import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes._reverse import walk_back
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
 
 Count = Tensor | fx.Node  # what constants alone tell, of one sample; or a node, of each sample
 
@@ -39,7 +40,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """
     if not options.inverts and not {"used", "neuron_times"} & set(options.keep):
         return gm
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         writer = _Counts(new, "neuron_times" in options.keep)
@@ -47,7 +48,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
         seeds = {node: writer.ones(node) for node in features}
         walk_back(cascade, seeds, writer.live, writer.back)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 class _Counts:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.rules.composites import COMPOSITE_MODULES, COMPOSITES
 
 
@@ -18,12 +18,12 @@ def expand_composites(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a traced graph.  After: the same values; the last of the new nodes has the call's name
     and site, the others `site.operator`.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in list(new.graph.nodes):
         found = _composite(new, node)
         if found is not None:
             _expand(new.graph, node, *found)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _composite(

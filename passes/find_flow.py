@@ -8,7 +8,7 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.passes.label_dimensions import is_site_shaped, is_spatial
+from naflow_fx.passes._graph import is_site_shaped, is_spatial
 
 
 @dataclass(frozen=True)

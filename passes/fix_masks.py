@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 
 
 def fix_masks(gm: fx.GraphModule) -> fx.GraphModule:
@@ -17,7 +17,7 @@ def fix_masks(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a traced graph.  After: the same values; how many there are is known without numbers.
     Left alone: masks that are computed.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in new.graph.nodes:
         if node.target is operator.getitem:
             index = node.args[1]
@@ -25,7 +25,7 @@ def fix_masks(gm: fx.GraphModule) -> fx.GraphModule:
             found = [place for item in items for place in _places(new, item)]
             node.args = (node.args[0], tuple(found) if isinstance(index, tuple) or len(found) > 1
                          else found[0])  # fmt: skip
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _places(gm: fx.GraphModule, item: Any) -> list[Any]:

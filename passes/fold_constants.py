@@ -10,8 +10,8 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
-from naflow_fx.solve import solver_dtype
+from naflow_fx.passes import _graph, _module
+from naflow_fx.solver.least_squares import solver_dtype
 
 Constants = dict[fx.Node, Any]
 
@@ -22,7 +22,7 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     Before: any graph.  After: the same values; `keys.CAPTURES` may name constants, `keys.SIGMA` is
     a number where it named one.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     folded: Constants = {}
     for node in list(new.graph.nodes):
         if node.op in ("call_function", "call_module") and _is_constant(node, folded):
@@ -38,7 +38,7 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
         if not node.users:
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _is_constant(node: fx.Node, folded: Constants) -> bool:

@@ -7,7 +7,7 @@ import operator
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 from naflow_fx.passes.annotate_values import TensorValue
 from naflow_fx.rules import hold
 
@@ -18,12 +18,12 @@ def hold_gradients(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a traced graph with values; `keys.HELD` marks the nodes of such blocks.  After: the
     same values, with a `hold` after each that is read outside.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in list(new.graph.nodes):
         held = node.meta.get(keys.HELD)
         if held and node.op not in ("placeholder", "get_attr", "output"):
             _hold(new.graph, node)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _hold(graph: fx.Graph, node: fx.Node) -> None:

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 
 
 def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
@@ -18,7 +18,7 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a canonical graph.  After: the same, plus nodes that `keys.CAPTURES` names.  Captures
     that depend on parameters alone are folded by `fold_constants`.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in list(new.graph.nodes):
         rule = _graph.rule_of(node)
         if rule is None or rule.capture is None or not node.meta[keys.ACTIVE]:
@@ -30,7 +30,7 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
                 **{keys.PART: "capture", keys.SOURCE: node.name},
             )  # fmt: skip
         node.meta[keys.CAPTURES] = _unpack(new.graph, node, captured, rule.captures)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _unpack(

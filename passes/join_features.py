@@ -9,7 +9,7 @@ import torch
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import Flow, find_flow
 from naflow_fx.rules import flat_cat
 
@@ -23,7 +23,7 @@ def join_features(gm: fx.GraphModule) -> fx.GraphModule:
     region that ends in their concatenation (docs/method.md 1).  Left alone: a feature node of
     its own, such as each tower of a siamese network.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     flow = find_flow(new.graph)
     names = _graph.names(new.graph)
     ends = []

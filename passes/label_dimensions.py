@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._kernels import groups_of
-from naflow_fx.rule import (
+from naflow_fx.rules.contract import (
     BATCH,
     CHANNEL,
     CHANNEL_PART,
@@ -28,7 +28,7 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
 
     Before: a canonical graph.  After: the same with labels.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     sizes: Sizes = {}
     for node in new.graph.nodes:
         if node.op == "placeholder":
@@ -76,7 +76,7 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
     """
     if labels[:1] != (BATCH,) or SPACE not in labels or _keeps_rows(node, labels):
         return labels
-    if not convolves(node):
+    if not _graph.convolves(node):
         if not _leads_to_conv(node):
             return labels
         if labels[1] == CHANNEL and _inserts(node, labels):
@@ -96,7 +96,7 @@ def _inserts(node: fx.Node, labels: Labels) -> bool:
 
 def _keeps_rows(node: fx.Node, labels: Labels) -> bool:
     """Whether a depthwise convolution runs along channels and space, row by row."""
-    if not convolves(node):
+    if not _graph.convolves(node):
         return False
     rows = groups_of(node)
     inputs = [x.meta[keys.SHAPE][1] for x in _graph.operands(node)]
@@ -109,29 +109,7 @@ def _leads_to_conv(node: fx.Node) -> bool:
     rule = _graph.rule_of(node)
     if rule is None or not rule.view:
         return False
-    return any(convolves(reader) or _leads_to_conv(reader) for reader in node.users)
-
-
-def convolves(node: fx.Node) -> bool:
-    """Whether a node is a convolution of some kind."""
-    rule = _graph.rule_of(node)
-    return rule is not None and rule.convolves
-
-
-def is_spatial(node: fx.Node) -> bool:
-    """Whether a node still has a batch with space: the cascade runs through it."""
-    batch = -1 in node.meta.get(keys.SHAPE, ())  # a score of one sample drops it
-    return batch and any(label in "SsT" for label in node.meta.get(keys.LABELS, ()))
-
-
-def is_site_shaped(labels: Labels) -> bool:
-    """Whether the dimensions are batch, channel and space, each tracked."""
-    return (
-        labels.count(BATCH) == 1
-        and labels.count(CHANNEL) == 1
-        and SPACE in labels
-        and set(labels) <= {BATCH, CHANNEL, SPACE}
-    )
+    return any(_graph.convolves(reader) or _leads_to_conv(reader) for reader in node.users)
 
 
 def _labels(node: fx.Node) -> Labels:

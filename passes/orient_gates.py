@@ -7,7 +7,7 @@ import math
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 
 
 def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
@@ -26,14 +26,14 @@ def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a canonical graph, operands as written.  After: the same values.  Left alone:
     products with a constant, and rules without `swap`.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in new.graph.nodes:
         rule = _graph.rule_of(node)
         if rule is None or rule.swap is None or len(_graph.operands(node)) < 2:
             continue
         if _first_is_gate(node):
             node.kwargs = rule.swap(dict(node.kwargs))
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _first_is_gate(node: fx.Node) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 from naflow_fx.similarity import Similarity
 
 
@@ -20,7 +20,7 @@ def pair_inputs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
     """
     if not isinstance(target, Similarity):
         return gm
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     images = next(node for node in new.graph.nodes if node.op == "placeholder")
     with new.graph.inserting_before(images):
         query, support = (new.graph.placeholder(name) for name in ("query", "support"))
@@ -31,4 +31,4 @@ def pair_inputs(gm: fx.GraphModule, target: Any) -> fx.GraphModule:
     batch.meta = dict(images.meta)
     images.replace_all_uses_with(batch)
     new.graph.erase_node(images)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)

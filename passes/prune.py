@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from naflow_fx.errors import GraphError
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 
 
 def prune(gm: fx.GraphModule) -> fx.GraphModule:
@@ -13,10 +13,10 @@ def prune(gm: fx.GraphModule) -> fx.GraphModule:
 
     Before: any graph.  After: every node reaches the output; inputs stay.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     new.graph.eliminate_dead_code()
     new.graph.lint()
-    return _graph.rebuild(new, new.graph)
+    return _module.rebuild(new, new.graph)
 
 
 def check_outputs(gm: fx.GraphModule) -> None:

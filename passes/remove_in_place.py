@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.rules import TABLE, hold, identity
 
 IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
@@ -24,7 +24,7 @@ def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
     being overwritten.  Left alone: views of an overwritten tensor (the check that compares the
     compiled output with the model's own finds those).
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     order = {node: i for i, node in enumerate(new.graph.nodes)}
     for node in list(new.graph.nodes):
         written = overwritten(new, node)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 
 
 def shorten_lives(gm: fx.GraphModule) -> fx.GraphModule:
@@ -17,7 +17,7 @@ def shorten_lives(gm: fx.GraphModule) -> fx.GraphModule:
     while its map is made, and activations that only a norm reads end with the forward pass.
     Left alone: all other nodes, and what every node computes.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in list(new.graph.nodes):
         if _is(node, "map") and node.all_input_nodes:
             _after(max(node.all_input_nodes), node)
@@ -25,7 +25,7 @@ def shorten_lives(gm: fx.GraphModule) -> fx.GraphModule:
         if _is(node, "importance") and node.users:
             _before(min(node.users), node)
     new.graph.lint()
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _after(place: fx.Node, node: fx.Node) -> None:

@@ -16,6 +16,9 @@ from torch.utils._pytree import tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import NaflowError, TraceError
+from naflow_fx.guards.modes import quiet_torch
+from naflow_fx.guards.records import form_of, plain
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.passes._names import (
     SiteNames,
     check_count,
@@ -27,10 +30,7 @@ from naflow_fx.passes._names import (
 from naflow_fx.passes._places import calling_line, last_frame, reason
 from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated, writable
-from naflow_fx.plain_modes import quiet_torch
-from naflow_fx.records import form_of, plain
 from naflow_fx.rules import TABLE, kind_of
-from naflow_fx.wrappers import unwrapped
 
 _ONE_AT_A_TIME = threading.RLock()  # while it traces, torch.fx patches nn.Module for all threads
 
@@ -96,8 +96,14 @@ def _runs(gm: fx.GraphModule, examples: Sequence[Tensor]) -> bool:
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     tracer = PathTracer(inputs)
+    before = [(module, dict(vars(module))) for module in model.modules()]
     with writable(model):
         graph = tracer.trace(model)
+    for module, state in before:  # what forward kept of a call is no constant of the graph
+        left = [name for name, value in vars(module).items() if issubclass(type(value), fx.Proxy)]
+        for name in left:
+            vars(module).pop(name)
+        vars(module).update((name, state[name]) for name in left if name in state)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
     return gm

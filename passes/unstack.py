@@ -11,7 +11,7 @@ import torch
 from torch import fx
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 
 Combine = Callable[[Sequence[Any]], Any]
 _COMBINE: dict[str, Combine] = {
@@ -29,14 +29,14 @@ def unstack(gm: fx.GraphModule) -> fx.GraphModule:
     Before: a traced graph.  After: the same values; the last new node has the reduction's name.
     Left alone: stacks along other dimensions, or read in another way.
     """
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     for node in list(new.graph.nodes):
         if _name(node) == "stack" and _dim(node) == 0 and isinstance(node.args[0], (list, tuple)):
             for user in list(node.users):
                 _rewrite(new.graph, user, list(node.args[0]))
             if not node.users:
                 new.graph.erase_node(node)
-    return _graph.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _name(node: fx.Node) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from naflow_fx.checking import Case
+from naflow_fx.rules.laws import Case
 
 Maker = Callable[[Generator], Any]
 

@@ -34,11 +34,11 @@ from naflow_fx.artefacts.runners import OPENERS
 from naflow_fx.dataset.runner import Clock
 from naflow_fx.decomposition.program import build_program, lead_back
 from naflow_fx.errors import ArtefactError
+from naflow_fx.guards.same_model import _tolerance
 from naflow_fx.job import Job
-from naflow_fx.maps import METHODS, naflow_sum
+from naflow_fx.maps.formulas import METHODS, naflow_sum
 from naflow_fx.options import Options
 from naflow_fx.passes import annotate_values
-from naflow_fx.same_model import _tolerance
 
 DEVICES = ("meta", "cuda")
 INVERSE = nf.Inverse(steps=2, precision="bfloat16")

@@ -12,8 +12,8 @@ from shelf import Reference, class_one, fill, hazard, hazard_images, images, rel
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx import focus
 from naflow_fx.evaluation.synthetic import SmallCNN
+from naflow_fx.maps import focus
 
 
 def case(name: str) -> tuple[nn.Module, Tensor]:

@@ -18,9 +18,10 @@ from shelf import Reference, class_one, fill, hazard, hazard_images, relative_er
 from torch import Tensor, fx, nn
 
 import naflow_fx as nf
-from naflow_fx import keys, solve
-from naflow_fx.krylov import bidiagonal_least_squares
+from naflow_fx import keys
 from naflow_fx.passes.find_flow import find_flow
+from naflow_fx.solver import least_squares
+from naflow_fx.solver.krylov import bidiagonal_least_squares
 
 STEPS = 60  # at damping 0.1 the error shrinks by 0.54 a step; sigma_max takes longer
 TOLERANCE = 5e-5
@@ -349,7 +350,7 @@ def test_a_planted_wrong_inverse_is_found(monkeypatch: pytest.MonkeyPatch) -> No
     """The oracle is no tautology: a solver that is off by a tenth fails it."""
     right = bidiagonal_least_squares
     monkeypatch.setattr(
-        solve, "bidiagonal_least_squares", lambda p: (right(p)[0] * 1.1, right(p)[1])
+        least_squares, "bidiagonal_least_squares", lambda p: (right(p)[0] * 1.1, right(p)[1])
     )
     with pytest.raises(AssertionError):
         compare(Flow(hazard("in_place"), image("in_place"), "in_place"), TOLERANCE)

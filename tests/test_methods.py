@@ -23,7 +23,7 @@ from shelf import (
 from torch import Tensor, nn
 
 import naflow_fx as nf
-from naflow_fx import focus
+from naflow_fx.maps import focus
 
 Formula = Callable[[Tensor, Tensor], Tensor]
 CHANNELS_LAST = {

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.errors import TargetError, UnsupportedOperator
+from naflow_fx.guards.records import form_of, like, map_tensors, plain
 from naflow_fx.passes import trace as tracing
-from naflow_fx.records import form_of, like, map_tensors, plain
 
 
 class Named(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hazards import UNTRACEABLE, PlainList, conv, head
 from shelf import HAZARDS, hazard, hazard_images, images, network, two_heads
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -22,17 +23,16 @@ import naflow_fx as nf
 from naflow_fx import keys
 from naflow_fx.compiler import PIPELINE
 from naflow_fx.errors import GraphError, TargetError, TraceError, UnsupportedOperator
+from naflow_fx.guards.modes import quiet_torch
 from naflow_fx.job import Job
-from naflow_fx.models.hazards import UNTRACEABLE, PlainList, conv, head
 from naflow_fx.options import resolve
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.label_dimensions import label_dimensions
 from naflow_fx.passes.prune import prune
 from naflow_fx.passes.remove_in_place import remove_in_place
-from naflow_fx.plain_modes import quiet_torch
 from naflow_fx.rules import TABLE
-from naflow_fx.solve import LeastSquares
+from naflow_fx.solver.least_squares import LeastSquares
 
 INVERSE = nf.Inverse(steps=2)
 NAMES = [step.name for step in PIPELINE]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import naflow_fx as nf
 from naflow_fx import keys
 from naflow_fx.rules import TABLE
-from naflow_fx.solve import LeastSquares
+from naflow_fx.solver.least_squares import LeastSquares
 
 
 class Slide(nn.Module):

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import naflow_fx as nf
-from naflow_fx.checking import LAWS, Case, check_law
-from naflow_fx.rule import Function, Rule, parameters
 from naflow_fx.rules import TABLE, avg_pool, relu
 from naflow_fx.rules._shapes import sum_to
+from naflow_fx.rules.contract import Function, Rule, parameters
+from naflow_fx.rules.laws import LAWS, Case, check_law
 
 ALL = [
     pytest.param(rule, case, law, id=f"{rule.name}-{case.id}-{law}")

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx import options
-from naflow_fx.krylov import (
+from naflow_fx.solver.krylov import (
     Operator,
     Problem,
     bidiagonal_least_squares,

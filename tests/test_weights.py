@@ -18,8 +18,8 @@ from torch.nn.utils import parametrizations, prune
 
 import naflow_fx as nf
 from naflow_fx.errors import InputError, TraceError
+from naflow_fx.guards.weights import Weights
 from naflow_fx.options import Method
-from naflow_fx.weights import Weights
 
 X = images((3, 10, 12))
 FEW = nf.Inverse(steps=2)

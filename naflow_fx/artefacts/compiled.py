@@ -11,7 +11,7 @@ from torch.utils import _pytree as pytree
 
 from naflow_fx.errors import OptionError
 from naflow_fx.job import Build, Job
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _module
 
 CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
 
@@ -36,7 +36,7 @@ class CompiledBuild:
     def compile(self, program: fx.GraphModule) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
         made, options = (
-            _graph.finished(_graph.copy(program)),
+            _module.finished(_module.copy(program)),
             inductor_options(self.device, self.mode),
         )
         made.compile(fullgraph=True, options=options)

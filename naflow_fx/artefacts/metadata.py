@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from naflow_fx.artefacts.plain_data import made
 from naflow_fx.errors import ArtefactError, PhotoError
-from naflow_fx.plain_data import made
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing

@@ -14,12 +14,12 @@ from naflow_fx.decomposition.grow import ROWS, Node, grow
 from naflow_fx.decomposition.program import Program, build_program
 from naflow_fx.decomposition.result import Decomposition
 from naflow_fx.errors import InputError, OptionError, TargetError
+from naflow_fx.guards.suits import check_examples
+from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
-from naflow_fx.suits import check_examples
 from naflow_fx.targets import Score, callables, class_indices
-from naflow_fx.wrappers import unwrapped
 
 MOST = 10_000  # nodes of a tree
 

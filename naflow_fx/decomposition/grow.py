@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from naflow_fx import evidence
 from naflow_fx.decomposition.program import Bias, Layer, Program, lead_back
+from naflow_fx.maps import evidence
 
 ROWS = 32  # nodes that are led back at a time
 

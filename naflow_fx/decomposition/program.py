@@ -12,7 +12,7 @@ from naflow_fx import keys
 from naflow_fx.compiler import CAPTURED, run_pipeline
 from naflow_fx.decomposition.layers import choose_layers
 from naflow_fx.job import Job
-from naflow_fx.passes import _graph
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.build_segment import Segment, build_segment
 from naflow_fx.passes.find_flow import score_of
 from naflow_fx.passes.prune import prune
@@ -60,7 +60,7 @@ def _layer(node: fx.Node) -> Layer:
 
 def _forward(gm: fx.GraphModule, levels: list[Segment]) -> fx.GraphModule:
     """The network with what the levels read among its results."""
-    new = _graph.copy(gm)
+    new = _module.copy(gm)
     names = _graph.names(new.graph)
     end = _graph.output_node(new.graph)
     found: Any = end.args[0]

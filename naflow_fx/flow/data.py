@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.sites import Sites
-from naflow_fx.records import map_tensors, pick
+from naflow_fx.guards.records import map_tensors, pick
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")

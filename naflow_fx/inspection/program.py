@@ -12,8 +12,8 @@ from torch.utils._pytree import tree_leaves
 from naflow_fx import keys
 from naflow_fx.inspection.records import Kind
 from naflow_fx.passes import _graph
+from naflow_fx.passes._graph import is_site_shaped
 from naflow_fx.passes._inverse_steps import CONTROL, START, Step
-from naflow_fx.passes.label_dimensions import is_site_shaped
 
 Z = ".z"  # behind the id of a forward node: Z there, where it is the activation itself
 

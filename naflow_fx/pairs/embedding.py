@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx.errors import InputError
-from naflow_fx.passes import _graph
+from naflow_fx.guards.modes import plain_modes
+from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._similarity import embedding
 from naflow_fx.passes.trace import trace
-from naflow_fx.plain_modes import plain_modes
 from naflow_fx.similarity import Similarity
 
 
@@ -28,7 +28,7 @@ def encoder_of(model: nn.Module, example: Tensor, similarity: Similarity) -> fx.
         gm.graph.output(embedding(gm, end.args[0], similarity))
     gm.graph.erase_node(end)
     gm.graph.eliminate_dead_code()
-    return _graph.rebuild(gm, gm.graph)
+    return _module.rebuild(gm, gm.graph)
 
 
 def embed(encoder: nn.Module, images: Tensor, block: int = 64) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from naflow_fx.errors import InputError
 from naflow_fx.explainer import Explainer, check_image
 from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.guards.records import map_tensors
 from naflow_fx.pairs.flow import PairFlow
-from naflow_fx.records import map_tensors
 from naflow_fx.similarity import Similarity
 
 

@@ -13,7 +13,6 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from naflow_fx.errors import RuleError
-from naflow_fx.rule import Function, Rule
 from naflow_fx.rules import (
     abs,
     add,
@@ -79,6 +78,7 @@ from naflow_fx.rules import (
     var,
     where,
 )
+from naflow_fx.rules.contract import Function, Rule
 
 
 class RuleTable:

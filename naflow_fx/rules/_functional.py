@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import COLLAPSED, Labels
+from naflow_fx.rules.contract import COLLAPSED, Labels
 
 Dims = tuple[int, ...]
 

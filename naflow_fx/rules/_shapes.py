@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from naflow_fx.rule import CHANNEL, COLLAPSED, SPACE, Labels
+from naflow_fx.rules.contract import CHANNEL, COLLAPSED, SPACE, Labels
 
 
 def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:

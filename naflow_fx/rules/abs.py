@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule, same
+from naflow_fx.rules.contract import Rule, same
 
 
 def forward(input: Tensor) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Labels, Rule
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 Operand = Tensor | float
 

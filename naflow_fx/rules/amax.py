@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import maximum
 from naflow_fx.rules._functional import Dims, checked, labels, linear, spread, transpose
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(

@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules._separable import (
     Matrices,
     apply,
@@ -18,6 +17,7 @@ from naflow_fx.rules._separable import (
     pseudo_inverses,
 )
 from naflow_fx.rules._shapes import tuple_of
+from naflow_fx.rules.contract import SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules.max_pool import collapse
 
 POOL: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 DEAD = 1e-6  # a channel whose |s| is below this share of the largest carries nothing
 

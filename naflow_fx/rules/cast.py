@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, dtype: torch.dtype | None = None) -> Tensor:

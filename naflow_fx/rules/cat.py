@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:

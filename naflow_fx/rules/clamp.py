@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
+from naflow_fx.rules.contract import Rule
 
 
 def forward(input: Tensor, min_val: float | None, max_val: float | None) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Arguments, Rule
 
 KINDS: dict[str, Callable[..., Tensor]] = {
     "gt": torch.gt, "ge": torch.ge, "lt": torch.lt, "le": torch.le, "eq": torch.eq,

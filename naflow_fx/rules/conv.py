@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules.pad import transpose_pad
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}

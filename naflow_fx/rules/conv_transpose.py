@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules.contract import Arguments, Rule
 from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule
 from naflow_fx.rules import pow as power
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules.contract import Rule
 
 
 def forward(input: Tensor, gate: Tensor | float) -> Tensor:

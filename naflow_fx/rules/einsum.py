@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import BATCH, MIXED, Arguments, Labels, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import BATCH, MIXED, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, other: Tensor | None, terms: tuple[str, str, str]) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
+from naflow_fx.rules.contract import Arguments, Rule
 
 SELU = (1.0507009873554804934193349852946, 1.6732632423543772848170429916717)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule, same
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
+from naflow_fx.rules.contract import Rule, same
 
 
 def forward(input: Tensor) -> Tensor:

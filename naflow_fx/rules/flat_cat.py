@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Labels, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Labels, Rule
 
 
 def forward(inputs: Sequence[Tensor]) -> Tensor:

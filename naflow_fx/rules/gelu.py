@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Rule, same
 from naflow_fx.rules._gate import diagonal, inverse, linear, transpose
+from naflow_fx.rules.contract import Rule, same
 
 CUBIC = 0.044715
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naflow_fx.rule import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule
 
 _MODES, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")
 

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import _statistics, batch_norm
 from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules import clamp
 from naflow_fx.rules._gate import quotient
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule
+from naflow_fx.rules.contract import Rule
 from naflow_fx.rules.identity import adapt, inverse, linear, transpose
 
 

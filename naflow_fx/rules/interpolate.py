@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Labels, Rule, bind
 from naflow_fx.rules._separable import (
     Matrices,
     apply,
@@ -18,6 +17,7 @@ from naflow_fx.rules._separable import (
     pseudo_inverses,
 )
 from naflow_fx.rules._shapes import grown
+from naflow_fx.rules.contract import Arguments, Labels, Rule, bind
 
 
 def forward(

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import _statistics
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules._gate import inverse as gate_inverse
 from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(input: Tensor, negative_slope: float | Tensor = 0.01) -> Tensor:

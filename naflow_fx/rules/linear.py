@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Labels, Rule, same
+from naflow_fx.rules.contract import Labels, Rule, same
 
 
 def forward(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules._gate import diagonal, linear, transpose
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(

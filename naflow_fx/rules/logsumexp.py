@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._functional import (
     Dims,
     checked,
@@ -18,6 +17,7 @@ from naflow_fx.rules._functional import (
     spread,
     transpose,
 )
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import MIXED, Arguments, Labels, Rule
 from naflow_fx.rules import linear as fully_connected
 from naflow_fx.rules._shapes import sum_to
+from naflow_fx.rules.contract import MIXED, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, other: Tensor, left: bool = False) -> Tensor:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import COLLAPSED, SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules._shapes import full_shape, tuple_of
+from naflow_fx.rules.contract import COLLAPSED, SPACE, Arguments, Labels, Rule, bind
 
 POOL: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 ADAPTIVE: dict[int, Any] = {

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._gate import quotient
 from naflow_fx.rules._shapes import sum_to
+from naflow_fx.rules.contract import Arguments, Rule
 
 Operand = Tensor | float
 

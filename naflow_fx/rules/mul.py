@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import _gate
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, gate: Tensor | float) -> Tensor:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._functional import Dims, checked, labels, linear, spread, transpose
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, ord: float, dim: Dims, keepdim: bool = False) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule, bind
 from naflow_fx.rules._separable import apply_transpose, axis_matrix
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Rule, same
+from naflow_fx.rules.contract import Rule, same
 
 
 def forward(input: Tensor, support: bool = False, shots: int = 1) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 
 def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Rule, same
+from naflow_fx.rules.contract import Rule, same
 
 
 def forward(input: Tensor, upscale_factor: int) -> Tensor:

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, exponent: float | Tensor, factor: float | Tensor = 1.0) -> Tensor:

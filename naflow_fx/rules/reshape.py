@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rule import TOKENS, Arguments, Labels, Rule
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:

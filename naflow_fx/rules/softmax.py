@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, dim: int) -> Tensor:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import Rule, bind, same
 from naflow_fx.rules._tangent import clip, linear, shift, transpose
+from naflow_fx.rules.contract import Rule, bind, same
 
 
 def forward(input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: float = 1.0) -> Tensor:

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules import getitem
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules.contract import Arguments, Rule
 
 KINDS: dict[str, Callable[..., Any]] = {
     "chunk": torch.chunk, "split": torch.split, "tensor_split": torch.tensor_split,

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import CHANNEL_PART, Arguments, Labels, Rule
 from naflow_fx.rules.cat import whole_batch
+from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rule import TOKENS, Arguments, Labels, Rule
 from naflow_fx.rules._shapes import tuple_of
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
 
 Pair = tuple[int, ...]
 

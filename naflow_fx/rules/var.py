@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rule import Arguments, Rule
 from naflow_fx.rules._functional import (
     Dims,
     checked,
@@ -20,6 +19,7 @@ from naflow_fx.rules._functional import (
     spread,
     transpose,
 )
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(

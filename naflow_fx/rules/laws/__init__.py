@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from naflow_fx import checking_laws as laws
-from naflow_fx.checking_point import Case, Point
-from naflow_fx.rule import Rule, parameters
+from naflow_fx.rules.contract import Rule, parameters
+from naflow_fx.rules.laws import laws
+from naflow_fx.rules.laws.point import Case, Point
 
 __all__ = ["LAWS", "Case", "Law", "check_law", "check_rule"]
 

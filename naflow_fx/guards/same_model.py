@@ -11,11 +11,11 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.guards.records import pick, plain
+from naflow_fx.guards.wrappers import HOOKS
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.trace import module_of
-from naflow_fx.records import pick, plain
-from naflow_fx.wrappers import HOOKS
 
 _MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
 _RANDOM = (

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.krylov import (
+from naflow_fx.rules._gate import quotient
+from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.solver.krylov import (
     Operator,
     Problem,
     at_least_tiny,
@@ -18,8 +20,6 @@ from naflow_fx.krylov import (
     conjugate_gradient_least_squares,
     norm,
 )
-from naflow_fx.rules._gate import quotient
-from naflow_fx.rules._shapes import full_shape, sum_to
 
 CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naflow_fx.solve import solver_dtype
+from naflow_fx.solver.least_squares import solver_dtype
 
 WIDTH = 56  # the smoothing's standard deviation is a side / WIDTH: half a pixel of a 28 x 28 map
 POWER = 4  # how sharply positions below the mean are abandoned

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.checking_point import Point, columns, rows
-from naflow_fx.rule import Labels
+from naflow_fx.rules.contract import Labels
+from naflow_fx.rules.laws.point import Point, columns, rows
 
 TOLERANCE = 1e-9  # relative to the largest number, or to 1
 DAMPING = 0.1

@@ -14,8 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_map
 
-from naflow_fx import use
-from naflow_fx.rule import Arguments, Function, Rule, parameters
+from naflow_fx.maps import use
+from naflow_fx.rules.contract import Arguments, Function, Rule, parameters
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Least squares: what brings Z back through operators without an exact inverse."""

@@ -1,0 +1,46 @@
+"""GraphModules of passes: each works on a copy of what it was given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import fx
+
+from naflow_fx.explanation import Draft, Explanation
+from naflow_fx.passes._graph import output_node
+
+
+def copy(gm: fx.GraphModule) -> fx.GraphModule:
+    """A GraphModule with a graph of its own, same node names and metadata, shared tensors."""
+    graph = fx.Graph()
+    result: Any = graph.graph_copy(gm.graph, {}, return_output_node=True)
+    graph.output(result[0])
+    output_node(graph).meta = dict(result[1].meta)
+    return rebuild(gm, graph)
+
+
+def rebuild(
+    root: fx.GraphModule | Mapping[str, Any],
+    graph: fx.Graph,
+    kind: type[fx.GraphModule] = Draft,
+) -> fx.GraphModule:
+    """A GraphModule of `graph`, with what it uses of `root` shared."""
+    source: Any = root if isinstance(root, fx.GraphModule) else dict(root)
+    made = kind(source, graph, class_name=kind.__name__)
+    if isinstance(root, fx.GraphModule):
+        made.meta = dict(root.meta)
+    return made
+
+
+def rewritten(gm: fx.GraphModule) -> fx.GraphModule:
+    """The same module, whose code is out of date."""
+    gm.recompile()
+    return gm
+
+
+def finished(gm: fx.GraphModule) -> Explanation:
+    """The program of a graph that no pass changes any more."""
+    made = rebuild(gm, gm.graph, Explanation)
+    assert isinstance(made, Explanation)
+    return made
