@@ -77,6 +77,20 @@ def test_two_runs_are_paired_by_photo(runs: tuple[Path, Path, Path]) -> None:
     )
 
 
+def test_statistics_of_a_run(runs: tuple[Path, Path, Path]) -> None:
+    photos, one, _ = runs
+    found = nf.open_results(one).statistics()
+    files = sorted(photos.iterdir())
+    x = torch.stack([SMALL(open_photo(photo)) for photo in files])
+    wanted = make(torch.device("cpu"))(x).statistics()
+    assert found.layers == wanted.layers and len(found) == COUNT
+    torch.testing.assert_close(found.values["spread"], wanted.values["spread"], atol=1e-3, rtol=0)
+    torch.testing.assert_close(found.values["scatter"], wanted.values["scatter"], atol=0.02, rtol=0)
+    assert nf.open_results(one).statistics("first").layers == ("first",)
+    with pytest.raises(DatasetError, match="nothing"):
+        nf.open_results(one).statistics("nothing")
+
+
 def test_the_command_prints_it(
     runs: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

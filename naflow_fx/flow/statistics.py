@@ -127,7 +127,19 @@ def statistics(
     where = _where(flow, box, mask)
     if where is not None:
         found["inside"] = {name: _inside(m, where) for name, m in maps.items()}
-    return Statistics(tuple(maps), {n: _stacked(of.values()) for n, of in found.items()})
+    return _table(found)
+
+
+def table_of(maps: Mapping[str, Tensor]) -> Statistics:
+    """The table of maps that are no flow's, layer -> [N, *S]; FlowError if all are one position."""
+    found = measured(maps)
+    if not found["spread"]:
+        raise FlowError("Statistics need a layer whose map has several positions.")
+    return _table(found)
+
+
+def _table(found: dict[str, dict[str, Tensor]]) -> Statistics:
+    return Statistics(tuple(found["spread"]), {n: _stacked(of.values()) for n, of in found.items()})
 
 
 def measured(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
