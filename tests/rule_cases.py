@@ -166,6 +166,7 @@ CLASS_SCORE = [
     Case("predicted", by_name(input=normal(3, 5), target=lambda g: torch.tensor([-1, -1, -1]))),
     Case("mixed", by_name(input=normal(3, 5), target=lambda g: torch.tensor([1, -1, 1]))),
     Case("one-class", by_name(input=normal(2, 1), target=lambda g: torch.tensor([-1, 0]))),
+    Case("one-number", by_name(input=normal(3), target=lambda g: torch.tensor([-1, 0, 0]))),
 ]
 
 CONV = [
