@@ -80,16 +80,13 @@ def explain(args: argparse.Namespace) -> None:
     folders = places([photo.stem for photo in photos], Path(args.out), asked)
     source = open_source(args)
     targets = [source.target(one.target) for one in chosen]
-    device = open_device(args.device)
+    open_device(args.device)
     for place in folders:
         check_writable(place)
     if len(chosen) > 1:
         _explain_rows(photos, folders, chosen, args)
         return
-    with progress(count=False) as bar, news_aside():
-        bar.add_task(f"preparing {args.artefact or args.model}", total=None)
-        example = source.preprocessing(open_photo(photos[0]))[None].to(device)
-        explainer = source.make(example)
+    explainer = _prepared(source, photos[0], args)
     layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
     for photo, place in zip(photos, folders, strict=True):
         flow = _explain_one(photo, place, explainer, layers, source, targets[0], args)
@@ -103,41 +100,61 @@ def _explain_rows(
     args: argparse.Namespace,
 ) -> None:
     """Explain photos for several targets or by several methods, and draw the rows of each."""
-    from naflow_fx.cli.photos import seen, shown
-    from naflow_fx.cli.setup import open_device
+    from naflow_fx.cli.photos import shown
     from naflow_fx.cli.source import open_source
     from naflow_fx.cli.tables import print_flow
+
+    names = names_of([one.words for one in chosen])
+    found: list[dict[str, AttentionFlow]] = [{} for _ in photos]
+    explainers: dict[str | None, Explainer | Artefact] = {}
+    for name, one in zip(names, chosen, strict=True):
+        source = open_source(of_variant(args, one))
+        if one.method not in explainers:
+            explainers[one.method] = _prepared(source, photos[0], args)
+        explainer, target = explainers[one.method], source.target(one.target)
+        layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
+        for photo, place, flows in zip(photos, folders, found, strict=True):
+            where = place / re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
+            flow = _explain_one(photo, where, explainer, layers, source, target, args)
+            print_flow(flow, layers, shown(photo), where, source.class_names, args.verbose)
+            flows[name] = flow
+    for photo, place, flows in zip(photos, folders, found, strict=True):
+        _draw_rows(photo, place, flows, layers, source, args)
+
+
+def _draw_rows(
+    photo: Path,
+    place: Path,
+    flows: dict[str, AttentionFlow],
+    layers: Sequence[str],
+    source: Source,
+    args: argparse.Namespace,
+) -> None:
+    """Write the sheet that has a row a flow."""
+    from naflow_fx.cli.photos import seen, shown
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
     from naflow_fx.view.files import replacing
     from naflow_fx.view.terminal import say
 
-    names = names_of([one.words for one in chosen])
-    found: list[dict[str, AttentionFlow]] = [{} for _ in photos]
-    explainers: dict[str | None, Any] = {}
-    for name, one in zip(names, chosen, strict=True):
-        own = of_variant(args, one)
-        source = open_source(own)
-        if one.method not in explainers:
-            with progress(count=False) as bar, news_aside():
-                bar.add_task(f"preparing {args.artefact or args.model}, {name}", total=None)
-                example = source.preprocessing(open_photo(photos[0]))[None]
-                explainers[one.method] = source.make(example.to(open_device(args.device)))
-        explainer = explainers[one.method]
-        layers = explainer.layers if args.layers else spread(explainer.layers, SHEET)
-        for photo, place, flows in zip(photos, folders, found, strict=True):
-            where = place / re.sub(r"[^A-Za-z0-9_.+-]+", "_", name)
-            flows[name] = _explain_one(photo, where, explainer, layers, source,
-                                       source.target(one.target), args)  # fmt: skip
-            print_flow(flows[name], layers, shown(photo), where, source.class_names, args.verbose)
-    for photo, place, flows in zip(photos, folders, found, strict=True):
-        picture = seen(source.preprocessing, open_photo(photo))
-        sheet = comparison(flows, picture, layers, alpha=args.alpha, colormap=args.colormap,
-                           title=shown(photo))  # fmt: skip
-        with replacing(place / ROWS) as draft:
-            write_png(sheet, draft)
-        say(f"written: {place / ROWS}")
+    picture = seen(source.preprocessing, open_photo(photo))
+    look = {"alpha": args.alpha, "colormap": args.colormap, "title": shown(photo)}
+    with replacing(place / ROWS) as draft:
+        write_png(comparison(flows, picture, layers, **look), draft)
+    say(f"written: {place / ROWS}")
+
+
+def _prepared(source: Source, photo: Path, args: argparse.Namespace) -> Explainer | Artefact:
+    """The explainer, compiled for inputs like the photo's."""
+    from naflow_fx.cli.setup import open_device
+    from naflow_fx.models.preprocess import open_photo
+
+    with progress(count=False) as bar, news_aside():
+        bar.add_task(f"preparing {args.artefact or args.model}", total=None)
+        return source.make(
+            source.preprocessing(open_photo(photo))[None].to(open_device(args.device))
+        )
 
 
 def _explain_one(
