@@ -31,11 +31,6 @@ def transpose(w: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
     return torch.where(classes == index.unsqueeze(1), w.unsqueeze(1), 0.0)
 
 
-def inverse(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """z at the class, 0 elsewhere."""
-    return transpose(z, index, input_shape)
-
-
 def labels(labels: Labels) -> Labels:
     """[N]."""
     return labels[:1]
@@ -51,7 +46,7 @@ RULE = Rule(
     forward,
     linear,
     transpose,
-    inverse,
+    transpose,
     capture=capture,
     captures=("index",),
     operands=("input", "target"),
