@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 
 from torch import fx
 
@@ -69,6 +70,9 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
 
 
+_LAYERS = ("convolutions", "linear layers", "batch norms")
+
+
 def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     """Layers without a map, because space could not be followed up to them, are told of."""
     names, sites = _graph.names(graph), set(flow.sites)
@@ -80,9 +84,8 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     first = next(n for n in graph.nodes
                  if n in leads and n.name not in sites
                  and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
-    convolutions = sum(map(_graph.convolves, lost))
-    layers = [f"{n} {kind}" for n, kind in ((convolutions, "convolutions"),
-              (len(lost) - convolutions, "linear layers")) if n]  # fmt: skip
+    counts = Counter(map(_kind, lost))
+    layers = [f"{counts[kind]} {kind}" for kind in _LAYERS if counts[kind]]
     warnings.warn(
         f"{' and '.join(layers)} have no map, from {names[lost[0].name].meta[keys.SITE]} on: at "
         f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
@@ -91,13 +94,21 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     )  # fmt: skip
 
 
+def _kind(node: fx.Node) -> str:
+    """Which of the layers that are counted a node is, or none."""
+    rule = _graph.rule_of(node)
+    if rule is None:
+        return ""
+    layer = "convolutions" if _graph.convolves(node) else "linear layers" if rule.kernel else ""
+    return layer or ("batch norms" if rule.name == "batch_norm" else "")
+
+
 def _is_lost(node: fx.Node) -> bool:
     """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not.
 
     Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
     """
-    rule = _graph.rule_of(node)
-    if rule is None or not rule.kernel:
+    if not _kind(node):
         return False
     labels = node.meta[keys.LABELS]
     unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}

@@ -49,7 +49,7 @@ def add_score(
                      else _callable(new, result, target, examples)}  # fmt: skip
         new.graph.output({OUTPUT: result, **found})
     new.graph.erase_node(end)
-    return _module.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _class(gm: fx.GraphModule, result: Any) -> fx.Node:

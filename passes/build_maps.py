@@ -48,7 +48,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
                 result[part][site] = node
         new.graph.output(result)
     new.graph.erase_node(end)
-    return _module.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:

@@ -23,7 +23,7 @@ def expand_composites(gm: fx.GraphModule) -> fx.GraphModule:
         found = _composite(new, node)
         if found is not None:
             _expand(new.graph, node, *found)
-    return _module.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _composite(

@@ -25,7 +25,7 @@ def shorten_lives(gm: fx.GraphModule) -> fx.GraphModule:
         if _is(node, "importance") and node.users:
             _before(min(node.users), node)
     new.graph.lint()
-    return _module.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _after(place: fx.Node, node: fx.Node) -> None:

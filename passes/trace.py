@@ -96,8 +96,14 @@ def _runs(gm: fx.GraphModule, examples: Sequence[Tensor]) -> bool:
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
     tracer = PathTracer(inputs)
+    before = [(module, dict(vars(module))) for module in model.modules()]
     with writable(model):
         graph = tracer.trace(model)
+    for module, state in before:  # what forward kept of a call is no constant of the graph
+        left = [name for name, value in vars(module).items() if issubclass(type(value), fx.Proxy)]
+        for name in left:
+            vars(module).pop(name)
+        vars(module).update((name, state[name]) for name in left if name in state)
     gm = fx.GraphModule(free_names(model, graph), graph)
     gm.meta[keys.FORM] = tracer.form
     return gm

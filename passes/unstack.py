@@ -36,7 +36,7 @@ def unstack(gm: fx.GraphModule) -> fx.GraphModule:
                 _rewrite(new.graph, user, list(node.args[0]))
             if not node.users:
                 new.graph.erase_node(node)
-    return _module.rebuild(new, new.graph)
+    return _module.rewritten(new)
 
 
 def _name(node: fx.Node) -> str:

@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 import torchvision
+from hazards import EXPORTED, UNTRACEABLE
+from hazards import HAZARDS as HAZARDS
 from seeded import fill as fill
 from seeded import images as images
 from seeded import unit as unit
 from torch import Tensor, fx, nn
 from torchvision.models.feature_extraction import NodePathTracer
 from torchvision.ops import StochasticDepth
-
-from naflow_fx.models.hazards import EXPORTED, UNTRACEABLE
-from naflow_fx.models.hazards import HAZARDS as HAZARDS
 
 Score = Callable[[Any], Tensor]
 SHELF: Mapping[str, type[nn.Module]] = {**HAZARDS, **EXPORTED, **UNTRACEABLE}

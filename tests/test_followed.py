@@ -162,6 +162,22 @@ def strips(s: Any, x: Tensor) -> Any:
     return pooled(s, h * s.strip(h.mean(3, keepdim=True)).sigmoid())
 
 
+MIXED = {"conv": nn.Conv2d(3, 8, 3, padding=1), "bn": nn.BatchNorm2d(8),
+         "next": nn.Conv2d(8, 8, 3, padding=1), "head": nn.Linear(8, 5)}  # fmt: skip
+
+
+def mixed_by_attention(s: Any, x: Tensor) -> Any:
+    """A lambda layer: positions are mixed, then seen as an image again."""
+    h = s.conv(x)
+    t = h.flatten(2)
+    return pooled(s, s.bn((t @ (t.transpose(1, 2) @ t).softmax(2)).reshape(h.shape)).relu())
+
+
+OWN_LAYERS: dict[Any, dict[str, nn.Module]] = {
+    rows_and_columns: TURNED_TWICE, strips: STRIPS, mixed_by_attention: MIXED,
+}  # fmt: skip
+
+
 def test_rows_with_kernels_of_their_own_keep_their_place() -> None:
     model, x = FOLLOWED["rows"]
     maps = nf.compile(model, x, method="hirescam")(x).maps
@@ -174,11 +190,12 @@ def test_rows_with_kernels_of_their_own_keep_their_place() -> None:
      (frames, images((4, 3, 12, 16)), "2 convolutions have no map, from conv on: at flatten"),
      (from_a_vector, X, "1 convolutions have no map, from next on: at"),
      (rows_and_columns, X, "1 convolutions have no map, from next on: at cat"),
-     (strips, X, "1 convolutions have no map, from strip on: at mean")],
-    ids=["vit", "frames", "from a vector", "turned", "strips"],
+     (strips, X, "1 convolutions have no map, from strip on: at mean"),
+     (mixed_by_attention, X, "1 batch norms have no map, from bn on: at flatten")],
+    ids=["vit", "frames", "from a vector", "turned", "strips", "mixed"],
 )  # fmt: skip
 def test_what_is_lost_is_told_of(body: Any, x: Tensor, words: str) -> None:
-    layers = TURNED_TWICE if body is rows_and_columns else STRIPS if body is strips else {}
+    layers = OWN_LAYERS.get(body, {})
     with pytest.warns(NaflowWarning, match=words):
         flow = nf.compile(net(body, **layers), x)(x)
     assert all(len(m) == len(x) for m in flow.maps.values())

@@ -74,6 +74,25 @@ class AsksForTensors(nn.Module):
         return self.head(torch.relu(self.mix(y)).mean((2, 3)))
 
 
+class KeepsWhatItConverts(AsksForTensors):
+    """A constant that forward converts and keeps: while it is traced, it keeps a traced value."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = torch.tensor([0.1, 0.2, 0.3]).view(1, 3, 1, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        self.mean = self.mean.to(x.dtype)
+        y = x - self.mean
+        return self.head(torch.relu(self.mix(torch.cat([y, self.conv(y)], 1))).mean((2, 3)))
+
+
+def test_what_forward_keeps_of_a_call_is_no_constant() -> None:
+    model, x = fill(KeepsWhatItConverts()).double(), images((3, 12, 12))
+    error, sites = largest_error(model, x, class_one)
+    assert error < 1e-12 and {"conv", "mix"} <= set(sites)
+
+
 def test_export_takes_over_where_the_traced_graph_does_not_run() -> None:
     model, x = fill(AsksForTensors()).double(), images((3, 12, 12))
     error, sites = largest_error(model, x, class_one)

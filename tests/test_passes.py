@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from hazards import UNTRACEABLE, PlainList, conv, head
 from shelf import HAZARDS, hazard, hazard_images, images, network, two_heads
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensor
@@ -24,7 +25,6 @@ from naflow_fx.compiler import PIPELINE
 from naflow_fx.errors import GraphError, TargetError, TraceError, UnsupportedOperator
 from naflow_fx.guards.modes import quiet_torch
 from naflow_fx.job import Job
-from naflow_fx.models.hazards import UNTRACEABLE, PlainList, conv, head
 from naflow_fx.options import resolve
 from naflow_fx.passes.annotate_values import annotate_values
 from naflow_fx.passes.fold_constants import fold_constants

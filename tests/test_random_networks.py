@@ -3,7 +3,7 @@
 So do they inside wrappers, under hooks, pruned and parametrised, whatever their answer looks like;
 what no map can follow is refused by name.
 
-A network that fails becomes a hazard of its own, in `naflow_fx/models/hazards.py`.
+A network that fails becomes a hazard of its own, in `tests/hazards.py`.
 """
 
 from __future__ import annotations

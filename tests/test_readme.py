@@ -1,4 +1,4 @@
-"""The README's Python blocks run as printed (with random weights: no network is needed)."""
+"""The Python blocks of README and docs/operators.md run as printed (with random weights)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ import naflow_fx as nf
 from naflow_fx.rules import TABLE
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS: list[str] = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+OPERATORS = README.parent / "docs" / "operators.md"
+BLOCKS: list[str] = [
+    code
+    for page in (README, OPERATORS)
+    for code in re.findall(r"```python\n(.*?)```", page.read_text(), re.S)
+]
 
 
 def block(words: str) -> str:
@@ -68,3 +73,25 @@ def test_add_an_operator(capsys: pytest.CaptureFixture[str]) -> None:
     )
     flow = nf.compile(model, torch.randn(2, 3, 8, 8), keep="bpfm")(torch.randn(2, 3, 8, 8))
     assert list(flow.maps) == ["input", "0", "1"] and flow.bpfm["0"].any()
+
+
+@pytest.mark.usefixtures("forget")
+def test_add_a_layer_with_weights(capsys: pytest.CaptureFixture[str]) -> None:
+    names: dict[str, Any] = {"__name__": "operators"}
+    exec(block("class Smooth"), names)
+    assert capsys.readouterr().out.strip() == "[]"
+    smooth = names["Smooth"](4)
+    twin = nn.Conv2d(4, 4, 3, padding=1, groups=4, bias=False)
+    twin.weight.data = names["normed"](smooth.filters.detach())
+    x = torch.randn(2, 3, 8, 8)
+
+    def maps(layer: nn.Module) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), layer, nn.BatchNorm2d(4), nn.ReLU(),
+                              nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))  # fmt: skip
+        return dict(nf.compile(model, x)(x, 0).maps)
+
+    ours, theirs = maps(twin), maps(smooth)
+    assert list(ours) == list(theirs)
+    for site, wanted in ours.items():
+        torch.testing.assert_close(theirs[site], wanted, rtol=1e-4, atol=1e-5 * float(wanted.max()))

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
+from hazards import conv, head
 from shelf import HAZARDS, densenet, hazard, hazard_images, images, score_of
 from torch import Tensor, fx, nn
 
@@ -16,7 +17,6 @@ import naflow_fx as nf
 from naflow_fx import keys
 from naflow_fx.compiler import PIPELINE
 from naflow_fx.job import Job
-from naflow_fx.models.hazards import conv, head
 from naflow_fx.options import resolve
 from naflow_fx.passes.find_flow import Flow, find_flow
 from naflow_fx.passes.find_regions import SOURCE, Region, find_regions

@@ -87,7 +87,9 @@ def in_short(results: Mapping[str, Evaluation], checks: Mapping[str, Any]) -> st
     photos, pictures = results.get("photos"), results.get("pictures")
     if photos is None or pictures is None:
         return ""
-    lines = [_where(photos), _paper(photos), _class(checks), _former(photos), _fidelity(photos)]
+    lines = [_where(photos), _paper(photos), _class(checks),
+             _former(photos, "photos"), _former(pictures, "pictures"),
+             _fidelity(photos, "photos"), _fidelity(pictures, "pictures")]  # fmt: skip
     return "## In short\n\n" + "\n".join(f"* {line}" for line in lines if line) + "\n"
 
 
@@ -122,22 +124,23 @@ def _class(checks: Mapping[str, Any]) -> str:
             f"{alike['layercam']:.2f} (small CNN).")  # fmt: skip
 
 
-def _former(photos: Evaluation) -> str:
-    if FORMER["naflow"] not in photos.methods:
+def _former(found: Evaluation, what: str) -> str:
+    if FORMER["naflow"] not in found.methods:
         return ""
     gaps = [f"{METRICS[m].text if m == 'i_d' else m} "
-            f"{signed(photos.difference('naflow', FORMER['naflow'], m))}"
+            f"{signed(found.difference('naflow', FORMER['naflow'], m))}"
             for m in ("energy", "pointing", "i_d")]  # fmt: skip
-    return f"The default against the one until now: {', '.join(gaps)}."
+    return f"The default against the one until now, {what}: {', '.join(gaps)}."
 
 
-def _fidelity(photos: Evaluation) -> str:
-    names = [n for n in (FORMER["naflow"], "naflow-all", "naflow") if n in photos.methods]
-    names = [n for n in names if "fidelity" in photos.scores[n]]
+def _fidelity(result: Evaluation, what: str) -> str:
+    names = [n for n in (FORMER["naflow"], "naflow-all", "naflow") if n in result.methods]
+    names = [n for n in names if "fidelity" in result.scores[n]]
     if not names:
         return ""
-    found = ", ".join(f"`{n}` {photos.mean(n, 'fidelity').mean:.3f}" for n in names)
-    return f"Fidelity of Z, its cosine with the activation where neurons take part: {found}."
+    found = ", ".join(f"`{n}` {result.mean(n, 'fidelity').mean:.3f}" for n in names)
+    return (f"Fidelity of Z, its cosine with the activation where neurons take part, {what}: "
+            f"{found}.")  # fmt: skip
 
 
 def signed(found: Estimate) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 import naflow_fx as nf
 from naflow_fx.errors import NaflowError, NaflowWarning, first_line
@@ -70,14 +71,14 @@ def record(model: nn.Module, x: Tensor) -> tuple[Recorded, set[str], Any]:
     if it was written to again.
     """
     found: dict[str, list[tuple[Tensor, int]]] = {}
-    views, viewed = set[str](), dict[int, Tensor]()
+    views, viewed, versions = set[str](), dict[int, Tensor](), dict[str, dict[int, int]]()
 
     def keep(name: str) -> Callable[..., Any]:
         def hook(module: nn.Module, inputs: Any, output: Any) -> Any:
             if not (isinstance(output, Tensor) and output.is_floating_point()):
                 return None
-            same = any(output is x for x in inputs)
-            if same and not getattr(module, "inplace", False):
+            same = any(output is x for x in tree_leaves(inputs))
+            if same and output._version == versions[name][id(output)]:
                 return None  # an identity, which exported programs don't have
             made = output if same else output.clone()
             made = made if made.requires_grad else made.requires_grad_()
@@ -91,7 +92,17 @@ def record(model: nn.Module, x: Tensor) -> tuple[Recorded, set[str], Any]:
 
         return hook
 
-    handles = [m.register_forward_hook(keep(name)) for name, m in model.named_modules() if name]
+    def note(name: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            versions[name] = {
+                id(t): t._version for t in tree_leaves(inputs) if isinstance(t, Tensor)
+            }
+
+        return hook
+
+    named = [(name, m) for name, m in model.named_modules() if name]
+    handles = [m.register_forward_pre_hook(note(name)) for name, m in named]
+    handles += [m.register_forward_hook(keep(name)) for name, m in named]
     with _exact_hardsigmoid():
         output = model(x)
     for handle in handles:

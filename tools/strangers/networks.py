@@ -50,7 +50,7 @@ class Network:
 def pooled(model: nn.Module) -> nn.Module:
     """A network for one size, made for any: its last pools, of a fixed size, become global."""
     for name, module in list(model.named_modules()):
-        if isinstance(module, nn.AvgPool2d) and module.kernel_size in (7, 14, 28, 56):
+        if isinstance(module, nn.AvgPool2d) and module.kernel_size in (7, 13, 14, 20, 28, 56):
             model.set_submodule(name, nn.AdaptiveAvgPool2d(1))
     return model
 

@@ -15,6 +15,10 @@ from .networks import Network, networks
 Table = dict[str, dict[str, Any]]
 JSON, PAGE = "strangers.json", "strangers.md"
 FAULTS = ("wrong", "silent", "raw")
+REASONS = {  # of faults that are known, by what the network's name has
+    "tridentnet50": "goes through `torch.export`, which names the layers of a block relative to it "
+    "(`conv.0` for `features.5.0.conv.0`), so that modules have no site of their path",
+}
 
 
 def read(folder: Path) -> Table:
@@ -39,7 +43,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _page(listed: list[Network], table: Table) -> list[str]:
-    judged = [n for n in listed if table[n.name]["verdict"] != "unbuilt"]
+    judged = [n for n in listed if table[n.name]["verdict"] != "unbuilt"]  # not ours to judge
     bad = [n for n in judged if table[n.name]["verdict"] in FAULTS]
     return [
         "# Networks of other packages",
@@ -54,14 +58,14 @@ def _page(listed: list[Network], table: Table) -> list[str]:
         "a map).",
         "",
         "* **right**: the largest relative error is at most 1e-9, maps are finite, and where "
-        "modules have no site, the warning that stands in the last column said so when compiling.",
+        "modules have no site, a warning said so when compiling (last column).",
         "* **refused**: by the error whose first line stands there.",
         "* **wrong**, **silent** (sites missing without a warning), **raw** (another error, or no "
         "end): faults.",
         "",
         *_summary(judged, table),
         "",
-        *(["## Faults", "", *_rows(bad, table), ""] if bad else []),
+        *(["## Faults", "", *_rows(bad, table), "", *_reasons(bad)] if bad else []),
         *(line for package in dict.fromkeys(n.package for n in judged)
           for line in ("", f"## {package}", "",
                        *_rows([n for n in judged if n.package == package], table))),
@@ -80,9 +84,15 @@ def _summary(judged: list[Network], table: Table) -> list[str]:
     return lines
 
 
+def _reasons(bad: list[Network]) -> list[str]:
+    return [f"* `{n.call}`: {reason}." for n in bad for key, reason in REASONS.items()
+            if key in n.name]  # fmt: skip
+
+
 def _rows(listed: list[Network], table: Table) -> list[str]:
-    lines = ["| network | input | verdict | method | call sites | modules | missing | error | |",
-             "|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    heads = ("network", "input", "verdict", "method", "call sites", "modules", "missing", "error",
+             "said")  # fmt: skip
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for n in listed:
         r = table[n.name]
         error = f"{r['error']:.0e}" if "error" in r else ""
