@@ -40,11 +40,6 @@ def _rows(x: Tensor) -> Tensor:
     return x.unsqueeze(1) if x.dim() == 1 else x
 
 
-def inverse(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """z at the class, 0 elsewhere."""
-    return transpose(z, index, input_shape)
-
-
 def labels(labels: Labels) -> Labels:
     """[N]."""
     return labels[:1]
@@ -60,7 +55,7 @@ RULE = Rule(
     forward,
     linear,
     transpose,
-    inverse,
+    transpose,
     capture=capture,
     captures=("index",),
     operands=("input", "target"),
