@@ -220,6 +220,11 @@ def test_report(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "<b>rust" not in page and "rust" in page and '"Crack"' in page
 
 
+def test_a_network_is_named_once(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "report", photo, *OWN, "--models", "resnet18")
+    assert "--models and --model, --weights: give one of them" in line
+
+
 def test_batch(right: dict[str, Maps], capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pyarrow")
     given = ["--out", "rows", "--quiet", "--workers", "0", "--target", "spall"]

@@ -133,6 +133,10 @@ def _each(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
     if args.models is None:
         yield args
         return
+    other = [f"--{name}" for name in ("model", "artefact", "weights", "subject")
+             if getattr(args, name) is not None]  # fmt: skip
+    if other:
+        raise OptionError(f"--models and {', '.join(other)}: give one of them")
     for text in args.models:
         name, _, weights = text.partition("=")
         yield argparse.Namespace(**{**vars(args), "model": name, "weights": weights or None})
