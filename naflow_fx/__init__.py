@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from naflow_fx import models
+    from naflow_fx import models, targets
     from naflow_fx.compiler import compile
+    from naflow_fx.dataset.diff import diff
     from naflow_fx.dataset.results import Results, open_results
     from naflow_fx.dataset.run import DatasetRun, explain_dataset
     from naflow_fx.dataset.spec import ExplainerSpec
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from naflow_fx.evaluation.synthetic import synthetic
     from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
+    from naflow_fx.flow.statistics import Statistics, agreement
     from naflow_fx.options import Inverse
     from naflow_fx.pairs import PairExplainer, PairFlow
     from naflow_fx.pairs.episodes import FewShot, few_shot
@@ -49,10 +51,13 @@ _PUBLIC = {
     "Retrieval": "naflow_fx.pairs.retrieval",
     "Rule": "naflow_fx.rules.contract",
     "Similarity": "naflow_fx.similarity",
+    "Statistics": "naflow_fx.flow.statistics",
+    "agreement": "naflow_fx.flow.statistics",
     "Subject": "naflow_fx.subjects",
     "check_rule": "naflow_fx.rules.laws",
     "compile": "naflow_fx.compiler",
     "decompose": "naflow_fx.decomposition",
+    "diff": "naflow_fx.dataset.diff",
     "evaluate": "naflow_fx.evaluation",
     "explain_dataset": "naflow_fx.dataset.run",
     "few_shot": "naflow_fx.pairs.episodes",
@@ -85,11 +90,14 @@ __all__ = [
     "Retrieval",
     "Rule",
     "Similarity",
+    "Statistics",
     "Subject",
     "__version__",
+    "agreement",
     "check_rule",
     "compile",
     "decompose",
+    "diff",
     "evaluate",
     "explain_dataset",
     "few_shot",
@@ -103,6 +111,7 @@ __all__ = [
     "show_on_image",
     "subject",
     "synthetic",
+    "targets",
 ]
 
 
@@ -110,7 +119,7 @@ def __getattr__(name: str) -> Any:
     """Public names, imported when they are first used: `import naflow_fx` stays light."""
     import importlib
 
-    if name in ("models", "artefacts"):
+    if name in ("models", "artefacts", "targets"):
         return importlib.import_module(f"naflow_fx.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'naflow_fx' has no attribute {name!r}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx import options as opts
-from naflow_fx.errors import TargetError
+from naflow_fx.errors import OptionError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.guards.modes import plain_modes
 from naflow_fx.guards.same_model import check_same_model
@@ -89,7 +89,8 @@ def compile(
     example_inputs: Tensor | Sequence[Tensor],
     *,
     target: Any = None,
-    layers: str | Sequence[str] | None = None,
+    layers: str | nn.Module | Sequence[str | nn.Module] | None = None,
+    output: str | int | None = None,
     keep: str | Sequence[str] = (),
     inverse: opts.Inverse | None = None,
     reduction: str | None = None,
@@ -106,7 +107,10 @@ def compile(
         target: what is explained; None: a class index given with each call.  A callable of the
             model's output that returns [N] is compiled into the program.  A `Similarity`
             makes a `PairExplainer`, called with queries and supports.
-        layers: call-site names and globs; the others are not computed.  None: all.
+        layers: call-site names and globs; the others are not computed.  None: all.  A block's
+            name ("layer4"), or the module itself, is its last call site.
+        output: of a model that returns several, the key or index of the one that is explained;
+            a callable target gets it alone.  None: the only one; a callable gets all.
         keep: "bpfm" and "importance": also return Z and Lambda, [N, C, H, W]; "used" and
             "neuron_times": which neurons take part, and how often each is read.
         inverse: how convolutions and regions are inverted.
@@ -123,16 +127,33 @@ def compile(
     opts.refuse_removed("compile", removed)
     if removed:
         raise TypeError(f"compile() got an unexpected keyword argument {next(iter(removed))!r}")
+    plain = unwrapped(model, hooked=False)
     chosen = opts.resolve(
-        layers=layers, keep=keep, inverse=inverse, reduction=reduction, method=method
-    )
+        layers=_names(layers, plain), keep=keep, inverse=inverse, reduction=reduction,
+        method=method, output=output,
+    )  # fmt: skip
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
-
-    plain = unwrapped(model, hooked=False)
     if isinstance(target, Similarity):
         return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
     return explain_job(Job(plain, examples, as_callable(target), chosen))
+
+
+def _names(layers: Any, model: Any) -> Any:
+    """The layers, modules among them by their names in the model."""
+    if isinstance(layers, nn.Module):
+        layers = [layers]
+    if layers is None or isinstance(layers, str):
+        return layers
+    known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
+    names = {module: name for name, module in known.items()}
+    strange = [one for one in layers if isinstance(one, nn.Module) and not names.get(one)]
+    if strange:
+        raise OptionError(
+            f"compile(layers=...): {type(strange[0]).__name__} is no module inside of the model; "
+            "give one of model.named_modules(), or its name"
+        )
+    return [names[one] if isinstance(one, nn.Module) else one for one in layers]
 
 
 def _batch_of_pairs(examples: tuple[Tensor, ...], target: Similarity) -> tuple[Tensor, ...]:

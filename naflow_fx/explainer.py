@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from naflow_fx import keys
 from naflow_fx.errors import InputError
 from naflow_fx.flow import PARTS, AttentionFlow
-from naflow_fx.guards.records import like
+from naflow_fx.guards.records import like, pick
 from naflow_fx.guards.weights import Place, Weights, place_of
 from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.inspection import Inspection, Run, inspect_graph
@@ -101,7 +101,7 @@ class Explainer(nn.Module):
     @property
     def classes(self) -> int | None:
         """Number K of classes where the model's output is a row of scores [N, K]; else None."""
-        return _classes(self.graph_module)
+        return _classes(self.graph_module, self.options.output)
 
     @property
     def options(self) -> Options:
@@ -270,7 +270,8 @@ class Explainer(nn.Module):
         return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
 
     def _targets(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
-        return class_indices(target, len(images), _classes(program), images.device)
+        classes = _classes(program, self.options.output)
+        return class_indices(target, len(images), classes, images.device)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
@@ -342,11 +343,11 @@ def _result(gm: fx.GraphModule) -> dict[str, Any]:
     return dict(result)
 
 
-def _classes(program: fx.GraphModule) -> int | None:
-    """Number of classes, where the output of a program's model is a row of scores."""
-    output = _result(program)["output"]
+def _classes(program: fx.GraphModule, which: Any) -> int | None:
+    """Number of classes, where the explained output is a row of scores, or one number."""
+    output = pick(_result(program)["output"], which)
     shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
-    return shape[1] if len(shape) == 2 else None
+    return {1: 1, 2: shape[-1]}.get(len(shape)) if shape else None
 
 
 def _concatenate(parts: list[Any]) -> Any:

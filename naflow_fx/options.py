@@ -117,6 +117,7 @@ class Options:
     method: Method = "naflow"
     layers: tuple[str, ...] | None = None
     keep: tuple[Keep, ...] = ()
+    output: str | int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.inverse, Inverse):
@@ -127,6 +128,9 @@ class Options:
         refuse_removed("compile", [f"reduction={self.reduction!r}"])
         _check("compile", "reduction", self.reduction, Reduction)
         _check("compile", "method", self.method, Method)
+        if not (self.output is None or _is_text(self.output) or type(self.output) is int):
+            raise OptionError(f"compile(output={self.output!r}): wanted the key or index of the "
+                              "output that is explained")  # fmt: skip
         for name in self.keep:
             _check("compile", "keep", name, Keep)
 

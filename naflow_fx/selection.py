@@ -9,18 +9,28 @@ from naflow_fx.errors import FlowError
 
 
 def matching(names: Iterable[str], wanted: Iterable[str]) -> tuple[list[str], list[str]]:
-    """The names that names and globs mean, in their own order, and those that mean nothing.
+    """The names that names, globs and blocks mean, in their own order, and those of nothing.
 
-    What is a name means it alone, even if it reads as a glob.
+    What is a name means it alone, even if it reads as a glob.  A block means its last name.
     """
-    known, asked = list(names), list(wanted)
+    known = list(names)
+    asked = without_blocks(known, wanted)
     globs = [one for one in asked if one not in known]
     lost = [one for one in globs if not any(fnmatchcase(name, one) for name in known)]
     return [n for n in known if n in asked or any(fnmatchcase(n, one) for one in globs)], lost
 
 
+def without_blocks(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
+    """What is wanted, each name of a block (`layer4`) replaced by the last name in it."""
+    found = []
+    for one in wanted:
+        inside = [] if one in names else [name for name in names if name.startswith(f"{one}.")]
+        found.append(inside[-1] if inside else one)
+    return found
+
+
 def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
-    """A flow's call sites that a name or glob asks for, in order; FlowError if one finds none."""
+    """A flow's call sites that are asked for, in order; FlowError if an entry finds none."""
     if layers is None:
         return list(names)
     wanted = [layers] if isinstance(layers, str) else list(layers)

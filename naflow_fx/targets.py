@@ -1,19 +1,25 @@
 """Targets: what of the model's output is explained.
 
 Class indices are an input of the compiled program; a callable is traced into a program of its own.
+`binary`, `number` and `segment` make callables for outputs that aren't a row of class scores;
+`detection` explains one box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from naflow_fx.errors import TargetError
-from naflow_fx.guards.records import map_tensors
+from naflow_fx.guards.records import map_tensors, pick, plain
+
+if TYPE_CHECKING:
+    from naflow_fx.detection import Detection
 
 Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"
@@ -123,6 +129,124 @@ def _check(target: Any, values: list[int], batch: int, classes: int | None) -> N
     wrong = [v for v in values if v < -1 or (classes is not None and v >= classes)]
     if wrong:
         last = "" if classes is None else f" to {classes - 1}"
+        if classes == 1 and wrong[0] == 1:
+            raise TargetError(
+                "target: the model has one output, class 0; of a binary head, class 1 is "
+                "target=nf.targets.binary(1), and class 0 binary(0)"
+            )
         raise TargetError(
             f"target: class {wrong[0]} does not exist; wanted 0{last}, or -1 for the predicted one"
         )
+
+
+@dataclass(frozen=True)
+class binary:  # noqa: N801 - called like a function, and a value of its own
+    """A class of a head with one output [N] or [N, 1]: ``nf.compile(..., target=binary(1))``.
+
+    The score is ``y - threshold`` of class 1, ``threshold - y`` of class 0, and of the predicted
+    class, `None`, ``|y - threshold|``.
+
+    Attributes:
+        index: 0 or 1; None: the predicted one.
+        threshold: above which class 1 is predicted: 0 of a logit, 0.5 behind a sigmoid.
+
+    Raises:
+        TargetError: another class.
+    """
+
+    index: int | None = None
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.index not in (0, 1, None) or isinstance(self.index, bool):
+            raise TargetError(f"binary({self.index!r}): wanted 0, 1, or None for the predicted one")
+
+    def __call__(self, output: Any) -> Tensor:
+        """The score, [N]."""
+        over = number()(output) - self.threshold
+        return over.abs() if self.index is None else over if self.index else -over
+
+
+@dataclass(frozen=True)
+class number:  # noqa: N801
+    """The one number of a regression, an output [N] or [N, 1], or one of several.
+
+    Attributes:
+        index: which number of a row.
+    """
+
+    index: int = 0
+
+    def __call__(self, output: Any) -> Tensor:
+        """The score, [N]."""
+        rows = pick(output, None)
+        found: Tensor = rows.reshape(rows.shape[0], -1)[:, self.index]
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class segment:  # noqa: N801
+    """The mean logit of a class over a mask: ``nf.compile(..., target=nf.targets.segment(8))``.
+
+    For outputs [N, classes, H, W]: a tensor (segmentation-models-pytorch), or what torchvision
+    calls "out" and Hugging Face "logits".  The mask is held constant.
+
+    Attributes:
+        index: the class.
+        mask: bool [H, W] of the output's size, for all images; None: where the class is predicted,
+            of one channel where its logit is above 0.  Of an image in which it is nowhere, score
+            and maps are NaN.
+    """
+
+    index: int
+    mask: Tensor | None = None
+
+    def __call__(self, output: Any) -> Tensor:
+        """The score, [N]; of ONE sample's output [classes, H, W] a number."""
+        scores = _scores(output)
+        one = scores[..., self.index, :, :]
+        where = self._where(scores, one)
+        mean: Tensor = (one * where).sum((-2, -1)) / where.sum((-2, -1))
+        return mean
+
+    def _where(self, scores: Tensor, one: Tensor) -> Tensor:
+        """1 inside the mask, 0 outside."""
+        if self.mask is not None:
+            if self.mask.shape != one.shape[-2:]:
+                raise TargetError(f"segment: the mask is {list(self.mask.shape)}; wanted the "
+                                  f"output's size, {list(one.shape[-2:])}")  # fmt: skip
+            return self.mask.to(one).expand(one.shape)
+        inside = one > 0 if scores.shape[-3] == 1 else one >= scores.amax(-3)
+        return inside.to(one.dtype)
+
+
+def _scores(output: Any) -> Any:
+    """The class scores of a segmentation."""
+    parts = plain(output)
+    if not isinstance(parts, dict):
+        return pick(output, None)
+    named = [parts[name] for name in ("out", "logits") if name in parts]
+    return named[0] if named else pick(output, None)
+
+
+def detection(model: torch.nn.Module, photo: Tensor, box: int = 0) -> Detection:
+    """One box of a one-stage detector of torchvision, ready to be explained.
+
+    What is explained is the class logit of the box's anchor, before non-maximum suppression.  A
+    detector's forward can't be traced (it loops over images, and its number of boxes is data), so
+    the network is its backbone and head, for photos as its own transform resizes them.
+
+    ``found = nf.targets.detection(model, photo, box=0)``, then ``found.explain()`` is a flow, and
+    ``found.box``, ``found.label``, ``found.confidence`` say what it is about.
+
+    Args:
+        model: SSD, SSDlite, RetinaNet or FCOS.
+        photo: [3, H, W] or [1, 3, H, W] in [0, 1], as the detector takes it.
+        box: which of its boxes, in its order: the most confident first.
+
+    Raises:
+        TargetError: a two-stage detector, another model, or a box that isn't there.
+    """
+    from naflow_fx.detection import detect
+
+    return detect(model, photo, box)

@@ -11,7 +11,8 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
-from naflow_fx.guards.records import like
+from naflow_fx.guards.records import like, pick
+from naflow_fx.options import Options
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._similarity import METRICS, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
@@ -25,18 +26,21 @@ OWN = "target_callable"  # the submodule that holds the tensors of a callable ta
 
 
 def add_score(
-    gm: fx.GraphModule, target: Score | Similarity | None, examples: Sequence[Tensor]
+    gm: fx.GraphModule,
+    target: Score | Similarity | None,
+    examples: Sequence[Tensor],
+    options: Options,
 ) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
     Before: a traced graph.  After: with `target` None a second input, `target` int64 [N], and
-    the logit of that class (-1: the largest); else what the callable makes of the model's
-    output, traced into the same graph.  A `Similarity` adds ``"similarity": [N]`` and
-    ``"contribution": [N, D]`` (not where its metric is a callable); the encoder's batch holds N
-    queries, then their supports.
+    the logit of that class (-1: the largest; of an output [N], the number itself); else what
+    the callable makes of the model's output, or of the one that `options.output` names, traced
+    into the same graph.  A `Similarity` adds ``"similarity": [N]`` and ``"contribution": [N, D]``
+    (not where its metric is a callable); the encoder's batch holds N queries, then their supports.
 
     Raises:
-        TargetError: the callable can't be traced.
+        TargetError: the callable can't be traced, or there is no such output.
     """
     new = _module.copy(gm)
     end = _graph.output_node(new.graph)
@@ -45,20 +49,23 @@ def add_score(
         if isinstance(target, Similarity):
             found = _pair(new, result, target, examples)
         else:
-            found = {SCORE: _class(new, result) if target is None
-                     else _callable(new, result, target, examples)}  # fmt: skip
+            found = {SCORE: _class(new, result, options.output) if target is None
+                     else _callable(new, result, target, examples, options.output)}  # fmt: skip
         new.graph.output({OUTPUT: result, **found})
     new.graph.erase_node(end)
     return _module.rewritten(new)
 
 
-def _class(gm: fx.GraphModule, result: Any) -> fx.Node:
+def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:
+    result = pick(whole, output)
     if not isinstance(result, fx.Node):
         form = gm.meta.get(keys.FORM)
-        parts = f" ({', '.join(result)})" if isinstance(result, dict) else ""
+        parts = f" ({', '.join(map(str, result))})" if isinstance(result, dict) else ""
+        kind = type(form if result is whole and form is not None else result).__name__
         raise TargetError(
-            f"target: the model returns a {type(form or result).__name__}{parts}, not one tensor "
-            "[N, classes]; give nf.compile a target= that makes one number per sample of it"
+            f"target: the model returns a {kind}{parts}, not one tensor [N, classes]; give "
+            "nf.compile an output=, its key or index, or a target= that makes one number per "
+            "sample of it"
         )
     last_input = [node for node in gm.graph.nodes if node.op == "placeholder"][-1]
     with gm.graph.inserting_after(last_input):
@@ -82,7 +89,11 @@ class _Target(nn.Module):
 
 
 def _callable(
-    gm: fx.GraphModule, result: Any, target: Score, examples: Sequence[Tensor]
+    gm: fx.GraphModule,
+    result: Any,
+    target: Score,
+    examples: Sequence[Tensor],
+    chosen: str | int | None,
 ) -> fx.Node:
     leaves, structure = tree_flatten(result)
     at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
@@ -90,7 +101,8 @@ def _callable(
     def output(*tensors: Any) -> tuple[Any, ...]:
         found = dict(enumerate(leaves)) | dict(zip(at, tensors, strict=True))
         parts = tree_unflatten(list(found.values()), structure)
-        return (like(gm.meta.get(keys.FORM), parts),)
+        value = like(gm.meta.get(keys.FORM), parts)
+        return (value if chosen is None else pick(value, chosen),)
 
     wanted = "It takes the model's output and returns one number per sample, [N]"
     inputs = [leaves[i] for i in at]
@@ -110,7 +122,7 @@ def _append(
     """
     try:
         traced = _traced(root, inputs, values)
-    except TraceError:  # the model doesn't run on the example
+    except (TraceError, TargetError):  # the model doesn't run on the example, or what is said
         raise
     except Exception as error:
         raise TargetError(
@@ -146,6 +158,8 @@ def _traced(
             zeros = [torch.zeros(found[n].shape, dtype=found[n].dtype, device=found[n].device)
                      for n in inputs]  # fmt: skip
             return export_any_batch(root, zeros)
+        except TargetError:  # what the function itself says
+            raise
         except Exception:
             raise symbolic from None
 

@@ -45,6 +45,9 @@ class BatchDependent:
     is_size: bool = False
 
 
+_SEGMENT = "; of a segmentation, nf.targets.segment(class)"
+
+
 def annotate_values(
     gm: fx.GraphModule, examples: Sequence[Tensor], rows: int = 1
 ) -> fx.GraphModule:
@@ -85,11 +88,12 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
             f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N]."
             f"{column}  Callables of ONE sample's output go to the call in a list, one per image"
         )
-    if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) != 2:
+    if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) not in (1, 2):
         found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
+        hint = _SEGMENT if len(found) == 4 else ""
         raise TargetError(
             f"target: the model returns {found} (-1: batch), not [N, classes]; give "
-            "nf.compile a target= that makes one number per sample of it"
+            f"nf.compile a target= that makes one number per sample of it{hint}"
         )
 
 
@@ -129,8 +133,9 @@ def _refuse_output(output: Tensor, size: int) -> None:
         raise TargetError(f"the model returns {list(output.shape)} for {size} images, not one row "
                           f"per image.  {BY_ITSELF}")  # fmt: skip
     shape = ", ".join(map(str, ("N", *output.shape[1:])))
+    hint = _SEGMENT if output.dim() == 4 else ""
     raise TargetError(f"target: the model returns [{shape}], not [N, classes]; give nf.compile a "
-                      "target= that makes one number per sample of it")  # fmt: skip
+                      f"target= that makes one number per sample of it{hint}")  # fmt: skip
 
 
 def _refuse_target(recorder: _Recorder, error: Exception) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-from fnmatch import fnmatchcase
 from typing import Any, get_args
 
 from torch import fx
@@ -16,6 +15,7 @@ from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import find_flow, score_of
 from naflow_fx.rules.contract import parameters
+from naflow_fx.selection import matching
 from naflow_fx.solver import least_squares
 
 
@@ -52,19 +52,19 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
 
 
 def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
-    """Call sites that a name or glob asks for, in forward order; all if `layers` is None.
+    """Call sites that a name, glob or block asks for, in forward order; all if `layers` is None.
 
     Raises:
         GraphError: an entry that matches nothing.
     """
     if layers is None:
         return sites
-    missing = [p for p in layers if p not in sites and not any(fnmatchcase(s, p) for s in sites)]
+    found, missing = matching(sites, layers)
     if missing:
         close = [name for p in missing for name in difflib.get_close_matches(p, sites, 3, 0.4)]
         hint = f"  Did you mean: {', '.join(close)}?" if close else f"  First ones: {sites[:8]}"
         raise GraphError(f"no call site is named {', '.join(missing)} (of {len(sites)}).\n{hint}")
-    return [s for s in sites if s in layers or any(fnmatchcase(s, p) for p in layers)]
+    return found
 
 
 def _target(score: fx.Node, names: dict[str, fx.Node]) -> fx.Node | None:

@@ -166,6 +166,7 @@ CLASS_SCORE = [
     Case("predicted", by_name(input=normal(3, 5), target=lambda g: torch.tensor([-1, -1, -1]))),
     Case("mixed", by_name(input=normal(3, 5), target=lambda g: torch.tensor([1, -1, 1]))),
     Case("one-class", by_name(input=normal(2, 1), target=lambda g: torch.tensor([-1, 0]))),
+    Case("one-number", by_name(input=normal(3), target=lambda g: torch.tensor([-1, 0, 0]))),
 ]
 
 CONV = [
@@ -316,9 +317,9 @@ MEAN = [
     Case("negative-dims", normal(2, 3, 4, 5), {"dim": (-1, -2)}),
     Case("unordered", normal(2, 3, 4, 5), {"dim": (-1, 1)}),
     Case("channels-kept", normal(2, 3, 4, 5), {"dim": (1,), "keepdim": True}),
-    Case("all", normal(2, 3, 4), {"dim": None}),
+    Case("all", normal(2, 3, 4), {"dim": (1, 2)}),
     Case("sum", normal(2, 3, 4, 5), {"dim": (2, 3), "total": True}),
-    Case("sum-all", normal(2, 3, 4), {"dim": None, "total": True}),
+    Case("sum-all", normal(2, 3, 4), {"dim": (1, 2), "total": True}),
     Case("1d", normal(2, 3, 7), {"dim": (2,)}),
     Case("3d", normal(2, 2, 2, 3, 2), {"dim": (2, 3, 4)}),
 ]

@@ -203,7 +203,7 @@ def test_nothing_overwrites_the_answer_to_another_question(
             assert f"written: {place / 'grid.png'}" in capsys.readouterr().out
     assert len(list(out.iterdir())) == 4
     record = json.loads((out / "coffee-3" / "flow.json").read_text())
-    assert record["target"] == 281 and record["question"]["target"] == ["tabby"]
+    assert record["target"] == 281 and record["question"]["target"] == "tabby"
 
 
 def test_a_record_that_is_not_ours_is_left_alone(made: list[FakeExplainer], out: Path) -> None:

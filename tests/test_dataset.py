@@ -42,7 +42,7 @@ def test_rows_are_what_the_explainer_gives(photos: Path, whole: Path) -> None:
 
 
 def test_spread_is_one_for_even_maps_and_nothing_for_a_point() -> None:
-    from naflow_fx.view.measures import entropy
+    from naflow_fx.flow.measures import entropy
 
     even, point, none = torch.ones(9), torch.eye(9)[0], torch.zeros(9)
     found = entropy(torch.stack([even, point, none]))

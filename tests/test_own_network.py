@@ -176,12 +176,12 @@ def test_several_classes_and_methods_are_rows_of_one_sheet(
     asked = ["--target", "predicted", "spall", "--methods", "naflow", "layercam"]
     given = ["explain", photo, *OWN, *asked, "--out", "several", "--save-arrays"]
     printed = run(capsys, *given)
-    assert "written: several/0/grid.png, 4 rows" in printed
+    assert "written: several/0/rows.png, 4 rows" in printed
     place = Path("several", "0")
-    names = {f"{t}-{m}" for t in ("predicted", "spall") for m in ("naflow", "layercam")}
-    assert {p.name for p in place.iterdir()} == names | {"grid.png"}
+    names = {f"{t}_{m}" for t in ("predicted", "spall") for m in ("naflow", "layercam")}
+    assert {p.name for p in place.iterdir()} == names | {"rows.png"}
     for target in ("predicted", "spall"):
-        with np.load(place / f"{target}-naflow" / "maps.npz") as file:
+        with np.load(place / f"{target}_naflow" / "maps.npz") as file:
             assert_equal(dict(file), right["" if target == "predicted" else target])
     run(capsys, *given)
     assert [p.name for p in Path("several").iterdir()] == ["0"]  # the same question, again
@@ -450,5 +450,5 @@ def test_several_networks_read_what_lies_beside_them(work: Path) -> None:
             f"from torch import nn\ndef net():\n    return nn.Conv2d(1, {width}, 1)\n"
         )
     found = [nf.subject(f"{folder}/nets.py:net").build() for folder in "ab"]
-    assert [len(net.weight) for net in found] == [3, 4]
+    assert [net.state_dict()["weight"].shape[0] for net in found] == [3, 4]
     assert sys.path == before

@@ -57,12 +57,18 @@ def test_curves_along_depth() -> None:
     _, flow, _ = explained(count=2, keep=("used",))
     figure = flow.plot(kind="depth")
     heads = [axes.get_title("left") for axes in figure.axes]
-    assert heads == ["map entropy", "residual of the inverse", "abandoned neurons"]
-    drawn = figure.axes[1].lines[1].get_ydata()
+    assert heads == [
+        "spread: entropy of the map",
+        "scatter: share outside of the largest part",
+        "agreement with the last map",
+        "residual of the inverse",
+        "abandoned neurons",
+    ]
+    drawn = figure.axes[3].lines[1].get_ydata()
     wanted = [float(flow.residual[name][1]) for name in flow.maps]
     np.testing.assert_allclose(np.asarray(drawn), wanted)
     without = explained()[1].plot(kind="depth")
-    assert len(without.axes) == 2
+    assert len(without.axes) == 4
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import naflow_fx as nf
-from naflow_fx.rules import TABLE, avg_pool, relu
+from naflow_fx.rules import TABLE, _separable, relu
 from naflow_fx.rules._shapes import sum_to
 from naflow_fx.rules.contract import Function, Rule, parameters
 from naflow_fx.rules.laws import LAWS, Case, check_law
@@ -163,7 +163,7 @@ def summed(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
 
 def spread(z: Tensor, matrices: Any) -> Tensor:
     """The adjoint of an average pool in the place of its inverse."""
-    return avg_pool.transpose(z, matrices)
+    return _separable.transpose(z, matrices)
 
 
 def largest_of_batch(z: Tensor, gate: Any, damping: float, input_shape: Any) -> Tensor:

@@ -207,7 +207,7 @@ def test_pair_side_keeps_its_laws(support: bool, shots: int) -> None:
     v, z = torch.randn_like(x), torch.randn_like(y)
 
     def a(v: Tensor) -> Tensor:
-        return pair_side.linear(v, support, shots)
+        return pair_side.forward(v, support, shots)
 
     def p(z: Tensor) -> Tensor:
         return pair_side.inverse(z, support, shots)

@@ -19,7 +19,6 @@ from small_flow import explained
 
 import naflow_fx as nf
 from naflow_fx.errors import FlowError
-from naflow_fx.view import measures
 from naflow_fx.view.page import save_graph
 from naflow_fx.view.page.record import make_report
 
@@ -185,19 +184,6 @@ def test_a_failed_write_leaves_the_old_file(
         flow.save_html(path, images)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
-
-
-def test_entropy_of_a_map() -> None:
-    even, spot, nothing = torch.ones(3, 3), torch.zeros(3, 3), torch.zeros(3, 3)
-    spot[1, 2] = 5.0
-    half = torch.zeros(3, 3)
-    half[0] = 1.0
-    found = measures.entropy(torch.stack([even, spot, half, nothing]))
-    assert found[0] == pytest.approx(1)
-    assert found[1] == 0
-    assert found[2] == pytest.approx(0.5)  # log 3 / log 9
-    assert found[3].isnan()
-    assert measures.entropy(torch.ones(2)).isnan().all()
 
 
 def test_notebooks_show_flows_and_explainers() -> None:

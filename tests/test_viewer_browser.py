@@ -242,3 +242,20 @@ def test_a_page_with_a_graph_alone(chrome: Any, tmp_path: Path) -> None:
         assert "stem" in page.locator(".node h3").inner_text()
         assert page.locator(".stage").count() == 0
         assert troubles == []
+
+
+def test_one_map_minus_another(chrome: Any, tmp_path: Path) -> None:
+    _, flow, images = explained(count=2)
+    entries = [nf.ReportEntry(flow[i], images[:1], name, ["a photo"])
+               for i, name in enumerate(("first", "second"))]  # fmt: skip
+    with opened(chrome, nf.save_report(tmp_path / "two.html", entries)) as (page, troubles):
+        choice = page.locator(".look label", has_text="Minus").locator("select")
+        choice.select_option(label="second, a photo")
+        until(page, "() => document.querySelectorAll('.less').length === 1")
+        assert "minus second" in page.locator(".less").inner_text()
+        colours = drawn(page)
+        red, blue = colours[..., 0].astype(int), colours[..., 2].astype(int)
+        assert (red - blue).max() > 50 or (blue - red).max() > 50
+        choice.select_option(label="nothing")
+        until(page, "() => document.querySelectorAll('.less').length === 0")
+        assert not troubles

@@ -44,7 +44,7 @@ def flow() -> None:
 
 
 def curves() -> None:
-    """docs/depth.png: entropy, residual and abandoned neurons along depth, for both photos."""
+    """docs/depth.png: what is known of maps along depth, for both photos."""
     import torch
 
     import naflow_fx as nf

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naflow_fx.cli.base import Commands, command, news_aside
 from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.variants import add_targets, names_of, of_variant, variants
 from naflow_fx.errors import PhotoError
 from naflow_fx.selection import spread
 from naflow_fx.view.progress import progress
@@ -27,7 +27,8 @@ what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
   DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
-Several --target or --methods are folders in DIR/<photo>, and the rows of its grid.png.
+Several --target or --methods: a folder each with these files in DIR/<photo>, and its rows.png, a
+row each and, of two, their difference.
 DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
 
 examples:
@@ -41,7 +42,7 @@ examples:
     --size 96 --mean 0.5 --std 0.25
   naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
 """
-GRID = "grid.png"
+ROWS = "rows.png"
 SHEET = 12  # layers that are drawn where nobody says which
 
 
@@ -51,12 +52,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="picture files, before the options"
     )
-    parser.add_argument(
-        "--target",
-        nargs="+",
-        metavar="CLASS|NAME",
-        help="classes to explain, numbers or names; predicted: the predicted one (default)",
-    )
+    add_targets(parser, "the predicted one")
     add_picture_options(parser)
     parser.add_argument(
         "--verbose", action="store_true", help="print a table of all layers with their numbers"
@@ -80,54 +76,44 @@ def explain(args: argparse.Namespace) -> None:
             raise PhotoError(f"{photo}: is a folder; `naflow-fx batch {photo} --out results` "
                              "explains all that is in it")  # fmt: skip
         open_photo(photo)
+    chosen = variants(args)
+    if len(chosen) == 1:
+        args = of_variant(args, chosen[0])
     asked = [question(args, [photo]) for photo in photos]
     folders = places([photo.stem for photo in photos], Path(args.out), asked)
-    subject, options = open_subject(args), choose(args)
-    targets = {text: subject.target(text) for text in args.target or [None]}
+    subject, names = open_subject(args), names_of([one.words for one in chosen])
+    targets = [subject.target(one.target) for one in chosen]
+    options = {one.method: choose(of_variant(args, one)) for one in chosen}
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
-    methods = [{"method": one} for one in args.methods or ()] or [{}]
     with progress(count=False) as bar, news_aside():
         bar.add_task(f"preparing {subject.name}", total=None)
         example = subject.inputs(photos[:1], device)
-        explainers = [subject.explainer(example, **{**options, **one}) for one in methods]
-    layers = explainers[0].layers if args.layers else spread(explainers[0].layers, SHEET)
-    rows = [Row(each, explainer, target, method.get("method")) for each, target in targets.items()
-            for method, explainer in zip(methods, explainers, strict=True)]  # fmt: skip
+        made = {method: subject.explainer(example, **how) for method, how in options.items()}
+    sites = made[chosen[0].method].layers
+    layers = sites if args.layers else spread(sites, SHEET)
     for photo, place in zip(photos, folders, strict=True):
-        flows = []
-        for row in rows:
-            there = place / row.folder if len(rows) > 1 else place
-            flows.append(_explain_one(photo, there, row, layers, subject, args))
-            print_flow(flows[-1], layers, shown(photo), there, subject.class_names, args.verbose)
-        if len(rows) > 1:
-            _sheet(rows, flows, layers, shown(photo), place, args)
+        flows: dict[str, AttentionFlow] = {}
+        for name, one, target in zip(names, chosen, targets, strict=True):
+            there = place / _folder(name) if len(chosen) > 1 else place
+            how = (made[one.method], target, layers, subject)
+            flows[name] = _explain_one(photo, there, *how, args)
+            print_flow(flows[name], layers, shown(photo), there, subject.class_names, args.verbose)
+        if len(chosen) > 1:
+            _sheet(flows, layers, shown(photo), place / ROWS, args)
 
 
-@dataclass(frozen=True)
-class Row:
-    """One answer about a photo: why a class, by a method.
-
-    text: the class as it was asked for; None: the predicted one, unasked.
-    """
-
-    text: str | None
-    explainer: Explainer | Artefact
-    target: int | None
-    method: str | None
-
-    @property
-    def folder(self) -> str:
-        """Where its pictures go, below the photo's folder."""
-        words = "-".join(part for part in (self.text, self.method) if part)
-        return re.sub(r"[^A-Za-z0-9_.\-]+", "_", words).strip("._") or "class"
+def _folder(name: str) -> str:
+    """The folder of a row's pictures, below the photo's."""
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", name).strip("._") or "class"
 
 
 def _explain_one(
     photo: Path,
     place: Path,
-    row: Row,
+    explainer: Explainer | Artefact,
+    target: int | None,
     layers: Sequence[str],
     subject: Subject,
     args: argparse.Namespace,
@@ -139,7 +125,7 @@ def _explain_one(
     with progress() as bar:
         task = bar.add_task(shown(photo), total=len(layers) + 1)
         tensor = subject.inputs([photo], open_device(args.device))
-        flow: AttentionFlow = row.explainer(tensor, target=row.target).detach().cpu()
+        flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
         flow.about = subject.about([photo])
         bar.advance(task)
         flow.save(
@@ -171,21 +157,22 @@ def _facts(photo: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sheet(
-    rows: Sequence[Row],
-    flows: Sequence[AttentionFlow],
+    flows: Mapping[str, AttentionFlow],
     layers: Sequence[str],
     title: str,
-    place: Path,
+    path: Path,
     args: argparse.Namespace,
 ) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
-    from naflow_fx.cli.tables import class_words
-    from naflow_fx.view.several import save_rows
+    from naflow_fx.view.colours import write_png
+    from naflow_fx.view.comparison import comparison
+    from naflow_fx.view.files import replacing
+    from naflow_fx.view.photos import as_photos
     from naflow_fx.view.terminal import say
 
-    model = str(flows[0].about.info["model"])
-    words = [class_words(flow) for flow in flows]
-    names = [f"{each} · {row.method}" if row.method else each
-             for each, row in zip(words, rows, strict=True)]  # fmt: skip
-    path = save_rows(place / GRID, names, flows, layers, title, model, args.alpha, args.colormap)
-    say(f"written: {path}, {len(rows)} rows")
+    first = next(iter(flows.values()))
+    photo = as_photos(list(first.about.photos), 1)[0]
+    sheet = comparison(flows, photo, layers, alpha=args.alpha, colormap=args.colormap, title=title)
+    with replacing(path) as draft:
+        write_png(sheet, draft)
+    say(f"written: {path}, {len(flows)} rows")

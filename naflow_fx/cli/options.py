@@ -79,7 +79,7 @@ def add_method_options(parser: argparse.ArgumentParser, several: bool = False) -
     methods = get_args(options.Method)
     one.add_argument("--method", choices=methods, help="(default: naflow)")
     if several:
-        text = "several, as rows of one sheet"
+        text = "several, beside each other"
         one.add_argument("--methods", nargs="+", choices=methods, metavar="METHOD", help=text)
     group.add_argument(
         "--reduction",

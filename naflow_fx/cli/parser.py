@@ -13,6 +13,7 @@ from naflow_fx.cli import (
     batch,
     compare,
     decompose,
+    diff,
     evaluate,
     explain,
     export,
@@ -30,6 +31,7 @@ COMMANDS = (
     explain,
     report,
     batch,
+    diff,
     compare,
     retrieve,
     few_shot,
@@ -47,6 +49,7 @@ examples:
   naflow-fx explain *.jpg --target espresso      why espresso? for many photos
   naflow-fx report cat.jpg --models A B C        models side by side, a page for the browser
   naflow-fx batch photos/ --out results          thousands of photos into tables, resumable
+  naflow-fx diff results other-results           two of these: where do the networks part?
   naflow-fx compare cat.jpg other-cat.jpg        how much are they alike, and where?
   naflow-fx retrieve cat.jpg photos/             the photos of a folder most alike, and why
   naflow-fx evaluate                             how good are the maps? photos with boxes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from naflow_fx.cli.options import (
     add_method_options,
     add_model_options,
 )
+from naflow_fx.cli.variants import add_targets, names_of, of_variant, variants
 from naflow_fx.errors import OptionError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -64,11 +66,7 @@ def add(commands: Commands) -> None:
         help="what to write (default: %(default)s)",
     )
     parser.add_argument("--title", help="heading of the page (default: the photos' names)")
-    parser.add_argument(
-        "--target",
-        metavar="CLASS|NAME",
-        help="class to explain, a number or a name (default: each model's prediction)",
-    )
+    add_targets(parser, "each model's prediction")
     parser.add_argument(
         "--small",
         action="store_true",
@@ -79,7 +77,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--colormap", choices=COLORMAPS, default=COLORMAPS[0], help=text)
     parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help=text)
     add_model_options(parser, artefact=True)
-    add_method_options(parser)
+    add_method_options(parser, several=True)
 
 
 def report(args: argparse.Namespace) -> None:
@@ -98,18 +96,25 @@ def report(args: argparse.Namespace) -> None:
         return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
     chosen = [open_subject(one) for one in _each(args)]
-    targets = [subject.target(args.target) for subject in chosen]
-    choose(args)
+    asked = [(subject, one) for subject in chosen for one in variants(args)]
+    facts = [model.facts for model, _ in asked]
+    columns = names_of([{"model": str(of["model"]), "weights": str(of.get("weights") or ""),
+                         **one.words} for of, (_, one) in zip(facts, asked, strict=True)]
+    )  # fmt: skip
+    targets = [model.target(one.target) for model, one in asked]
+    for one in variants(args):
+        choose(of_variant(args, one))
     device = open_device(args.device)
     if out.is_dir():
         raise OptionError(f"--out {out}: is a folder; give the name of a file")
     check_writable(out.parent / f".{out.name}")
     with progress() as bar, news_aside():
-        task = bar.add_task("explaining", total=len(chosen) * len(photos))
+        task = bar.add_task("explaining", total=len(asked) * len(photos))
         made = [
-            _entry(model, photos, names, target, device, args, lambda: bar.advance(task))
-            for model, target in zip(chosen, targets, strict=True)
-        ]
+            replace(_entry(model, photos, names, target, device, of_variant(args, one),
+                           lambda: bar.advance(task)), model=column)
+            for (model, one), target, column in zip(asked, targets, columns, strict=True)
+        ]  # fmt: skip
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
     say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from naflow_fx.dataset.torch_view import TorchRows
+    from naflow_fx.flow.statistics import Statistics
 
 
 class Results:
@@ -153,6 +154,32 @@ class Results:
             largest = table["max"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
             scale = largest.reshape(-1, len(self.layers))[:, order].reshape(-1, *[1] * len(shape))
             yield found.astype(np.float32) * scale if raw else found
+
+    def statistics(self, layers: str | Sequence[str] = "*") -> Statistics:
+        """Spread, scatter, agreement and settling depth of all rows, of the stored maps, float16.
+
+        As `AttentionFlow.statistics`; printed, means with 95 % intervals. One part is in memory.
+
+        Args:
+            layers: names and globs of stored call sites; agreement is with the last of them.
+
+        Raises:
+            DatasetError: no such layer, or its maps are not stored.
+        """
+        import torch
+
+        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.flow.statistics import Statistics, table_of
+
+        wanted = self._stored(layers)
+        return Statistics.joined(
+            table_of({
+                layer: torch.from_numpy(maps_of(table[MAP + layer], self.shapes[layer])).float()
+                for layer in wanted
+            })
+            for table in self.tables([MAP + layer for layer in wanted])
+            if table.num_rows
+        )  # fmt: skip
 
     def xarray(self, layers: str | Sequence[str] = ()) -> xarray.Dataset:
         """Dimensions `photo` and `layer`; maps of the layers asked for (names, globs) as variables.

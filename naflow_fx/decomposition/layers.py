@@ -13,7 +13,7 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes.build_maps import select
 from naflow_fx.passes.find_cuts import find_cuts
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.selection import matching
+from naflow_fx.selection import matching, without_blocks
 
 DEPTH = 4  # layers by default
 
@@ -32,6 +32,7 @@ def choose_layers(gm: fx.GraphModule, wanted: tuple[str, ...] | None) -> list[fx
     cuts = [names[name] for name in find_cuts(gm.graph) if names[name] in sites.values()]
     if wanted is None:
         return _stages(cuts)
+    wanted = tuple(without_blocks(list(sites), wanted))
     chosen = {sites[name] for name in select(list(sites), wanted)}
     _check(wanted, sites, cuts)
     return [node for node in cuts if node in chosen]

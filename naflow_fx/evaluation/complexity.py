@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.view import measures
+from naflow_fx.flow import measures
 
 
 def entropy(maps: Tensor) -> Tensor:

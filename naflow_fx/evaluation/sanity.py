@@ -18,6 +18,7 @@ from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.localisation import energy
 from naflow_fx.evaluation.measure import as_maps
+from naflow_fx.flow import measures
 
 Make = Callable[[nn.Module], Explain]
 STAGES = (0.25, 0.5, 0.75, 1.0)
@@ -54,19 +55,7 @@ class Sanity:
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
     """Rank correlation over pixels of maps [N, h, w], [N]; 0 where a map is constant."""
-    a, b = (_centred_ranks(m) for m in (first, second))
-    size = a.norm(dim=1) * b.norm(dim=1)
-    return torch.where(size > 0, (a * b).sum(1) / torch.where(size > 0, size, 1.0), 0.0)
-
-
-def _centred_ranks(maps: Tensor) -> Tensor:
-    """Ranks [N, h w] about their mean; equal values share their mean rank."""
-    flat = maps.flatten(1).double().contiguous()
-    ordered = flat.sort(1).values.contiguous()
-    low = torch.searchsorted(ordered, flat)
-    high = torch.searchsorted(ordered, flat, right=True)
-    ranks = (low + high - 1).double() / 2
-    return ranks - ranks.mean(1, keepdim=True)
+    return measures.spearman(first, second).nan_to_num(0.0)
 
 
 def randomised(model: nn.Module, share: float, seed: int = 0) -> nn.Module:

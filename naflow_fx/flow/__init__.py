@@ -15,6 +15,8 @@ from naflow_fx.flow.data import PARTS, FlowData, Scale, enlarge, top5
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from naflow_fx.evaluation.data import Box
+    from naflow_fx.flow.statistics import Statistics
     from naflow_fx.view.colours import Bytes
     from naflow_fx.view.figures import FlowFigure, Kind
     from naflow_fx.view.page.record import Graph, HasGraph
@@ -154,6 +156,28 @@ class AttentionFlow(FlowData):
             path, [entry], title=title or f"Attention flow: {name}", colormap=colormap, alpha=alpha
         )
 
+    def statistics(
+        self,
+        layers: Sequence[str] | None = None,
+        *,
+        box: Box | Sequence[Box] | None = None,
+        mask: Tensor | None = None,
+    ) -> Statistics:
+        """A table of numbers: rows are call sites, columns are measures of their maps.
+
+        "spread": entropy, 1 even, 0 one spot. "scatter": share of the map outside of its largest
+        connected part above half the maximum. "agreement": rank correlation with the last map.
+        "inside": share of the map inside the box or mask, if one is given. And the settling depth:
+        from which layer on the agreement stays above 0.5. docs/statistics.md has the formulas.
+        layers: names and globs of call sites; None: all whose map has several positions.
+        box: (left, top, right, bottom) in fractions of the network's input, one, or one a photo.
+        mask: bool [H, W] or [N, H, W], of the size of the network's input.
+        Raises FlowError where layers, box or mask don't fit.
+        """
+        from naflow_fx.flow.statistics import statistics
+
+        return statistics(self, layers, box, mask)
+
     def plot(
         self,
         images: Any = None,
@@ -167,7 +191,8 @@ class AttentionFlow(FlowData):
         """A matplotlib figure; `figure.savefig(path)` writes it. Needs `naflow-fx[viz]`.
 
         kind: "grid", every layer of one image; "strip", eight layers along depth, a row an image;
-        "depth", curves along depth: map entropy, residual, share of abandoned neurons if kept.
+        "depth", curves along depth: spread, scatter, agreement with the last map (docs/
+        statistics.md), residual, share of abandoned neurons if kept.
         images: as for `overlay`; without them the maps are drawn alone.
         layers: names and globs of call sites; None: all ("strip": eight, evenly along depth).
         Raises FlowError as `overlay` does, and for a "grid" of several images.

@@ -14,7 +14,7 @@ from typing_extensions import Self
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.sites import Sites
-from naflow_fx.guards.records import map_tensors
+from naflow_fx.guards.records import map_tensors, pick
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
@@ -184,6 +184,10 @@ class FlowData:
                 f"Pictures can be made of 2-d maps only; this network's input has the size "
                 f"{self.input_size}. Use upsampled() or normalised()."
             )
+        lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
+        if lost:
+            raise FlowError(f"The score of image {', '.join(lost)} is not finite: nothing is known "
+                            "of its maps. Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
         if bad:
             raise FlowError(
@@ -196,8 +200,8 @@ class FlowData:
         )
 
     def top5(self, k: int = 5) -> list[list[tuple[int, float]]]:
-        """The k likeliest classes of every image; see `top5`."""
-        return top5(self.output, k)
+        """The k likeliest classes of every image by the output that is explained; see `top5`."""
+        return top5(pick(self.output, self.options.get("output")), k)
 
 
 def top5(output: Any, k: int = 5) -> list[list[tuple[int, float]]]:

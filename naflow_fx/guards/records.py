@@ -14,6 +14,8 @@ from typing import Any
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves, tree_map_only
 
+from naflow_fx.errors import TargetError
+
 
 class Slot:
     """Where a form has a tensor."""
@@ -30,6 +32,29 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(plain(part) for part in value)
     return value
+
+
+def pick(value: Any, output: str | int | None) -> Any:
+    """The part of an output that is meant: by key or index; None: the only one, or the whole.
+
+    Raises:
+        TargetError: no such part, with those that there are.
+    """
+    parts = plain(value)
+    if isinstance(parts, LEAVES):
+        if output not in (None, 0):
+            raise TargetError(f"output={output!r}: the model returns one tensor; leave it out")
+        return value
+    named = parts if isinstance(parts, dict) else dict(enumerate(parts))
+    found = {key: part for key, part in named.items() if _holds_tensor(part)}
+    if output is None:
+        return next(iter(found.values())) if len(found) == 1 else value
+    if output not in found and type(output) is int and -len(found) <= output < len(found):
+        return list(found.values())[output]
+    if output not in found:
+        known = ", ".join(map(repr, found))
+        raise TargetError(f"output={output!r}: the model has no such output; it has {known}")
+    return found[output]
 
 
 def form_of(value: Any) -> Any:

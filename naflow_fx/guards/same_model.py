@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
-from naflow_fx.guards.records import plain
+from naflow_fx.guards.records import pick, plain
 from naflow_fx.guards.wrappers import HOOKS
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import evaluated
@@ -214,7 +214,8 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
     with torch.enable_grad():  # for a forward that puts hooks on gradients
         output = model(*(x.clone().requires_grad_().clone() for x in images))
         try:
-            wanted = target(output).detach().reshape(-1)
+            seen = output if job.options.output is None else pick(output, job.options.output)
+            wanted = target(seen).detach().reshape(-1)
         except Exception as error:
             raise TargetError(
                 f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from naflow_fx.rules.contract import Function, Rule
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
@@ -38,3 +42,28 @@ def quotient(top: Tensor, bottom: Tensor) -> Tensor:
 def diagonal(gate: Tensor) -> Tensor:
     """d = g."""
     return gate
+
+
+def gate(
+    name: str,
+    forward: Function,
+    factor: Function,
+    vjp: Function | None = None,
+    inverse: Function = inverse,
+    equation: str = "gate, damped",
+    **others: Any,
+) -> Rule:
+    """The rule of y = g(x) x: ``factor`` is g(x); ``vjp`` counts its own derivative, if not 0."""
+    return Rule(
+        name,
+        forward,
+        linear,
+        transpose,
+        inverse,
+        capture=factor,
+        captures=("gate",),
+        vjp=vjp,
+        diagonal=diagonal,
+        equation=equation,
+        **others,
+    )

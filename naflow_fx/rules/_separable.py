@@ -27,17 +27,22 @@ def axis_matrix(
     return operator(identity.unsqueeze(0), *options).squeeze(0).T.contiguous()
 
 
-def apply(v: Tensor, matrices: Matrices) -> Tensor:
-    """(P_1 x ... x P_d) v over the last d dimensions of v [N, C, ...]."""
+def linear(v: Tensor, matrices: Matrices) -> Tensor:
+    """A v = (P_1 x ... x P_d) v over the last d dimensions of v [N, C, ...]."""
     for axis, matrix in zip(range(-len(matrices), 0), matrices, strict=True):
         moved = v.movedim(axis, -1) @ matrix.to(v).T
         v = moved.movedim(-1, axis)
     return v
 
 
-def apply_transpose(w: Tensor, matrices: Matrices) -> Tensor:
-    """(P_1 x ... x P_d)^T w."""
-    return apply(w, tuple(matrix.T for matrix in matrices))
+def transpose(w: Tensor, matrices: Matrices) -> Tensor:
+    """A^T w = (P_1 x ... x P_d)^T w."""
+    return linear(w, tuple(matrix.T for matrix in matrices))
+
+
+def inverse(z: Tensor, inverses: Matrices) -> Tensor:
+    """A^+ z = (P_1^+ x ... x P_d^+) z, undamped least squares."""
+    return linear(z, inverses)
 
 
 def pseudo_inverses(matrices: Sequence[Tensor]) -> Matrices:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -43,13 +44,23 @@ def per_channel(vector: Tensor, rank: int) -> Tensor:
     return vector.reshape(1, -1, *(1,) * (rank - 2))
 
 
-def grown(labels: Labels, before: Sequence[int], after: Sequence[int]) -> Labels:
+def grown(labels: Labels, input_shape: Sequence[int], output_shape: Sequence[int]) -> Labels:
     """Labels of what was spread: collapsed dimensions that grew are space, or the channels."""
-    labels = (COLLAPSED,) * (len(after) - len(labels)) + tuple(labels)
-    before = (1,) * (len(after) - len(before)) + tuple(before)
+    labels = (COLLAPSED,) * (len(output_shape) - len(labels)) + tuple(labels)
+    before = (1,) * (len(output_shape) - len(input_shape)) + tuple(input_shape)
     found = []
     for d, label in enumerate(labels):
-        spread = label == COLLAPSED and before[d] == 1 and after[d] != 1
+        spread = label == COLLAPSED and before[d] == 1 and output_shape[d] != 1
         new = CHANNEL if d == 1 and CHANNEL not in labels else SPACE
         found.append(new if spread else label)
     return tuple(found)
+
+
+def has_constants(inputs: Sequence[Any], active: tuple[int, ...]) -> bool:
+    """Whether an input of a variadic rule is a constant: then c is not 0."""
+    return len(active) < len(inputs)
+
+
+def has_bias(bias: Tensor | None) -> bool:
+    """Whether c = b is not 0."""
+    return bias is not None

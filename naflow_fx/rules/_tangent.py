@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
+
+from naflow_fx.rules.contract import Function, Rule
 
 
 def linear(v: Tensor, tangent: Tensor) -> Tensor:
@@ -26,3 +30,22 @@ def clip(z: Tensor, output: Tensor) -> Tensor:
     dims = tuple(range(1, output.dim()))
     low, high = output.amin(dims, keepdim=True), output.amax(dims, keepdim=True)
     return torch.minimum(torch.maximum(z, low.to(z.dtype)), high.to(z.dtype))
+
+
+def tangent(
+    name: str, forward: Function, slope: Function, inverse: Function, **others: Any
+) -> Rule:
+    """The rule of y = f(x): ``slope`` is f'(x), ``inverse`` the inverse function, z clipped."""
+    return Rule(
+        name,
+        forward,
+        linear,
+        transpose,
+        inverse,
+        capture=slope,
+        captures=("tangent",),
+        shift=shift,
+        function_inverse=True,
+        equation="inverse function",
+        **others,
+    )

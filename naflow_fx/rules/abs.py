@@ -7,6 +7,7 @@ import operator
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Rule, same
 
 
@@ -44,7 +45,5 @@ RULE = Rule(
     capture=capture,
     captures=("sign",),
     equation="exact",
-    targets=dict.fromkeys(
-        (torch.abs, operator.abs, "abs", "abs_", torch.ops.aten.abs.default), same(forward)
-    ),
+    targets=spellings(same(forward), "abs", operator.abs, in_place=True),
 )

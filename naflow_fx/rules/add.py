@@ -6,10 +6,10 @@ import operator
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules._shapes import full_shape, has_constants, sum_to
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 Operand = Tensor | float
@@ -88,11 +88,6 @@ def shift(
     return result
 
 
-def has_shift(inputs: Sequence[Operand], active: tuple[int, ...]) -> bool:
-    """Whether a term is constant."""
-    return len(active) < len(inputs)
-
-
 def labels(labels: Labels, output_shape: tuple[int, ...]) -> Labels:
     """The operands' own, aligned at the last dimension by the caller."""
     return labels
@@ -118,7 +113,6 @@ def adapt_sum(tensors: Any, start: Any = 0) -> Arguments:
     return {"inputs": tuple(tensors), "scales": (1,) * len(tensors)}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "add",
     forward,
@@ -127,7 +121,7 @@ RULE = Rule(
     inverse,
     shift=shift,
     support=support,
-    has_shift=has_shift,
+    has_shift=has_constants,
     operands=("inputs",),
     variadic=True,
     merge="residual",
@@ -135,10 +129,9 @@ RULE = Rule(
     gating="carries",
     equation="region, Eq. 7",
     targets={
-        operator.add: adapt, operator.iadd: adapt, torch.add: adapt, "add": adapt, "add_": adapt,
-        _aten.add.Tensor: adapt, _aten.add_.Tensor: adapt, operator.sub: adapt_sub,
-        operator.isub: adapt_sub, torch.sub: adapt_sub, "sub": adapt_sub, "sub_": adapt_sub,
-        _aten.sub.Tensor: adapt_sub, _aten.sub_.Tensor: adapt_sub, torch.rsub: adapt_rsub,
-        _aten.rsub.Scalar: adapt_rsub, _aten.rsub.Tensor: adapt_rsub, sum: adapt_sum,
+        **spellings(adapt, "add.Tensor", operator.add, operator.iadd, in_place=True),
+        **spellings(adapt_sub, "sub.Tensor", operator.sub, operator.isub, in_place=True),
+        **spellings(adapt_rsub, "rsub.Scalar", "rsub.Tensor"),
+        sum: adapt_sum,
     },
-)  # fmt: skip
+)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import maximum
-from naflow_fx.rules._functional import Dims, checked, labels, linear, spread, transpose
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._functional import Dims, checked, reduction, spread
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments
 
 
 def forward(
@@ -19,20 +20,20 @@ def forward(
     return torch.amax(input, dim, keepdim) if largest else torch.amin(input, dim, keepdim)
 
 
-def capture(
+def winners(
     input: Tensor, output: Tensor, dim: Dims, keepdim: bool, largest: bool, first: bool
 ) -> Tensor:
     """t: 1 at the winner, else 0; torch.amax shares a tie, torch.max gives it to one."""
     if first:
         index = input.argmax(dim[0], True) if largest else input.argmin(dim[0], True)
         return torch.zeros_like(input).scatter(dim[0], index, 1.0)
-    won = (input == spread(output, input, dim, keepdim)).to(input.dtype)
+    won = (input == spread(output, input.dim(), dim, keepdim)).to(input.dtype)
     return won / won.sum(dim, keepdim=True)
 
 
 def inverse(z: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """z at the winners, 0 elsewhere (Eq. 14)."""
-    return torch.where(weights > 0, spread(z, weights, dim, keepdim), 0.0)
+    return torch.where(weights > 0, spread(z, weights.dim(), dim, keepdim), 0.0)
 
 
 def adapt(largest: bool) -> Any:
@@ -70,21 +71,16 @@ def _arguments(input: Any, dim: Any, keepdim: bool, largest: bool, first: bool) 
             "first": first}  # fmt: skip
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = reduction(
     "amax",
     forward,
-    linear,
-    transpose,
+    winners,
     inverse,
-    capture=capture,
-    captures=("weights",),
-    labels=labels,
-    equation="Eq. 14",
+    "Eq. 14",
     targets={
-        **dict.fromkeys((torch.amax, "amax", _aten.amax.default), adapt(True)),
-        **dict.fromkeys((torch.amin, "amin", _aten.amin.default), adapt(False)),
-        **dict.fromkeys((torch.max, "max", _aten.max.dim, _aten.max.default), adapt_max(True)),
-        **dict.fromkeys((torch.min, "min", _aten.min.dim, _aten.min.default), adapt_max(False)),
+        **spellings(adapt(True), "amax"),
+        **spellings(adapt(False), "amin"),
+        **spellings(adapt_max(True), "max", "max.dim"),
+        **spellings(adapt_max(False), "min", "min.dim"),
     },
 )

@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from naflow_fx.rules._separable import (
     Matrices,
-    apply,
-    apply_transpose,
     axis_matrix,
+    inverse,
+    linear,
     pseudo_inverses,
+    transpose,
 )
 from naflow_fx.rules._shapes import tuple_of
+from naflow_fx.rules._spellings import by_rank
 from naflow_fx.rules.contract import SPACE, Arguments, Labels, Rule, bind
-from naflow_fx.rules.max_pool import collapse
+from naflow_fx.rules.max_pool import collapse, pools, sizes
 
 POOL: dict[int, Any] = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 ADAPTIVE: dict[int, Any] = {
@@ -75,21 +76,6 @@ def capture(
     return tuple(matrices), pseudo_inverses(matrices)
 
 
-def linear(v: Tensor, matrices: Matrices) -> Tensor:
-    """A v = (P_1 x P_2) v."""
-    return apply(v, matrices)
-
-
-def transpose(w: Tensor, matrices: Matrices) -> Tensor:
-    """A^T w."""
-    return apply_transpose(w, matrices)
-
-
-def inverse(z: Tensor, inverses: Matrices) -> Tensor:
-    """A^+ z, undamped least squares; windows that do not overlap: replicate."""
-    return apply(z, inverses)
-
-
 def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
     """Space is gone where one window covered all of it, and back where a pool spreads it."""
     spread = tuple(
@@ -119,35 +105,11 @@ def adapt_adaptive(rank: int) -> Callable[..., Arguments]:
     """The adapter for torch's adaptive_avg_poolNd."""
 
     def arguments(input: Any, output_size: Any) -> Arguments:
-        size = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
-        return bind(forward, input, output_size=size)
+        return bind(forward, input, output_size=sizes(output_size, rank))
 
     return arguments
 
 
-def from_module(rank: int) -> Callable[[Any], Arguments]:
-    """The arguments of an nn.AvgPoolNd."""
-
-    def arguments(module: Any) -> Arguments:
-        found = adapt(rank)(None, module.kernel_size, module.stride, module.padding,
-                            module.ceil_mode, module.count_include_pad,
-                            getattr(module, "divisor_override", None))  # fmt: skip
-        return {name: value for name, value in found.items() if name != "input"}
-
-    return arguments
-
-
-def from_adaptive(rank: int) -> Callable[[Any], Arguments]:
-    """The arguments of an nn.AdaptiveAvgPoolNd."""
-
-    def arguments(module: Any) -> Arguments:
-        found = adapt_adaptive(rank)(None, module.output_size)
-        return {name: value for name, value in found.items() if name != "input"}
-
-    return arguments
-
-
-_aten = torch.ops.aten
 RULE = Rule(
     "avg_pool",
     forward,
@@ -158,19 +120,7 @@ RULE = Rule(
     captures=("matrices", "inverses"),
     labels=labels,
     equation="least squares, exact",
-    targets={
-        F.avg_pool1d: adapt(1), F.avg_pool2d: adapt(2), F.avg_pool3d: adapt(3),
-        F.adaptive_avg_pool1d: adapt_adaptive(1), F.adaptive_avg_pool2d: adapt_adaptive(2),
-        F.adaptive_avg_pool3d: adapt_adaptive(3),
-        _aten.avg_pool1d.default: adapt(1), _aten.avg_pool2d.default: adapt(2),
-        _aten.avg_pool3d.default: adapt(3),
-        _aten.adaptive_avg_pool1d.default: adapt_adaptive(1),
-        _aten.adaptive_avg_pool2d.default: adapt_adaptive(2),
-        _aten.adaptive_avg_pool3d.default: adapt_adaptive(3),
-    },
-    modules={
-        nn.AvgPool1d: from_module(1), nn.AvgPool2d: from_module(2), nn.AvgPool3d: from_module(3),
-        nn.AdaptiveAvgPool1d: from_adaptive(1), nn.AdaptiveAvgPool2d: from_adaptive(2),
-        nn.AdaptiveAvgPool3d: from_adaptive(3),
-    },
-)  # fmt: skip
+    targets=by_rank(adapt, "avg_pool{}d") | by_rank(adapt_adaptive, "adaptive_avg_pool{}d"),
+    modules=pools(adapt, "AvgPool", "ceil_mode", "count_include_pad", "divisor_override")
+    | pools(adapt_adaptive, "AdaptiveAvgPool"),
+)

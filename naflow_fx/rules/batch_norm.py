@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules._spellings import from_module
 from naflow_fx.rules.contract import Arguments, Rule, bind
 
 DEAD = 1e-6  # a channel whose |s| is below this share of the largest carries nothing
@@ -99,12 +100,6 @@ def adapt_decomposed(
     return adapt(input, running_mean, running_var, weight, bias, eps=rest[1])
 
 
-def from_module(module: Any) -> Arguments:
-    """The arguments of an nn.BatchNormNd."""
-    return adapt(None, module.running_mean, module.running_var, module.weight, module.bias,
-                 eps=module.eps)  # fmt: skip
-
-
 def _functional(
     input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
     training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
@@ -130,5 +125,5 @@ RULE = Rule(
         torch.ops.aten.batch_norm.default: adapt_aten,
         torch.ops.aten._native_batch_norm_legit_no_training.default: adapt_decomposed,
     },
-    modules=dict.fromkeys(_MODULES, from_module),
+    modules=dict.fromkeys(_MODULES, from_module(adapt, *_NAMES[1:])),
 )

@@ -16,19 +16,9 @@ def forward(input: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     return input if dtype is None else input.to(dtype)
 
 
-def linear(v: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """A v = v."""
-    return forward(v, dtype)
-
-
 def transpose(w: Tensor, input: Tensor) -> Tensor:
     """A^T w = w, as the input's type."""
     return w.to(input.dtype)
-
-
-def inverse(z: Tensor, input: Tensor) -> Tensor:
-    """z, as the input's type."""
-    return transpose(z, input)
 
 
 def to(dtype: torch.dtype) -> Callable[..., Arguments]:
@@ -52,9 +42,9 @@ _aten = torch.ops.aten
 RULE = Rule(
     "cast",
     forward,
-    linear,
+    forward,
     transpose,
-    inverse,
+    transpose,
     gating="carries",
     view=True,
     equation="identity",

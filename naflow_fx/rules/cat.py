@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import full_shape, has_constants
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -66,17 +67,9 @@ def shift(
     return forward([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
 
 
-def has_shift(inputs: Sequence[Tensor], active: tuple[int, ...]) -> bool:
-    """Whether an input is constant."""
-    return len(active) < len(inputs)
-
-
 def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
     """torch.cat's arguments."""
     return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
-
-
-_aten = torch.ops.aten
 
 
 def mixes(dim: int, at: int, rank: int) -> str:
@@ -91,12 +84,11 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_constants,
     operands=("inputs",),
     variadic=True,
     merge="concatenation",
     mixes=mixes,
     equation="split",
-    targets={torch.cat: adapt, torch.concat: adapt, torch.concatenate: adapt,
-             _aten.cat.default: adapt},
-)  # fmt: skip
+    targets=spellings(adapt, "cat", "concat", "concatenate"),
+)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor, groups: int) -> Tensor:
@@ -15,32 +15,15 @@ def forward(input: Tensor, groups: int) -> Tensor:
     return grouped.transpose(1, 2).reshape(input.shape)
 
 
-def linear(v: Tensor, groups: int) -> Tensor:
-    """A v: v shuffled."""
-    return forward(v, groups)
-
-
-def transpose(w: Tensor, groups: int) -> Tensor:
-    """A^T w: w shuffled back."""
+def back(w: Tensor, groups: int) -> Tensor:
+    """w shuffled back."""
     return forward(w, w.shape[1] // groups)
 
 
-def inverse(z: Tensor, groups: int) -> Tensor:
-    """z shuffled back."""
-    return transpose(z, groups)
-
-
-RULE = Rule(
+RULE = rearrangement(
     "channel_shuffle",
     forward,
-    linear,
-    transpose,
-    inverse,
-    gating="carries",
-    equation="exact",
-    targets=dict.fromkeys(
-        (F.channel_shuffle, torch.channel_shuffle, torch.ops.aten.channel_shuffle.default),
-        same(forward),
-    ),
-    modules={nn.ChannelShuffle: lambda module: {"groups": module.groups}},
+    back,
+    targets=spellings(same(forward), "channel_shuffle"),
+    modules={nn.ChannelShuffle: from_module(same(forward), "groups")},
 )

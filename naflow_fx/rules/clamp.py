@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule
+from naflow_fx.rules._tangent import clip, tangent
 
 
 def forward(input: Tensor, min_val: float | None, max_val: float | None) -> Tensor:
@@ -14,7 +13,7 @@ def forward(input: Tensor, min_val: float | None, max_val: float | None) -> Tens
     return torch.clamp(input, min_val, max_val)
 
 
-def capture(input: Tensor, output: Tensor) -> Tensor:
+def slope(input: Tensor, output: Tensor) -> Tensor:
     """f'(x) = 1 where x was within, else 0."""
     return (input == output).to(input.dtype)
 
@@ -24,15 +23,4 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return clip(z, output)
 
 
-RULE = Rule(
-    "clamp",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
-)
+RULE = tangent("clamp", forward, slope, inverse)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import tuple_of
+from naflow_fx.rules._spellings import by_rank, plain, spellings
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -86,31 +87,30 @@ def lp_pool(rank: int) -> Callable[..., Tensor]:
     return composed
 
 
-def from_lp_pool(rank: int) -> Callable[[Any], dict[str, Any]]:
-    """The arguments of an nn.LPPoolNd."""
-    names = ("norm_type", "kernel_size", "stride", "ceil_mode")
-    return lambda module: {name: getattr(module, name) for name in names}
-
-
-_aten = torch.ops.aten
+_LP = ("norm_type", "kernel_size", "stride", "ceil_mode")
 COMPOSITES: dict[Any, Callable[..., Tensor]] = {
-    torch.addcmul: addcmul, "addcmul": addcmul, _aten.addcmul.default: addcmul,
-    torch.addcdiv: addcdiv, "addcdiv": addcdiv, _aten.addcdiv.default: addcdiv,
-    torch.lerp: lerp, "lerp": lerp, _aten.lerp.Scalar: lerp, _aten.lerp.Tensor: lerp,
-    torch.baddbmm: baddbmm, "baddbmm": baddbmm, _aten.baddbmm.default: baddbmm,
-    F.scaled_dot_product_attention: attention,
-    _aten.scaled_dot_product_attention.default: attention,
-    F.softsign: softsign, F.tanhshrink: tanhshrink, F.softmin: softmin,
-    F.lp_pool1d: lp_pool(1), F.lp_pool2d: lp_pool(2), F.lp_pool3d: lp_pool(3),
-}  # fmt: skip
+    **spellings(addcmul, "addcmul"),
+    **spellings(addcdiv, "addcdiv"),
+    **spellings(lerp, "lerp.Scalar", "lerp.Tensor"),
+    **spellings(baddbmm, "baddbmm"),
+    **spellings(attention, "scaled_dot_product_attention"),
+    **spellings(softsign, "softsign"),
+    **spellings(tanhshrink, "tanhshrink"),
+    **spellings(softmin, "softmin"),
+    **by_rank(lp_pool, "lp_pool{}d"),
+}
 """Traced function, or method name -> the function that does the same."""
 
 COMPOSITE_MODULES: dict[type, tuple[Callable[..., Tensor], Callable[[Any], dict[str, Any]]]] = {
-    nn.Softsign: (softsign, lambda module: {}),
-    nn.Tanhshrink: (tanhshrink, lambda module: {}),
+    nn.Softsign: (softsign, plain),
+    nn.Tanhshrink: (tanhshrink, plain),
     nn.Softmin: (softmin, lambda module: {"dim": module.dim}),
-    nn.LPPool1d: (lp_pool(1), from_lp_pool(1)),
-    nn.LPPool2d: (lp_pool(2), from_lp_pool(2)),
-    nn.LPPool3d: (lp_pool(3), from_lp_pool(3)),
+    **{
+        getattr(nn, f"LPPool{rank}d"): (
+            lp_pool(rank),
+            lambda module: {name: getattr(module, name) for name in _LP},
+        )
+        for rank in (1, 2, 3)
+    },
 }
 """Module class -> that function, and the arguments that it takes from the module."""

@@ -193,9 +193,15 @@ def bind(forward: Function, *args: Any, **kwargs: Any) -> Arguments:
 
 
 def same(forward: Function, *ignored: str) -> Function:
-    """The adapter for a target that has ``forward``'s own signature, less ignored keywords."""
+    """The adapter for a target that has ``forward``'s own signature, then parameters to ignore."""
+    own = inspect.signature(forward)
+    others = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
+              for n in ignored]  # fmt: skip
+    accepted = own.replace(parameters=[*own.parameters.values(), *others])
 
     def adapt(*args: Any, **kwargs: Any) -> Arguments:
-        return bind(forward, *args, **{k: v for k, v in kwargs.items() if k not in ignored})
+        bound = accepted.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return {name: bound.arguments[name] for name in own.parameters}
 
     return adapt

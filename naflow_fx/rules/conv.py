@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules._shapes import has_bias, per_channel, tuple_of
+from naflow_fx.rules._spellings import by_rank
 from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
 from naflow_fx.rules.pad import transpose_pad
 
@@ -112,11 +112,6 @@ def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
     return None if bias is None else per_channel(bias, len(output_shape))
 
 
-def has_shift(bias: Tensor | None) -> bool:
-    """Whether there is a bias."""
-    return bias is not None
-
-
 def labels(labels: Labels) -> Labels:
     """Channels and space by definition, where what came in was mixed."""
     if MIXED not in labels:
@@ -172,14 +167,13 @@ def from_module(module: Any) -> Arguments:
     }  # fmt: skip
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "conv",
     forward,
     linear,
     transpose,
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_bias,
     support=support,
     kernel="weight",
     scaled=scaled,
@@ -187,11 +181,6 @@ RULE = Rule(
     convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets={
-        F.conv1d: adapt(1), F.conv2d: adapt(2), F.conv3d: adapt(3),
-        _aten.conv1d.default: adapt(1), _aten.conv2d.default: adapt(2),
-        _aten.conv3d.default: adapt(3), _aten.conv1d.padding: adapt(1),
-        _aten.conv2d.padding: adapt(2), _aten.conv3d.padding: adapt(3),
-    },
-    modules={nn.Conv1d: from_module, nn.Conv2d: from_module, nn.Conv3d: from_module},
-)  # fmt: skip
+    targets=by_rank(adapt, "conv{}d", "conv{}d.padding"),
+    modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
+)

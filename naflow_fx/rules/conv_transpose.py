@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import per_channel, tuple_of
+from naflow_fx.rules._shapes import has_bias, tuple_of
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule
-from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels
+from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels, shift
 
 
 def forward(
@@ -63,16 +62,6 @@ def transpose(
     return v
 
 
-def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
-    """c = b, [1, C, 1, ...]."""
-    return None if bias is None else per_channel(bias, len(output_shape))
-
-
-def has_shift(bias: Tensor | None) -> bool:
-    """Whether there is a bias."""
-    return bias is not None
-
-
 def adapt(rank: int) -> Callable[..., Arguments]:
     """The adapter for torch's conv_transposeNd."""
 
@@ -96,25 +85,24 @@ def from_module(module: Any) -> Arguments:
     return {name: getattr(module, name) for name in names}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "conv_transpose",
     forward,
     linear,
     transpose,
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_bias,
     kernel="weight",
     groups=lambda groups: groups,
     convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={
-        F.conv_transpose1d: adapt(1), F.conv_transpose2d: adapt(2), F.conv_transpose3d: adapt(3),
-        _aten.conv_transpose1d.default: adapt(1), _aten.conv_transpose2d.input: adapt(2),
-        _aten.conv_transpose3d.input: adapt(3),
+        **spellings(adapt(1), "conv_transpose1d"),
+        **spellings(adapt(2), "conv_transpose2d.input"),
+        **spellings(adapt(3), "conv_transpose3d.input"),
     },
     modules=dict.fromkeys(
         (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), from_module
     ),
-)  # fmt: skip
+)

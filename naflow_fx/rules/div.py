@@ -10,6 +10,7 @@ from torch import Tensor
 
 from naflow_fx.rules import pow as power
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Rule
 
 
@@ -73,7 +74,6 @@ def adapt_reversed(input: Any, other: Any) -> Any:
     return adapt(other, input)
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "div",
     forward,
@@ -87,10 +87,8 @@ RULE = Rule(
     gating="carries",
     equation="exact",
     targets={
-        **dict.fromkeys(
-            (operator.truediv, operator.itruediv, torch.div, torch.divide, torch.true_divide,
-             "div", "div_", "divide", "true_divide", _aten.div.Tensor, _aten.div_.Tensor),
-            adapt),
+        **spellings(adapt, "div.Tensor", operator.truediv, operator.itruediv, in_place=True),
+        **spellings(adapt, "divide", "true_divide"),
         "__rtruediv__": adapt_reversed,
     },
-)  # fmt: skip
+)

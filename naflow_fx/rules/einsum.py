@@ -9,17 +9,13 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import BATCH, MIXED, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, other: Tensor | None, terms: tuple[str, str, str]) -> Tensor:
     """The sum of x and g = `other`, with the letters `terms` of x, g and the result."""
     return _sum(terms[0], terms[1], terms[2], input, other)
-
-
-def linear(v: Tensor, other: Tensor | None, terms: tuple[str, str, str]) -> Tensor:
-    """A v."""
-    return forward(v, other, terms)
 
 
 def transpose(
@@ -95,7 +91,7 @@ def adapt(equation: str, *operands: Any, **options: Any) -> Arguments:
 RULE = Rule(
     "einsum",
     forward,
-    linear,
+    forward,
     transpose,
     vjp=vjp,
     operands=("input", "other"),
@@ -103,5 +99,5 @@ RULE = Rule(
     swap=swap,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets={torch.einsum: adapt, torch.ops.aten.einsum.default: adapt},
+    targets=spellings(adapt, "einsum"),
 )

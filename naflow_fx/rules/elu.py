@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import Arguments
 
 SELU = (1.0507009873554804934193349852946, 1.6732632423543772848170429916717)
 
@@ -20,7 +20,7 @@ def forward(input: Tensor, alpha: float = 1.0, scale: float = 1.0, width: float 
     return torch.where(input > 0, scale * input, below)
 
 
-def capture(input: Tensor, alpha: float, scale: float, width: float) -> Tensor:
+def slope(input: Tensor, alpha: float, scale: float, width: float) -> Tensor:
     """f'(x)."""
     below = scale * alpha / width * torch.exp(input.clamp(max=0) / width)
     return torch.where(input > 0, torch.full_like(input, scale), below)
@@ -53,29 +53,17 @@ def adapt_celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Argumen
     return {"input": input, "alpha": alpha, "width": alpha}
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = tangent(
     "elu",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
-    targets={
-        F.elu: adapt_elu, F.elu_: adapt_elu, _aten.elu.default: adapt_elu,
-        _aten.elu_.default: adapt_elu, F.selu: adapt_selu, F.selu_: adapt_selu,
-        torch.selu: adapt_selu, torch.selu_: adapt_selu, _aten.selu.default: adapt_selu,
-        _aten.selu_.default: adapt_selu, F.celu: adapt_celu, F.celu_: adapt_celu,
-        torch.celu: adapt_celu, torch.celu_: adapt_celu, _aten.celu.default: adapt_celu,
-        _aten.celu_.default: adapt_celu,
-    },
+    targets=spellings(adapt_elu, "elu", in_place=True)
+    | spellings(adapt_selu, "selu", in_place=True)
+    | spellings(adapt_celu, "celu", in_place=True),
     modules={
-        nn.ELU: lambda module: {"alpha": module.alpha},
-        nn.SELU: lambda module: {"scale": SELU[0], "alpha": SELU[1]},
-        nn.CELU: lambda module: {"alpha": module.alpha, "width": module.alpha},
+        nn.ELU: from_module(adapt_elu, "alpha"),
+        nn.SELU: from_module(adapt_selu),
+        nn.CELU: from_module(adapt_celu, "alpha"),
     },
-)  # fmt: skip
+)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -14,7 +15,7 @@ def forward(input: Tensor) -> Tensor:
     return torch.exp(input)
 
 
-def capture(output: Tensor) -> Tensor:
+def slope(output: Tensor) -> Tensor:
     """f'(x) = y."""
     return output.clone()
 
@@ -24,20 +25,6 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.log(clip(z, output).clamp(min=torch.finfo(z.dtype).tiny))
 
 
-_aten = torch.ops.aten
-RULE = Rule(
-    "exp",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
-    targets=dict.fromkeys(
-        (torch.exp, torch.exp_, "exp", "exp_", _aten.exp.default, _aten.exp_.default),
-        same(forward),
-    ),
+RULE = tangent(
+    "exp", forward, slope, inverse, targets=spellings(same(forward), "exp", in_place=True)
 )

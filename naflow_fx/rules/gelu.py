@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._gate import diagonal, inverse, linear, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._gate import gate
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import same
 
 CUBIC = 0.044715
 
@@ -19,7 +20,7 @@ def forward(input: Tensor, approximate: str = "none") -> Tensor:
     return F.gelu(input, approximate=approximate)
 
 
-def capture(input: Tensor, approximate: str) -> Tensor:
+def factor(input: Tensor, approximate: str) -> Tensor:
     """g = Phi(x), or (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
     if approximate == "tanh":
         return 0.5 * (1 + torch.tanh(_inner(input)))
@@ -39,18 +40,11 @@ def _inner(x: Tensor) -> Tensor:
     return math.sqrt(2 / math.pi) * (x + CUBIC * x**3)
 
 
-_adapt = same(forward)
-RULE = Rule(
+RULE = gate(
     "gelu",
     forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("gate",),
-    vjp=vjp,
-    diagonal=diagonal,
-    equation="gate, damped",
-    targets={F.gelu: _adapt, torch.ops.aten.gelu.default: _adapt},
-    modules={nn.GELU: lambda module: {"approximate": module.approximate}},
+    factor,
+    vjp,
+    targets=spellings(same(forward), "gelu"),
+    modules={nn.GELU: from_module(same(forward), "approximate")},
 )

@@ -8,17 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Labels, Rule
 
 
 def forward(input: Tensor, index: Any) -> Tensor:
     """x[index]."""
     return input[index]
-
-
-def linear(v: Tensor, index: Any) -> Tensor:
-    """A v = v[index]."""
-    return v[index]
 
 
 def transpose(w: Tensor, input: Tensor, index: Any) -> Tensor:
@@ -91,9 +87,6 @@ def _at(dim: int, item: Any) -> tuple[Any, ...]:
     return (*(slice(None),) * dim, item)
 
 
-_aten = torch.ops.aten
-
-
 def mixes(index: Any, at: int) -> str:
     """Whether images are picked out of the batch."""
     return "" if _is_whole(_item(index, at)) else "images are picked out of the batch"
@@ -117,7 +110,7 @@ def _item(index: Any, dim: int) -> Any:
 RULE = Rule(
     "getitem",
     forward,
-    linear,
+    forward,
     transpose,
     inverse,
     labels=labels,
@@ -127,9 +120,9 @@ RULE = Rule(
     equation="exact",
     targets={
         operator.getitem: lambda input, index: {"input": input, "index": index},
-        torch.select: adapt_select, "select": adapt_select, _aten.select.int: adapt_select,
-        torch.narrow: adapt_narrow, "narrow": adapt_narrow, _aten.slice.Tensor: adapt_slice,
-        _aten.narrow.default: adapt_narrow, torch.index_select: adapt_index_select,
-        "index_select": adapt_index_select, _aten.index_select.default: adapt_index_select,
+        **spellings(adapt_select, "select.int"),
+        **spellings(adapt_narrow, "narrow"),
+        **spellings(adapt_index_select, "index_select"),
+        torch.ops.aten.slice.Tensor: adapt_slice,
     },
-)  # fmt: skip
+)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules import _statistics, batch_norm
 from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -129,12 +130,6 @@ def from_instance(module: Any) -> Any:
     )  # fmt: skip
 
 
-def from_group(module: Any) -> Arguments:
-    """The arguments of an nn.GroupNorm."""
-    return adapt(None, module.num_groups, module.weight, module.bias, module.eps)
-
-
-_aten = torch.ops.aten
 RULE = Rule(
     "group_norm",
     forward,
@@ -148,11 +143,12 @@ RULE = Rule(
     diagonal=diagonal,
     equation="Eq. 11, the sample's statistics",
     targets={
-        F.group_norm: adapt, torch.group_norm: adapt, _aten.group_norm.default: adapt,
-        F.instance_norm: adapt_instance, _aten.instance_norm.default: adapt_instance_aten,
+        **spellings(adapt, "group_norm"),
+        F.instance_norm: adapt_instance,
+        torch.ops.aten.instance_norm.default: adapt_instance_aten,
     },
     modules={
-        nn.GroupNorm: from_group,
+        nn.GroupNorm: from_module(adapt, "num_groups", "weight", "bias", "eps"),
         **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), from_instance),
     },
-)  # fmt: skip
+)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def forward(input: Tensor) -> Tensor:
     return F.relu6(input + 3) / 6
 
 
-def capture(input: Tensor) -> Tensor:
+def slope(input: Tensor) -> Tensor:
     """f'(x) = 1 / 6 between -3 and 3, else 0."""
     return ((input > -3) & (input < 3)).to(input.dtype) / 6
 
@@ -25,23 +25,12 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return 6 * clip(z, output) - 3
 
 
-_adapt = same(forward, "inplace")
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = tangent(
     "hardsigmoid",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
     gating="squashes",
-    equation="inverse function",
-    targets={
-        F.hardsigmoid: lambda input, inplace=False: {"input": input},
-        _aten.hardsigmoid.default: _adapt, _aten.hardsigmoid_.default: _adapt,
-    },
-    modules={nn.Hardsigmoid: lambda module: {}},
-)  # fmt: skip
+    targets=spellings(same(forward, "inplace"), "hardsigmoid", in_place=True),
+    modules={nn.Hardsigmoid: plain},
+)

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._gate import diagonal, inverse, linear, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._gate import gate
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,7 +16,7 @@ def forward(input: Tensor) -> Tensor:
     return F.hardswish(input)
 
 
-def capture(input: Tensor) -> Tensor:
+def factor(input: Tensor) -> Tensor:
     """g = hardsigmoid(x)."""
     return F.hardsigmoid(input)
 
@@ -26,22 +27,11 @@ def vjp(w: Tensor, input: Tensor, gate: Tensor) -> Tensor:
     return w * torch.where(between, gate + input / 6, gate)
 
 
-_adapt = same(forward, "inplace")
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = gate(
     "hardswish",
     forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("gate",),
-    vjp=vjp,
-    diagonal=diagonal,
-    equation="gate, damped",
-    targets={
-        F.hardswish: lambda input, inplace=False: {"input": input},
-        _aten.hardswish.default: _adapt, _aten.hardswish_.default: _adapt,
-    },
-    modules={nn.Hardswish: lambda module: {}},
-)  # fmt: skip
+    factor,
+    vjp,
+    targets=spellings(same(forward, "inplace"), "hardswish", in_place=True),
+    modules={nn.Hardswish: plain},
+)

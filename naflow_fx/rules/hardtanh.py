@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules import clamp
-from naflow_fx.rules._gate import quotient
-from naflow_fx.rules.contract import Arguments, Rule, bind
+from naflow_fx.rules._gate import linear, quotient, transpose
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import Arguments, Rule, same
 
 
 def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
@@ -21,16 +22,6 @@ def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tenso
 def capture(input: Tensor, output: Tensor) -> Tensor:
     """g = y / x where x > 0, else 0, so that y = g x holds for saturated neurons too."""
     return output / input.clamp(min=torch.finfo(input.dtype).tiny)
-
-
-def linear(v: Tensor, gate: Tensor) -> Tensor:
-    """A v = g v."""
-    return v * gate
-
-
-def transpose(w: Tensor, gate: Tensor) -> Tensor:
-    """A^T w = g w."""
-    return w * gate
 
 
 def inverse(z: Tensor, gate: Tensor) -> Tensor:
@@ -45,9 +36,8 @@ def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
 
 
 def adapt(*args: Any, **kwargs: Any) -> Any:
-    """hardtanh's or clamp's arguments."""
-    kwargs.pop("inplace", None)
-    return _choose(bind(forward, *args, **kwargs))
+    """hardtanh's arguments."""
+    return _choose(same(forward, "inplace")(*args, **kwargs))
 
 
 def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Any:
@@ -65,11 +55,6 @@ def adapt_relu6(input: Any, inplace: bool = False) -> Arguments:
     return {"input": input, "min_val": 0.0, "max_val": 6.0}
 
 
-def from_module(module: Any) -> Any:
-    """The arguments of an nn.Hardtanh or nn.ReLU6."""
-    return _choose({"min_val": module.min_val, "max_val": module.max_val})
-
-
 def _choose(found: Arguments) -> Any:
     """[0, b] is this rule's; any other bounds are `clamp`'s."""
     low, high = found["min_val"], found["max_val"]
@@ -79,7 +64,6 @@ def _choose(found: Arguments) -> Any:
     return found if positive else (clamp.forward, found)
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "hardtanh",
     forward,
@@ -92,15 +76,11 @@ RULE = Rule(
     gating="squashes",
     equation="Eq. 12, secant gate",
     targets={
-        F.hardtanh: adapt, F.relu6: adapt_relu6, torch.clamp: adapt_clamp, "clamp": adapt_clamp,
-        _aten.hardtanh.default: adapt, _aten.hardtanh_.default: adapt,
-        _aten.relu6.default: adapt_relu6, _aten.relu6_.default: adapt_relu6,
-        _aten.clamp.default: adapt_clamp, _aten.clamp_.default: adapt_clamp,
-        "clamp_": adapt_clamp, torch.clip: adapt_clamp, "clip": adapt_clamp,
-        **dict.fromkeys((torch.clamp_min, "clamp_min", "clamp_min_", _aten.clamp_min.default),
-                        adapt_clamp),
-        **dict.fromkeys((torch.clamp_max, "clamp_max", "clamp_max_", _aten.clamp_max.default),
-                        adapt_clamp_max),
+        **spellings(adapt, "hardtanh", in_place=True),
+        **spellings(adapt_relu6, "relu6", in_place=True),
+        **spellings(adapt_clamp, "clamp", "clip", in_place=True),
+        **spellings(adapt_clamp, "clamp_min", in_place=True),
+        **spellings(adapt_clamp_max, "clamp_max", in_place=True),
     },
-    modules={nn.Hardtanh: from_module, nn.ReLU6: from_module},
-)  # fmt: skip
+    modules=dict.fromkeys((nn.Hardtanh, nn.ReLU6), from_module(adapt, "min_val", "max_val")),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Rule
 from naflow_fx.rules.identity import adapt, inverse, linear, transpose
 
@@ -19,7 +20,6 @@ def vjp(w: Tensor) -> Tensor:
     return torch.zeros_like(w)
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "hold",
     forward,
@@ -29,7 +29,5 @@ RULE = Rule(
     vjp=vjp,
     gating="carries",
     equation="exact",
-    targets=dict.fromkeys(
-        (forward, torch.detach, "detach", "detach_", "data", _aten.detach.default), adapt
-    ),
+    targets=spellings(adapt, forward, "detach", "data", in_place=True),
 )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.rules._spellings import plain, spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -45,9 +44,6 @@ def _torchvision(name: str) -> tuple[Any, ...]:
         return ()
 
 
-_aten = torch.ops.aten
-_DROPOUTS = (F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout,
-             F.feature_alpha_dropout)  # fmt: skip
 RULE = Rule(
     "identity",
     forward,
@@ -57,17 +53,14 @@ RULE = Rule(
     gating="carries",
     view=True,
     equation="identity",
-    targets=dict.fromkeys(
-        (*_DROPOUTS, *_torchvision("stochastic_depth"), _aten.dropout.default,
-         _aten.dropout_.default, _aten.feature_dropout.default,
-         _aten.feature_dropout_.default, _aten.alpha_dropout_.default, _aten.alpha_dropout.default,
-         _aten.clone.default, _aten.alias.default, _aten.contiguous.default,
-         torch.clone, "clone", "contiguous"),
-        adapt,
+    targets=spellings(
+        adapt, "clone", "contiguous", "alias", "dropout", "dropout_", "dropout1d", "dropout2d",
+        "dropout3d", "alpha_dropout", "alpha_dropout_", "feature_dropout", "feature_dropout_",
+        "feature_alpha_dropout", *_torchvision("stochastic_depth"),
     ),
     modules=dict.fromkeys(
         (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
          nn.FeatureAlphaDropout, *_torchvision("StochasticDepth")),
-        lambda module: {},
+        plain,
     ),
 )  # fmt: skip

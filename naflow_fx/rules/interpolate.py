@@ -11,13 +11,15 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._separable import (
     Matrices,
-    apply,
-    apply_transpose,
     axis_matrix,
+    inverse,
+    linear,
     pseudo_inverses,
+    transpose,
 )
 from naflow_fx.rules._shapes import grown
-from naflow_fx.rules.contract import Arguments, Labels, Rule, bind
+from naflow_fx.rules._spellings import from_module
+from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(
@@ -56,26 +58,6 @@ def capture(
     return tuple(matrices), pseudo_inverses(matrices)
 
 
-def linear(v: Tensor, matrices: Matrices) -> Tensor:
-    """A v = (P_1 x P_2) v."""
-    return apply(v, matrices)
-
-
-def transpose(w: Tensor, matrices: Matrices) -> Tensor:
-    """A^T w."""
-    return apply_transpose(w, matrices)
-
-
-def inverse(z: Tensor, inverses: Matrices) -> Tensor:
-    """A^+ z, undamped least squares."""
-    return apply(z, inverses)
-
-
-def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
-    """Space is back where a single value was spread."""
-    return grown(labels, input_shape, output_shape)
-
-
 def _column(x: Tensor, *options: Any) -> Tensor:
     """The same interpolation of [1, C, L], as an image of two equal columns.
 
@@ -106,14 +88,28 @@ def adapt_aten(mode: str, corners: bool) -> Callable[..., Arguments]:
     return smooth if corners else plain
 
 
-def from_module(module: Any) -> Arguments:
-    """The arguments of an nn.Upsample."""
-    found = adapt(None, module.size, module.scale_factor, module.mode, module.align_corners,
-                  getattr(module, "recompute_scale_factor", None))  # fmt: skip
-    return {name: value for name, value in found.items() if name != "input"}
+def adapt_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
+    """F.upsample_nearest's arguments."""
+    return adapt(input, size, scale_factor)
+
+
+def adapt_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
+    """F.upsample_bilinear's arguments."""
+    return adapt(input, size, scale_factor, "bilinear", True)
 
 
 _aten = torch.ops.aten
+_ATEN = {
+    mode: [getattr(_aten, name.format(rank)).vec for rank in ranks]
+    for name, ranks, mode in (
+        ("upsample_nearest{}d", (1, 2, 3), "nearest"),
+        ("_upsample_nearest_exact{}d", (1, 2, 3), "nearest-exact"),
+        ("upsample_linear{}d", (1,), "linear"),
+        ("upsample_bilinear{}d", (2,), "bilinear"),
+        ("upsample_trilinear{}d", (3,), "trilinear"),
+        ("upsample_bicubic{}d", (2,), "bicubic"),
+    )
+}
 RULE = Rule(
     "interpolate",
     forward,
@@ -122,27 +118,18 @@ RULE = Rule(
     inverse,
     capture=capture,
     captures=("matrices", "inverses"),
-    labels=labels,
+    labels=grown,
     gating="carries",
     equation="least squares, exact",
     targets={
         F.interpolate: adapt, F.upsample: adapt,
-        F.upsample_nearest: lambda input, size=None, scale_factor=None: adapt(
-            input, size, scale_factor),
-        F.upsample_bilinear: lambda input, size=None, scale_factor=None: adapt(
-            input, size, scale_factor, "bilinear", True),
-        _aten.upsample_nearest1d.vec: adapt_aten("nearest", False),
-        _aten.upsample_nearest2d.vec: adapt_aten("nearest", False),
-        _aten.upsample_nearest3d.vec: adapt_aten("nearest", False),
-        _aten._upsample_nearest_exact1d.vec: adapt_aten("nearest-exact", False),
-        _aten._upsample_nearest_exact2d.vec: adapt_aten("nearest-exact", False),
-        _aten._upsample_nearest_exact3d.vec: adapt_aten("nearest-exact", False),
-        _aten.upsample_linear1d.vec: adapt_aten("linear", True),
-        _aten.upsample_bilinear2d.vec: adapt_aten("bilinear", True),
-        _aten.upsample_trilinear3d.vec: adapt_aten("trilinear", True),
-        _aten.upsample_bicubic2d.vec: adapt_aten("bicubic", True),
+        F.upsample_nearest: adapt_nearest, F.upsample_bilinear: adapt_bilinear,
+        **{target: adapt_aten(mode, corners=not mode.startswith("nearest"))
+           for mode, targets in _ATEN.items() for target in targets},
     },
     modules=dict.fromkeys(
-        (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), from_module
+        (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
+        from_module(adapt, "size", "scale_factor", "mode", "align_corners",
+                    "recompute_scale_factor"),
     ),
 )  # fmt: skip

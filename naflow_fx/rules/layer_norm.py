@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules import _statistics
+from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -94,13 +95,6 @@ RULE = Rule(
     vjp=vjp,
     diagonal=diagonal,
     equation="Eq. 11, the sample's statistics",
-    targets=dict.fromkeys(
-        (F.layer_norm, torch.layer_norm, torch.ops.aten.layer_norm.default), adapt
-    ),
-    modules={
-        nn.LayerNorm: lambda module: {
-            "normalized_shape": tuple(module.normalized_shape), "weight": module.weight,
-            "bias": module.bias, "eps": module.eps,
-        },
-    },
-)  # fmt: skip
+    targets=spellings(adapt, "layer_norm"),
+    modules={nn.LayerNorm: from_module(adapt, "normalized_shape", "weight", "bias", "eps")},
+)

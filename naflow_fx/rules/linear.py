@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.rules._shapes import has_bias
+from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Labels, Rule, same
 
 
@@ -29,27 +30,21 @@ def shift(bias: Tensor | None) -> Tensor | None:
     return bias
 
 
-def has_shift(bias: Tensor | None) -> bool:
-    """Whether there is a bias."""
-    return bias is not None
-
-
 def labels(labels: Labels) -> Labels:
     """The last dimension is a channel again when what was mixed into it was flattened."""
     return (*labels[:-1], "C" if labels[-1] == "?" else labels[-1])
 
 
-_adapt = same(forward)
 RULE = Rule(
     "linear",
     forward,
     linear,
     transpose,
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_bias,
     kernel="weight",
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets={F.linear: _adapt, torch.ops.aten.linear.default: _adapt},
-    modules={nn.Linear: lambda module: {"weight": module.weight, "bias": module.bias}},
+    targets=spellings(same(forward), "linear"),
+    modules={nn.Linear: from_module(same(forward), "weight", "bias")},
 )

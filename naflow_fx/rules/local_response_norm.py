@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._gate import diagonal, linear, transpose
-from naflow_fx.rules.contract import Arguments, Rule, bind
+from naflow_fx.rules._gate import gate
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import same
 
 
 def forward(
@@ -18,7 +17,7 @@ def forward(
     return F.local_response_norm(input, size, alpha, beta, k)
 
 
-def capture(input: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def factor(input: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
     """g, of the input's shape."""
     return _base(input, size, alpha, k).pow(-beta)
 
@@ -48,26 +47,13 @@ def _window_mean(x: Tensor, before: int, after: int) -> Tensor:
     return mean.mT.reshape(x.shape)
 
 
-def adapt(*args: Any, **kwargs: Any) -> Arguments:
-    """F.local_response_norm's arguments."""
-    return bind(forward, *args, **kwargs)
-
-
-RULE = Rule(
+RULE = gate(
     "local_response_norm",
     forward,
-    linear,
-    transpose,
+    factor,
+    vjp,
     inverse,
-    capture=capture,
-    captures=("gate",),
-    vjp=vjp,
-    diagonal=diagonal,
-    equation="exact, the sample's scale",
-    targets={F.local_response_norm: adapt},
-    modules={
-        nn.LocalResponseNorm: lambda module: {
-            "size": module.size, "alpha": module.alpha, "beta": module.beta, "k": module.k,
-        },
-    },
-)  # fmt: skip
+    "exact, the sample's scale",
+    targets=spellings(same(forward), "local_response_norm"),
+    modules={nn.LocalResponseNorm: from_module(same(forward), "size", "alpha", "beta", "k")},
+)

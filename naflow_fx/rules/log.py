@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -14,7 +15,7 @@ def forward(input: Tensor) -> Tensor:
     return torch.log(input)
 
 
-def capture(input: Tensor) -> Tensor:
+def slope(input: Tensor) -> Tensor:
     """f'(x) = 1 / x."""
     return torch.reciprocal(input)
 
@@ -24,20 +25,6 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.exp(clip(z, output))
 
 
-_aten = torch.ops.aten
-RULE = Rule(
-    "log",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
-    targets=dict.fromkeys(
-        (torch.log, torch.log_, "log", "log_", _aten.log.default, _aten.log_.default),
-        same(forward),
-    ),
+RULE = tangent(
+    "log", forward, slope, inverse, targets=spellings(same(forward), "log", in_place=True)
 )

@@ -7,17 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._functional import (
-    Dims,
-    checked,
-    inverse,
-    labels,
-    linear,
-    shift,
-    spread,
-    transpose,
-)
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._functional import Dims, checked, inverse, reduction, shift, spread
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments
 
 
 def forward(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
@@ -25,9 +17,9 @@ def forward(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
     return torch.logsumexp(input, dim, keepdim)
 
 
-def capture(input: Tensor, output: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def weights(input: Tensor, output: Tensor, dim: Dims, keepdim: bool) -> Tensor:
     """t = exp(x - y)."""
-    return torch.exp(input - spread(output, input, dim, keepdim))
+    return torch.exp(input - spread(output, input.dim(), dim, keepdim))
 
 
 def adapt(input: Any, dim: Any, keepdim: bool = False) -> Arguments:
@@ -35,16 +27,12 @@ def adapt(input: Any, dim: Any, keepdim: bool = False) -> Arguments:
     return {"input": input, "dim": checked(dim), "keepdim": keepdim}
 
 
-RULE = Rule(
+RULE = reduction(
     "logsumexp",
     forward,
-    linear,
-    transpose,
+    weights,
     inverse,
-    capture=capture,
-    captures=("weights",),
+    "tangent, least squares",
     shift=shift,
-    labels=labels,
-    equation="tangent, least squares",
-    targets=dict.fromkeys((torch.logsumexp, "logsumexp", torch.ops.aten.logsumexp.default), adapt),
+    targets=spellings(adapt, "logsumexp"),
 )

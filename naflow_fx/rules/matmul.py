@@ -5,22 +5,17 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from naflow_fx.rules import linear as fully_connected
 from naflow_fx.rules._shapes import sum_to
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import MIXED, Arguments, Labels, Rule
 
 
 def forward(input: Tensor, other: Tensor, left: bool = False) -> Tensor:
     """x G over the last two dimensions, G x if `left`; G = `other`."""
     return other @ input if left else input @ other
-
-
-def linear(v: Tensor, other: Tensor, left: bool) -> Tensor:
-    """A v = v G, or G v."""
-    return forward(v, other, left)
 
 
 def transpose(w: Tensor, other: Tensor, left: bool, input_shape: tuple[int, ...]) -> Tensor:
@@ -75,11 +70,10 @@ def adapt_addmm(
     return fully_connected.forward, arguments
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "matmul",
     forward,
-    linear,
+    forward,
     transpose,
     vjp=vjp,
     operands=("input", "other"),
@@ -87,10 +81,6 @@ RULE = Rule(
     swap=swap,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets={
-        **dict.fromkeys(
-            (torch.matmul, operator.matmul, torch.bmm, torch.mm, "matmul", "bmm", "mm",
-             _aten.matmul.default, _aten.bmm.default, _aten.mm.default), adapt),
-        **dict.fromkeys((torch.addmm, _aten.addmm.default), adapt_addmm),
-    },
-)  # fmt: skip
+    targets=spellings(adapt, "matmul", operator.matmul, "bmm", "mm")
+    | spellings(adapt_addmm, "addmm"),
+)

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import full_shape, tuple_of
-from naflow_fx.rules.contract import COLLAPSED, SPACE, Arguments, Labels, Rule, bind
+from naflow_fx.rules._spellings import by_rank, from_module
+from naflow_fx.rules.contract import COLLAPSED, SPACE, Arguments, Function, Labels, Rule, bind
 
 POOL: dict[int, Any] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 ADAPTIVE: dict[int, Any] = {
@@ -69,11 +70,6 @@ def inverse(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
     return transpose(z, index, input_shape) / count.clamp(min=1)
 
 
-def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
-    """Space is gone where one window covered all of it."""
-    return collapse(labels, input_shape, output_shape)
-
-
 def collapse(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
     """S -> collapsed, when a pool leaves a single value of a channel."""
     space = [d for d, label in enumerate(labels) if label == SPACE]
@@ -122,34 +118,22 @@ def adapt_adaptive(rank: int) -> Callable[..., Arguments]:
     def arguments(
         input: Any, output_size: Any, return_indices: bool = False, piece: int = 0
     ) -> Arguments:
-        size = (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
-        return bind(forward, input, output_size=size)
+        return bind(forward, input, output_size=sizes(output_size, rank))
 
     return arguments
 
 
-def from_module(rank: int) -> Callable[[Any], Arguments]:
-    """The arguments of an nn.MaxPoolNd."""
-
-    def arguments(module: Any) -> Arguments:
-        found = adapt(rank)(None, module.kernel_size, module.stride, module.padding,
-                            module.dilation, module.ceil_mode)  # fmt: skip
-        return {name: value for name, value in found.items() if name != "input"}
-
-    return arguments
+def sizes(output_size: Any, rank: int) -> tuple[int | None, ...]:
+    """The size of an adaptive pool's result, None for an axis as it is; one number for all."""
+    return (output_size,) * rank if isinstance(output_size, int) else tuple(output_size)
 
 
-def from_adaptive(rank: int) -> Callable[[Any], Arguments]:
-    """The arguments of an nn.AdaptiveMaxPoolNd."""
-
-    def arguments(module: Any) -> Arguments:
-        found = adapt_adaptive(rank)(None, module.output_size)
-        return {name: value for name, value in found.items() if name != "input"}
-
-    return arguments
+def pools(adapt: Function, kind: str, *options: str) -> dict[type, Function]:
+    """The modules nn.<kind>1d, 2d and 3d of pools, with what they know beside their windows."""
+    names = ("kernel_size", "stride", "padding", "output_size", *options)
+    return {getattr(nn, f"{kind}{rank}d"): from_module(adapt(rank), *names) for rank in (1, 2, 3)}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "max_pool",
     forward,
@@ -158,29 +142,10 @@ RULE = Rule(
     inverse,
     capture=capture,
     captures=("index",),
-    labels=labels,
+    labels=collapse,
     equation="Eq. 14",
-    targets={
-        F.max_pool1d_with_indices: adapt(1), F.max_pool2d_with_indices: adapt(2),
-        F.max_pool3d_with_indices: adapt(3),
-        F.adaptive_max_pool1d_with_indices: adapt_adaptive(1),
-        F.adaptive_max_pool2d_with_indices: adapt_adaptive(2),
-        F.adaptive_max_pool3d_with_indices: adapt_adaptive(3),
-        F.max_pool1d: adapt(1), F.max_pool2d: adapt(2), F.max_pool3d: adapt(3),
-        torch.max_pool1d: adapt(1), torch.max_pool2d: adapt(2), torch.max_pool3d: adapt(3),
-        F.adaptive_max_pool1d: adapt_adaptive(1), F.adaptive_max_pool2d: adapt_adaptive(2),
-        F.adaptive_max_pool3d: adapt_adaptive(3),
-        _aten.max_pool1d.default: adapt(1), _aten.max_pool2d.default: adapt(2),
-        _aten.max_pool3d.default: adapt(3), _aten.max_pool1d_with_indices.default: adapt(1),
-        _aten.max_pool2d_with_indices.default: adapt(2),
-        _aten.max_pool3d_with_indices.default: adapt(3),
-        _aten.adaptive_max_pool1d.default: adapt_adaptive(1),
-        _aten.adaptive_max_pool2d.default: adapt_adaptive(2),
-        _aten.adaptive_max_pool3d.default: adapt_adaptive(3),
-    },
-    modules={
-        nn.MaxPool1d: from_module(1), nn.MaxPool2d: from_module(2), nn.MaxPool3d: from_module(3),
-        nn.AdaptiveMaxPool1d: from_adaptive(1), nn.AdaptiveMaxPool2d: from_adaptive(2),
-        nn.AdaptiveMaxPool3d: from_adaptive(3),
-    },
-)  # fmt: skip
+    targets=by_rank(adapt, "max_pool{}d", "max_pool{}d_with_indices")
+    | by_rank(adapt_adaptive, "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices"),
+    modules=pools(adapt, "MaxPool", "dilation", "ceil_mode")
+    | pools(adapt_adaptive, "AdaptiveMaxPool"),
+)

@@ -4,33 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._spellings import plain, spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, indices: Tensor, output_shape: tuple[int, ...]) -> Tensor:
-    """x at the indices, int64 of x's shape, flat over the output's space: what a max pool gave."""
-    return linear(input, indices, output_shape)
+    """x at the indices, int64 of x's shape, flat over the output's space: what a max pool gave.
 
-
-def linear(v: Tensor, indices: Tensor, output_shape: tuple[int, ...]) -> Tensor:
-    """A v: v at the indices; of several at one place the last, as torch has it."""
-    zeros = v.new_zeros(full_shape(output_shape, v))
-    return zeros.flatten(2).scatter(2, indices.flatten(2), v.flatten(2)).reshape(zeros.shape)
+    Of several at one place the last, as torch has it.
+    """
+    zeros = input.new_zeros(full_shape(output_shape, input))
+    return zeros.flatten(2).scatter(2, indices.flatten(2), input.flatten(2)).reshape(zeros.shape)
 
 
 def transpose(w: Tensor, indices: Tensor) -> Tensor:
     """A^T w: w read at the indices, at each of those that share a place, as autograd has it."""
     return w.flatten(2).gather(2, indices.flatten(2)).reshape(indices.shape)
-
-
-def inverse(z: Tensor, indices: Tensor) -> Tensor:
-    """z read at the indices."""
-    return transpose(z, indices)
 
 
 def adapt(
@@ -41,26 +33,16 @@ def adapt(
     return {"input": input, "indices": indices}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "max_unpool",
     forward,
-    linear,
+    forward,
     transpose,
-    inverse,
+    transpose,
     support=transpose,
     operands=("input", "indices"),
     control=("indices",),
     equation="exact",
-    targets=dict.fromkeys(
-        (
-            F.max_unpool1d,
-            F.max_unpool2d,
-            F.max_unpool3d,
-            _aten.max_unpool2d.default,
-            _aten.max_unpool3d.default,
-        ),
-        adapt,
-    ),
-    modules=dict.fromkeys((nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d), lambda module: {}),
+    targets=spellings(adapt, "max_unpool1d", "max_unpool2d", "max_unpool3d"),
+    modules=dict.fromkeys((nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d), plain),
 )

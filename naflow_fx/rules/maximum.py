@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules._gate import quotient
-from naflow_fx.rules._shapes import sum_to
+from naflow_fx.rules._shapes import has_constants, sum_to
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 Operand = Tensor | float
@@ -82,11 +83,6 @@ def shift(
     return rest[0] if rest else None
 
 
-def has_shift(inputs: Sequence[Operand], active: tuple[int, ...]) -> bool:
-    """Whether an input is constant."""
-    return len(active) < len(inputs)
-
-
 def _tensors(inputs: Sequence[Operand]) -> tuple[Tensor, Tensor]:
     like = next(x for x in inputs if isinstance(x, Tensor))
     first, second = (
@@ -106,7 +102,6 @@ def adapt_minimum(input: Any, other: Any) -> Arguments:
     return {"inputs": (input, other), "largest": False}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "maximum",
     forward,
@@ -116,15 +111,12 @@ RULE = Rule(
     capture=capture,
     captures=("first", "second"),
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_constants,
     operands=("inputs",),
     variadic=True,
     equation="Eq. 14",
     targets={
-        **dict.fromkeys(
-            (torch.maximum, torch.fmax, "maximum", _aten.maximum.default, _aten.max.other), adapt),
-        **dict.fromkeys(
-            (torch.minimum, torch.fmin, "minimum", _aten.minimum.default, _aten.min.other),
-            adapt_minimum),
+        **spellings(adapt, "maximum", "fmax", torch.ops.aten.max.other),
+        **spellings(adapt_minimum, "minimum", "fmin", torch.ops.aten.min.other),
     },
-)  # fmt: skip
+)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from naflow_fx.rules import _gate
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -82,7 +83,6 @@ def adapt(input: Any, other: Any) -> Arguments:
     return {"input": input, "gate": other}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "mul",
     forward,
@@ -96,12 +96,9 @@ RULE = Rule(
     swap=swap,
     gating="carries",
     equation="gate, damped",
-    targets=dict.fromkeys(
-        (torch.neg, torch.negative, operator.neg, "neg", "neg_", _aten.neg.default), adapt_negative
-    )
-    | dict.fromkeys(
-        (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", _aten.mul.Tensor,
-         _aten.mul_.Tensor),
-        adapt,
-    ),
-)  # fmt: skip
+    targets={
+        **spellings(adapt_negative, "neg", "negative", operator.neg, in_place=True),
+        **spellings(adapt, "mul.Tensor", operator.mul, operator.imul, in_place=True),
+        **spellings(adapt, "multiply"),
+    },
+)

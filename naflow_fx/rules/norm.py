@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._functional import Dims, checked, labels, linear, spread, transpose
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._functional import Dims, checked, pseudo_inverse, reduction, spread
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments
 
 
 def forward(input: Tensor, ord: float, dim: Dims, keepdim: bool = False) -> Tensor:
@@ -17,18 +18,11 @@ def forward(input: Tensor, ord: float, dim: Dims, keepdim: bool = False) -> Tens
     return result
 
 
-def capture(input: Tensor, output: Tensor, ord: float, dim: Dims, keepdim: bool) -> Tensor:
+def weights(input: Tensor, output: Tensor, ord: float, dim: Dims, keepdim: bool) -> Tensor:
     """t = sign(x) |x / y|^(p - 1); 0 where the norm is 0."""
-    y = spread(output, input, dim, keepdim)
+    y = spread(output, input.dim(), dim, keepdim)
     ratio = input.abs() / torch.where(y > 0, y, 1.0)
     return torch.where(y > 0, torch.sign(input) * ratio.pow(ord - 1), 0.0)
-
-
-def inverse(z: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
-    """A^+ z = t z / sum(t^2); 0 where the norm was 0."""
-    square = (weights * weights).sum(dim, keepdim)
-    share = torch.where(square > 0, z / torch.where(square > 0, square, 1.0), 0.0)
-    return transpose(share, weights, dim, keepdim)
 
 
 def adapt(
@@ -42,20 +36,12 @@ def adapt(
     return {"input": input, "ord": float(order), "dim": checked(dim), "keepdim": keepdim}
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = reduction(
     "norm",
     forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("weights",),
-    labels=labels,
-    equation="exact, least squares",
-    targets=dict.fromkeys(
-        (torch.norm, "norm", torch.linalg.vector_norm, torch.linalg.norm,
-         _aten.linalg_vector_norm.default, _aten.norm.ScalarOpt_dim),
-        adapt,
-    ),
+    weights,
+    pseudo_inverse,
+    "exact, least squares",
+    targets=spellings(adapt, torch.linalg.vector_norm, torch.linalg.norm, "norm.ScalarOpt_dim",
+                      "linalg_vector_norm"),
 )  # fmt: skip

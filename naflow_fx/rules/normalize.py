@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naflow_fx.rules._gate import diagonal, linear, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._gate import gate
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import same
 
 Dims = int | tuple[int, ...]
 
@@ -17,7 +18,7 @@ def forward(input: Tensor, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12) ->
     return F.normalize(input, p, dim, eps)  # type: ignore[arg-type]
 
 
-def capture(input: Tensor, p: float, dim: Dims, eps: float) -> Tensor:
+def factor(input: Tensor, p: float, dim: Dims, eps: float) -> Tensor:
     """g, of size 1 along `dim`."""
     norm: Tensor = torch.linalg.vector_norm(input, p, dim, keepdim=True)
     return 1 / norm.clamp(min=eps)
@@ -35,16 +36,12 @@ def vjp(w: Tensor, input: Tensor, gate: Tensor, p: float, dim: Dims, eps: float)
     return w * gate - slope * (w * input).sum(dim, keepdim=True) * gate * gate
 
 
-RULE = Rule(
+RULE = gate(
     "normalize",
     forward,
-    linear,
-    transpose,
+    factor,
+    vjp,
     inverse,
-    capture=capture,
-    captures=("gate",),
-    vjp=vjp,
-    diagonal=diagonal,
-    equation="exact, the sample's scale",
-    targets={F.normalize: same(forward, "out")},
+    "exact, the sample's scale",
+    targets=spellings(same(forward, "out"), "normalize"),
 )

@@ -10,7 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._separable import apply_transpose, axis_matrix
+from naflow_fx.rules._separable import axis_matrix
+from naflow_fx.rules._separable import transpose as transpose_separable
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
@@ -58,7 +60,9 @@ def transpose_pad(w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[i
     rank = len(pad) // 2
     widths = [tuple(pad[2 * axis : 2 * axis + 2]) for axis in reversed(range(rank))]
     sizes = zip(input_shape[-rank:], widths, strict=True)
-    return apply_transpose(w, tuple(axis_matrix(F.pad, n, each, mode, like=w) for n, each in sizes))
+    return transpose_separable(
+        w, tuple(axis_matrix(F.pad, n, each, mode, like=w) for n, each in sizes)
+    )
 
 
 def adapt(*args: Any, **kwargs: Any) -> Arguments:
@@ -97,6 +101,6 @@ RULE = Rule(
     view=True,
     infinite=infinite,
     equation="crop",
-    targets={F.pad: adapt, torch.ops.aten.pad.default: adapt},
+    targets=spellings(adapt, "pad"),
     modules=dict.fromkeys(_MODULES, from_module),
 )

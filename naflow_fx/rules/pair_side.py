@@ -17,11 +17,6 @@ def forward(input: Tensor, support: bool = False, shots: int = 1) -> Tensor:
     return rest if shots == 1 else rest.reshape(count, shots, *rest.shape[1:]).mean(1)
 
 
-def linear(v: Tensor, support: bool, shots: int) -> Tensor:
-    """A v: the rows, or their mean."""
-    return forward(v, support, shots)
-
-
 def transpose(w: Tensor, support: bool, shots: int) -> Tensor:
     """A^T w: w at the rows, shared evenly among shots, 0 at the other side's."""
     return _back(w / shots if support else w, support, shots)
@@ -47,7 +42,7 @@ def _back(rows: Tensor, support: bool, shots: int) -> Tensor:
 RULE = Rule(
     "pair_side",
     forward,
-    linear,
+    forward,
     transpose,
     inverse,
     support=support,

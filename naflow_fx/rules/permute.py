@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules.contract import Arguments, Labels, Rule
+from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments, Labels
 
 
 def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:
@@ -15,20 +17,10 @@ def forward(input: Tensor, dims: tuple[int, ...]) -> Tensor:
     return input.permute(_order(input.dim(), dims))
 
 
-def linear(v: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """A v: v permuted."""
-    return forward(v, dims)
-
-
-def transpose(w: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """A^T w: w permuted back."""
+def back(w: Tensor, dims: tuple[int, ...]) -> Tensor:
+    """w permuted back."""
     order = _order(w.dim(), dims)
     return w.permute([order.index(d) for d in range(w.dim())])
-
-
-def inverse(z: Tensor, dims: tuple[int, ...]) -> Tensor:
-    """z permuted back."""
-    return transpose(z, dims)
 
 
 def labels(labels: Labels, dims: tuple[int, ...]) -> Labels:
@@ -50,19 +42,9 @@ def move(input: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -
     return input.movedim(source, destination)
 
 
-def move_linear(v: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
-    """A v: v with dimensions moved."""
-    return v.movedim(source, destination)
-
-
-def move_transpose(w: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
-    """A^T w: w with dimensions moved back."""
+def move_back(w: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
+    """w with dimensions moved back."""
     return w.movedim(destination, source)
-
-
-def move_inverse(z: Tensor, source: tuple[int, ...], destination: tuple[int, ...]) -> Tensor:
-    """z with dimensions moved back."""
-    return z.movedim(destination, source)
 
 
 def move_labels(labels: Labels, source: tuple[int, ...], destination: tuple[int, ...]) -> Labels:
@@ -95,60 +77,25 @@ def adapt_move(input: Any, source: Any, destination: Any) -> Arguments:
     return {"input": input, "source": pairs[0], "destination": pairs[1]}
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = rearrangement(
     "permute",
     forward,
-    linear,
-    transpose,
-    inverse,
+    back,
     labels=labels,
-    gating="carries",
     view=True,
     mixes=lambda: "",
-    equation="exact",
-    targets=dict.fromkeys((torch.permute, "permute", _aten.permute.default), adapt_permute)
-    | dict.fromkeys(
-        (
-            torch.transpose,
-            torch.swapaxes,
-            torch.swapdims,
-            "transpose",
-            "swapaxes",
-            "swapdims",
-            _aten.transpose.int,
-            _aten.swapaxes.default,
-        ),
-        adapt_transpose,
-    )
-    | dict.fromkeys(
-        (
-            torch.t,
-            "t",
-            "T",
-            "mT",
-            torch.adjoint,
-            _aten.t.default,
-            _aten.mT.default,
-            _aten.numpy_T.default,
-        ),
-        adapt_matrix,
-    ),
+    targets={
+        **spellings(adapt_permute, "permute"),
+        **spellings(adapt_transpose, "transpose.int", "swapaxes", "swapdims"),
+        **spellings(adapt_matrix, "t", "T", "mT", "adjoint", "numpy_T"),
+    },
 )
-MOVE = Rule(
+MOVE = rearrangement(
     "movedim",
     move,
-    move_linear,
-    move_transpose,
-    move_inverse,
+    move_back,
     labels=move_labels,
-    gating="carries",
     view=True,
     mixes=lambda: "",
-    equation="exact",
-    targets=dict.fromkeys(
-        (torch.movedim, torch.moveaxis, "movedim", "moveaxis", _aten.movedim.int,
-         _aten.movedim.intlist),
-        adapt_move,
-    ),
-)  # fmt: skip
+    targets=spellings(adapt_move, "movedim.int", "movedim.intlist", "moveaxis"),
+)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor, upscale_factor: int) -> Tensor:
@@ -14,19 +15,9 @@ def forward(input: Tensor, upscale_factor: int) -> Tensor:
     return F.pixel_shuffle(input, upscale_factor)
 
 
-def linear(v: Tensor, upscale_factor: int) -> Tensor:
-    """A v: v shuffled."""
-    return F.pixel_shuffle(v, upscale_factor)
-
-
-def transpose(w: Tensor, upscale_factor: int) -> Tensor:
-    """A^T w: w shuffled back."""
+def back(w: Tensor, upscale_factor: int) -> Tensor:
+    """w shuffled back."""
     return F.pixel_unshuffle(w, upscale_factor)
-
-
-def inverse(z: Tensor, upscale_factor: int) -> Tensor:
-    """z shuffled back."""
-    return F.pixel_unshuffle(z, upscale_factor)
 
 
 def unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
@@ -34,41 +25,22 @@ def unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
     return F.pixel_unshuffle(input, downscale_factor)
 
 
-def unshuffle_linear(v: Tensor, downscale_factor: int) -> Tensor:
-    """A v: v unshuffled."""
-    return F.pixel_unshuffle(v, downscale_factor)
-
-
-def unshuffle_transpose(w: Tensor, downscale_factor: int) -> Tensor:
-    """A^T w: w put back."""
+def unshuffle_back(w: Tensor, downscale_factor: int) -> Tensor:
+    """w put back."""
     return F.pixel_shuffle(w, downscale_factor)
 
 
-def unshuffle_inverse(z: Tensor, downscale_factor: int) -> Tensor:
-    """z put back."""
-    return F.pixel_shuffle(z, downscale_factor)
-
-
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = rearrangement(
     "pixel_shuffle",
     forward,
-    linear,
-    transpose,
-    inverse,
-    gating="carries",
-    equation="exact",
-    targets=dict.fromkeys((F.pixel_shuffle, _aten.pixel_shuffle.default), same(forward)),
-    modules={nn.PixelShuffle: lambda module: {"upscale_factor": module.upscale_factor}},
+    back,
+    targets=spellings(same(forward), "pixel_shuffle"),
+    modules={nn.PixelShuffle: from_module(same(forward), "upscale_factor")},
 )
-UNSHUFFLE = Rule(
+UNSHUFFLE = rearrangement(
     "pixel_unshuffle",
     unshuffle,
-    unshuffle_linear,
-    unshuffle_transpose,
-    unshuffle_inverse,
-    gating="carries",
-    equation="exact",
-    targets=dict.fromkeys((F.pixel_unshuffle, _aten.pixel_unshuffle.default), same(unshuffle)),
-    modules={nn.PixelUnshuffle: lambda module: {"downscale_factor": module.downscale_factor}},
+    unshuffle_back,
+    targets=spellings(same(unshuffle), "pixel_unshuffle"),
+    modules={nn.PixelUnshuffle: from_module(same(unshuffle), "downscale_factor")},
 )

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import Arguments
 
 
 def forward(input: Tensor, exponent: float | Tensor, factor: float | Tensor = 1.0) -> Tensor:
@@ -19,7 +20,7 @@ def forward(input: Tensor, exponent: float | Tensor, factor: float | Tensor = 1.
     return power if isinstance(factor, float) and factor == 1 else factor * power
 
 
-def capture(input: Tensor, exponent: float | Tensor, factor: float | Tensor) -> Tensor:
+def slope(input: Tensor, exponent: float | Tensor, factor: float | Tensor) -> Tensor:
     """f'(x) = factor p x^(p - 1); 0 where that is infinite (a root at 0)."""
     tangent = factor * exponent * torch.pow(input, exponent - 1)
     return torch.where(tangent.isinf(), 0.0, tangent)
@@ -50,25 +51,17 @@ def power(exponent: float) -> Callable[..., Arguments]:
     return lambda input: {"input": input, "exponent": exponent}
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = tangent(
     "pow",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
     targets={
-        **dict.fromkeys(
-            (torch.pow, operator.pow, "pow", "pow_", _aten.pow.Tensor_Scalar,
-             _aten.pow.Tensor_Tensor), adapt),
-        **dict.fromkeys((torch.sqrt, "sqrt", "sqrt_", _aten.sqrt.default), power(0.5)),
-        **dict.fromkeys((torch.rsqrt, "rsqrt", _aten.rsqrt.default), power(-0.5)),
-        **dict.fromkeys((torch.square, "square", _aten.square.default), power(2)),
-        **dict.fromkeys((torch.reciprocal, "reciprocal", _aten.reciprocal.default), power(-1)),
+        **spellings(adapt, operator.pow, "pow.Tensor_Scalar", "pow.Tensor_Tensor"),
+        **spellings(adapt, "pow_.Scalar", "pow_.Tensor"),
+        **spellings(power(0.5), "sqrt", in_place=True),
+        **spellings(power(-0.5), "rsqrt", in_place=True),
+        **spellings(power(2), "square", in_place=True),
+        **spellings(power(-1), "reciprocal", in_place=True),
     },
-)  # fmt: skip
+)

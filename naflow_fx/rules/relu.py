@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.rules._spellings import plain, spellings
 from naflow_fx.rules.contract import Rule, same
 
 
@@ -34,7 +34,6 @@ def inverse(z: Tensor, mask: Tensor) -> Tensor:
     return z * mask
 
 
-_adapt = same(forward, "inplace")
 RULE = Rule(
     "relu",
     forward,
@@ -44,10 +43,6 @@ RULE = Rule(
     capture=capture,
     captures=("mask",),
     equation="Eq. 12",
-    targets={
-        torch.relu: _adapt, torch.relu_: _adapt, F.relu_: _adapt, "relu": _adapt,
-        "relu_": _adapt, torch.ops.aten.relu.default: _adapt, torch.ops.aten.relu_.default: _adapt,
-        F.relu: lambda input, inplace=False: {"input": input},
-    },
-    modules={nn.ReLU: lambda module: {}},
-)  # fmt: skip
+    targets=spellings(same(forward, "inplace"), "relu", in_place=True),
+    modules={nn.ReLU: plain},
+)

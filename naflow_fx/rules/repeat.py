@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from naflow_fx.rules._shapes import grown
-from naflow_fx.rules.contract import Arguments, Labels, Rule
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments, Rule
 
 
 def forward(input: Tensor, repeats: tuple[int, ...], interleave: bool = False) -> Tensor:
@@ -18,11 +18,6 @@ def forward(input: Tensor, repeats: tuple[int, ...], interleave: bool = False) -
     for dim, count in enumerate(repeats):
         input = input.repeat_interleave(count, dim) if count > 1 else input
     return input
-
-
-def linear(v: Tensor, repeats: tuple[int, ...], interleave: bool) -> Tensor:
-    """A v: copies of v."""
-    return forward(v, repeats, interleave)
 
 
 def transpose(
@@ -49,11 +44,6 @@ def inverse(
     return total / (z[0].numel() / total[0].numel())
 
 
-def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
-    """Space is back where a single value was spread."""
-    return grown(labels, input_shape, output_shape)
-
-
 def adapt(input: Any, *repeats: Any, **options: Any) -> Arguments:
     """repeat's or tile's arguments."""
     found = options.get("repeats", options.get("dims", repeats))
@@ -71,21 +61,15 @@ def adapt_interleave(input: Any, repeats: Any, dim: Any = None, **options: Any) 
     return {"input": input, "repeats": counts, "interleave": True}
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "repeat",
     forward,
-    linear,
+    forward,
     transpose,
     inverse,
-    labels=labels,
+    labels=grown,
     gating="carries",
     equation="least squares, exact",
-    targets=dict.fromkeys(
-        ("repeat", "tile", torch.tile, _aten.repeat.default, _aten.tile.default), adapt
-    )
-    | dict.fromkeys(
-        (torch.repeat_interleave, "repeat_interleave", _aten.repeat_interleave.self_int),
-        adapt_interleave,
-    ),
+    targets=spellings(adapt, "repeat", "tile")
+    | spellings(adapt_interleave, "repeat_interleave.self_int"),
 )

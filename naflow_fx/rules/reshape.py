@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
+from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels
 
 
 def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
@@ -16,19 +17,9 @@ def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
     return input.reshape(output_shape)
 
 
-def linear(v: Tensor, output_shape: tuple[int, ...]) -> Tensor:
-    """A v: v in the output's shape."""
-    return v.reshape(output_shape)
-
-
-def transpose(w: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """A^T w: w in the input's shape."""
+def back(w: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+    """w in the input's shape."""
     return w.reshape(input_shape)
-
-
-def inverse(z: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """z in the input's shape."""
-    return z.reshape(input_shape)
 
 
 def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
@@ -96,25 +87,16 @@ def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
     return {"input": input}
 
 
-_aten = torch.ops.aten
-_TARGETS = (
-    torch.flatten, torch.reshape, torch.squeeze, torch.unsqueeze, torch.unflatten,
-    "flatten", "reshape", "view", "squeeze", "unsqueeze", "unflatten", "view_as", "reshape_as",
-    _aten.flatten.using_ints, _aten.view.default, _aten.reshape.default, _aten._unsafe_view.default,
-    _aten.squeeze.default, _aten.squeeze.dim, _aten.squeeze.dims, _aten.unsqueeze.default,
-    _aten.unflatten.int,
-)  # fmt: skip
-RULE = Rule(
+RULE = rearrangement(
     "reshape",
     forward,
-    linear,
-    transpose,
-    inverse,
+    back,
     labels=labels,
-    gating="carries",
     view=True,
     regroups=True,
-    equation="exact",
-    targets=dict.fromkeys(_TARGETS, adapt),
-    modules=dict.fromkeys((nn.Flatten, nn.Unflatten), lambda module: {}),
-)
+    targets=spellings(
+        adapt, "flatten.using_ints", "reshape", "view", "squeeze", "squeeze.dim", "squeeze.dims",
+        "unsqueeze", "unflatten.int", "view_as", "reshape_as", "_unsafe_view",
+    ),
+    modules=dict.fromkeys((nn.Flatten, nn.Unflatten), plain),
+)  # fmt: skip

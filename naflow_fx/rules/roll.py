@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments
 
 Ints = tuple[int, ...]
 
@@ -17,39 +19,14 @@ def forward(input: Tensor, shifts: Ints, dims: Ints) -> Tensor:
     return torch.roll(input, shifts, dims)
 
 
-def linear(v: Tensor, shifts: Ints, dims: Ints) -> Tensor:
-    """A v: v rolled."""
-    return torch.roll(v, shifts, dims)
-
-
-def transpose(w: Tensor, shifts: Ints, dims: Ints) -> Tensor:
-    """A^T w: w rolled back."""
+def back(w: Tensor, shifts: Ints, dims: Ints) -> Tensor:
+    """w rolled back."""
     return torch.roll(w, tuple(-s for s in shifts), dims)
 
 
-def inverse(z: Tensor, shifts: Ints, dims: Ints) -> Tensor:
-    """z rolled back."""
-    return transpose(z, shifts, dims)
-
-
 def flip(input: Tensor, dims: Ints) -> Tensor:
-    """torch.flip."""
+    """torch.flip, which undoes itself."""
     return torch.flip(input, dims)
-
-
-def flip_linear(v: Tensor, dims: Ints) -> Tensor:
-    """A v: v flipped."""
-    return torch.flip(v, dims)
-
-
-def flip_transpose(w: Tensor, dims: Ints) -> Tensor:
-    """A^T w: w flipped."""
-    return torch.flip(w, dims)
-
-
-def flip_inverse(z: Tensor, dims: Ints) -> Tensor:
-    """z flipped."""
-    return torch.flip(z, dims)
 
 
 def adapt(input: Any, shifts: Any, dims: Any = None) -> Arguments:
@@ -71,24 +48,5 @@ def _without_batch(dims: Ints) -> Ints:
     return dims
 
 
-_aten = torch.ops.aten
-RULE = Rule(
-    "roll",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    gating="carries",
-    equation="exact",
-    targets=dict.fromkeys((torch.roll, "roll", _aten.roll.default), adapt),
-)
-FLIP = Rule(
-    "flip",
-    flip,
-    flip_linear,
-    flip_transpose,
-    flip_inverse,
-    gating="carries",
-    equation="exact",
-    targets=dict.fromkeys((torch.flip, "flip", _aten.flip.default), adapt_flip),
-)
+RULE = rearrangement("roll", forward, back, targets=spellings(adapt, "roll"))
+FLIP = rearrangement("flip", flip, flip, targets=spellings(adapt_flip, "flip"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def forward(input: Tensor) -> Tensor:
     return torch.sigmoid(input)
 
 
-def capture(output: Tensor) -> Tensor:
+def slope(output: Tensor) -> Tensor:
     """f'(x) = y (1 - y)."""
     return output * (1 - output)
 
@@ -25,29 +25,12 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.logit(clip(z, output), eps=torch.finfo(z.dtype).eps)
 
 
-_adapt = same(forward)
-RULE = Rule(
+RULE = tangent(
     "sigmoid",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
     gating="squashes",
-    equation="inverse function",
-    targets=dict.fromkeys(
-        (
-            torch.sigmoid,
-            F.sigmoid,
-            "sigmoid",
-            "sigmoid_",
-            torch.ops.aten.sigmoid.default,
-            torch.ops.aten.sigmoid_.default,
-        ),
-        _adapt,
-    ),
-    modules={nn.Sigmoid: lambda module: {}},
+    targets=spellings(same(forward), "sigmoid", in_place=True),
+    modules={nn.Sigmoid: plain},
 )

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._gate import diagonal, inverse, linear, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._gate import gate
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,7 +16,7 @@ def forward(input: Tensor) -> Tensor:
     return F.silu(input)
 
 
-def capture(input: Tensor) -> Tensor:
+def factor(input: Tensor) -> Tensor:
     """g = sigmoid(x)."""
     return torch.sigmoid(input)
 
@@ -25,22 +26,11 @@ def vjp(w: Tensor, input: Tensor, gate: Tensor) -> Tensor:
     return w * gate * (1 + input * (1 - gate))
 
 
-_adapt = same(forward, "inplace")
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = gate(
     "silu",
     forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("gate",),
-    vjp=vjp,
-    diagonal=diagonal,
-    equation="gate, damped",
-    targets={
-        F.silu: lambda input, inplace=False: {"input": input},
-        _aten.silu.default: _adapt, _aten.silu_.default: _adapt,
-    },
-    modules={nn.SiLU: lambda module: {}},
-)  # fmt: skip
+    factor,
+    vjp,
+    targets=spellings(same(forward, "inplace"), "silu", in_place=True),
+    modules={nn.SiLU: plain},
+)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Rule
 
 
@@ -67,21 +66,6 @@ def adapt(input: Any, dim: int | None = None, *rest: Any, **options: Any) -> Arg
     return {"input": input, "dim": dim}
 
 
-def from_module(module: Any) -> Arguments:
-    """The arguments of an nn.Softmax or nn.LogSoftmax."""
-    return adapt(None, module.dim)
-
-
-def from_module_2d(module: Any) -> Arguments:
-    """The arguments of an nn.Softmax2d: over the channels."""
-    return {"dim": -3}
-
-
-def _from(build: Callable[[Any], Arguments]) -> Callable[[Any], Arguments]:
-    return lambda module: {k: v for k, v in build(module).items() if k != "input"}
-
-
-_aten = torch.ops.aten
 RULE = Rule(
     "softmax",
     forward,
@@ -91,8 +75,11 @@ RULE = Rule(
     support=support,
     gating="squashes",
     equation="tangent, damped least squares",
-    targets=dict.fromkeys((F.softmax, torch.softmax, "softmax", _aten.softmax.int), adapt),
-    modules={nn.Softmax: _from(from_module), nn.Softmax2d: from_module_2d},
+    targets=spellings(adapt, "softmax.int"),
+    modules={
+        nn.Softmax: from_module(adapt, "dim"),
+        nn.Softmax2d: lambda module: {"dim": -3},  # over the channels
+    },
 )
 LOG = Rule(
     "log_softmax",
@@ -102,8 +89,6 @@ LOG = Rule(
     shift=log_shift,
     support=support,
     equation="tangent, damped least squares",
-    targets=dict.fromkeys(
-        (F.log_softmax, torch.log_softmax, "log_softmax", _aten.log_softmax.int), adapt
-    ),
-    modules={nn.LogSoftmax: _from(from_module)},
+    targets=spellings(adapt, "log_softmax.int"),
+    modules={nn.LogSoftmax: from_module(adapt, "dim")},
 )

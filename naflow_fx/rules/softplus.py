@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, bind, same
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import Arguments, bind, same
 
 
 def forward(input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: float = 1.0) -> Tensor:
@@ -15,7 +18,7 @@ def forward(input: Tensor, beta: float = 1.0, threshold: float = 20.0, sign: flo
     return sign * F.softplus(sign * input, beta, threshold)
 
 
-def capture(input: Tensor, beta: float, threshold: float, sign: float) -> Tensor:
+def slope(input: Tensor, beta: float, threshold: float, sign: float) -> Tensor:
     """f'(x) = sigmoid(s b x), 1 beyond the threshold."""
     x = sign * beta * input
     return torch.where(x > threshold, 1.0, torch.sigmoid(x))
@@ -28,26 +31,20 @@ def inverse(z: Tensor, output: Tensor, beta: float, threshold: float, sign: floa
     return sign * x / beta
 
 
-_adapt = same(forward)
-_aten = torch.ops.aten
-RULE = Rule(
+def adapt_log_sigmoid(input: Any) -> Arguments:
+    """logsigmoid's argument."""
+    return bind(forward, input, threshold=100.0, sign=-1.0)
+
+
+RULE = tangent(
     "softplus",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
-    equation="inverse function",
-    targets=dict.fromkeys((F.softplus, _aten.softplus.default), _adapt)
-    | dict.fromkeys(
-        (F.logsigmoid, _aten.log_sigmoid.default),
-        lambda input: bind(forward, input, threshold=100.0, sign=-1.0),
-    ),
+    targets=spellings(same(forward), "softplus")
+    | spellings(adapt_log_sigmoid, "logsigmoid", "log_sigmoid"),
     modules={
-        nn.Softplus: lambda module: {"beta": module.beta, "threshold": module.threshold},
-        nn.LogSigmoid: lambda module: {"threshold": 100.0, "sign": -1.0},
+        nn.Softplus: from_module(same(forward), "beta", "threshold"),
+        nn.LogSigmoid: from_module(adapt_log_sigmoid),
     },
 )

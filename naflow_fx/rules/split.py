@@ -10,6 +10,8 @@ from torch import Tensor
 
 from naflow_fx.rules import getitem
 from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.cat import mixes
 from naflow_fx.rules.contract import Arguments, Rule
 
 KINDS: dict[str, Callable[..., Any]] = {
@@ -25,11 +27,6 @@ def forward(input: Tensor, kind: str, sections: Sections, dim: int, piece: int) 
     return result
 
 
-def linear(v: Tensor, kind: str, sections: Sections, dim: int, piece: int) -> Tensor:
-    """A v: the piece of v."""
-    return forward(v, kind, sections, dim, piece)
-
-
 def transpose(
     w: Tensor,
     kind: str,
@@ -42,18 +39,6 @@ def transpose(
     v = w.new_zeros(full_shape(input_shape, w))
     forward(v, kind, sections, dim, piece).copy_(w)
     return v
-
-
-def inverse(
-    z: Tensor,
-    kind: str,
-    sections: Sections,
-    dim: int,
-    piece: int,
-    input_shape: tuple[int, ...],
-) -> Tensor:
-    """z at its place, 0 elsewhere."""
-    return transpose(z, kind, sections, dim, piece, input_shape)
 
 
 def adapt(kind: str) -> Callable[..., Arguments]:
@@ -75,31 +60,19 @@ def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
     return getitem.forward, getitem.adapt_select(input, dim, piece)
 
 
-_aten = torch.ops.aten
-
-
-def mixes(dim: int, at: int, rank: int) -> str:
-    """Whether images are joined or split."""
-    return "images are joined or split along the batch" if dim % rank == at else ""
-
-
 RULE = Rule(
     "split",
     forward,
-    linear,
+    forward,
     transpose,
-    inverse,
+    transpose,
     gating="carries",
     mixes=mixes,
     equation="exact",
     targets={
-        **dict.fromkeys((torch.chunk, "chunk", _aten.chunk.default), adapt("chunk")),
-        **dict.fromkeys(
-            (torch.split, "split", "split_with_sizes", torch.split_with_sizes,
-             _aten.split.Tensor, _aten.split_with_sizes.default), adapt("split")),
-        **dict.fromkeys(
-            (torch.tensor_split, "tensor_split", _aten.tensor_split.sections,
-             _aten.tensor_split.indices), adapt("tensor_split")),
-        **dict.fromkeys((torch.unbind, "unbind", _aten.unbind.int), adapt_unbind),
+        **spellings(adapt("chunk"), "chunk"),
+        **spellings(adapt("split"), "split.Tensor", "split_with_sizes"),
+        **spellings(adapt("tensor_split"), "tensor_split.sections", "tensor_split.indices"),
+        **spellings(adapt_unbind, "unbind.int"),
     },
-)  # fmt: skip
+)

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._shapes import has_constants
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.cat import whole_batch
 from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
 
@@ -48,11 +50,6 @@ def shift(inputs: Sequence[Tensor], dim: int, active: tuple[int, ...]) -> Tensor
     return forward(parts, dim)
 
 
-def has_shift(inputs: Sequence[Tensor], active: tuple[int, ...]) -> bool:
-    """Whether an input is constant."""
-    return len(active) < len(inputs)
-
-
 def labels(labels: Labels, dim: int, output_shape: tuple[int, ...]) -> Labels:
     """The new dimension is a part of the channels: it merges with them, or is summed away."""
     at = dim % len(output_shape)
@@ -73,10 +70,10 @@ RULE = Rule(
     transpose,
     inverse,
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_constants,
     operands=("inputs",),
     variadic=True,
     labels=labels,
     equation="split",
-    targets={torch.stack: adapt, torch.ops.aten.stack.default: adapt},
+    targets=spellings(adapt, "stack"),
 )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._tangent import clip, linear, shift, transpose
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules._tangent import clip, tangent
+from naflow_fx.rules.contract import same
 
 
 def forward(input: Tensor) -> Tensor:
@@ -15,7 +15,7 @@ def forward(input: Tensor) -> Tensor:
     return torch.tanh(input)
 
 
-def capture(output: Tensor) -> Tensor:
+def slope(output: Tensor) -> Tensor:
     """f'(x) = 1 - y^2."""
     return 1 - output * output
 
@@ -26,22 +26,12 @@ def inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.atanh(clip(z, output).clamp(-bound, bound))
 
 
-_adapt = same(forward)
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = tangent(
     "tanh",
     forward,
-    linear,
-    transpose,
+    slope,
     inverse,
-    capture=capture,
-    captures=("tangent",),
-    shift=shift,
-    function_inverse=True,
     gating="squashes",
-    equation="inverse function",
-    targets=dict.fromkeys(
-        (torch.tanh, F.tanh, "tanh", "tanh_", _aten.tanh.default, _aten.tanh_.default), _adapt
-    ),
-    modules={nn.Tanh: lambda module: {}},
+    targets=spellings(same(forward), "tanh", in_place=True),
+    modules={nn.Tanh: plain},
 )

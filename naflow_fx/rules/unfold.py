@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import tuple_of
+from naflow_fx.rules._spellings import from_module
 from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
 
 Pair = tuple[int, ...]
@@ -17,11 +18,6 @@ Pair = tuple[int, ...]
 def forward(input: Tensor, kernel: Pair, dilation: Pair, padding: Pair, stride: Pair) -> Tensor:
     """The windows of x [N, C, H, W] as columns, [N, C kh kw, L]."""
     return F.unfold(input, kernel, dilation, padding, stride)
-
-
-def linear(v: Tensor, kernel: Pair, dilation: Pair, padding: Pair, stride: Pair) -> Tensor:
-    """A v."""
-    return forward(v, kernel, dilation, padding, stride)
 
 
 def transpose(
@@ -56,20 +52,14 @@ def adapt(
     return {"input": input} | {k: tuple_of(v, 2) for k, v in zip(names, given, strict=True)}
 
 
-def from_module(module: Any) -> Arguments:
-    """The arguments of an nn.Unfold."""
-    found = adapt(None, module.kernel_size, module.dilation, module.padding, module.stride)
-    return {k: v for k, v in found.items() if k != "input"}
-
-
 RULE = Rule(
     "unfold",
     forward,
-    linear,
+    forward,
     transpose,
     inverse,
     labels=labels,
     equation="least squares, exact",
     targets={F.unfold: adapt, torch.ops.aten.im2col.default: adapt},
-    modules={nn.Unfold: from_module},
+    modules={nn.Unfold: from_module(adapt, "kernel_size", "dilation", "padding", "stride")},
 )

@@ -9,17 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._functional import (
-    Dims,
-    checked,
-    inverse,
-    labels,
-    linear,
-    shift,
-    spread,
-    transpose,
-)
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._functional import Dims, checked, inverse, reduction, shift, spread
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments
 
 
 def forward(
@@ -30,7 +22,7 @@ def forward(
     return function(input, dim, correction=correction, keepdim=keepdim)
 
 
-def capture(
+def weights(
     input: Tensor, output: Tensor, dim: Dims, correction: float, keepdim: bool, root: bool
 ) -> Tensor:
     """t = 2 (x - mean) / (n - correction), divided by 2 y for the root."""
@@ -38,7 +30,7 @@ def capture(
     slope = (input - input.mean(dim, keepdim=True)) / count
     if not root:
         return 2 * slope
-    y = spread(output, input, dim, keepdim)
+    y = spread(output, input.dim(), dim, keepdim)
     return torch.where(y > 0, slope / torch.where(y > 0, y, 1.0), 0.0)
 
 
@@ -56,20 +48,13 @@ def adapt(root: bool) -> Callable[..., Arguments]:
     return arguments
 
 
-_aten = torch.ops.aten
-RULE = Rule(
+RULE = reduction(
     "var",
     forward,
-    linear,
-    transpose,
+    weights,
     inverse,
-    capture=capture,
-    captures=("weights",),
+    "tangent, least squares",
     shift=shift,
-    labels=labels,
-    equation="tangent, least squares",
-    targets=dict.fromkeys(
-        (torch.var, "var", _aten.var.dim, _aten.var.correction), adapt(root=False)
-    )
-    | dict.fromkeys((torch.std, "std", _aten.std.dim, _aten.std.correction), adapt(root=True)),
+    targets=spellings(adapt(root=False), "var.dim", "var.correction")
+    | spellings(adapt(root=True), "std.dim", "std.correction"),
 )

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._shapes import has_constants
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule
-from naflow_fx.rules.maximum import Operand, has_shift, inverse, linear, shift, transpose
+from naflow_fx.rules.maximum import Operand, inverse, linear, shift, transpose
 
 
 def forward(inputs: Sequence[Operand], condition: Tensor) -> Tensor:
@@ -41,7 +43,6 @@ def adapt_fill(input: Any, mask: Any, value: Any) -> Arguments:
     return adapt(mask, value, input)
 
 
-_aten = torch.ops.aten
 RULE = Rule(
     "where",
     forward,
@@ -51,16 +52,14 @@ RULE = Rule(
     capture=capture,
     captures=("first", "second"),
     shift=shift,
-    has_shift=has_shift,
+    has_shift=has_constants,
     operands=("inputs", "condition"),
     control=("condition",),
     variadic=True,
     equation="Eq. 14",
     targets={
-        **dict.fromkeys((torch.where, _aten.where.self, _aten.where.ScalarOther,
-                         _aten.where.ScalarSelf), adapt),
+        **spellings(adapt, "where.self", "where.ScalarOther", "where.ScalarSelf"),
         "where": adapt_method,
-        **dict.fromkeys(("masked_fill", "masked_fill_", torch.masked_fill,
-                         _aten.masked_fill.Scalar, _aten.masked_fill.Tensor), adapt_fill),
+        **spellings(adapt_fill, "masked_fill.Scalar", "masked_fill.Tensor", in_place=True),
     },
-)  # fmt: skip
+)

@@ -37,6 +37,10 @@ ANCHORS = {
         3dbc74 4cc26c 5cc863 6ece58 81d34d 95d840 aadc32 c0df25 d5e21a eae51a fde725
     """,
 }
+#: Of differences, -1 blue to 1 red: ColorBrewer's RdBu (Apache-2.0, C. Brewer), safe as well.
+RED_BLUE = """
+    053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f
+"""
 #: Corners (position, value) of jet's red, green and blue.
 JET = (
     ((0, 0), (0.35, 0), (0.66, 1), (0.89, 1), (1, 0.5)),
@@ -51,19 +55,23 @@ def _through(corners: Any) -> Floats:
     return np.asarray(np.interp(np.linspace(0, 1, 256), positions, values))
 
 
+def _between(text: str) -> Floats:
+    """256 colours on the straight lines between evenly spaced ones."""
+    colours = np.array([list(bytes.fromhex(word)) for word in text.split()])
+    places = np.rint(np.linspace(0, 255, len(colours))) / 255
+    return np.stack([_through(list(zip(places, c, strict=True))) for c in colours.T], 1)
+
+
 def _tables() -> dict[str, Bytes]:
     """Every colour table, name -> uint8 [256, 3]."""
-    tables: dict[str, Floats] = {}
-    for name, text in ANCHORS.items():
-        colours = np.array([list(bytes.fromhex(word)) for word in text.split()])
-        places = np.rint(np.linspace(0, 255, len(colours))) / 255
-        tables[name] = np.stack([_through(list(zip(places, c, strict=True))) for c in colours.T], 1)
+    tables = {name: _between(text) for name, text in ANCHORS.items()}
     tables["jet"] = 255 * np.stack([_through(corners) for corners in JET], 1)
     tables["gray"] = np.repeat(np.arange(256.0)[:, None], 3, axis=1)
     return {name: np.rint(table).astype(np.uint8) for name, table in tables.items()}
 
 
 TABLES = _tables()
+DIVERGING: Bytes = np.rint(_between(RED_BLUE)).astype(np.uint8)
 #: Names that every `colormap=` argument takes; the first one is the default.
 COLORMAPS = tuple(TABLES)
 

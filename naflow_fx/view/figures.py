@@ -30,7 +30,9 @@ STRIP, CELL = 8, 1.35  # layers of a strip; inches of a picture
 #: Safe for the colour-blind (Okabe and Ito), readable on white.
 LINES = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#444444")
 MEASURES = {
-    "entropy": "map entropy",
+    "spread": "spread: entropy of the map",
+    "scatter": "scatter: share outside of the largest part",
+    "agreement": "agreement with the last map",
     "residual": "residual of the inverse",
     "abandoned": "abandoned neurons",
 }
@@ -151,7 +153,8 @@ def _curve(
         column = [values.get(name, [None] * count)[image] for name in names]
         line = [math.nan if value is None else value for value in column]
         axes.plot(line, color=LINES[image % len(LINES)], linewidth=1.2)
-    axes.set_ylim(0, max(1.0, axes.get_ylim()[1]))
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(0.0, low), max(1.0, high))
     axes.tick_params(labelsize=7)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)

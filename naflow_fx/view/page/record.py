@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
-from naflow_fx.view.colours import TABLES, Bytes
+from naflow_fx.view.colours import DIVERGING, TABLES, Bytes
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.measures import along_depth
 from naflow_fx.view.photos import as_photos
@@ -99,6 +99,7 @@ def make_report(
         "colormap": colormap,
         "alpha": alpha,
         "colormaps": _colormaps(),
+        "diverging": _base64(DIVERGING),
         "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
@@ -115,6 +116,7 @@ def make_graph_report(graph: HasGraph | Graph, title: str | None, made_by: str) 
         "colormap": next(iter(TABLES)),
         "alpha": 0.5,
         "colormaps": _colormaps(),
+        "diverging": _base64(DIVERGING),
         "models": [{"name": name, "graph": _graph(inspection)}],
         "photos": [],
         "entries": [],

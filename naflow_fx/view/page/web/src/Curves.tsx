@@ -15,10 +15,22 @@ interface Measure {
 
 const MEASURES: Measure[] = [
   {
-    name: "Map entropy",
-    note: "100 %: spread evenly; 0: one position",
-    of: (l) => l.entropy,
+    name: "Spread",
+    note: "entropy; 100 %: even, 0: one position",
+    of: (l) => l.spread,
     text: share,
+  },
+  {
+    name: "Scatter",
+    note: "share outside of the largest part",
+    of: (l) => l.scatter,
+    text: share,
+  },
+  {
+    name: "Agreement with the last map",
+    note: "rank correlation, -1 to 1",
+    of: (l) => l.agreement,
+    text: number,
   },
   {
     name: "Energy inside the box",
@@ -146,7 +158,7 @@ function options(measure: Measure, width: number): uPlot.Options {
     cursor: { y: false, sync: { key: "depth" }, drag: { x: false, y: false } },
     scales: {
       x: { time: false },
-      y: { range: (_, __, high) => [0, bounded ? 1 : Math.max(1, high * 1.05)] },
+      y: { range: (_, low, high) => (low < 0 ? [-1, 1] : [0, bounded ? 1 : Math.max(1, high * 1.05)]) },
     },
     axes: [
       { ...axis, grid: { show: false }, size: 22, values: (_, v) => v.map((x) => (several ? `${x} %` : `${x}`)) },

@@ -19,7 +19,7 @@ export function Detail() {
       <dl class="facts">
         <Fact name="Map" value={size(shown.shape)} />
         <Fact name="Largest value" value={number(shown.max)} />
-        <Fact name="Entropy" value={share(shown.entropy)} hint="of the most it could be" />
+        <Fact name="Spread" value={share(shown.spread)} hint="entropy, of the most it could be" />
         {shown.residual !== null && <Fact name="Residual" value={number(shown.residual)} />}
         {shown.norm_ratio !== null && <Fact name="Norm ratio" value={number(shown.norm_ratio)} />}
         {shown.abandoned !== null && <Fact name="Abandoned" value={share(shown.abandoned)} hint="of neurons" />}

@@ -2,10 +2,11 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Box, between } from "./box";
 import { type Entry, type Layer, numbers, report } from "./data";
-import { type Size, paint, table } from "./paint";
-import { alpha, box, colormap, focus, focusOn, layerOf, several, shared } from "./state";
+import { type Drawn, type Size, paint, paintDifference, table } from "./paint";
+import { alpha, box, colormap, focus, focusOn, layerOf, lessOf, several, shared } from "./state";
 import { number, share, size } from "./words";
 
+const PLAIN = 0.8; // least opacity of a difference: its white should not take the photo's colour
 const FINEST = 448; // pixels of a drawn map; more is not seen
 
 export function Stage() {
@@ -46,11 +47,12 @@ function Card({ one, index }: { one: Entry; index: number }) {
         )}
         <Prediction one={one} />
       </figcaption>
-      <Picture one={one} shown={shown} />
+      <Picture one={one} index={index} />
       <p class="card-foot">
         <code class="site">{shown.name}</code>
         <span>{size(shown.shape)}</span>
         {shown.residual !== null && <span>residual {number(shown.residual)}</span>}
+        {lessOf(index) !== null && <Less index={index} />}
         {shown.max === 0 && <span class="flag">all zero</span>}
       </p>
     </figure>
@@ -68,37 +70,57 @@ function Prediction({ one }: { one: Entry }) {
   );
 }
 
-function Picture({ one, shown }: { one: Entry; shown: Layer }) {
+/** What is taken from the map that is shown. */
+function Less({ index }: { index: number }) {
+  const at = lessOf(index)!;
+  const from = report.entries[at];
+  return (
+    <span class="less">
+      minus {report.models[from.model].name}: <i class="more" /> more here, <i class="fewer" /> more there
+    </span>
+  );
+}
+
+function Picture({ one, index }: { one: Entry; index: number }) {
   const photo = report.photos[one.photo];
   const [height, width] = photo.size;
   return (
     <div class="picture" style={{ aspectRatio: `${width} / ${height}` }}>
       <img src={photo.source} alt={`Photo ${photo.name}`} draggable={false} />
-      <Overlay one={one} shown={shown} size={photo.size} />
+      <Overlay one={one} index={index} size={photo.size} />
       <Drawing />
     </div>
   );
 }
 
-function Overlay({ one, shown, size: full }: { one: Entry; shown: Layer; size: Size }) {
+function Overlay({ one, index, size: full }: { one: Entry; index: number; size: Size }) {
   const canvas = useRef<HTMLCanvasElement>(null);
+  const shown = one.layers[layerOf(index)];
   const gain = gainOf(one, shown);
   const colours = colormap.value;
+  const at = lessOf(index);
+  const other = at === null ? null : report.entries[at].layers[layerOf(at)];
   useEffect(() => {
     const less = Math.min(1, FINEST / Math.max(...full));
     const to: Size = [Math.round(full[0] * less), Math.round(full[1] * less)];
-    paint(canvas.current!, numbers(shown), shown.shape, to, gain, table(colours));
-  }, [shown, gain, colours]);
+    if (other) {
+      paintDifference(canvas.current!, drawn(one, shown), drawn(report.entries[at!], other), to);
+    } else paint(canvas.current!, numbers(shown), shown.shape, to, gain, table(colours));
+  }, [shown, gain, colours, other]);
   return (
     <canvas
       ref={canvas}
       class="overlay"
       role="img"
-      aria-label={`Attention map of ${shown.name}, ${size(shown.shape)}`}
-      style={{ opacity: String(alpha.value) }}
+      aria-label={`${other ? "Difference of attention maps" : "Attention map"} of ${shown.name}, ${size(shown.shape)}`}
+      style={{ opacity: String(other ? Math.max(PLAIN, alpha.value) : alpha.value) }}
     />
   );
 }
+
+const drawn = (one: Entry, shown: Layer): Drawn => ({
+  values: numbers(shown), from: shown.shape, gain: gainOf(one, shown),
+});
 
 /** What a stored map is multiplied by: 1, or its share of the entry's largest value. */
 function gainOf(one: Entry, shown: Layer): number {

@@ -1,7 +1,9 @@
 /** Play, step, scrub; the ruler of blocks under the scrubber; opacity, colours, scale. */
 import { report } from "./data";
+import { label } from "./Curves";
 import {
-  alpha, colormap, entry, go, groups, layer, leap, play, playing, shared, speed, step, type Group,
+  alpha, colormap, entry, go, groups, layer, leap, photoOf, play, playing, reference, shared, speed,
+  step, type Group,
 } from "./state";
 import { short } from "./words";
 
@@ -91,6 +93,11 @@ const full = (group: Group): string => group.name || entry.value.layers[group.st
 /** The last part of the name, since there is little room: 3 for blocks.3, head for head_conv. */
 const brief = (group: Group): string => short(full(group)).split("_")[0];
 
+/** Entries that have a neighbour of the same photo, from which they can be taken. */
+const comparable = report.entries
+  .map((_, i) => i)
+  .filter((i) => report.entries.some((_, j) => j !== i && photoOf(i) === photoOf(j)));
+
 export function Look() {
   return (
     <section class="look" aria-label="How maps are drawn">
@@ -127,6 +134,25 @@ export function Look() {
           <option value="all">all layers alike</option>
         </select>
       </label>
+      {comparable.length > 0 && (
+        <label>
+          <span>Minus</span>
+          <select
+            value={String(reference.value ?? "")}
+            onInput={(event) => {
+              const text = event.currentTarget.value;
+              reference.value = text === "" ? null : Number(text);
+            }}
+          >
+            <option value="">nothing</option>
+            {comparable.map((i) => (
+              <option key={i} value={i}>
+                {label(report.entries[i])}
+              </option>
+            ))}
+          </select>
+        </label>
+      )}
       <label>
         <span>Speed</span>
         <select

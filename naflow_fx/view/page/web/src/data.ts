@@ -6,7 +6,9 @@ export interface Layer {
   shape: [number, number];
   max: number | null; // the map's largest value; the map below is divided by it
   map: Plane;
-  entropy: number | null;
+  spread: number | null;
+  scatter: number | null;
+  agreement: number | null;
   residual: number | null;
   norm_ratio: number | null;
   sigma_max: number | null;
@@ -70,6 +72,7 @@ export interface Report {
   title: string;
   made_by: string;
   colormaps: Record<string, string>;
+  diverging: string;
   colormap: string;
   alpha: number;
   photos: { name: string; source: string; size: [number, number] }[];

@@ -21,30 +21,63 @@ export function paint(
   colours: Uint8Array,
   smooth = true,
 ): void {
+  fill(canvas, resized(values, from, to, smooth), to, colours, 255 * gain, 0);
+}
+
+/** Draws one map minus another, each in [0, 1], in diverging colours; sizes may differ. */
+export function paintDifference(canvas: HTMLCanvasElement, one: Drawn, other: Drawn, to: Size): void {
+  const [mine, theirs] = [one, other].map((d) => resized(d.values, d.from, to, true));
+  const less = mine.map((v, i) => v * one.gain - theirs[i] * other.gain);
+  fill(canvas, less, to, bytes(report.diverging), 127.5, 127.5);
+}
+
+export interface Drawn {
+  values: ArrayLike<number>;
+  from: Size;
+  gain: number;
+}
+
+/** Colours number `values * factor + offset` of the table. */
+function fill(
+  canvas: HTMLCanvasElement,
+  values: Float32Array,
+  to: Size,
+  colours: Uint8Array,
+  factor: number,
+  offset: number,
+): void {
   [canvas.height, canvas.width] = to;
   const context = canvas.getContext("2d")!;
   const image = context.createImageData(to[1], to[0]);
+  for (let i = 0, at = 0; i < values.length; i++, at += 4) {
+    const colour = 3 * Math.min(255, Math.max(0, Math.round(values[i] * factor + offset)));
+    image.data[at] = colours[colour];
+    image.data[at + 1] = colours[colour + 1];
+    image.data[at + 2] = colours[colour + 2];
+    image.data[at + 3] = 255;
+  }
+  context.putImageData(image, 0, 0);
+}
+
+/** Values [h, w] at another size. */
+function resized(values: ArrayLike<number>, from: Size, to: Size, smooth: boolean): Float32Array {
   const rows = places(from[0], to[0], smooth);
   const columns = places(from[1], to[1], smooth);
+  const found = new Float32Array(to[0] * to[1]);
   for (let y = 0, at = 0; y < to[0]; y++) {
     const above = rows.low[y] * from[1];
     const below = rows.high[y] * from[1];
     const down = rows.share[y];
-    for (let x = 0; x < to[1]; x++, at += 4) {
+    for (let x = 0; x < to[1]; x++, at++) {
       const left = columns.low[x];
       const right = columns.high[x];
       const along = columns.share[x];
       const top = values[above + left] * (1 - along) + values[above + right] * along;
       const foot = values[below + left] * (1 - along) + values[below + right] * along;
-      const value = (top * (1 - down) + foot * down) * gain;
-      const colour = 3 * Math.min(255, Math.max(0, Math.round(255 * value)));
-      image.data[at] = colours[colour];
-      image.data[at + 1] = colours[colour + 1];
-      image.data[at + 2] = colours[colour + 2];
-      image.data[at + 3] = 255;
+      found[at] = top * (1 - down) + foot * down;
     }
   }
-  context.putImageData(image, 0, 0);
+  return found;
 }
 
 /** For each of `to` pixels the two of `from` cells it lies between, and how far along. */

@@ -8,7 +8,7 @@ const NONE: Entry = {
   photo: 0, model: 0, explained: "", score: null, top: [], options: "",
   layers: [{
     name: "", block: "", shape: [1, 1], max: null, map: "",
-    entropy: null, residual: null, norm_ratio: null, sigma_max: null, abandoned: null,
+    spread: null, scatter: null, agreement: null, residual: null, norm_ratio: null, sigma_max: null, abandoned: null,
   }],
 };
 
@@ -19,6 +19,7 @@ export const speed = signal(4); // layers a second
 export const alpha = signal(report.alpha);
 export const colormap = signal(report.colormap);
 export const shared = signal(false); // one scale for all layers of an entry, or one a map
+export const reference = signal<number | null>(null); // entry that is taken from its neighbours
 export const box = signal<Box | null>(null);
 export const help = signal(false);
 export const theme = signal<"auto" | "light" | "dark">("auto");
@@ -47,6 +48,15 @@ export function layerOf(index: number): number {
   const depth = step.value / Math.max(1, entry.value.layers.length - 1);
   return Math.round(depth * (report.entries[index].layers.length - 1));
 }
+
+/** The entry that entry `index` is shown minus: another one of the same photo. */
+export function lessOf(index: number): number | null {
+  const at = reference.value;
+  const same = at !== null && at !== index && photoOf(at) === photoOf(index);
+  return same ? at : null;
+}
+
+export const photoOf = (index: number): string => report.photos[report.entries[index].photo].name;
 
 /** Shows layer `to`, kept inside the network. */
 export function go(to: number): void {

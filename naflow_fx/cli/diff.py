@@ -1,0 +1,71 @@
+"""`naflow-fx diff`: two batch runs compared, photo by photo."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.base import Commands, command, whole
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.dataset.diff import Difference
+    from naflow_fx.dataset.results import Results
+
+TEXT = "compare two batch runs: where do the networks part, on which photos most"
+EXAMPLES = """\
+Photos are paired by what their files hold, layers by relative depth. Agreement is the rank
+correlation of the stored maps, 1 alike, 0 unrelated; spread is their entropy; docs/statistics.md.
+
+examples:
+  naflow-fx batch photos/ --out before --model resnet50
+  naflow-fx batch photos/ --out after --model resnet50 --weights my_training.pt
+  naflow-fx diff before after
+"""
+
+
+def add(commands: Commands) -> None:
+    """Add the command."""
+    parser = command(commands, "diff", TEXT, EXAMPLES, "diff:diff", "RESULTS_A RESULTS_B")
+    parser.add_argument("first", metavar="RESULTS_A", help="a folder of `naflow-fx batch`")
+    parser.add_argument("second", metavar="RESULTS_B", help="another one")
+    text = "photos that are listed, those that agree least first (default: %(default)s)"
+    parser.add_argument("--photos", type=whole, default=10, metavar="N", help=text)
+
+
+def diff(args: argparse.Namespace) -> None:
+    """Print the comparison; DatasetError if there is nothing to compare."""
+    from naflow_fx.dataset.diff import diff as compared
+
+    found = compared(args.first, args.second)
+    for letter, run in zip("AB", found.runs, strict=True):
+        say(f"{letter}: {run.path}, {_model(run)}, {len(run)} photos")
+    count = len(found.ids)
+    say(f"{count} photos in both; predictions differ on {found.differ}")
+    say("")
+    say(str(found.table))
+    _tell_partings(found, args.photos)
+
+
+def _model(run: Results) -> str:
+    explainer = run.manifest["job"]["explainer"]
+    return str(explainer.get("model") or explainer.get("artefact") or explainer.get("make"))
+
+
+def _tell_partings(found: Difference, count: int) -> None:
+    from naflow_fx.errors import table
+
+    partings = found.partings(count)
+    if not partings:
+        return
+    rows = [["photo", "agreement", "least", "at", "A predicts", "B predicts"]]
+    for one in partings:
+        words = [_class(run, index) for run, index in zip(found.runs, one.predictions, strict=True)]
+        rows.append([one.id, f"{one.agreement:.3f}", f"{one.least:.3f}", one.layer, *words])
+    say("\nphotos that agree least:")
+    say(table(rows, indent=""))
+
+
+def _class(run: Results, index: int) -> str:
+    names = run.class_names
+    return "-" if index < 0 else names[index] if index < len(names) else f"class {index}"

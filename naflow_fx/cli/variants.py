@@ -1,0 +1,61 @@
+"""Several targets and methods in one command: what each row or column is, and what to call it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+PREDICTED = "predicted"  # the word for the predicted class, where it stands beside others
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One explanation of a photo: a target (None: the predicted) by a method (None: naflow)."""
+
+    target: str | None = None
+    method: str | None = None
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What a person would call its parts."""
+        return {"target": self.target or PREDICTED, "method": self.method or "naflow"}
+
+
+def add_targets(parser: argparse.ArgumentParser, default: str) -> None:
+    """--target, of one or several classes."""
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        metavar="CLASS|NAME",
+        help=f"class to explain, a number or a name (default: {default}); several, of which one "
+        f"may be {PREDICTED!r}, stand beside each other",
+    )
+
+
+def variants(args: argparse.Namespace) -> list[Variant]:
+    """Every target by every method, targets of one method together; each once."""
+    targets = [None if one == PREDICTED else one for one in args.target or [None]]
+    found = [Variant(t, m) for m in args.methods or [args.method] for t in targets]
+    return list(dict.fromkeys(found))
+
+
+def of_variant(args: argparse.Namespace, one: Variant) -> argparse.Namespace:
+    """The command line of one variant alone."""
+    return argparse.Namespace(**{**vars(args), "target": one.target, "method": one.method,
+                                 "methods": None})  # fmt: skip
+
+
+def names_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Names by what differs between the rows; by the first part of all where nothing does.
+
+    rows: of the same keys.  Names are unique, numbered if need be.
+    """
+    keys = [key for key in rows[0] if len({row[key] for row in rows}) > 1] or list(rows[0])[:1]
+    made: list[str] = []
+    for row in rows:
+        name, number = ", ".join(filter(None, (row[key] for key in keys))) or "default", 1
+        while (name if number == 1 else f"{name} ({number})") in made:
+            number += 1
+        made.append(name if number == 1 else f"{name} ({number})")
+    return made

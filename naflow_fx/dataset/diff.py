@@ -1,0 +1,139 @@
+"""Two runs compared, paired by photo: where do their networks part, and on which photos most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from naflow_fx.dataset.results import Results, open_results
+from naflow_fx.errors import DatasetError
+from naflow_fx.flow import measures
+from naflow_fx.flow.statistics import DepthTable, pairs_of
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Parting:
+    """A photo that two runs explain differently.
+
+    Attributes:
+        id: of the photo, in the first run.
+        agreement: mean over layers.
+        layer: where it is least, and `least`, the agreement there.
+        predictions: of both runs, -1 where there is none.
+    """
+
+    id: str
+    agreement: float
+    layer: str
+    least: float
+    predictions: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """What `diff` found.
+
+    Attributes:
+        runs: both runs.
+        table: of N photos at L pairs of layers: "agreement" of the maps (where both runs have
+            stored them), "spread A", "spread B" and "B - A", their difference.
+        ids: N names of photos, in the first run.
+        predictions: int64 [2, N], -1 where there is none.
+    """
+
+    runs: tuple[Results, Results]
+    table: DepthTable
+    ids: list[str]
+    predictions: NDArray[np.int64]
+
+    def partings(self, count: int = 10) -> list[Parting]:
+        """The photos whose maps agree least, least first; none where no maps are stored."""
+        values = self.table.values["agreement"].numpy()
+        known = np.isfinite(values)
+        means = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
+        means[~known.any(1)] = np.inf
+        found = []
+        for row in np.argsort(means, kind="stable")[:count]:
+            if np.isfinite(means[row]):
+                at = int(np.nanargmin(values[row]))
+                both = (int(self.predictions[0, row]), int(self.predictions[1, row]))
+                found.append(Parting(self.ids[row], float(means[row]), self.table.layers[at],
+                                     float(values[row, at]), both))  # fmt: skip
+        return found
+
+    @property
+    def differ(self) -> int:
+        """Photos of which the runs predict different classes."""
+        return int((self.predictions[0] != self.predictions[1]).sum())
+
+
+def diff(first: str | Path | Results, second: str | Path | Results) -> Difference:
+    """Compares two batch runs of the same photos, paired by what their files hold (SHA-256).
+
+    Layers are paired by relative depth, as `naflow_fx.agreement` does; of equally many, one to
+    one.  Agreement is computed from the stored maps, float16.
+
+    Args:
+        first: a folder of `naflow-fx batch`, or `naflow_fx.open_results` of it.
+        second: another one.
+
+    Raises:
+        DatasetError: not such folders, no photo in both, or no layer with a map.
+    """
+    one, two = (r if isinstance(r, Results) else open_results(r) for r in (first, second))
+    frames = [r.pandas(["id", "sha256", "prediction", "spread"]) for r in (one, two)]
+    rows = _paired(*(list(frame["sha256"]) for frame in frames))
+    if not len(rows[0]):
+        raise DatasetError(f"{one.path} and {two.path}: no photo is in both; pairs have files of "
+                           "the same content")  # fmt: skip
+    pairs = pairs_of(*(_spatial(r) for r in (one, two)))
+    if not pairs:
+        raise DatasetError(f"{one.path}, {two.path}: no layer with a map of several positions")
+    spreads = [np.stack(frame["spread"].to_list()) for frame in frames]
+    columns: dict[str, list[Any]] = {"agreement": [], "spread A": [], "spread B": [], "B - A": []}
+    for a, b in pairs:
+        known = [spreads[0][rows[0], one.layers.index(a)], spreads[1][rows[1], two.layers.index(b)]]
+        columns["spread A"].append(known[0])
+        columns["spread B"].append(known[1])
+        columns["B - A"].append(known[1] - known[0])
+        columns["agreement"].append(_agreement((one, two), (a, b), rows))
+    names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
+    values = {n: torch.from_numpy(np.stack(of, 1).astype(np.float64)) for n, of in columns.items()}
+    predicted = [np.nan_to_num(frame["prediction"].to_numpy(float), nan=-1)[rows[i]].astype(int)
+                 for i, frame in enumerate(frames)]  # fmt: skip
+    ids = [str(frames[0]["id"][row]) for row in rows[0]]
+    return Difference((one, two), DepthTable(names, values), ids, np.stack(predicted))
+
+
+def _paired(first: Sequence[str], second: Sequence[str]) -> tuple[Rows, Rows]:
+    """Rows of the same file in both; copies of one file pair in their order."""
+    places: dict[str, list[int]] = {}
+    for row, digest in enumerate(second):
+        places.setdefault(digest, []).append(row)
+    found = [(row, places[digest].pop(0)) for row, digest in enumerate(first) if places.get(digest)]
+    both = np.asarray(found, np.int64).reshape(-1, 2)
+    return both[:, 0], both[:, 1]
+
+
+def _spatial(results: Results) -> list[str]:
+    """Layers whose maps have several positions."""
+    return [name for name, shape in results.shapes.items() if np.prod(shape) > 1]
+
+
+def _agreement(
+    runs: tuple[Results, Results], layers: tuple[str, str], rows: tuple[Rows, Rows]
+) -> NDArray[np.float64]:
+    """Agreement of the stored maps of a pair of layers, [N]; NaN where they are not stored."""
+    if any(layer not in run.stored for run, layer in zip(runs, layers, strict=True)):
+        return np.full(len(rows[0]), np.nan)
+    maps = [torch.from_numpy(run.maps(layer)[row].astype(np.float32))
+            for run, layer, row in zip(runs, layers, rows, strict=True)]  # fmt: skip
+    return np.asarray(measures.agreement(*maps).numpy())

@@ -1,0 +1,263 @@
+"""Numbers of every call site of a flow, photo by photo: docs/statistics.md defines each.
+
+`Statistics` are one network's, `agreement` is between two.  Call sites whose map is a single
+position have none, and are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from naflow_fx.errors import FlowError, table
+from naflow_fx.flow import measures
+from naflow_fx.selection import choose
+
+if TYPE_CHECKING:
+    from naflow_fx.evaluation.bootstrap import Estimate
+    from naflow_fx.evaluation.data import Box
+    from naflow_fx.flow.data import FlowData
+
+SETTLED = 0.5  # agreement with the last map above which a layer has settled
+T = TypeVar("T", bound="DepthTable")
+
+
+@dataclass(frozen=True, eq=False)
+class DepthTable:
+    """Measures of N photos at L layers, from the input to the decision; printed, a table.
+
+    Attributes:
+        layers: names of the L rows, in forward order.
+        values: measure -> float64 [N, L] in main memory, NaN where it is not defined.
+    """
+
+    layers: tuple[str, ...]
+    values: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        """Number N of photos."""
+        return len(next(iter(self.values.values())))
+
+    @property
+    def depth(self) -> Tensor:
+        """Relative depth of every layer, float64 [L]: 0 the first, 1 the last."""
+        return torch.linspace(0, 1, len(self.layers), dtype=torch.float64)
+
+    def estimates(self, measure: str) -> list[Estimate]:
+        """Each layer's mean over photos with its 95 % interval, [L]; NaN where no photo has it."""
+        if measure not in self.values:
+            raise FlowError(f"No measure {measure!r}; there are {', '.join(self.values)}.")
+        return [_estimate(column) for column in self.values[measure].T]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A dictionary a layer, means over photos: `pandas.DataFrame(statistics.rows())`."""
+        means = {name: [e.mean for e in self.estimates(name)] for name in self.values}
+        depth = self.depth.tolist()
+        return [
+            {"layer": layer, "depth": depth[i], **{name: m[i] for name, m in means.items()}}
+            for i, layer in enumerate(self.layers)
+        ]
+
+    @classmethod
+    def joined(cls: type[T], parts: Iterable[T]) -> T:
+        """The tables of several batches as one; FlowError unless layers and measures are alike."""
+        given = list(parts)
+        kinds = {(part.layers, tuple(part.values)) for part in given}
+        if len(kinds) != 1:
+            raise FlowError(f"joined: {len(given)} tables of {len(kinds)} kinds; wanted tables of "
+                            "the same layers and measures, at least one")  # fmt: skip
+        layers, names = kinds.pop()
+        return cls(layers, {n: torch.cat([part.values[n] for part in given]) for n in names})
+
+    def __str__(self) -> str:
+        """The table; of several photos means with their 95 % intervals."""
+        single = len(self) == 1
+        columns = {name: self.estimates(name) for name in self.values}
+        head = ["layer", *columns]
+        body = [[layer, *(_text(column[i], single) for column in columns.values())]
+                for i, layer in enumerate(self.layers)]  # fmt: skip
+        return table([head, ["-" * len(name) for name in head], *body], indent="")
+
+
+@dataclass(frozen=True, eq=False)
+class Statistics(DepthTable):
+    """`DepthTable` of one network: "spread", "scatter", "agreement", and "inside" if asked for."""
+
+    @property
+    def settled(self) -> list[str | None]:
+        """The layer from which each photo's agreement with the last map stays above 0.5.
+
+        None where the last map is zero, constant or not finite.
+        """
+        return [None if at < 0 else self.layers[at] for at in self._settled()]
+
+    @property
+    def settling_depth(self) -> Tensor:
+        """The relative depth of that layer, float64 [N], NaN where there is none."""
+        last = max(len(self.layers) - 1, 1)
+        found = [math.nan if at < 0 else at / last for at in self._settled()]
+        return torch.tensor(found, dtype=torch.float64)
+
+    def _settled(self) -> list[int]:
+        """The layer's number, -1 for none."""
+        return [_settles(row) for row in self.values["agreement"].tolist()]
+
+    def __str__(self) -> str:
+        """The table, and where the photos settle."""
+        single = len(self) == 1
+        where = f", {self.settled[0]}" if single and self.settled[0] else ""
+        depth = _text(_estimate(self.settling_depth), single)
+        return f"{super().__str__()}\nsettling depth {depth}{where}"
+
+
+def statistics(
+    flow: FlowData,
+    layers: Sequence[str] | None,
+    box: Box | Sequence[Box] | None,
+    mask: Tensor | None,
+) -> Statistics:
+    """What `AttentionFlow.statistics` documents."""
+    maps = _spatial(flow, layers)
+    found = measured(maps)
+    where = _where(flow, box, mask)
+    if where is not None:
+        found["inside"] = {name: _inside(m, where) for name, m in maps.items()}
+    return _table(found)
+
+
+def table_of(maps: Mapping[str, Tensor]) -> Statistics:
+    """The table of maps that are no flow's, layer -> [N, *S]; FlowError if all are one position."""
+    found = measured(maps)
+    if not found["spread"]:
+        raise FlowError("Statistics need a layer whose map has several positions.")
+    return _table(found)
+
+
+def _table(found: dict[str, dict[str, Tensor]]) -> Statistics:
+    return Statistics(tuple(found["spread"]), {n: _stacked(of.values()) for n, of in found.items()})
+
+
+def measured(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Measure -> layer -> [N], of the maps of several positions; agreement is with the last one."""
+    spatial = {name: m for name, m in maps.items() if m[0].numel() > 1}
+    last = list(spatial.values())[-1:]
+    return {
+        "spread": {name: measures.entropy(m) for name, m in spatial.items()},
+        "scatter": {name: measures.scatter(m) for name, m in spatial.items()},
+        "agreement": {n: measures.agreement(m, *last) for n, m in spatial.items()},
+    }
+
+
+def agreement(first: FlowData, second: FlowData) -> DepthTable:
+    """Where two networks look at the same places of N photos, and where they part.
+
+    Each call site of the network with fewer of them is compared with the other's at the nearest
+    relative depth (of equally many: one to one) by Spearman's rank correlation on the coarser
+    map's grid, -1 to 1.  A fair choice of layers is the user's: compile both with
+    ``layers=["layer1", "layer2", ...]``, or compare flows of one network.
+
+    Args:
+        first: a flow of N photos.
+        second: of the same photos, in the same order; of another network, target or method.
+
+    Returns:
+        One measure, "agreement" [N, L]; layers are named "a | b" where the names differ.
+
+    Raises:
+        FlowError: different numbers of photos, or no call site with a map of several positions.
+    """
+    if len(first) != len(second):
+        raise FlowError(f"agreement: flows of {len(first)} and {len(second)} photos; wanted the "
+                        "same photos in both")  # fmt: skip
+    one, two = _spatial(first, None), _spatial(second, None)
+    pairs = pairs_of(list(one), list(two))
+    found = [measures.agreement(one[a], two[b].to(one[a].device)) for a, b in pairs]
+    names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
+    return DepthTable(names, {"agreement": _stacked(found)})
+
+
+def pairs_of(first: list[str], second: list[str]) -> list[tuple[str, str]]:
+    """Layers of equal relative depth, as many as the shorter list has."""
+    if len(first) > len(second):
+        return [(a, b) for b, a in pairs_of(second, first)]
+    last = max(len(first) - 1, 1)
+    return [(a, second[round(i * (len(second) - 1) / last)]) for i, a in enumerate(first)]
+
+
+def _spatial(flow: FlowData, layers: Sequence[str] | None) -> dict[str, Tensor]:
+    """Maps of several positions, at least one."""
+    chosen = choose(list(flow.maps), layers)
+    found = {name: flow.maps[name] for name in chosen if flow.maps[name][0].numel() > 1}
+    if not found:
+        raise FlowError("Statistics need a layer whose map has several positions; "
+                        f"got {', '.join(chosen[:6]) or 'none'}.")  # fmt: skip
+    return found
+
+
+def _where(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None) -> Tensor | None:
+    """The pixels of boxes or masks, bool [N, H, W]."""
+    if box is None and mask is None:
+        return None
+    size, count = flow.input_size, len(flow)
+    if (box is not None and mask is not None) or len(size) != 2:
+        raise FlowError("statistics: give a box or a mask, not both, of a network of 2-d images")
+    if box is not None:
+        from naflow_fx.evaluation.data import box_mask
+
+        boxes: Any = [box] * count if isinstance(box[0], (int, float)) else box
+        found = torch.stack([box_mask([one], *size) for one in boxes])
+    else:
+        assert mask is not None
+        found = mask.bool().expand(count, *mask.shape) if mask.ndim == 2 else mask.bool()
+    if found.shape != (count, *size):
+        raise FlowError(f"statistics: got boxes or masks {list(found.shape)}; wanted one, or one a "
+                        f"photo, [{count}, {size[0]}, {size[1]}]")  # fmt: skip
+    return found
+
+
+def _inside(maps: Tensor, where: Tensor) -> Tensor:
+    """Energy of the maps inside `where`; NaN of a map without energy."""
+    from naflow_fx.evaluation.localisation import energy
+
+    known = maps.flatten(1).clamp_min(0).sum(1)
+    known = known.isfinite() & (known > 0)
+    return torch.where(known, energy(maps, where.to(maps.device)), torch.nan)
+
+
+def _settles(row: Sequence[float]) -> int:
+    """The first layer from which what is known of agreements stays above SETTLED; -1: none."""
+    found = -1
+    for at in range(len(row) - 1, -1, -1):
+        if row[at] <= SETTLED:
+            break
+        if row[at] > SETTLED:  # not NaN, which says nothing
+            found = at
+    return found if row and row[-1] > SETTLED else -1
+
+
+def _stacked(columns: Iterable[Tensor]) -> Tensor:
+    """L times [N] as float64 [N, L] in main memory."""
+    return torch.stack([column.detach().cpu().double() for column in columns], 1)
+
+
+def _estimate(values: Tensor) -> Estimate:
+    """Mean and interval of what is known of [N]."""
+    import numpy as np
+
+    from naflow_fx.evaluation.bootstrap import Estimate, estimate
+
+    known = values[~values.isnan()].numpy()
+    if not len(known):
+        return Estimate(math.nan, math.nan, math.nan)
+    return estimate(known, np.arange(len(known)))
+
+
+def _text(found: Estimate, single: bool) -> str:
+    if math.isnan(found.mean):
+        return "-"
+    return f"{found.mean:.3f}" if single else str(found)

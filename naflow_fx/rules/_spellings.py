@@ -1,0 +1,72 @@
+"""The ways to write a call of one operator, and the adapters that they share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from naflow_fx.errors import RuleError
+from naflow_fx.rules.contract import Arguments, Function
+
+
+def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[Any, Function]:
+    """Every traced form of an operator -> `adapter`.
+
+    A name stands for ``torch.name``, ``F.name``, ``Tensor.name`` (a string) and
+    ``aten.name.default``, as far as they exist, "name.overload" for those with that overload of
+    aten.  What is no string stands for itself.
+
+    Args:
+        adapter: makes the arguments of ``forward`` of a call's, whichever way it is written.
+        names: the operator's names.  Overloads are named, not searched: ``aten.view.dtype`` is
+            no view, ``aten.max.other`` no reduction.
+        in_place: whether ``name_`` is one of them, too.
+
+    Raises:
+        RuleError: a name that torch does not have.
+    """
+    found: list[Any] = []
+    for name in names:
+        found += _named(name, in_place) if isinstance(name, str) else [name]
+    return dict.fromkeys(found, adapter)
+
+
+def by_rank(adapt: Function, *names: str) -> dict[Any, Function]:
+    """`spellings` in 1, 2 and 3 space dimensions: ``adapt(rank)`` for ``name.format(rank)``."""
+    return {
+        target: adapter
+        for rank in (1, 2, 3)
+        for target, adapter in spellings(adapt(rank), *(n.format(rank) for n in names)).items()
+    }
+
+
+def from_module(adapter: Function, *names: str) -> Function:
+    """The adapter from a module: what `adapter` makes of those attributes that the module has."""
+
+    def arguments(module: Any) -> Arguments:
+        given = {name: getattr(module, name) for name in names if hasattr(module, name)}
+        found: Arguments = adapter(input=None, **given)
+        return found
+
+    return arguments
+
+
+def plain(module: Any) -> Arguments:
+    """The arguments of a module without options: none."""
+    return {}
+
+
+def _named(spelled: str, in_place: bool) -> list[Any]:
+    name, _, overload = spelled.partition(".")
+    found: list[Any] = []
+    for each in (name, f"{name}_") if in_place else (name,):
+        found += [getattr(place, each) for place in (torch, F) if hasattr(place, each)]
+        found += [each] if hasattr(Tensor, each) else []
+        packet = getattr(torch.ops.aten, each, None)
+        found += [getattr(packet, overload or "default", None)]
+    if not any(found) or (overload and found[-1] is None):
+        raise RuleError(f"torch has no operator {spelled!r}")
+    return [target for target in found if target is not None]

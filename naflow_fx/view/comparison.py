@@ -1,0 +1,63 @@
+"""Flows of one photo below each other, and of two their difference in diverging colours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from naflow_fx.errors import FlowError
+from naflow_fx.view.colours import DIVERGING, Bytes, Floats, as_array, resize_map, show_on_image
+from naflow_fx.view.record import shape_text
+from naflow_fx.view.rows import rows_grid
+from naflow_fx.view.sheet import Label
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData
+
+
+def comparison(
+    flows: Mapping[str, FlowData],
+    photo: Any,
+    layers: Sequence[str],
+    *,
+    alpha: float = 0.5,
+    colormap: str = "inferno",
+    title: str = "",
+) -> Image.Image:
+    """A sheet with a row a flow, a column a layer; two flows have a third row, first minus second.
+
+    flows: name of the row -> flow of the one photo (N = 1). photo: as for `show_on_image`.
+    layers: call sites that all flows have. Maps are compared as they are drawn, each divided by
+    its largest value: red where the first has more, blue where the second has.
+    Raises FlowError where there is no flow, or one lacks a layer.
+    """
+    if not flows:
+        raise FlowError("A comparison needs at least one flow.")
+    pixels = as_array(photo)
+    maps = [flow.drawable("map") for flow in flows.values()]
+    rows: list[Sequence[Bytes]] = [
+        [show_on_image(pixels, one[n][0], alpha=alpha, colormap=colormap) for n in layers]
+        for one in maps
+    ]
+    names = list(flows)
+    if len(maps) == 2:
+        rows.append([difference(maps[0][n][0], maps[1][n][0], pixels) for n in layers])
+        names.append(f"{names[0]} - {names[1]}")
+    first = next(iter(flows.values()))
+    titles: list[Label] = [(name, shape_text(first.maps[name])) for name in layers]
+    below = f"last row: red where {names[0]} has more, blue where {names[1]} has"
+    return rows_grid(names, [pixels] * len(rows), titles, rows, title=title, colormap=colormap,
+                     subtitle=below if len(maps) == 2 else "")  # fmt: skip
+
+
+def difference(first: Floats, second: Floats, photo: Bytes, alpha: float = 0.8) -> Bytes:
+    """One map minus another, each in [0, 1], in diverging colours over the grey photo [H, W, 3]."""
+    size = (photo.shape[0], photo.shape[1])
+    less = resize_map(first, size) - resize_map(second, size)
+    colours = DIVERGING[np.rint(127.5 * (less + 1)).astype(np.intp)]
+    grey = photo.astype(np.float32).mean(2, keepdims=True)
+    mixed: Bytes = np.rint((1 - alpha) * grey + alpha * colours).clip(0, 255).astype(np.uint8)
+    return mixed
