@@ -168,6 +168,7 @@ def test_what_a_converter_gets_wrong_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     converter: Any = pytest.importorskip("onnx2torch")
+    torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
     path = exported(tmp_path / "net.onnx", network, torch.rand(1, 3, 8, 8))
     subject = nf.subject(path, size=8, mean=0, std=1)
@@ -181,7 +182,7 @@ def test_what_a_converter_gets_wrong_is_an_error(
         return found
 
     monkeypatch.setattr(converter, "convert", wrong)
-    with pytest.raises(ModelError, match=r"gives other outputs than onnxruntime \(by \d\.\de-04"):
+    with pytest.raises(ModelError, match=r"other outputs than onnxruntime \(by \d\.\de-0[34]"):
         subject.build()
 
 
