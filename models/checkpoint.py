@@ -125,7 +125,7 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def _prefixes(state: Mapping[str, Tensor]) -> list[str]:
     """Every run of WORDS that keys begin with, the shorter ones first."""
     found = {"".join(words[:n]) for words in map(_words, state) for n in range(1, len(words) + 1)}
-    return sorted(found, key=len)
+    return sorted(found, key=lambda prefix: (len(prefix), prefix))
 
 
 def _words(key: str) -> list[str]:

@@ -155,3 +155,48 @@ def test_a_trained_residual_network_as_onnx(
     assert "Relu_48" in flow.maps and flow.maps["Relu_48"].shape == (2, 7, 7)
     assert flow.maps["Conv"].shape == (2, 112, 112) and flow.maps["Conv"].any()
     assert flow.maps[next(iter(flow.maps))].shape == (2, 224, 224)
+
+
+def exported(path: Path, model: torch.nn.Module, *images: torch.Tensor) -> Path:
+    program = torch.onnx.export(model.eval(), images, dynamo=True, verbose=False)
+    assert program is not None
+    program.save(str(path))
+    return path
+
+
+def test_what_a_converter_gets_wrong_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converter: Any = pytest.importorskip("onnx2torch")
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.Flatten())
+    path = exported(tmp_path / "net.onnx", network, torch.rand(1, 3, 8, 8))
+    subject = nf.subject(path, size=8, mean=0, std=1)
+    images = torch.rand(2, 3, 8, 8)  # the file's batch is 1; its reshape keeps the rows there are
+    torch.testing.assert_close(subject.build()(images), network(images))
+    convert = converter.convert
+
+    def wrong(model: Any) -> Any:
+        found = convert(model)
+        next(found.parameters()).data.mul_(1.001)
+        return found
+
+    monkeypatch.setattr(converter, "convert", wrong)
+    with pytest.raises(ModelError, match=r"other outputs than onnxruntime \(by \d\.\de-0[34]"):
+        subject.build()
+
+
+class Two(torch.nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a + b
+
+
+def test_onnx_that_is_none_of_a_network_of_photos(tmp_path: Path) -> None:
+    pytest.importorskip("onnx2torch")
+    images = torch.rand(1, 3, 8, 8)
+    path = exported(tmp_path / "two.onnx", Two(), images, images)
+    with pytest.raises(ModelError, match=r"one input of images.*got a \[1, 3, 8, 8\]"):
+        nf.subject(path, size=8, mean=0, std=1).build()
+    path.write_bytes(b"no ONNX")
+    with pytest.raises(ModelError, match="two.onnx: not ONNX that can be read"):
+        nf.subject(path, size=8, mean=0, std=1).build()

@@ -209,6 +209,10 @@ def test_inspect_and_a_subject_as_a_file(
     assert record["subject"]["model"] == "kept/../nets.py:Crack"
     flow = nf.subject("kept/crack.toml").explain(photo, target="spall")
     assert_equal({n: m[0].numpy() for n, m in flow.maps.items()}, right["spall"])
+    wide = ["--models", "new=nets.py:wide", "old=nets.py:Crack=crack.pt"]
+    run(capsys, "report", photo, *kept, *wide, "--out", "wide.html")
+    page = Path("wide.html").read_text()
+    assert "spall" in page and "old, crack.pt" in page and "new, as made" in page
     other = nf.subject("kept/crack.toml", weights="none")
     assert other.facts["weights"] == "as made" and other.recipe is not None
     assert other.recipe.size == 96
@@ -218,6 +222,15 @@ def test_report(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
     run(capsys, "report", photo, *OWN, "--out", "page.html", "--target", "<b>RUST</b>")
     page = Path("page.html").read_text()
     assert "<b>rust" not in page and "rust" in page and '"Crack"' in page
+
+
+def test_a_network_is_named_once(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    line = refused(capsys, "report", photo, *OWN, "--models", "resnet18")
+    assert "--models and --model, --weights: give one of them" in line
+    models = ["narrow=nets.py:Crack", "nets.py:Crack=crack.pt", "nets.py:wide"]
+    run(capsys, "report", photo, *INPUT, "--models", *models, "--out", "models.html")
+    page = Path("models.html").read_text()
+    assert [name in page for name in ("narrow", "crack.pt", "wide", "narrower")] == [1, 1, 1, 0]
 
 
 def test_batch(right: dict[str, Maps], capsys: pytest.CaptureFixture[str]) -> None:

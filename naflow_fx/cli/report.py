@@ -38,6 +38,7 @@ examples:
   naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
   naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
   naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
+  naflow-fx report wall.jpg --models old=nets.py:Crack new=nets.py:wide --subject crack.toml
 """
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
@@ -54,7 +55,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--models",
         nargs="+",
-        metavar="NAME[=WEIGHTS]",
+        metavar="[LABEL=]NAME[=WEIGHTS]",
         help="several networks instead of --model, each with a checkpoint file or the name of "
         "public weights if not the best ones are meant",
     )
@@ -83,7 +84,7 @@ def add(commands: Commands) -> None:
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.cli.photos import check_writable
-    from naflow_fx.cli.setup import choose, open_device, open_subject
+    from naflow_fx.cli.setup import choose, open_device
     from naflow_fx.dataset import is_results
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
@@ -95,7 +96,7 @@ def report(args: argparse.Namespace) -> None:
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
     names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
-    chosen = [open_subject(one) for one in _each(args)]
+    chosen = list(_each(args))
     asked = [(subject, one) for subject in chosen for one in variants(args)]
     facts = [model.facts for model, _ in asked]
     columns = names_of([{"model": str(of["model"]), "weights": str(of.get("weights") or ""),
@@ -133,14 +134,26 @@ def _names(photos: Sequence[str]) -> list[str]:
     return found
 
 
-def _each(args: argparse.Namespace) -> Iterator[argparse.Namespace]:
-    """The command line for each of --models: NAME or NAME=WEIGHTS."""
+def _each(args: argparse.Namespace) -> Iterator[Subject]:
+    """The network of the command line, or each of --models: [LABEL=]NAME[=WEIGHTS]."""
+    from naflow_fx.cli.setup import open_subject
+    from naflow_fx.subjects.openers import is_reference
+
     if args.models is None:
-        yield args
+        yield open_subject(args)
         return
+    other = [f"--{name}" for name in ("model", "artefact", "weights")
+             if getattr(args, name) is not None]  # fmt: skip
+    if other:
+        raise OptionError(f"--models and {', '.join(other)}: give one of them")
     for text in args.models:
-        name, _, weights = text.partition("=")
-        yield argparse.Namespace(**{**vars(args), "model": name, "weights": weights or None})
+        label, _, rest = text.partition("=")
+        named = is_reference(rest.partition("=")[0])
+        model, _, weights = (rest if named else text).partition("=")
+        found = open_subject(argparse.Namespace(**{**vars(args), "model": model,
+                                                   "weights": weights or None}))  # fmt: skip
+        found.name = label if named else found.name
+        yield found
 
 
 def _entry(

@@ -53,8 +53,8 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     """What the command line says of the network, over what --subject says."""
     base = Recipe() if args.subject is None else Recipe.read(args.subject)
     said: dict[str, Any] = given(args, [f.name for f in fields(Recipe)])
-    if "model" in said:
-        base = replace(base, artefact=None)
+    if "model" in said:  # another network: the file's weights are not its own
+        base = replace(base, artefact=None, weights=None, model_args={})
     for key, kind in (("mean", tuple), ("std", tuple), ("model_args", dict)):
         if key in said:
             said[key] = kind(said[key])

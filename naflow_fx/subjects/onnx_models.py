@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
@@ -103,14 +104,24 @@ def _folded(model: Any, onnx: Any, runtime: Any) -> Any:
 
 
 def _open_batch(model: Any, batch: int, onnx: Any) -> None:
-    """Reshapes to `batch` rows become such that keep the rows there are (0, in ONNX)."""
+    """Reshapes to `batch` rows become such that keep the rows there are (0, in ONNX).
+
+    `allowzero`, which would make 0 mean no row, goes where no size is 0.
+    """
     values = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "Reshape" and node.input[1] in values:
-            shape = onnx.numpy_helper.to_array(values[node.input[1]]).copy()
-            if len(shape) and shape[0] == batch:
-                shape[0] = 0
-                values[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(shape, node.input[1]))
+        if node.op_type != "Reshape" or node.input[1] not in values:
+            continue
+        old = onnx.numpy_helper.to_array(values[node.input[1]])
+        if not old.all():
+            continue
+        kept = [attribute for attribute in node.attribute if attribute.name != "allowzero"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        if old.size and old[0] == batch:
+            node.input[1] = f"{node.name}_rows_kept"
+            new = onnx.numpy_helper.from_array(np.array([0, *old[1:]], old.dtype), node.input[1])
+            model.graph.initializer.append(new)
 
 
 def _compare(found: nn.Module, session: Any, shape: list[int], path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from naflow_fx.errors import ModelError
@@ -22,6 +23,16 @@ def open_network(recipe: Recipe) -> Network:
         raise ModelError(f"{model}: weights, without a network; give --model file.py:Name "
                          f"--weights {model}")  # fmt: skip
     return _opener(model)(recipe)
+
+
+def is_reference(text: str) -> bool:
+    """Whether a text names a network in a file, a package or a hub, not by a known name."""
+    file = text.rpartition(":")[0] or text
+    return (
+        text.startswith(("timm/", "hf/"))
+        or file.endswith((".py", ".pt2", ".onnx"))
+        or re.fullmatch(r"[\w.]+:[\w.]+", text) is not None
+    )
 
 
 def _opener(model: str) -> Callable[[Recipe], Network]:
