@@ -41,6 +41,8 @@ def pick(value: Any, output: str | int | None) -> Any:
         TargetError: no such part, with those that there are.
     """
     parts = plain(value)
+    if parts is None:  # a flow of somebody's own maps
+        return None
     if isinstance(parts, LEAVES):
         if output not in (None, 0):
             raise TargetError(f"output={output!r}: the model returns one tensor; leave it out")
