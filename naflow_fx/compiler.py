@@ -143,7 +143,7 @@ def _names(layers: Any, model: Any) -> Any:
     """The layers, modules among them by their names in the model."""
     if isinstance(layers, nn.Module):
         layers = [layers]
-    if layers is None or isinstance(layers, str):
+    if not isinstance(layers, (list, tuple)):
         return layers
     known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
     names = {module: name for name, module in known.items()}

@@ -207,7 +207,9 @@ def head(inputs: int, outputs: int) -> nn.Module:
 def test_frames_merged_into_the_batch() -> None:
     """c of the region is one number per channel, of N x 2 rows, where its output has N."""
     model, x = fill(Frames()).double(), images((6, 8, 8))
-    with pytest.warns(NaflowWarning, match="1 convolutions have no map, from conv on"):
+    with pytest.warns(
+        NaflowWarning, match="1 convolutions and 1 batch norms have no map, from conv"
+    ):
         explainer = nf.compile(model, x, inverse=nf.Inverse(damping=1e-12, steps=200), keep="bpfm")
     flow = explainer(x)
     assert flow.residual["x"].max() < 1e-6  # the region's map can be inverted
