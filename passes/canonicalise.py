@@ -335,11 +335,16 @@ def _name(target: Any) -> str:
 
 
 def _report(offenders: list[tuple[str, str, str, str]]) -> str:
-    nodes = "1 node has" if len(offenders) == 1 else f"{len(offenders)} nodes have"
+    """All offenders, and what to do: nodes that mix a batch want another model, not a rule."""
+    mixing = [" the batch" in what for _, what, _, _ in offenders]
+    count = "1 node" if len(offenders) == 1 else f"{len(offenders)} nodes"
+    batch = f"  {BY_ITSELF}.\n" if any(mixing) else ""
+    if all(mixing):
+        verb = "mixes" if len(offenders) == 1 else "mix"
+        return f"{count} {verb} the images of a batch\n{table(offenders)}\n{batch}".rstrip()
     known = ", ".join(sorted(rule.name for rule in TABLE))
-    batch = f"  {BY_ITSELF}.\n" if any("batch" in what for _, what, _, _ in offenders) else ""
     return (
-        f"{nodes} no rule\n{table(offenders)}\n{batch}"
+        f"{count} {'has' if len(offenders) == 1 else 'have'} no rule\n{table(offenders)}\n{batch}"
         f'Rules exist for: {known}.  To add one: README, "Add an operator".'
     )
 

@@ -65,6 +65,18 @@ def test_what_mixes_images_is_refused_with_what_to_do(name: str, dtype: torch.dt
     with pytest.raises(NaflowError, match=message) as caught:
         nf.compile(net(body).to(dtype), X.to(dtype))
     assert "several inputs, forward(self, a, b)" in str(caught.value)
+    assert "Rules exist for" not in str(caught.value)  # no rule is missing
+
+
+def test_a_missing_rule_is_no_mixed_batch() -> None:
+    class BatchOf(nn.Softmin):
+        """A layer without a rule that has "batch" in its name."""
+
+    BatchOf.__module__ = "torch.nn.modules.batchof"  # a leaf for tracing
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), BatchOf(1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NaflowError, match="1 node has no rule") as caught:
+        nf.compile(model.eval(), torch.randn(2, 3, 8, 8))
+    assert "Rules exist for" in str(caught.value) and "several inputs" not in str(caught.value)
 
 
 def test_a_target_that_mixes_images_is_refused() -> None:

@@ -1,7 +1,7 @@
 """The rule table: every operator that the compiler knows, one line each.
 
 An operator that is not here is an error that names it, never a silent gradient.  Adding one:
-a file beside this one, a line here, an entry in the test cases (README, "Add an operator").
+a file beside this one, a line here, an entry in the test cases (docs/operators.md).
 """
 
 from __future__ import annotations
