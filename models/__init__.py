@@ -112,7 +112,11 @@ def _file(name: str) -> ModelFile:
     """The module that builds `name`."""
     if name not in FILES and name not in (known := names()):
         near = difflib.get_close_matches(name, known, n=5)
-        hint = f"near: {', '.join(near)}" if near else "naflow_fx.models.names() lists them"
+        hint = (
+            f"near: {', '.join(near)}"
+            if near
+            else ("`naflow-fx models` lists them; your own is FILE.py:NAME, net.pt2 or net.onnx")
+        )
         raise ModelError(f"no model {name!r}; {hint}")
     module = importlib.import_module(f"naflow_fx.models.{FILES.get(name, 'torchvision_zoo')}")
     return cast(ModelFile, module)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import naflow_fx
-from naflow_fx.cli.base import Commands, command, count, folder, news_aside
-from naflow_fx.cli.options import DEVICE_HELP, add_model_options
+from naflow_fx.cli.base import Commands, command, count, news_aside
+from naflow_fx.cli.options import add_model_options, add_place_options
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -47,14 +47,7 @@ def add(commands: Commands) -> None:
         "--top-k", type=count, default=3, metavar="K",
         help="channels that each node rests on, at most (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument(
-        "--out",
-        type=folder,
-        default="naflow_out",
-        metavar="DIR",
-        help="where to write (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_place_options(parser)
     add_model_options(parser, layers="the ends of the last four stages")
 
 

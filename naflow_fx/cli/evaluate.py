@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 from naflow_fx import selection
-from naflow_fx.cli.base import Commands, command, count, folder, news_aside
-from naflow_fx.cli.options import DEVICE_HELP, add_model_options
+from naflow_fx.cli.base import Commands, command, count, news_aside
+from naflow_fx.cli.options import add_model_options, add_place_options
 from naflow_fx.errors import EvaluationError
 from naflow_fx.view.progress import progress
 
@@ -62,14 +62,7 @@ SANITY = "Rank correlation of maps with those of random weights, another class, 
 def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "evaluate", TEXT, EXAMPLES, "evaluate:evaluate")
-    parser.add_argument(
-        "--out",
-        type=folder,
-        default="naflow_out",
-        metavar="DIR",
-        help="where to write (default: %(default)s)",
-    )
-    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    add_place_options(parser)
     add_data_options(parser)
     group = parser.add_argument_group("what is measured")
     group.add_argument(

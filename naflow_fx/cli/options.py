@@ -123,8 +123,8 @@ class Removed(argparse.Action):
         parser.error(f"{self.option_strings[0]} was removed; {self.text}")
 
 
-def add_picture_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose where pictures go, how they look and what computes them."""
+def add_place_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose where files go, and what computes."""
     parser.add_argument(
         "--out",
         type=folder,
@@ -132,12 +132,12 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where to write (default: %(default)s)",
     )
-    parser.add_argument(
-        "--device",
-        default="cpu",
-        metavar="D",
-        help=DEVICE_HELP,
-    )
+    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+
+
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """Options that choose where pictures go, how they look and what computes them."""
+    add_place_options(parser)
     parser.add_argument(
         "--colormap",
         choices=COLORMAPS,
