@@ -1,4 +1,4 @@
-# make demo    explain examples/coffee.png with the bundled model; pictures in demo/
+# make demo    explain examples/coffee.png with the bundled model: a sheet and a page in demo/
 # make test    run the tests, minutes     (PYTEST_ARGS="-k solve" for some)
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make test-oldest   `test` with the oldest releases that pyproject.toml allows, in .venv-oldest
@@ -29,9 +29,16 @@ OLDEST := .venv-oldest/bin
 .PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers lint clean
 .DELETE_ON_ERROR:
 
+DEMO := --methods naflow focused layercam --layers stem_act 'blocks.[02468].project_bn' \
+  'blocks.1[02].project_bn' blocks.15.project_bn head_act
+
 demo: .venv/.installed
-	$(BIN)/naflow-fx explain examples/coffee.png --out demo/
-	@echo "Pictures: $(CURDIR)/demo/"
+	@mkdir -p demo
+	$(BIN)/naflow-fx explain examples/coffee.png --out demo $(DEMO) > demo/explain.txt
+	$(BIN)/naflow-fx report examples/coffee.png --out demo/coffee.html --small $(DEMO) > demo/report.txt
+	@echo "$(CURDIR)/demo/coffee/rows.png: ten depths of a network that sees an espresso, three methods;"
+	@echo "  edges first, the object last.  Play through all of them: $(CURDIR)/demo/coffee.html"
+	@echo "Next, a photo and a network of yours: $(BIN)/naflow-fx explain --help"
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
