@@ -57,8 +57,10 @@ def comparison(
     told = [subtitle] if subtitle else []
     if len(maps) == 2:
         told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
-    return rows_grid(names, [pixels] * len(rows), titles, rows, title=title, colormap=colormap,
-                     legend=("0", "the brightest 1 % of each map"), subtitle=" · ".join(told))  # fmt: skip
+    return rows_grid(
+        names, [pixels] * len(rows), titles, rows, title=title, subtitle=" · ".join(told),
+        colormap=colormap, legend=("0", "the brightest 1 % of each map"),
+    )  # fmt: skip
 
 
 def _clear(one: Floats) -> Floats:
