@@ -345,7 +345,7 @@ def _report(offenders: list[tuple[str, str, str, str]]) -> str:
     known = ", ".join(sorted(rule.name for rule in TABLE))
     return (
         f"{count} {'has' if len(offenders) == 1 else 'have'} no rule\n{table(offenders)}\n{batch}"
-        f'Rules exist for: {known}.  To add one: README, "Add an operator".'
+        f"Rules exist for: {known}.  To add one: nf.register, docs/operators.md."
     )
 
 

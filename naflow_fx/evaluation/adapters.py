@@ -67,7 +67,7 @@ def coco(
     *,
     limit: int | None = LIMIT,
 ) -> EvaluationSet:
-    """COCO: a folder of photos and an instances_*.json, the boxes of one category an image.
+    """COCO: a folder of photos and an `instances_*.json`, the boxes of one category an image.
 
     Raises:
         EvaluationError: a file is missing or no COCO file, or it shows none of the classes.

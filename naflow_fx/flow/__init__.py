@@ -96,7 +96,7 @@ class AttentionFlow(FlowData):
         return images if images is not None else list(self.about.photos) or None
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
-        """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
+        """Z as a picture, what the inverse brings back: call site -> `[N, C', *S]` in [0, 1].
 
         Z starts at the final features and is led back with what was captured on the way: masks,
         indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
@@ -177,6 +177,21 @@ class AttentionFlow(FlowData):
         from naflow_fx.flow.statistics import statistics
 
         return statistics(self, layers, box, mask)
+
+    def why_zero(self, site: str) -> list[str]:
+        """Why the map of a call site is zero everywhere, a line for each of the N images.
+
+        A line begins with what it was. "Lambda": no gradient reaches the call site (a saturated
+        gate, a dead ReLU, `detach`). "Z": nothing was brought back. "apart": both have numbers, at
+        no neuron together. "sign": Eq. 2 cuts the products away; then come the sums of the
+        positive and of the negative ones, in units of the score. "not zero", "not finite": it is no
+        map of zeros.
+        Needs `keep=("bpfm", "importance")` and the default method. Raises FlowError without, and
+        for a call site that the flow lacks.
+        """
+        from naflow_fx.flow.zeros import why_zero
+
+        return why_zero(self, site)
 
     def plot(
         self,
