@@ -36,6 +36,10 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autosummary_generate = False
 
+python_maximum_signature_line_length = 88
+
+smartquotes_action = "D"  # dashes alone: quotes in the text are often Python's
+pygments_dark_style = "github-dark"
 html_theme = "furo"
 html_title = "naflow_fx"
 html_static_path = ["_static"]

@@ -52,9 +52,11 @@ def _check(owner: str, name: str, value: Any, choices: Any) -> None:
 
 @dataclass(frozen=True)
 class Inverse:
-    """How an operator without an exact inverse is inverted (docs/method.md 3, Eqs. 6-10).
+    """How an operator without an exact inverse is inverted.
 
     ``argmin_v || R (A v - (z - c)) ||^2 + damping * sigma_max(R A)^2 * || v ||^2``
+
+    Eqs. 6-10, docs/method.md 3.
 
     Attributes:
         damping: relative to the operator's largest singular value squared.  A smaller one solves

@@ -28,7 +28,7 @@ from naflow_fx.cli import main as command
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, SCREENS = ROOT / "docs", ROOT / "docs" / "screenshots"
 COFFEE, CAT = (str(ROOT / "examples" / f"{name}.png") for name in ("coffee", "chelsea"))
-LAYERS = ["stem_act", "blocks.[02468].project_bn", "blocks.1[024].project_bn",
+LAYERS = ["stem_act", "blocks.[2468].project_bn", "blocks.1[02].project_bn",
           "blocks.15.project_bn", "head_act"]  # fmt: skip
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDE = {"viewport": {"width": 1440, "height": 900}}
