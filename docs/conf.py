@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -73,6 +75,16 @@ def read_sections(app: Any, what: str, name: str, of: Any, options: Any, lines: 
         ]
 
 
+def sign_data(app: Any, what: str, name: str, of: Any, *_: Any) -> tuple[str, str] | None:
+    """The fields of a dataclass that has a `__new__`, too, which Sphinx would show."""
+    if not (dataclasses.is_dataclass(of) and "__new__" in vars(of)):
+        return None
+    found = inspect.signature(of.__init__)
+    kept = [p.replace(annotation=p.empty) for p in found.parameters.values() if p.name != "self"]
+    return str(inspect.Signature(kept)), ""
+
+
 def setup(app: Any) -> None:
-    """Docstrings are read by `read_sections`."""
+    """Docstrings are read by `read_sections`, signatures by `sign_data`."""
+    app.connect("autodoc-process-signature", sign_data)
     app.connect("autodoc-process-docstring", read_sections)

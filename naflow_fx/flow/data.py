@@ -43,23 +43,26 @@ class About:
 class FlowData:
     """Attention maps of N images at every call site, with what is needed to judge them.
 
-    maps: call site -> [N, H_l, W_l] (1-d networks [N, L_l], 3-d ones [N, D_l, H_l, W_l]), not
-    negative, raw, in forward order, on the input's device and in its dtype.
-    output: the model's own output. score: [N], what was explained. target: int64 [N], its class,
-    -1 where the target was a callable, or None.
-    residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
-    sigma_max: call site -> [N], where damping has a say: the largest singular value of what the
-    step that made Z inverts, in units of its output per unit of its input. Of an operator that
-    depends on the image (a region, a weighted residual) it is estimated from the solver's own
-    steps, a lower bound.
-    bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
-    used: bool, likewise: whether a neuron reaches the feature node through the captured masks,
-    indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
-    neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of control
-    branches, where nothing is abandoned, 1.
-    input_size: spatial size of the network's input, (H, W). options: how it was computed.
-    about: the photos and the classes' names, where a `Subject` made it: what saves and draws takes
-    them from here.
+    Attributes:
+        maps: call site -> [N, H_l, W_l] (1-d networks [N, L_l], 3-d ones [N, D_l, H_l, W_l]), not
+            negative, raw, in forward order, on the input's device and in its dtype.
+        output: the model's own output.
+        score: [N], what was explained.
+        target: int64 [N], its class, -1 where the target was a callable, or None.
+        residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
+        sigma_max: call site -> [N], where damping has a say: the largest singular value of what
+            the step that made Z inverts, in units of its output per unit of its input. Of an
+            operator that depends on the image (a region) it is estimated from the solver's own
+            steps, a lower bound.
+        bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
+        used: bool, likewise: whether a neuron reaches the feature node through the captured
+            masks, indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
+        neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of
+            control branches, where nothing is abandoned, 1.
+        input_size: spatial size of the network's input, (H, W).
+        options: how it was computed.
+        about: the photos and the classes' names, where a `Subject` made it: what saves and draws
+            takes them from here.
     """
 
     maps: OrderedDict[str, Tensor]
