@@ -45,7 +45,7 @@ class BatchDependent:
     is_size: bool = False
 
 
-_SEGMENT = "; of a segmentation, nf.targets.segment(class)"
+_SEGMENT = "; of a segmentation, nf.targets.segment(class) (--target segment:CLASS)"
 
 
 def annotate_values(

@@ -178,5 +178,34 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(nf.__all__) - {"__version__"} <= named
 
 
-def test_readme_is_a_page() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 140
+def test_readme_is_a_page_whose_links_lead_somewhere() -> None:
+    readme = ROOT / "README.md"
+    assert len(readme.read_text(encoding="utf-8").splitlines()) <= 140
+    assert not {str(page) for page in links(readme) if not page.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("page", "line", "row", "column"),
+    [
+        ("README.md", r'`"naflow"`, the default .* \| (.+) \|', "naflow, float32", 0),
+        ("README.md", r"channelwise.* \| (.+) \|", "naflow, channelwise, float32", 0),
+        ("README.md", r'`"layercam"` \|.* \| (.+) \|', "layercam", 0),
+        ("README.md", r"8 photos ([\d.]+) times the memory", "naflow, the default", 1),
+        ("docs/howto/which-method.md", r"float32.* \| (.+) \|", "naflow, float32", 0),
+        ("docs/howto/which-method.md", r"bfloat16 faster \| (.+) \|", "naflow, bfloat16", 0),
+        (
+            "docs/howto/which-method.md",
+            r"compiled\(\)` \| (.+),",
+            "resnet18, batch 1, naflow, the default",
+            0,
+        ),
+        ("docs/howto/out-of-memory.md", r"took (\d+) MiB above", "naflow, the default", 0),
+    ],
+)
+def test_prices_are_those_of_the_benchmarks(page: str, line: str, row: str, column: int) -> None:
+    """Of the first table with such a row, whose time stands first: resnet18's, batch 1."""
+    (quoted,) = re.findall(line, (ROOT / page).read_text(encoding="utf-8"))
+    text = (DOCS / "benchmarks.md").read_text(encoding="utf-8")
+    part = text.split("### Peak memory" if "MiB" in line or "memory" in line else "### Time, un")[1]
+    found = re.findall(rf"^\| {re.escape(row)} \| (.*) \|$", part, re.M)[0].split(" | ")
+    assert quoted == found[column].split()[0]

@@ -38,6 +38,7 @@ class AttentionFlow(FlowData):
         alpha: float = 0.5,
         colormap: str = "inferno",
         scale: Scale = "map",
+        smooth: bool = True,
     ) -> OrderedDict[str, Bytes]:
         """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
 
@@ -50,13 +51,14 @@ class AttentionFlow(FlowData):
             alpha: share of the colours.
             colormap: "inferno", "magma", "viridis" (safe for the colour-blind), "jet", "gray".
             scale: as in `normalised`.
+            smooth: bicubic; False shows the maps' own cells.
 
         Raises:
             FlowError: other images, values that are not finite, and maps that are not 2-d.
         """
         from naflow_fx.view.photos import overlay
 
-        return overlay(self, self._photos(images), alpha, colormap, scale)
+        return overlay(self, self._photos(images), alpha, colormap, scale, smooth)
 
     def save(
         self,
@@ -72,6 +74,7 @@ class AttentionFlow(FlowData):
         info: Mapping[str, Any] | None = None,
         on_picture: Callable[[str], None] | None = None,
         arrays: bool = False,
+        smooth: bool = True,
     ) -> list[Path]:
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
@@ -93,6 +96,7 @@ class AttentionFlow(FlowData):
             on_picture: called with each call-site name when its picture is made (a progress bar).
             arrays: also writes `maps.npz`, the raw map of every call site, [H_l, W_l], float32,
                 under its name.
+            smooth: as of `overlay`.
 
         Raises:
             FlowError: as `overlay` does.
@@ -104,7 +108,8 @@ class AttentionFlow(FlowData):
         words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
-        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays)
+        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays,
+                      smooth)  # fmt: skip
         return save_flow(self, Path(folder), self._photos(images), style)
 
     def _photos(self, images: Any) -> Any:
