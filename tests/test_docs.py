@@ -178,7 +178,7 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert set(nf.__all__) - {"__version__"} <= named
 
 
-def test_readme_is_a_page_whose_links_lead_somewhere() -> None:
+def test_the_repositorys_page_is_short_and_its_links_lead_somewhere() -> None:
     readme = ROOT / "README.md"
     assert len(readme.read_text(encoding="utf-8").splitlines()) <= 140
     assert not {str(page) for page in links(readme) if not page.is_file()}
