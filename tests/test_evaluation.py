@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,17 @@ def test_json_gives_the_result_back(found: Evaluation) -> None:
     again = Evaluation.from_json(found.to_json())
     assert str(again) == str(found)
     assert again.depth == found.depth and again.images == found.images
+
+
+def test_curves_are_drawn_with_the_backend_left_as_it_is(found: Evaluation, tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    before = matplotlib.get_backend()
+    matplotlib.use("svg")
+    try:
+        picture = found.plot(tmp_path / "curves.png", ["energy"])
+        assert matplotlib.get_backend() == "svg" and picture.stat().st_size > 10_000
+    finally:
+        matplotlib.use(before)
 
 
 def test_merged(found: Evaluation) -> None:

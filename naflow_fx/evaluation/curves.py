@@ -33,15 +33,14 @@ def plot(result: Measured, path: str | Path, metrics: Sequence[str] | None = Non
     Raises:
         EvaluationError: matplotlib is missing, or there is no such metric.
     """
-    names = ("matplotlib", "matplotlib.pyplot")
-    matplotlib, pyplot = required(*names, extra="viz", what="a figure", error=EvaluationError)
-    matplotlib.use("Agg")
+    drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
     wanted = list(metrics or result.metrics)
     columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
     rows, beside = -(-len(wanted) // columns), 2 * columns
     legend = LINE * (1 + -(-len(result.methods) // beside))
     size = (WIDTH * columns, HEIGHT * rows + legend)
-    figure, axes = pyplot.subplots(rows, columns, figsize=size, squeeze=False)
+    figure = drawing.Figure(figsize=size)  # without pyplot, whose backend is the user's
+    axes = figure.subplots(rows, columns, squeeze=False)
     for axis, metric in zip(axes.flat, wanted, strict=False):
         _panel(axis, result, metric)
     for axis in axes.flat[len(wanted) :]:
@@ -56,7 +55,6 @@ def plot(result: Measured, path: str | Path, metrics: Sequence[str] | None = Non
     with replacing(path) as draft:
         told = {"Software": None} if path.suffix == ".png" else None
         figure.savefig(draft, dpi=110, metadata=told)
-    pyplot.close(figure)
     return path
 
 
