@@ -94,7 +94,7 @@ def _check(model: Any) -> None:
     name = type(model).__name__
     if isinstance(model, TWO_STAGE):
         raise TargetError(
-            f"detection: {name} is a two-stage detector: its boxes are cut out of the features at "
+            f"detection: {name} is a two-stage detector; its boxes are cut out of the features at "
             f"places that are data, and no one program does that.  What works: {WORKS}; or "
             "nf.compile(model.backbone.body, ...) with a target= of its features"
         )

@@ -247,7 +247,8 @@ class Explainer(nn.Module):
         several = isinstance(images, (list, tuple))
         given = list(images) if several else [images]
         if len(given) != len(self._shapes):
-            raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
+            raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}, "
+                             "a tuple of batches [N, ...], or one tensor")  # fmt: skip
         for x, shape in zip(given, self._shapes, strict=True):
             check_image("images", x, shape, dtype)
             if not len(x):

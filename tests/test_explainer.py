@@ -421,7 +421,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"keep": "maps"}, "keep='maps'.*'bpfm', 'importance'"),
     ({"keep": ("bpfm", 3)}, "keep=3"),
     ({"keep": 3}, "keep=3"),
-    ({"inverse": 0.1}, r"inverse=0.1: wanted nf.Inverse\(...\)"),
+    ({"inverse": 0.1}, r"inverse=0.1\): wanted nf.Inverse\(...\)"),
     ({"inverse": {"steps": 3}}, "wanted nf.Inverse"),
     ({"method": ["gradcam"]}, "method=.*wanted one of"),
 ]
