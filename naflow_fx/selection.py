@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from naflow_fx.errors import FlowError, NaflowError
+
+T = TypeVar("T")
 
 
 def matching(names: Iterable[str], wanted: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -49,8 +52,8 @@ def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
     return found
 
 
-def spread(names: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the names, evenly spread, first and last included."""
+def spread(names: Sequence[T], count: int) -> list[T]:
+    """At most `count` (2 or more) of the names, evenly spread, first and last included."""
     if len(names) <= count:
         return list(names)
     return [names[round(i * (len(names) - 1) / (count - 1))] for i in range(count)]

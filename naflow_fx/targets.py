@@ -21,6 +21,7 @@ from naflow_fx.guards.records import map_tensors, pick, plain
 if TYPE_CHECKING:
     from naflow_fx.detection import Detection
 
+SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
 Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"
 
@@ -143,6 +144,17 @@ def _check(target: Any, values: list[int], batch: int, classes: int | None) -> N
         )
 
 
+def probabilities(output: Tensor) -> Tensor:
+    """What an output [N, K] says of the classes, at least float32: its softmax.
+
+    Rows that are shares already (not negative, of the sum 1, as behind a softmax of the network's
+    own) stay as they are.
+    """
+    rows = output.to(torch.promote_types(output.dtype, torch.float32))
+    share = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < SHARES) & (rows.shape[1] > 1)
+    return torch.where(share[:, None], rows, rows.softmax(1))
+
+
 @dataclass(frozen=True)
 class binary:  # noqa: N801 - called like a function, and a value of its own
     """A class of a head with one output [N] or [N, 1]: ``nf.compile(..., target=binary(1))``.
@@ -235,7 +247,7 @@ def _scores(output: Any) -> Any:
 
 
 def detection(model: torch.nn.Module, photo: Tensor, box: int = 0) -> Detection:
-    """One box of a one-stage detector of torchvision, ready to be explained.
+    """One box of a one-stage detector, ready to be explained.
 
     What is explained is the class logit of the box's anchor, before non-maximum suppression.  A
     detector's forward can't be traced (it loops over images, and its number of boxes is data), so
@@ -245,8 +257,9 @@ def detection(model: torch.nn.Module, photo: Tensor, box: int = 0) -> Detection:
     ``found.box``, ``found.label``, ``found.confidence`` say what it is about.
 
     Args:
-        model: SSD, SSDlite, RetinaNet or FCOS.
-        photo: [3, H, W] or [1, 3, H, W] in [0, 1], as the detector takes it.
+        model: SSD, SSDlite, RetinaNet or FCOS of torchvision, or ultralytics' YOLO from v8 on.
+        photo: [3, H, W] or [1, 3, H, W] in [0, 1], as the detector takes it; of YOLO its sides
+            are multiples of 32.
         box: which of its boxes, in its order: the most confident first.
 
     Raises:

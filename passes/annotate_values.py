@@ -130,7 +130,8 @@ def _refuse_output(output: Tensor, size: int) -> None:
 
 
 def _no_classes(shape: Sequence[int]) -> TargetError:
-    hint = "; of a segmentation, nf.targets.segment(class)" if len(shape) == 4 else ""
+    segment = "; of a segmentation, nf.targets.segment(class) (--target segment:CLASS)"
+    hint = segment if len(shape) == 4 else ""
     return TargetError(
         f"target: the model returns {_shape(shape)}, not [N, classes]; give nf.compile a target= "
         f"that makes one number per sample of it{hint}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,8 @@ from torchvision.models import detection as zoo
 from torchvision.ops import box_iou
 
 import naflow_fx as nf
+from naflow_fx.cli import main
+from naflow_fx.detection import ultralytics_models
 from naflow_fx.errors import TargetError
 
 SMALL = {"min_size": 96, "max_size": 96, "score_thresh": 0.0}
@@ -77,3 +81,72 @@ def test_what_detection_refuses() -> None:
         nf.targets.detection(one, photo, box=1000)
     with pytest.raises(TargetError, match=r"photo \[2, 3, 64, 64\]"):
         nf.targets.detection(one, torch.rand(2, 3, 64, 64))
+
+
+def test_boxes_on_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(
+        "import torch\nfrom torchvision.models import detection as zoo\n"
+        "def ssd():\n    torch.manual_seed(0)\n"
+        "    return zoo.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None,\n"
+        "                                             num_classes=5, score_thresh=0.0)\n"
+    )
+    photo = str(Path(__file__).parent.parent / "examples" / "chelsea.png")
+    given = ["--model", "nets.py:ssd", "--size", "96", "--mean", "0", "--std", "1",
+             "--method", "hirescam"]  # fmt: skip
+    assert main(["explain", photo, *given, "--target", "box:0", "box:2", "--out", "out"]) == 0
+    printed = capsys.readouterr().out
+    subject = nf.subject("nets.py:ssd", size=96, mean=0.0, std=1.0)
+    for index in (0, 2):
+        record = json.loads(
+            (tmp_path / "out" / "chelsea" / f"box_{index}" / "flow.json").read_text()
+        )
+        found = nf.targets.detection(subject.build(), subject.inputs([photo]), box=index)
+        assert record["detection"]["box"] == pytest.approx(list(found.box), abs=1e-4)
+        assert record["detection"]["label"] == found.label
+        assert f"box {index} of {found.count}" in printed and str(found) in printed
+    assert main(["report", photo, *given, "--target", "box:1", "--out", "box.html"]) == 0
+    flow = subject.explain(photo, method="hirescam", layers="backbone.*")
+    assert len(flow.about.photos) == 1 and flow.about.info["detection"]["index"] == 0
+    capsys.readouterr()
+    for wrong, words in (
+        (["explain", photo, *given, "--target", "box:9999"], "box 9999 of"),
+        (["explain", photo, *given, "--target", "3"], "wanted box:0"),
+        (["batch", photo, *given, "--out", "rows"], "explained photo by photo"),
+        (["export", *given, "--format", "pt2", "--out", "x.pt2"], "explained photo by photo"),
+    ):
+        assert main(wrong) == 2
+        assert words in capsys.readouterr().err
+
+
+def test_what_is_padded_is_no_part_of_the_photo() -> None:
+    found = nf.targets.detection(detector("fcos_resnet50_fpn"), torch.rand(3, 60, 90), box=0)
+    assert found.area == (64, 96) and found.picture.shape == (3, 64, 96)
+    wide = nf.targets.detection(detector("fcos_resnet50_fpn"), torch.rand(3, 50, 100), box=0)
+    assert wide.area == (48, 96) and wide.picture.shape == (3, 64, 96)
+
+
+@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo11n.yaml", "yolov10n.yaml"])
+def test_ultralytics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = pytest.importorskip("ultralytics.nn.tasks")
+    monkeypatch.setattr(ultralytics_models, "CONFIDENCE", 0.0)
+    torch.manual_seed(0)
+    model, photo = tasks.DetectionModel(name, nc=4, verbose=False), torch.rand(3, 64, 96)
+    found = nf.targets.detection(model, photo, box=1)
+    assert model.training
+    flow = found.explain(layers="model.*", method="hirescam")
+    raw = model.eval()(photo[None])[0][0]
+    place = torch.tensor(found.box) * torch.tensor([96, 64, 96, 64])
+    limit = torch.tensor([96.0, 64, 96, 64])
+    if name == "yolov10n.yaml":
+        box, score, label = raw[1, :4], raw[1, 4], raw[1, 5]
+    else:
+        nms = pytest.importorskip("ultralytics.utils.nms")
+        box, score, label = nms.non_max_suppression(raw[None], 0.0, 0.7)[0][1].split([4, 1, 1])
+    torch.testing.assert_close(place, box.clamp_min(0).minimum(limit))
+    assert found.label == int(label) and found.confidence == pytest.approx(float(score))
+    assert float(flow.score[0].sigmoid()) == pytest.approx(float(score), rel=1e-4)
+    with pytest.raises(TargetError, match=r"multiples of 32, such as --size 640"):
+        nf.targets.detection(model, torch.rand(3, 60, 64))

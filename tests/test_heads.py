@@ -209,7 +209,9 @@ def test_a_class_that_is_predicted_nowhere_is_not_known() -> None:
         flow.plot(kind="strip")
 
 
-@pytest.mark.parametrize("name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large"])
+@pytest.mark.parametrize(
+    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"]
+)
 def test_torchvisions_segmentation(name: str) -> None:
     torch.manual_seed(0)
     build = getattr(zoo, name)

@@ -37,6 +37,16 @@ class Crack(nn.Module):
         x = torch.relu(self.bn2(self.conv2(x)) + x)
         return self.fc(x.mean((2, 3)))
 
+class Both(Crack):
+    def forward(self, x):
+        scores = super().forward(x)
+        return {"logits": scores, "shares": scores.softmax(1)}
+
+class Mask(Crack):
+    def forward(self, x):
+        x = torch.relu(self.bn1(self.conv1(x)))
+        return self.fc(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
 def wide():
     return Crack(12)
 
@@ -299,6 +309,94 @@ def test_export_info_and_every_command_of_an_artefact(
     assert "one method, naflow" in line
     line = refused(capsys, "explain", photo, *given, "--weights", "crack.pt")
     assert "--weights: the artefact was made with its own" in line
+
+
+BOTH = ["--model", "nets.py:Both", *OWN[2:], "--output", "logits"]
+
+
+def test_one_of_several_outputs_in_every_command(
+    right: dict[str, Maps], boxed: list[str], photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    maps, _, printed = explained(capsys, "both", photo, *BOTH, "--target", "spall")
+    assert_equal({name: maps[name] for name in right["spall"]}, right["spall"], ALIKE)
+    assert "spall" in printed
+    run(capsys, "inspect", *BOTH, "--save-subject", "both.toml")
+    assert Recipe.read("both.toml").output == "logits"
+    run(capsys, "batch", "photos", "--subject", "both.toml", "--out", "both_rows", "--quiet",
+        "--workers", "0", "--target", "spall", "--maps", "relu_1")  # fmt: skip
+    stored = nf.open_results("both_rows").maps("relu_1", raw=True)[0]
+    assert_equal({"relu_1": stored}, {"relu_1": right["spall"]["relu_1"]}, ALIKE)
+    of_one, of_both = (
+        run(capsys, "decompose", photo, *given, "--layers", "relu", "--out", f"tree{i}")
+        for i, given in enumerate((OWN, BOTH))
+    )
+    assert of_one.replace("tree0", "tree1") == of_both
+    for out, given in (("plain_scores", OWN), ("both_scores", BOTH)):
+        run(capsys, *boxed, *given, "--methods", "layercam", "--layers", "relu_1", "--out", out)
+    assert energies("plain_scores") == energies("both_scores")
+    line = refused(capsys, "explain", photo, *BOTH[:-1], "maps")
+    assert "output='maps': the model has no such output; it has 'logits', 'shares'" in line
+    run(capsys, "export", "--format", "pt2", "--out", "both.pt2", *BOTH)
+    line = refused(capsys, "explain", photo, "--artefact", "both.pt2", "--output", "0")
+    assert "--output: the artefact was made with its own" in line
+
+
+def test_targets_of_other_outputs(photo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = ["--model", "nets.py:Mask", *OWN[2:]]
+    subject = nf.subject("nets.py:Mask", weights="crack.pt", classes="names.txt", **NUMBERS)
+    there = subject.build()(subject.inputs([photo]))[0].argmax(0)
+    index = int(there.flatten().mode().values)
+    target = f"segment:{NAMES[index]}"
+    maps, record, printed = explained(capsys, "mask", photo, *mask, "--target", target)
+    flow = nf.compile(subject.build(), subject.example(), target=nf.targets.segment(index))(
+        subject.inputs([photo])
+    )
+    assert_equal(maps, {name: m[0].numpy() for name, m in flow.maps.items()}, ALIKE)
+    assert f"score {float(flow.score[0]):.4g}" in printed
+    run(capsys, "report", photo, *mask, "--target", target, "--out", "mask.html")
+    run(capsys, "batch", "photos", *mask, "--target", target, "--out", "mask_rows", "--quiet",
+        "--workers", "0")  # fmt: skip
+    rows = nf.open_results("mask_rows").pandas()
+    assert rows["score"][0] == pytest.approx(float(flow.score[0]), rel=1e-4)
+    line = refused(capsys, "explain", photo, *mask)
+    assert "not [N, classes]" in line and "--target segment:CLASS" in line
+    line = refused(capsys, "explain", photo, *mask, "--target", "segment:crak")
+    assert "no class 'crak'" in line
+    line = refused(capsys, "explain", photo, *OWN, "--target", "number:x")
+    assert "number:x: wanted a number behind the colon" in line
+    _, record, _ = explained(capsys, "number", photo, *OWN, "--target", "number:2")
+    assert record["score"] == pytest.approx(float(_scores(photo)[2]), rel=1e-4)
+
+
+def _scores(photo: str) -> Any:
+    subject = nf.subject("nets.py:Crack", weights="crack.pt", **NUMBERS)
+    with torch.no_grad():
+        return subject.build()(subject.inputs([photo]))[0]
+
+
+def test_several_targets_of_a_batch_are_folders_of_their_own(
+    right: dict[str, Maps], photo: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [*OWN, "--workers", "0", "--target", "spall", "predicted", "--methods", "naflow",
+             "layercam"]  # fmt: skip
+    printed = run(capsys, "batch", "photos", *given, "--out", "several")
+    assert "settling depth" in printed and "naflow-fx report several/spall_naflow" in printed
+    names = {"spall_naflow", "predicted_naflow", "spall_layercam", "predicted_layercam"}
+    assert {path.name for path in Path("several").iterdir()} == names
+    maps = nf.open_results("several/spall_naflow").maps("relu_1", raw=True)[0]
+    assert_equal({"relu_1": maps}, {"relu_1": right["spall"]["relu_1"]}, ALIKE)
+    run(capsys, "diff", "several/spall_naflow", "several/predicted_naflow")
+    run(capsys, "report", "several/spall_naflow", "--out", "several.html")
+    page = Path("several.html").read_text()
+    assert "settling depth" in page and "<b>scatter</b>" in page and "<b>agreement</b>" in page
+    run(capsys, "decompose", photo, *OWN, "--layers", "relu", "--target", "spall", "crack",
+        "--out", "trees")  # fmt: skip
+    assert len(list(Path("trees").glob("*/*/decomposition.json"))) == 2
+
+
+def test_one_number_is_of_all_colours(photo: str) -> None:
+    subject = nf.subject("nets.py:wide", size=96, mean=0.5, std=0.25)
+    assert subject.example().shape == (1, 3, 96, 96)
 
 
 def subject_of_artefact() -> str:

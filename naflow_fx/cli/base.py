@@ -112,6 +112,11 @@ def pair(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text}: wanted numbers, texts, lists") from error
 
 
+def key(text: str) -> str | int:
+    """The key of an entry, or its number."""
+    return int(text) if text.lstrip("-").isdecimal() else text
+
+
 def named(text: str) -> str:
     """The name of a file that is written."""
     if not text.strip():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command, count, folder, whole
 from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
+from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
 from naflow_fx.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -28,16 +30,20 @@ what is written:
                         of every layer, maps as float16; pandas and pyarrow read them
   DIR/failed.jsonl      photos that could not be opened, and why
   DIR/manifest.json     what was asked; the same command again goes on where this one stood
+Several --target or --methods: a folder each with these files in DIR, which `naflow-fx diff`
+compares.
 
 examples:
   naflow-fx batch photos/ --out results
   naflow-fx batch imagenet/val --out results --target label --maps 'layer?.*' --model resnet50
+  naflow-fx batch photos/ --out results --target predicted label
   naflow-fx batch 'shards/*.tar' --out results --device cuda --batch-size 64 --part-size 256
   naflow-fx batch photos.parquet --out results --engine ray --actors 8 --device cuda
   torchrun --nproc-per-node 8 -m naflow_fx batch photos/ --out results --engine torchrun \\
     --device cuda
   naflow-fx report results        a page: classes, depth curves, unusual photos, worst residuals
 """
+TOLD = 8  # layers whose statistics are printed
 KINDS = ("folder", "imagefolder", "list", "tar", "parquet")
 
 
@@ -49,14 +55,10 @@ def add(commands: Commands) -> None:
         "--out", type=folder, required=True, metavar="DIR", help="where the results go"
     )
     parser.add_argument("--kind", choices=KINDS, help="of SOURCE (default: from what is there)")
-    parser.add_argument(
-        "--target",
-        metavar="CLASS|NAME|label",
-        help="the class to explain; label: each photo's own (default: the predicted one)",
-    )
+    add_targets(parser, "the predicted one", "; label: each photo's own")
     add_run_options(parser)
     add_model_options(parser, artefact=True)
-    add_method_options(parser)
+    add_method_options(parser, several=True)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -103,18 +105,29 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
+    chosen = variants(args)
+    names = names_of([one.words for one in chosen])
+    for name, one in zip(names, chosen, strict=True):
+        place = Path(args.out, folder_of(name)) if len(chosen) > 1 else Path(args.out)
+        _run(of_variant(args, one), place)
+
+
+def _run(args: argparse.Namespace, place: Path) -> None:
+    """One target by one method, into one folder."""
     from naflow_fx.cli.setup import open_device, open_subject
     from naflow_fx.dataset.run import explain_dataset
 
     subject = open_subject(args)  # also checks that options and artefact go together
     if args.engine != "ray":  # whose devices are elsewhere
         open_device(args.device)
-    label = args.target == "label"
-    target: Any = "label" if label else subject.target(args.target)
+    target: Any = args.target if args.target == "label" else subject.target(args.target)
+    spec = explainer_spec(args, subject)
+    if callable(target):
+        spec, target = replace(spec, target=args.target), None
     done = explain_dataset(
-        explainer_spec(args, subject),
+        spec,
         args.source,
-        args.out,
+        place,
         target=target,
         maps=args.maps,
         kind=args.kind,
@@ -128,6 +141,22 @@ def batch(args: argparse.Namespace) -> None:
         progress=not args.quiet,
     )
     tell(done)
+    if not args.quiet:
+        tell_statistics(place)
+
+
+def tell_statistics(place: Path) -> None:
+    """Print what the maps say together, of a run that is complete and has stored some."""
+    from naflow_fx.dataset.aggregate import SAMPLE, statistics_of
+    from naflow_fx.dataset.results import open_results
+    from naflow_fx.view.terminal import say
+
+    results = open_results(place)
+    found = statistics_of(results, TOLD) if results.complete else None
+    if found is not None:
+        some = f", of {len(found)} of the photos" if len(results) > SAMPLE else ""
+        say(f"{found}\nmeans over photos [95 %]{some}; all layers: "
+            f"naflow-fx report {place}")  # fmt: skip
 
 
 def explainer_spec(args: argparse.Namespace, subject: Subject) -> ExplainerSpec:

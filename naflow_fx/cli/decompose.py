@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import naflow_fx
 from naflow_fx.cli.base import Commands, command, count, news_aside
 from naflow_fx.cli.options import add_model_options, add_place_options
+from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -21,6 +22,7 @@ EXAMPLES = """\
 what is written:
   DIR/<photo>/decomposition.html   the tree, to unfold: maps, patches, shares; needs no network
   DIR/<photo>/decomposition.json   the same as numbers, maps included
+Several --target: a folder each with these files in DIR/<photo>.
 
 Every path from the photo to the score must pass the layers; by default they are the ends of the
 network's last four stages.
@@ -38,11 +40,7 @@ def add(commands: Commands) -> None:
     """Add the command."""
     parser = command(commands, "decompose", TEXT, EXAMPLES, "decompose:decompose", "PHOTO")
     parser.add_argument("photo", metavar="PHOTO", help="a picture file")
-    parser.add_argument(
-        "--target",
-        metavar="CLASS|NAME",
-        help="class to explain, a number or a name (default: the predicted one)",
-    )
+    add_targets(parser, "the predicted one")
     parser.add_argument(
         "--top-k", type=count, default=3, metavar="K",
         help="channels that each node rests on, at most (default: %(default)s)",
@@ -64,21 +62,25 @@ def decompose(args: argparse.Namespace) -> None:
     asked = question(args, [path])
     (place,) = places([path.stem], Path(args.out), [asked], RECORD)
     subject = open_subject(args)
-    prepare, target = subject.preprocessing, subject.target(args.target)
+    prepare = subject.preprocessing
+    words = [one or PREDICTED for one in args.target or [None]]
+    targets = {word: subject.target(word) for word in words}
     device = open_device(args.device)
     check_writable(place)
-    with progress(count=False) as bar:
-        bar.add_task(f"decomposing {shown(path)}", total=None)
-        with news_aside():
-            model = subject.build(device)
-        image = prepare(photo)[None].to(device)
-        found = naflow_fx.decompose(
-            model, image, target, args.layers, args.top_k, subject.class_names
-        )
-        found.save_html(place / PAGE, seen(prepare, photo))
-        record = {"photo": shown(path), "question": asked, **subject.facts, **found.to_json()}
-        write(place / RECORD, json.dumps(record))
-    _print(found, path, place)
+    with news_aside():
+        model = subject.build(device)
+    image = prepare(photo)[None].to(device)
+    for word, target in targets.items():
+        there = place / folder_of(word) if len(targets) > 1 else place
+        with progress(count=False) as bar:
+            bar.add_task(f"decomposing {shown(path)}", total=None)
+            found = naflow_fx.decompose(
+                model, image, target, args.layers, args.top_k, subject.class_names
+            )
+            found.save_html(there / PAGE, seen(prepare, photo))
+            record = {"photo": shown(path), "question": asked, **subject.facts, **found.to_json()}
+            write(there / RECORD, json.dumps(record))
+        _print(found, path, there)
 
 
 def _print(found: Decomposition, path: Path, place: Path) -> None:

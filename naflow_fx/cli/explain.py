@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naflow_fx.cli.base import Commands, command, news_aside
 from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
-from naflow_fx.cli.variants import add_targets, names_of, of_variant, variants
+from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
 from naflow_fx.errors import PhotoError
 from naflow_fx.selection import spread
 from naflow_fx.view.progress import progress
 
 if TYPE_CHECKING:
-    from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
     from naflow_fx.subjects import Subject
+    from naflow_fx.subjects.api import Explains
 
 TEXT = "explain photos: what each layer looks at, from the input to the decision"
 EXAMPLES = """\
@@ -69,6 +67,7 @@ def explain(args: argparse.Namespace) -> None:
     from naflow_fx.cli.setup import choose, open_device, open_subject
     from naflow_fx.cli.tables import print_flow
     from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.subjects import compiled_in
 
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
@@ -90,13 +89,14 @@ def explain(args: argparse.Namespace) -> None:
     with progress(count=False) as bar, news_aside():
         bar.add_task(f"preparing {subject.name}", total=None)
         example = subject.inputs(photos[:1], device)
-        made = {method: subject.explainer(example, **how) for method, how in options.items()}
+        fixed = compiled_in(targets)
+        made = {m: subject.explainer(example, **how, **fixed) for m, how in options.items()}
     sites = made[chosen[0].method].layers
     layers = sites if args.layers else spread(sites, SHEET)
     for photo, place in zip(photos, folders, strict=True):
         flows: dict[str, AttentionFlow] = {}
         for name, one, target in zip(names, chosen, targets, strict=True):
-            there = place / _folder(name) if len(chosen) > 1 else place
+            there = place / folder_of(name) if len(chosen) > 1 else place
             how = (made[one.method], target, layers, subject)
             flows[name] = _explain_one(photo, there, *how, args)
             print_flow(flows[name], layers, shown(photo), there, subject.class_names, args.verbose)
@@ -104,16 +104,11 @@ def explain(args: argparse.Namespace) -> None:
             _sheet(flows, layers, shown(photo), place / ROWS, args)
 
 
-def _folder(name: str) -> str:
-    """The folder of a row's pictures, below the photo's."""
-    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", name).strip("._") or "class"
-
-
 def _explain_one(
     photo: Path,
     place: Path,
-    explainer: Explainer | Artefact,
-    target: int | None,
+    explainer: Explains,
+    target: Any,
     layers: Sequence[str],
     subject: Subject,
     args: argparse.Namespace,
@@ -126,7 +121,7 @@ def _explain_one(
         task = bar.add_task(shown(photo), total=len(layers) + 1)
         tensor = subject.inputs([photo], open_device(args.device))
         flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
-        flow.about = subject.about([photo])
+        flow = subject.told(flow, [photo])
         bar.advance(task)
         flow.save(
             place,

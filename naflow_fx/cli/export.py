@@ -63,7 +63,7 @@ def export(args: argparse.Namespace) -> None:
     with progress(count=False) as bar:
         bar.add_task(f"{subject.name} as {KINDS[args.format]}", total=None)
         with news_aside():
-            explainer: Any = subject.explainer(example.to(device), **options)
+            explainer: Any = subject.program(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
         write[args.format](
             path,

@@ -6,7 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from naflow_fx import options
-from naflow_fx.cli.base import count, folder, pair, share
+from naflow_fx.cli.base import count, folder, key, pair, share
 
 MODEL_HELP = """one of `naflow-fx models` (default: efficientnet_lite0, bundled); timm/NAME;
 hf/NAME or hf/./FOLDER, of transformers; file.py:Name or package.module:name, a class or function of
@@ -70,6 +70,8 @@ def _add_input_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE.py:NAME",
         help="a function instead, photo (a PIL image, RGB) -> tensor [C, H, W]",
     )
+    text = "which of several outputs is explained: a key, or a number from 0 on"
+    group.add_argument("--output", type=key, metavar="KEY|INDEX", help=text)
 
 
 def add_method_options(parser: argparse.ArgumentParser, several: bool = False) -> None:

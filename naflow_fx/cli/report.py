@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
@@ -25,6 +25,7 @@ from naflow_fx.view.terminal import say
 if TYPE_CHECKING:
     import torch
 
+    from naflow_fx.flow import AttentionFlow
     from naflow_fx.subjects import Subject
     from naflow_fx.view.page import ReportEntry
 
@@ -160,7 +161,7 @@ def _entry(
     model: Subject,
     photos: Sequence[Image.Image],
     names: Sequence[str],
-    target: int | None,
+    target: Any,
     device: torch.device,
     args: argparse.Namespace,
     on_photo: Callable[[], None],
@@ -168,8 +169,7 @@ def _entry(
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
     from naflow_fx.cli.setup import choose
-    from naflow_fx.subjects import ArtefactSubject
-    from naflow_fx.subjects.inputs import seen
+    from naflow_fx.subjects import ArtefactSubject, compiled_in
     from naflow_fx.view.page import ReportEntry
 
     prepare = model.preprocessing
@@ -178,11 +178,12 @@ def _entry(
     fixed = args.small or isinstance(model, ArtefactSubject)
     if not fixed and options.get("method", "naflow") == "naflow":
         options["keep"] = DETAILS
-    explainer = model.explainer(inputs[0], **options)
+    explainer = model.explainer(inputs[0], **options, **compiled_in([target]))
     flows = []
-    for image in inputs:
-        flows.append(explainer(image, target=target).detach().cpu())
+    for photo, image in zip(photos, inputs, strict=True):
+        flow: AttentionFlow = explainer(image, target=target).detach().cpu()
+        flows.append(model.told(flow, [photo]))
         on_photo()
-    pictures = [seen(prepare, photo) for photo in photos]
+    pictures = [flow.about.photos[0] for flow in flows]
     graph = None if isinstance(explainer, Artefact) else explainer.inspect()
     return ReportEntry(flows, pictures, model.name, names, graph, model.class_names)

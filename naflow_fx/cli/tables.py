@@ -65,7 +65,10 @@ def print_flow(
 
 
 def prediction(flow: AttentionFlow, names: Sequence[str]) -> str:
-    """The likeliest classes of the first image with their probabilities."""
+    """The likeliest classes of the first image with their probabilities, or the box of it."""
+    if (box := flow.about.info.get("detection")) is not None:
+        return (f"box {box['index']} of {box['count']}, {_class(box['label'], names)} "
+                f"{box['confidence']:.1%}, {box['where']}")  # fmt: skip
     try:
         best = flow.top5()[0]
     except FlowError:

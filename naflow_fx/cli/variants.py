@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -22,14 +23,15 @@ class Variant:
         return {"target": self.target or PREDICTED, "method": self.method or "naflow"}
 
 
-def add_targets(parser: argparse.ArgumentParser, default: str) -> None:
-    """--target, of one or several classes."""
+def add_targets(parser: argparse.ArgumentParser, default: str, more: str = "") -> None:
+    """--target, of one or several classes; more: other words that it takes, with their meaning."""
     parser.add_argument(
         "--target",
         nargs="+",
         metavar="CLASS|NAME",
-        help=f"class to explain, a number or a name (default: {default}); several, of which one "
-        f"may be {PREDICTED!r}, stand beside each other",
+        help=f"class to explain, a number or a name (default: {default}){more}; several, of which "
+        f"one may be {PREDICTED!r}, stand beside each other; of other outputs segment:CLASS, "
+        "box:0 (of a detector), binary:0 or binary:1, number:0 (of a regression)",
     )
 
 
@@ -44,6 +46,11 @@ def of_variant(args: argparse.Namespace, one: Variant) -> argparse.Namespace:
     """The command line of one variant alone."""
     return argparse.Namespace(**{**vars(args), "target": one.target, "method": one.method,
                                  "methods": None})  # fmt: skip
+
+
+def folder_of(name: str) -> str:
+    """The folder of what is written of one variant, below that of all."""
+    return re.sub(r"[^A-Za-z0-9_.\-]+", "_", name).strip("._") or "class"
 
 
 def names_of(rows: Sequence[Mapping[str, str]]) -> list[str]:

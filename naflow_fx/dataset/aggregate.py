@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from naflow_fx.dataset.results import Results
 from naflow_fx.dataset.runner import MEASURES
+from naflow_fx.selection import spread
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.statistics import Statistics
 
 Floats = NDArray[np.float64]
+SAMPLE = 512  # photos of which scatter and agreement are computed
 NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the truth lies inside
 UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
 
@@ -106,6 +112,19 @@ def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list
     order = [i for i in np.argsort(-np.nan_to_num(median), kind="stable") if median[i] > 0]
     return [{"layer": layers[i], "median": float(median[i]), "p90": float(high[i]),
              "poor": float(poor[i])} for i in order[:count]]  # fmt: skip
+
+
+def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statistics | None:
+    """Statistics of stored maps: of so many layers and photos at most, evenly along both.
+
+    Photos are whole files of the run.  None where no map of several positions is stored.
+    """
+    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
+    full = [part for part, count in enumerate(results.counts) if count]
+    if not spatial or not full:
+        return None
+    files = max(2, photos // max(results.counts))
+    return results.statistics(spread(spatial, layers), spread(full, files))
 
 
 def measures_of(results: Results) -> tuple[dict[str, Any], dict[str, Floats]]:

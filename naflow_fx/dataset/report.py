@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +25,11 @@ from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.files import data_uri, write
 from naflow_fx.view.html import POLICY, render
 
+if TYPE_CHECKING:
+    from naflow_fx.flow.statistics import Statistics
+
 CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
+MEASURED = 24  # layers of which scatter and agreement are shown
 MAP, THUMBNAIL = 72, 150  # pixels
 Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
 
@@ -37,6 +41,7 @@ class Context:
     results: Results
     single: Mapping[str, Any]
     measures: dict[str, aggregate.Floats]
+    statistics: Statistics | None
 
     def name(self, index: int) -> str:
         """Words for a class."""
@@ -62,7 +67,8 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     results = open_results(folder)
     if not len(results):
         raise no_row(results.path, results.failed)
-    context = Context(results, *aggregate.measures_of(results))
+    statistics = aggregate.statistics_of(results, MEASURED)
+    context = Context(results, *aggregate.measures_of(results), statistics)
     residual = context.measures["residual"]
     todo = results.manifest["job"]["photos"] - len(results) - len(results.failed)
     page = render(
@@ -93,6 +99,8 @@ def _tiles(context: Context) -> list[tuple[str, str]]:
         classes = len(set(context.predicted))
         tiles.append((f"{classes}", "classes predicted" if classes > 1 else "class predicted"))
         tiles.append((f"{np.nanmean(single['probability']):.0%}", "mean probability"))
+    if (found := context.statistics) is not None and not found.settling_depth.isnan().all():
+        tiles.append((f"{found.settling_depth.nanmean():.2f}", "settling depth, 0 to 1"))
     labels = np.nan_to_num(single["label"].astype(float), nan=-1)
     if (labels >= 0).any():
         right = (context.predicted == labels)[labels >= 0].mean()
@@ -126,8 +134,11 @@ def _curves(context: Context) -> list[dict[str, Any]]:
     layers = context.results.layers
     if len(layers) < 2:
         return []
-    return [{**curve(depth, layers), "words": WORDS[depth.name]}
-            for depth in aggregate.depths(context.measures)]  # fmt: skip
+    drawn = [(depth, layers) for depth in aggregate.depths(context.measures)]
+    if (found := context.statistics) is not None and len(found.layers) > 1:
+        also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
+        drawn += [(depth, list(found.layers)) for depth in aggregate.depths(also)]
+    return [{**curve(depth, along), "words": WORDS[depth.name]} for depth, along in drawn]
 
 
 def _unusual(context: Context) -> dict[str, Any] | None:
@@ -227,4 +238,6 @@ WORDS = {
     "max": ("", "largest", " value of the map"),
     "active": ("", "active", ": share of positions above 0"),
     "spread": ("", "spread", ": entropy of the map; 1: even, 0: one point"),
+    "scatter": ("", "scatter", ": share of the map outside of its largest part"),
+    "agreement": ("", "agreement", " with the last map: rank correlation"),
 }  # the second part stands out

@@ -75,7 +75,7 @@ class Results:
         return [line for file in self.files for line in read_facts(file)[0].failed]
 
     @cached_property
-    def _counts(self) -> list[int]:
+    def counts(self) -> list[int]:
         """Rows of each file."""
         import pyarrow.parquet as pq
 
@@ -83,7 +83,7 @@ class Results:
 
     def __len__(self) -> int:
         """Number of rows."""
-        return sum(self._counts)
+        return sum(self.counts)
 
     @property
     def complete(self) -> bool:
@@ -155,16 +155,20 @@ class Results:
             scale = largest.reshape(-1, len(self.layers))[:, order].reshape(-1, *[1] * len(shape))
             yield found.astype(np.float32) * scale if raw else found
 
-    def statistics(self, layers: str | Sequence[str] = "*") -> Statistics:
+    def statistics(
+        self, layers: str | Sequence[str] = "*", parts: Sequence[int] | None = None
+    ) -> Statistics:
         """Spread, scatter, agreement and settling depth of all rows, of the stored maps, float16.
 
         As `AttentionFlow.statistics`; printed, means with 95 % intervals. One part is in memory.
 
         Args:
             layers: names and globs of stored call sites; agreement is with the last of them.
+            parts: numbers of the files whose rows count; None: all.
 
         Raises:
             DatasetError: no such layer, or its maps are not stored.
+            FlowError: no row, or no layer whose map has several positions.
         """
         import torch
 
@@ -172,12 +176,13 @@ class Results:
         from naflow_fx.flow.statistics import Statistics, table_of
 
         wanted = self._stored(layers)
+        files = range(len(self.files)) if parts is None else parts
         return Statistics.joined(
             table_of({
                 layer: torch.from_numpy(maps_of(table[MAP + layer], self.shapes[layer])).float()
                 for layer in wanted
             })
-            for table in self.tables([MAP + layer for layer in wanted])
+            for table in (self.table(part, [MAP + layer for layer in wanted]) for part in files)
             if table.num_rows
         )  # fmt: skip
 
@@ -211,7 +216,7 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        return TorchRows(self, self._stored(layers), self._counts)
+        return TorchRows(self, self._stored(layers), self.counts)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""

@@ -20,6 +20,7 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.measures import entropy
 from naflow_fx.selection import matching
+from naflow_fx.targets import probabilities
 
 # Of every map: how far its inverse can be trusted, its mean and largest value, the share of its
 # positions above 0, and its entropy as a share of an even map's: 0 is one point, 1 evenly spread.
@@ -202,7 +203,7 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     unknown = torch.full_like(flow.score, -1, dtype=torch.int64)
     probability, prediction = torch.full_like(flow.score, math.nan, dtype=torch.float32), unknown
     if known:
-        probability, prediction = torch.softmax(output.float(), 1).max(1)
+        probability, prediction = probabilities(output.float()).max(1)
     target = unknown if flow.target is None else flow.target
     return {
         "prediction": prediction,

@@ -42,6 +42,9 @@ class ExplainerSpec:
         preprocessing: how photos become inputs: a `models.Preprocessing`, or a callable of the
             RGB photo that gives [C, H, W]; None: the model's, or what the artefact tells.
         class_names: words for the classes; None: the model's, or the artefact's.
+        output: of `naflow_fx.compile`.
+        target: what is compiled in, in the words of `Subject.target`, "segment:cat" or "number:0";
+            None: classes, which the run asks for.
         compiled: run the program through torch.compile.
         trusted: load the artefact even if it can run code; see `artefacts.Artefact`.
     """
@@ -57,6 +60,8 @@ class ExplainerSpec:
     make: Callable[[torch.device], Any] | None = None
     preprocessing: Prepare | None = None
     class_names: tuple[str, ...] | None = None
+    output: str | int | None = None
+    target: str | None = None
     compiled: bool = False
     trusted: bool = False
 
@@ -78,13 +83,15 @@ class ExplainerSpec:
             artefact=recipe.artefact,
             preprocessing=subject.preprocessing,
             class_names=subject.class_names,
+            output=subject.output,
             **options,
         )
 
     @property
     def subject(self) -> Subject:
         """The network that `model` names."""
-        return opened(Recipe(self.model, self.weights, dict(self.model_args)))
+        recipe = Recipe(self.model, self.weights, dict(self.model_args), output=self.output)
+        return opened(recipe)
 
     def prepare(self) -> Prepare:
         """How photos become inputs.
@@ -117,6 +124,8 @@ class ExplainerSpec:
         options["inverse"] = self.inverse and dataclasses.asdict(self.inverse)
         if self.model_args:
             options["model_args"] = dict(self.model_args)
+        told = {"output": self.output, "target": self.target}
+        options |= {name: value for name, value in told.items() if value is not None}
         weights = self.weights and Path(self.weights).name
         return {"model": _without_folder(self.model), "weights": weights, **options, **found}
 
@@ -258,8 +267,11 @@ def _plain(value: Any) -> str:
 def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer | Artefact:
     """The named model's explainer."""
     options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
-    example = _example(spec.prepare()).to(device)
-    return spec.subject.explainer(example, **options)
+    example, subject = _example(spec.prepare()).to(device), spec.subject
+    if spec.target is not None:
+        subject.class_names = spec.class_names or subject.class_names
+        options = {**options, "target": subject.target(spec.target)}
+    return subject.program(example, **options)
 
 
 def _example(prepare: Prepare) -> Tensor:

@@ -22,6 +22,7 @@ from naflow_fx.evaluation.road import road
 from naflow_fx.evaluation.robustness import max_sensitivity
 from naflow_fx.explainer import Explainer
 from naflow_fx.selection import matching
+from naflow_fx.targets import probabilities
 
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
 Progress = Callable[[str], None]
@@ -99,8 +100,7 @@ def class_probability(model: nn.Module) -> Probability:
 
     def probability(images: Tensor) -> Tensor:
         laid = images.contiguous(memory_format=torch.channels_last)
-        result: Tensor = network(laid).softmax(1)
-        return result
+        return probabilities(network(laid))
 
     return probability
 

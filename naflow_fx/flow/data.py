@@ -15,6 +15,7 @@ from typing_extensions import Self
 from naflow_fx.errors import FlowError, one_of, unfit
 from naflow_fx.flow.sites import Sites
 from naflow_fx.guards.records import map_tensors, pick
+from naflow_fx.targets import probabilities
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
@@ -187,8 +188,9 @@ class FlowData:
             )
         lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
         if lost:
-            raise FlowError(f"The score of image {', '.join(lost)} is not finite: nothing is known "
-                            "of its maps. Leave it out: flow[i] is one image's flow.")  # fmt: skip
+            raise FlowError(f"The score of image {', '.join(lost)} is not finite; nothing is known "
+                            "of its maps (of a segmentation: the class is predicted nowhere). "
+                            "Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
         if bad:
             raise FlowError(
@@ -206,14 +208,15 @@ class FlowData:
 
 
 def top5(output: Any, k: int = 5) -> list[list[tuple[int, float]]]:
-    """The k likeliest classes of every row: lists of (class, softmax probability), best first.
+    """The k likeliest classes of every row: lists of (class, probability), best first.
 
-    output: class scores [N, K], floating; fewer than k classes give K of them. FlowError else.
+    output: class scores [N, K], floating, or their softmax; fewer than k classes give K of them.
+    FlowError else.
     """
     if not isinstance(output, Tensor) or output.ndim != 2 or not output.is_floating_point():
         got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise FlowError(f"The likeliest classes need class scores [N, K], got {got}.")
-    shares = torch.softmax(_wide(output.detach()), dim=1).topk(min(k, output.shape[1]), dim=1)
+    shares = probabilities(output.detach()).topk(min(k, output.shape[1]), dim=1)
     rows = zip(shares.indices.tolist(), shares.values.tolist(), strict=True)
     return [list(zip(classes, values, strict=True)) for classes, values in rows]
 

@@ -10,11 +10,25 @@ from dataclasses import replace
 from os import PathLike, fspath
 from typing import Any
 
-from naflow_fx.subjects.api import ArtefactSubject, ExportedNetwork, Subject, opened
+from naflow_fx.subjects.api import (
+    ArtefactSubject,
+    ExportedNetwork,
+    Subject,
+    compiled_in,
+    opened,
+)
 from naflow_fx.subjects.inputs import Words
 from naflow_fx.subjects.recipe import Recipe
 
-__all__ = ["ArtefactSubject", "ExportedNetwork", "Recipe", "Subject", "opened", "subject"]
+__all__ = [
+    "ArtefactSubject",
+    "ExportedNetwork",
+    "Recipe",
+    "Subject",
+    "compiled_in",
+    "opened",
+    "subject",
+]
 
 
 def subject(
@@ -40,7 +54,7 @@ def subject(
             JSON.
         trusted: loads an artefact even if it can run code.
         choices: of `Recipe`: model_args, size, mean, std (numbers, or one a channel), channels,
-            preprocess, artefact.
+            preprocess, output, artefact.
 
     Raises:
         ModelError: there is no such network, or too little is known of it.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from PIL import Image
@@ -15,20 +16,24 @@ from torch import Tensor, nn
 import naflow_fx
 from naflow_fx.artefacts import load, read
 from naflow_fx.artefacts.metadata import Metadata, preprocessing_of
+from naflow_fx.detection import Box, Boxes, detector_of
 from naflow_fx.errors import ArtefactError, ModelError, OptionError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
 from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
 from naflow_fx.subjects.inputs import Prepare, Words, asked, class_words, prepared, seen
-from naflow_fx.subjects.network import Network
+from naflow_fx.subjects.network import Network, of_output
 from naflow_fx.subjects.openers import open_network
 from naflow_fx.subjects.recipe import Recipe
+from naflow_fx.targets import binary, number, segment
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact
 
+Explains: TypeAlias = "Explainer | Artefact | Boxes"
 Photo = str | PathLike[str] | Image.Image
+KINDS: dict[str, Any] = {"segment": segment, "binary": binary, "number": number, "box": Box}
 PREDICTED = "predicted"  # as a target: the class that the network predicts
 GREY = Image.new("RGB", (256, 256), "grey")
 
@@ -48,6 +53,7 @@ class Subject:
         *,
         preprocessing: Prepare | None = None,
         classes: Words | None = None,
+        output: str | int | None = None,
         name: str | None = None,
         recipe: Recipe | None = None,
     ) -> None:
@@ -57,6 +63,8 @@ class Subject:
             model: the network, in any mode; left untouched.
             preprocessing: a `models.Preprocessing`, or a function, photo (RGB) -> [C, H, W].
             classes: words for the classes, class -> words, or a file that has them.
+            output: of a network that gives several, the key or index of the one that is
+                explained.
             name: what to call it; None: its class's name.
             recipe: for records.
 
@@ -69,7 +77,8 @@ class Subject:
         self._prepare = given.preprocessing if preprocessing is None else preprocessing
         self.class_names = given.class_names if classes is None else class_words(classes)
         self.name, self._named = name or given.name, classes is not None
-        self._last: tuple[Any, Explainer | Artefact] | None = None
+        self.output = output
+        self._last: tuple[Any, Explains] | None = None
 
     @property
     def preprocessing(self) -> Prepare:
@@ -96,6 +105,8 @@ class Subject:
     def build(self, device: torch.device | str = "cpu", pretrained: bool = True) -> nn.Module:
         """The network in eval mode, made with the same random numbers every time.
 
+        Of several outputs it gives `output` alone.
+
         Args:
             device: where.
             pretrained: whether public weights are fetched where no others are named.
@@ -105,9 +116,8 @@ class Subject:
         """
         made = self._made(device, pretrained)
         if isinstance(made, torch.export.ExportedProgram):
-            return made.module()
-        network: nn.Module = copy.deepcopy(made).eval() if made.training else made
-        return network
+            return of_output(made.module(), self.output)
+        return of_output(copy.deepcopy(made).eval() if made.training else made, self.output)
 
     def _made(self, device: torch.device | str, pretrained: bool = True) -> Any:
         """The network or ExportedProgram on a device; a given one stays where it is."""
@@ -128,16 +138,32 @@ class Subject:
         """What a grey photo becomes, [1, C, H, W]."""
         return self.preprocessing(GREY)[None].to(device)
 
-    def explainer(
-        self, example: Tensor, pretrained: bool = True, **options: Any
-    ) -> Explainer | Artefact:
+    def explainer(self, example: Tensor, pretrained: bool = True, **options: Any) -> Explains:
         """The explainer for images like `example`, on its device; options: of `compile`.
 
         Raises:
             ModelError: another number of names than classes.
+            TargetError: a two-stage detector.
         """
-        made = naflow_fx.compile(self._made(example.device, pretrained), example, **options)
+        network = self._made(example.device, pretrained)
+        if detector_of(network) is not None:
+            return Boxes(network, example, options)
+        options = {"output": self.output, **options}
+        made = naflow_fx.compile(network, example, **options)
         self._check_names(made.classes)
+        return made
+
+    def program(self, example: Tensor, **options: Any) -> Explainer | Artefact:
+        """The explainer, of a network that one program explains.
+
+        Raises:
+            TargetError: a detector.
+        """
+        made = self.explainer(example, **options)
+        if isinstance(made, Boxes):
+            raise TargetError(f"{self.name}: a detector's boxes are explained photo by photo, by "
+                              "explain and report; in Python nf.targets.detection(...) gives the "
+                              "network and target of one, for nf.compile")  # fmt: skip
         return made
 
     def _check_names(self, classes: int | None) -> None:
@@ -153,6 +179,9 @@ class Subject:
     def target(self, given: Any) -> Any:
         """A target in numbers: a name becomes its class, "predicted" None; of several each.
 
+        "segment:cat", "binary:1" and "number:0" are those of `naflow_fx.targets`, "box:0" the
+        first box of a detector.
+
         Raises:
             TargetError: there is no such class, with the nearest names.
         """
@@ -160,6 +189,9 @@ class Subject:
             return [-1 if (one := self.target(each)) is None else one for each in given]
         if not isinstance(given, str):
             return given
+        kind, colon, what = given.partition(":")
+        if colon and kind in KINDS and given not in self.class_names:
+            return self._of_kind(kind, what)
         if given == PREDICTED and given not in self.class_names:
             return None
         if not self.class_names:
@@ -171,9 +203,24 @@ class Subject:
                                   ) from None  # fmt: skip
         return class_index(given, self.class_names)
 
+    def _of_kind(self, kind: str, what: str) -> Any:
+        """The target that "segment:cat", "binary:1", "number:0" or "box:0" is."""
+        index = self.target(what) if kind == "segment" else what
+        try:
+            return KINDS[kind](int(index))
+        except (TypeError, ValueError):
+            raise TargetError(f"{kind}:{what}: wanted a number behind the colon, such as "
+                              f"{kind}:0") from None  # fmt: skip
+
     def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
         """What photos become, [N, C, H, W]; PhotoError for one that can't be read."""
         return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(device)
+
+    def told(self, flow: AttentionFlow, photos: Sequence[Photo]) -> AttentionFlow:
+        """The flow of the photos, which knows them, and what the network is."""
+        about, known = self.about(photos), flow.about
+        shown, info = known.photos or about.photos, {**about.info, **known.info}
+        return replace(flow, about=replace(about, photos=shown, info=info))
 
     def about(self, photos: Sequence[Photo]) -> About:
         """What a flow of the photos carries along."""
@@ -194,7 +241,8 @@ class Subject:
         Args:
             photos: files or PIL images, one or several.
             target: None (the predicted class), a class's name or number, one for each photo, or
-                what else an `Explainer` takes.
+                what else an `Explainer` takes; "segment:cat", "binary:1", "number:0", and of a
+                detector "box:0".
             device: where.
             options: of `naflow_fx.compile`; with the same ones, what was compiled is used again.
 
@@ -205,11 +253,11 @@ class Subject:
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
         images = self.inputs(given, device)  # type: ignore[arg-type]
+        options = {**options, **compiled_in([chosen])}
         flow: AttentionFlow = self._explainer(images[:1], options)(images, target=chosen)
-        flow.about = self.about(given)  # type: ignore[arg-type]
-        return flow
+        return self.told(flow, given)  # type: ignore[arg-type]
 
-    def _explainer(self, example: Tensor, options: dict[str, Any]) -> Explainer | Artefact:
+    def _explainer(self, example: Tensor, options: dict[str, Any]) -> Explains:
         """The explainer, that of the last call where it is the same."""
         key = (example.shape, example.device, options)
         if self._last is None or self._last[0] != key:
@@ -235,9 +283,7 @@ class ArtefactSubject(Subject):
         """What the file says of its network, and its name."""
         return {**self.metadata.info, "artefact": self.path.name}
 
-    def explainer(
-        self, example: Tensor, pretrained: bool = True, **options: Any
-    ) -> Explainer | Artefact:
+    def explainer(self, example: Tensor, pretrained: bool = True, **options: Any) -> Explains:
         """The artefact on the device of `example`; OptionError for any options."""
         if options:
             raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
@@ -263,6 +309,14 @@ class ExportedNetwork(nn.Module):
         return self.artefact(images).output
 
 
+def compiled_in(targets: Sequence[Any]) -> dict[str, Any]:
+    """The option `target` of `compile`, where every target is a callable: the first one.
+
+    An output that is no row of class scores has no program without one.
+    """
+    return {"target": targets[0]} if all(map(callable, targets)) else {}
+
+
 def opened(recipe: Recipe, classes: Any = None, trusted: bool = False) -> Subject:
     """The subject of a recipe; nothing is built or loaded yet.
 
@@ -279,13 +333,15 @@ def opened(recipe: Recipe, classes: Any = None, trusted: bool = False) -> Subjec
         return _of_artefact(recipe, words, trusted)
     network = open_network(recipe)
     prepare = prepared(network.preprocessing, recipe, recipe.model)
-    return Subject(network, preprocessing=prepare, classes=words, recipe=recipe)
+    return Subject(network, preprocessing=prepare, classes=words, output=recipe.output,
+                   recipe=recipe)  # fmt: skip
 
 
 def _of_artefact(recipe: Recipe, classes: Any, trusted: bool) -> Subject:
-    if recipe.weights is not None:
-        raise OptionError("--weights: the artefact was made with its own; leave it out, or explain "
-                          "with --model")  # fmt: skip
+    for name in ("weights", "output"):
+        if getattr(recipe, name) is not None:
+            raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
+                              "explain with --model")  # fmt: skip
     path = Path(str(recipe.artefact))
     metadata = read(path)
     if metadata.target["kind"] == "similarity":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from naflow_fx.errors import ModelError
+from naflow_fx.guards.records import pick
 from naflow_fx.models.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
@@ -36,6 +38,23 @@ class Network:
     class_names: tuple[str, ...] = ()
     weights: str | None = None
     embeds: bool = False
+
+
+def of_output(model: nn.Module, output: str | int | None) -> nn.Module:
+    """The network with one of its outputs alone, by key or index; it shares all tensors.
+
+    Its class is derived from the network's, so that no layer's name changes.
+    """
+    if output is None:
+        return model
+    kind: Any = type(model)
+
+    def forward(self: nn.Module, images: Any) -> Any:
+        return pick(kind.forward(self, images), output)
+
+    found = copy.copy(model)
+    found.__class__ = type(kind.__name__, (kind,), {"forward": forward})
+    return found
 
 
 def with_weights(model: nn.Module, path: str) -> nn.Module:

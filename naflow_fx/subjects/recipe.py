@@ -38,6 +38,7 @@ class Recipe:
         mean, std: of the channels (or one for all), of pixels in 0..1.
         channels: 3, or 1 for grey photos.
         preprocess: "FILE.py:FUNCTION", photo (RGB) -> [C, H, W], instead of the four.
+        output: of a network that gives several, the key or index of the one that is explained.
         artefact: a file that `naflow-fx export` wrote, instead of model and weights.
     """
 
@@ -50,6 +51,7 @@ class Recipe:
     std: tuple[float, ...] | None = None
     channels: int | None = None
     preprocess: str | None = None
+    output: str | int | None = None
     artefact: str | None = None
 
     def to_json(self) -> dict[str, Any]:
