@@ -1,4 +1,4 @@
-# make demo    explain examples/coffee.png with the bundled model; pictures in demo/
+# make demo    explain examples/coffee.png with the bundled model: a sheet and a page in demo/
 # make test    run the tests, minutes     (PYTEST_ARGS="-k solve" for some)
 # make test-all   the slow ones too: whole programs compiled by Inductor, all commands end to end
 # make test-oldest   `test` with the oldest releases that pyproject.toml allows, in .venv-oldest
@@ -12,6 +12,7 @@
 # make evaluate   how good the maps are: docs/evaluation.md, < 20 minutes; evaluate-full: hours
 # make strangers  how networks of other packages fare: docs/strangers.md, an hour, in
 #              .venv-strangers; what is in the table already stays (STRANGERS_ARGS="--again": all)
+# make release-check   sdist and wheel, installed into an empty environment and used there; minutes
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
 # Choose the interpreter with PYTHON=python3.12, add options of pip with PIP_ARGS=...
@@ -26,12 +27,19 @@ STRANGERS_ARGS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers lint clean
+.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers release-check lint clean
 .DELETE_ON_ERROR:
 
+DEMO := --methods naflow focused layercam --layers stem_act 'blocks.[02468].project_bn' \
+  'blocks.1[02].project_bn' blocks.15.project_bn head_act
+
 demo: .venv/.installed
-	$(BIN)/naflow-fx explain examples/coffee.png --out demo/
-	@echo "Pictures: $(CURDIR)/demo/"
+	@mkdir -p demo
+	$(BIN)/naflow-fx explain examples/coffee.png --out demo $(DEMO) > demo/explain.txt
+	$(BIN)/naflow-fx report examples/coffee.png --out demo/coffee.html --small $(DEMO) > demo/report.txt
+	@echo "$(CURDIR)/demo/coffee/rows.png: ten depths of a network that sees an espresso, three methods;"
+	@echo "  edges first, the object last.  Play through all of them: $(CURDIR)/demo/coffee.html"
+	@echo "Next, a photo and a network of yours: $(BIN)/naflow-fx explain --help"
 
 test: .venv/.installed-dev
 	$(BIN)/python -m pytest -n auto -m "not slow" $(PYTEST_ARGS)
@@ -78,6 +86,9 @@ evaluate-full: .venv/.installed-evaluate
 strangers: .venv-strangers/.installed
 	.venv-strangers/bin/python -m tools.strangers $(STRANGERS_ARGS)
 
+release-check: .venv-release/.installed
+	.venv-release/bin/python tools/release_check.py
+
 lint: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -109,6 +120,11 @@ $(BIN)/python:
 	@echo "Installing into .venv-strangers, once; PyTorch is a large download"
 	$(PYTHON) -m venv .venv-strangers
 	.venv-strangers/bin/python -m pip install $(PIP_ARGS) -e ".[strangers]"
+	@touch $@
+
+.venv-release/.installed:
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/python -m pip install $(PIP_ARGS) build twine
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml | $(BIN)/python

@@ -114,7 +114,7 @@ def test_boxes_on_the_command_line(
     for wrong, words in (
         (["explain", photo, *given, "--target", "box:9999"], "box 9999 of"),
         (["explain", photo, *given, "--target", "3"], "wanted box:0"),
-        (["batch", photo, *given, "--out", "rows"], "explained photo by photo"),
+        (["batch", str(Path(photo).parent), *given, "--out", "rows"], "explained photo by photo"),
         (["export", *given, "--format", "pt2", "--out", "x.pt2"], "explained photo by photo"),
     ):
         assert main(wrong) == 2

@@ -150,7 +150,7 @@ def right(photo: str) -> dict[str, Maps]:
 
 def assert_equal(found: Maps, wanted: Maps, tolerance: float = 1e-5) -> None:
     assert list(found) == list(wanted)
-    assert wanted["relu_1"].any()
+    assert any(value.any() for value in wanted.values())
     for name, value in wanted.items():
         assert np.abs(found[name] - value).max() <= tolerance * max(value.max(), 1e-20), name
 

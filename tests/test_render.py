@@ -64,12 +64,22 @@ def test_unknown_colormap_lists_those_there_are() -> None:
 
 
 @pytest.mark.parametrize("size", [(7, 7), (3, 5), (1, 1)])
-def test_enlarging_is_torchs_bilinear(size: tuple[int, int]) -> None:
+def test_enlarging_is_torchs_bicubic(size: tuple[int, int]) -> None:
     values = np.random.default_rng(0).random(size, dtype=np.float32)
     wanted = F.interpolate(
-        torch.from_numpy(values)[None, None], size=(224, 160), mode="bilinear", align_corners=False
+        torch.from_numpy(values)[None, None], size=(224, 160), mode="bicubic", antialias=True
     )
-    np.testing.assert_allclose(resize_map(values, (224, 160)), wanted[0, 0].numpy(), atol=1e-5)
+    found = resize_map(values, (224, 160))
+    np.testing.assert_allclose(found, wanted[0, 0].clamp(0, 1).numpy(), atol=1e-5)
+
+
+def test_cells_are_drawn_as_they_are() -> None:
+    values = np.random.default_rng(0).random((3, 5), dtype=np.float32)
+    cells = resize_map(values, (12, 20), smooth=False)
+    np.testing.assert_array_equal(cells, values.repeat(4, 0).repeat(4, 1))
+    photo = np.zeros((12, 20, 3), np.uint8)
+    drawn = show_on_image(photo, values, alpha=1.0, smooth=False)
+    np.testing.assert_array_equal(drawn, colourise(cells))
 
 
 def test_shrinking_keeps_a_single_peak() -> None:

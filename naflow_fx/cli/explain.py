@@ -55,6 +55,8 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--verbose", action="store_true", help="print a table of all layers with their numbers"
     )
+    text = "draw the cells of the maps' own grids, not a smooth picture"
+    parser.add_argument("--cells", action="store_true", help=text)
     text = "also write maps.npz, the raw map of every layer"
     parser.add_argument("--save-arrays", action="store_true", help=text)
     add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
@@ -132,6 +134,7 @@ def _explain_one(
             info=_facts(photo, args),
             on_picture=lambda name: bar.advance(task),
             arrays=args.save_arrays,
+            smooth=not args.cells,
         )
     return flow
 
@@ -159,6 +162,7 @@ def _sheet(
     args: argparse.Namespace,
 ) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
+    from naflow_fx.cli.tables import class_words, prediction
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
     from naflow_fx.view.files import replacing
@@ -167,7 +171,13 @@ def _sheet(
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
-    sheet = comparison(flows, photo, layers, alpha=args.alpha, colormap=args.colormap, title=title)
+    words = {class_words(flow) for flow in flows.values()}
+    bright = f"bright: what speaks for {words.pop()}" if len(words) == 1 else "bright: the evidence"
+    sheet = comparison(
+        flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,
+        title=f"{title}: {prediction(first, first.about.class_names).partition(' (')[0]}",
+        subtitle=f"from the first layers to the decision · {bright}",
+    )  # fmt: skip
     with replacing(path) as draft:
         write_png(sheet, draft)
     say(f"written: {path}, {len(flows)} rows")

@@ -15,7 +15,7 @@ from naflow_fx.view.record import RECORD
 from naflow_fx.view.terminal import printable
 
 NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
-             "verbose", "alpha", "colormap", "save_arrays")  # fmt: skip
+             "verbose", "alpha", "colormap", "cells", "save_arrays")  # fmt: skip
 
 
 def shown(photo: Path) -> str:

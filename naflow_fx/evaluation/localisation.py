@@ -1,6 +1,6 @@
 """Does the map lie where the object is?  Maps [N, H, W] against evidence, bool [N, H, W].
 
-Maps of another size are brought to the evidence's, bilinearly, as an overlay shows them; what is
+Maps of another size are brought to the evidence's, bilinearly; what is
 negative counts as 0.  A map of zeros shows nothing: every figure is 0.
 """
 

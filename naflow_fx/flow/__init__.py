@@ -38,6 +38,7 @@ class AttentionFlow(FlowData):
         alpha: float = 0.5,
         colormap: str = "inferno",
         scale: Scale = "map",
+        smooth: bool = True,
     ) -> OrderedDict[str, Bytes]:
         """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
 
@@ -46,12 +47,13 @@ class AttentionFlow(FlowData):
         to them. Or floats [N, 3, H, W] as the network takes them; how those were normalised is
         not known here, so each is stretched from its smallest value (black) to its largest.
         alpha: share of the colours. colormap: "inferno", "magma", "viridis" (safe for the
-        colour-blind), "jet", "gray". scale: as in `normalised`.
+        colour-blind), "jet", "gray". scale: as in `normalised`. smooth: bicubic; False shows the
+        maps' own cells.
         Raises FlowError for other images, values that are not finite, and maps that are not 2-d.
         """
         from naflow_fx.view.photos import overlay
 
-        return overlay(self, self._photos(images), alpha, colormap, scale)
+        return overlay(self, self._photos(images), alpha, colormap, scale, smooth)
 
     def save(
         self,
@@ -67,6 +69,7 @@ class AttentionFlow(FlowData):
         info: Mapping[str, Any] | None = None,
         on_picture: Callable[[str], None] | None = None,
         arrays: bool = False,
+        smooth: bool = True,
     ) -> list[Path]:
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
@@ -79,7 +82,7 @@ class AttentionFlow(FlowData):
         None: what the flow of a `Subject` knows, as for the images.
         info: entries (JSON) that are added to flow.json. on_picture: called with each call-site
         name when its picture is made (a progress bar). arrays: also writes `maps.npz`, the raw map
-        of every call site, [H_l, W_l], float32, under its name.
+        of every call site, [H_l, W_l], float32, under its name. smooth: as of `overlay`.
         Raises FlowError as `overlay` does, and OSError when the folder cannot be written.
         """
         from naflow_fx.view.save import Style, save_flow
@@ -88,7 +91,8 @@ class AttentionFlow(FlowData):
         words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
-        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays)
+        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays,
+                      smooth)  # fmt: skip
         return save_flow(self, Path(folder), self._photos(images), style)
 
     def _photos(self, images: Any) -> Any:

@@ -26,6 +26,8 @@ def comparison(
     alpha: float = 0.5,
     colormap: str = "inferno",
     title: str = "",
+    subtitle: str = "",
+    smooth: bool = True,
 ) -> Image.Image:
     """A sheet with a row a flow, a column a layer; two flows have a third row, first minus second.
 
@@ -39,24 +41,33 @@ def comparison(
     pixels = as_array(photo)
     maps = [flow.drawable("map") for flow in flows.values()]
     rows: list[Sequence[Bytes]] = [
-        [show_on_image(pixels, one[n][0], alpha=alpha, colormap=colormap) for n in layers]
+        [
+            show_on_image(pixels, one[n][0], alpha=alpha, colormap=colormap, smooth=smooth)
+            for n in layers
+        ]
         for one in maps
     ]
     names = list(flows)
     if len(maps) == 2:
-        rows.append([difference(maps[0][n][0], maps[1][n][0], pixels) for n in layers])
+        rows.append(
+            [difference(maps[0][n][0], maps[1][n][0], pixels, smooth=smooth) for n in layers]
+        )
         names.append(f"{names[0]} - {names[1]}")
     first = next(iter(flows.values()))
     titles: list[Label] = [(name, shape_text(first.maps[name])) for name in layers]
-    below = f"last row: red where {names[0]} has more, blue where {names[1]} has"
+    told = [subtitle] if subtitle else []
+    if len(maps) == 2:
+        told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
     return rows_grid(names, [pixels] * len(rows), titles, rows, title=title, colormap=colormap,
-                     subtitle=below if len(maps) == 2 else "")  # fmt: skip
+                     subtitle=" · ".join(told))  # fmt: skip
 
 
-def difference(first: Floats, second: Floats, photo: Bytes, alpha: float = 0.8) -> Bytes:
+def difference(
+    first: Floats, second: Floats, photo: Bytes, alpha: float = 0.8, smooth: bool = True
+) -> Bytes:
     """One map minus another, each in [0, 1], in diverging colours over the grey photo [H, W, 3]."""
     size = (photo.shape[0], photo.shape[1])
-    less = resize_map(first, size) - resize_map(second, size)
+    less = resize_map(first, size, smooth) - resize_map(second, size, smooth)
     colours = DIVERGING[np.rint(127.5 * (less + 1)).astype(np.intp)]
     grey = photo.astype(np.float32).mean(2, keepdims=True)
     mixed: Bytes = np.rint((1 - alpha) * grey + alpha * colours).clip(0, 255).astype(np.uint8)

@@ -80,7 +80,7 @@ def _stretched(planes: NDArray[Any]) -> Bytes:
 
 
 def overlay(
-    flow: FlowData, images: Any, alpha: float, colormap: str, scale: Scale
+    flow: FlowData, images: Any, alpha: float, colormap: str, scale: Scale, smooth: bool
 ) -> OrderedDict[str, Bytes]:
     """What `AttentionFlow.overlay` documents."""
     photos = as_photos(images, len(flow))
@@ -92,6 +92,6 @@ def overlay(
     for name, maps in flow.drawable(scale).items():
         pairs = zip(photos, maps, strict=True)
         result[name] = np.stack(
-            [show_on_image(p, m, alpha=alpha, colormap=colormap) for p, m in pairs]
+            [show_on_image(p, m, alpha=alpha, colormap=colormap, smooth=smooth) for p, m in pairs]
         )
     return result

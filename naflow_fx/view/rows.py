@@ -31,7 +31,7 @@ from naflow_fx.view.sheet import (
 )
 
 SIDE = 24  # width of the rows' names, which are written upwards
-ONE_BAND = 10  # call sites that are shown in one band, however wide
+ONE_BAND = 7  # call sites that are shown in one band, however wide
 SHAPE = 1.5  # width over height that several bands come near to
 
 
@@ -97,7 +97,7 @@ def rows_grid(
     titles: for each call site its name, or (name, detail). overlays: [rows][call sites], RGB
     uint8 [H, W, 3], all drawn at the size of the first photo. title, subtitle: heading, the
     subtitle wrapped at " · ". legend: words at the colour bar's two ends. cell: longer side of a
-    picture, pixels. columns: call sites in one band; None: all up to ten, more so that the sheet
+    picture, pixels. columns: call sites in one band; None: all up to seven, more so that the sheet
     is about 3:2.
     Raises ValueError when counts, shapes or types do not fit.
     """

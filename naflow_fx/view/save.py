@@ -49,6 +49,7 @@ class Style:
     on_picture: Callable[[str], None] | None
     layers: Sequence[str] | None = None
     arrays: bool = False
+    smooth: bool = True
 
 
 def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[Path]:
@@ -110,10 +111,14 @@ def _pictures(
     for name in names:
         if photo is None:
             height, width = flow.input_size
-            yield name, colourise(resize_map(maps[name][0], (height, width)), style.colormap)
+            yield (
+                name,
+                colourise(resize_map(maps[name][0], (height, width), style.smooth), style.colormap),
+            )
         else:
             one = maps[name][0]
-            yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap)
+            yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap,
+                                      smooth=style.smooth)  # fmt: skip
 
 
 def thumbnail(picture: Bytes, longest: int) -> Image.Image:

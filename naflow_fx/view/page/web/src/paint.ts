@@ -1,4 +1,4 @@
-/** Maps as pictures: bilinear to the photo's size, as torch's align_corners=False, then colours. */
+/** Maps as pictures: bicubic to the photo's size, half-pixel centres, then colours. */
 import { bytes, report } from "./data";
 
 export type Size = [number, number]; // height, width
@@ -11,7 +11,7 @@ export function table(name: string): Uint8Array {
   return tables.get(name)!;
 }
 
-/** Draws values [h, w] times `gain` on a canvas of `to` pixels, bilinear or in visible cells. */
+/** Draws values [h, w] times `gain` on a canvas of `to` pixels, bicubic or in visible cells. */
 export function paint(
   canvas: HTMLCanvasElement,
   values: ArrayLike<number>,
@@ -59,37 +59,52 @@ function fill(
   context.putImageData(image, 0, 0);
 }
 
-/** Values [h, w] at another size. */
+/** Values [h, w] at another size, within the range of what they were. */
 function resized(values: ArrayLike<number>, from: Size, to: Size, smooth: boolean): Float32Array {
   const rows = places(from[0], to[0], smooth);
   const columns = places(from[1], to[1], smooth);
+  const wide = new Float32Array(from[0] * to[1]);
+  for (let y = 0, at = 0; y < from[0]; y++)
+    for (let x = 0; x < to[1]; x++, at++)
+      for (const [cell, share] of columns[x]) wide[at] += share * values[y * from[1] + cell];
   const found = new Float32Array(to[0] * to[1]);
-  for (let y = 0, at = 0; y < to[0]; y++) {
-    const above = rows.low[y] * from[1];
-    const below = rows.high[y] * from[1];
-    const down = rows.share[y];
+  const [low, high] = range(values);
+  for (let y = 0, at = 0; y < to[0]; y++)
     for (let x = 0; x < to[1]; x++, at++) {
-      const left = columns.low[x];
-      const right = columns.high[x];
-      const along = columns.share[x];
-      const top = values[above + left] * (1 - along) + values[above + right] * along;
-      const foot = values[below + left] * (1 - along) + values[below + right] * along;
-      found[at] = top * (1 - down) + foot * down;
+      let sum = 0;
+      for (const [cell, share] of rows[y]) sum += share * wide[cell * to[1] + x];
+      found[at] = Math.min(high, Math.max(low, sum));
     }
-  }
   return found;
 }
 
-/** For each of `to` pixels the two of `from` cells it lies between, and how far along. */
-function places(from: number, to: number, smooth: boolean) {
-  const low = new Int32Array(to);
-  const high = new Int32Array(to);
-  const share = new Float32Array(to);
-  for (let i = 0; i < to; i++) {
-    const at = Math.max(0, ((i + 0.5) * from) / to - 0.5);
-    low[i] = smooth ? Math.min(from - 1, Math.floor(at)) : Math.floor((i * from) / to);
-    high[i] = smooth ? Math.min(from - 1, low[i] + 1) : low[i];
-    share[i] = smooth ? at - Math.floor(at) : 0;
+function range(values: ArrayLike<number>): [number, number] {
+  let low = Infinity;
+  let high = -Infinity;
+  for (let i = 0; i < values.length; i++) {
+    low = Math.min(low, values[i]);
+    high = Math.max(high, values[i]);
   }
-  return { low, high, share };
+  return [low, high];
+}
+
+/** For each of `to` pixels the cells of `from` that it is made of, and their shares. */
+function places(from: number, to: number, smooth: boolean): [number, number][][] {
+  return Array.from({ length: to }, (_, i) => {
+    const at = ((i + 0.5) * from) / to - 0.5;
+    if (!smooth) return [[Math.min(from - 1, Math.max(0, Math.round(at))), 1]];
+    const near: [number, number][] = [];
+    for (let cell = Math.floor(at) - 1; cell <= Math.floor(at) + 2; cell++)
+      if (cell >= 0 && cell < from) near.push([cell, cubic(Math.abs(at - cell))]);
+    const sum = near.reduce((total, [, share]) => total + share, 0);
+    return near.map(([cell, share]) => [cell, share / sum]);
+  });
+}
+
+/** Keys' cubic convolution, a = -1/2. */
+function cubic(away: number): number {
+  if (away >= 2) return 0;
+  return away < 1
+    ? (1.5 * away - 2.5) * away * away + 1
+    : ((-0.5 * away + 2.5) * away - 4) * away + 2;
 }
