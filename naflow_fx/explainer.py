@@ -327,6 +327,9 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
     wanted = f"[N, {', '.join(map(str, shape))}]"
     if not isinstance(x, Tensor):
         raise InputError(f"{name}: got {type(x).__name__}; wanted a tensor {wanted}")
+    if tuple(x.shape) == shape:
+        raise InputError(f"{name}: got one image {list(x.shape)}, without a batch dimension; use "
+                         f"{name}[None]")  # fmt: skip
     if tuple(x.shape[1:]) != shape:
         raise InputError(
             f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "

@@ -378,7 +378,7 @@ def test_autocast() -> None:
             r"got \[1, 3, 12, 13\]; .* compiled for \[N, 3, 12, 12\]",
         ),
         (torch.zeros(1, 4, 12, 12).double(), r"got \[1, 4, 12, 12\]"),
-        (torch.zeros(3, 12, 12).double(), r"got \[3, 12, 12\]"),
+        (torch.zeros(3, 12, 12).double(), r"got one image \[3, 12, 12\].* use images\[None\]"),
         (torch.zeros(1, 3, 12, 12), "got torch.float32; this explainer computes in torch.float64"),
         (torch.zeros(1, 3, 12, 12, dtype=torch.uint8), "got torch.uint8"),
         ("photo.png", "got str; wanted a tensor"),
