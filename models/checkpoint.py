@@ -92,6 +92,8 @@ def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
         found: dict[str, Tensor] = torch_files.load_file(path)
     except FileNotFoundError as error:
         raise ModelError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # the reader's own kind is made in Rust
         raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
     return found

@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -173,13 +174,17 @@ def test_files_that_are_no_artefacts(tmp_path: Path) -> None:
         artefacts.read(tmp_path / "none.pt2")
 
 
-def test_a_damaged_artefact(tmp_path: Path) -> None:
+def test_a_damaged_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         kind = dataclasses.replace(some_metadata(), kind="pt2")
         archive.writestr(f"x/extra/{EXTRA}", kind.to_json())
     with pytest.raises(NaflowError, match="damaged, or of another version"):
         artefacts.load(path)
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setitem(runners.OPENERS, "pt2", Mock(side_effect=full))
+        artefacts.load(path, trusted=True)
     for device in ("abacus", "cuda:99"):
         with pytest.raises(ArtefactError, match=f"device='{device}': not to be had on this"):
             artefacts.load(path, device=device)

@@ -472,3 +472,6 @@ def test_safetensors(tmp_path: Path) -> None:
         models.load_checkpoint(model, path)
     with pytest.raises(ModelError, match="no such file; check the path"):
         models.load_checkpoint(model, tmp_path / "none.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(ModelError, match=r"folder.safetensors: cannot be read \("):
+        models.load_checkpoint(model, tmp_path / "folder.safetensors")

@@ -49,6 +49,8 @@ class Artefact:
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ArtefactError(f"{path}: damaged, or of another version of torch "
                                 f"({first_line(error)})") from error  # fmt: skip
 

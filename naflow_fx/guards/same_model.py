@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, is_out_of_memory
 from naflow_fx.guards.records import pick, plain
 from naflow_fx.guards.wrappers import HOOKS
 from naflow_fx.job import Job
@@ -105,6 +105,8 @@ def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
     try:
         return gm(*images, *((classes,) if job.target is None else ()))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise TraceError(
             f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
             "for the whole batch is joined to the images (a class token)"
