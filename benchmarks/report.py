@@ -155,6 +155,13 @@ def _bounds(sections: Record) -> str:
         first, second = list(kinds.items())[:2]
         parts.append(f"{100 * first[1]['share']:.0f} % of {name}'s time is {first[0]}, "
                      f"{100 * second[1]['share']:.0f} % {second[0]}")  # fmt: skip
+    alone = [f"{cells['compiled']['ratio']:.2f} times in {name}"
+             for (name, _, what), cells in found(sections, "compiled")
+             if what == LAYERCAM.name and "compiled" in cells]  # fmt: skip
+    if alone:
+        parts.append("torch.compile makes convolutions no faster: layercam, the unit's own work and "
+                     f"little else, takes {', '.join(alone)} as long compiled as the unit does "
+                     "uncompiled")  # fmt: skip
     for _, cells in found(sections, "products"):
         rate = 1 / cells["bfloat16"]["ratio"]
         each = ", ".join(f"{times / rate:.1f} times in {name}" for name, times in _times(sections))

