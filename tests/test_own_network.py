@@ -472,9 +472,8 @@ def test_class_names_in_their_forms(work: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"model": "nets.py"}, "no class or function .none named. in it, but Crack, wide, needy, "
-                               "number, grey, of_no_use; give nets.py:Crack"),
-        ({"model": "nets.py:Krack"}, "nets.py: no class or function Krack in it, but Crack, wide"),
+        ({"model": "nets.py"}, "function .none named. in it, but Crack, .*; give nets.py:Crack"),
+        ({"model": "nets.py:Krack"}, "nets.py: no class or function Krack in it, but Crack, "),
         ({"model": "none.py:Net"}, "none.py: no such file"),
         ({"model": "wrong.py:Net"}, r"wrong.py \(line 2\) raises ZeroDivisionError"),
         ({"model": "no_such_package:Net"}, "No module named 'no_such_package'"),
