@@ -159,8 +159,8 @@ def _bounds(sections: Record) -> str:
              for (name, _, what), cells in found(sections, "compiled")
              if what == LAYERCAM.name and "compiled" in cells]  # fmt: skip
     if alone:
-        parts.append("torch.compile makes convolutions no faster: layercam, the unit's own work and "
-                     f"little else, takes {', '.join(alone)} as long compiled as the unit does "
+        parts.append("torch.compile makes convolutions no faster: layercam, the unit's own work "
+                     f"and little else, takes {', '.join(alone)} as long compiled as the unit does "
                      "uncompiled")  # fmt: skip
     for _, cells in found(sections, "products"):
         rate = 1 / cells["bfloat16"]["ratio"]

@@ -28,8 +28,9 @@ from naflow_fx.cli import main as command
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, SCREENS = ROOT / "docs", ROOT / "docs" / "screenshots"
 COFFEE, CAT = (str(ROOT / "examples" / f"{name}.png") for name in ("coffee", "chelsea"))
-LAYERS = ["stem_act", "blocks.[02468].project_bn", "blocks.1[024].project_bn",
+LAYERS = ["stem_act", "blocks.[02468].project_bn", "blocks.1[02].project_bn",
           "blocks.15.project_bn", "head_act"]  # fmt: skip
+METHODS = ["naflow", "focused", "layercam"]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDE = {"viewport": {"width": 1440, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "is_mobile": True,
@@ -37,10 +38,10 @@ PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "i
 
 
 def flow() -> None:
-    """docs/coffee.png: the README's flow of the bundled photo."""
+    """docs/coffee.png: the README's sheet of the bundled photo, as `make demo` makes it."""
     with tempfile.TemporaryDirectory() as folder:
-        run("explain", COFFEE, "--layers", *LAYERS, "--out", folder)
-        shutil.copy(Path(folder) / "coffee" / "grid.png", DOCS / "coffee.png")
+        run("explain", COFFEE, "--layers", *LAYERS, "--methods", *METHODS, "--out", folder)
+        shutil.copy(Path(folder) / "coffee" / "rows.png", DOCS / "coffee.png")
 
 
 def curves() -> None:

@@ -32,34 +32,41 @@ def comparison(
     """A sheet with a row a flow, a column a layer; two flows have a third row, first minus second.
 
     flows: name of the row -> flow of the one photo (N = 1). photo: as for `show_on_image`.
-    layers: call sites that all flows have. Maps are compared as they are drawn, each divided by
-    its largest value: red where the first has more, blue where the second has.
+    layers: call sites that all flows have. Each map is divided by the value that 99 % of its
+    positions stay below, and cut at 1: by its largest, early maps, a few points, would be dark.
+    Maps are compared as they are drawn: red where the first has more, blue where the second has.
     Raises FlowError where there is no flow, or one lacks a layer.
     """
     if not flows:
         raise FlowError("A comparison needs at least one flow.")
     pixels = as_array(photo)
-    maps = [flow.drawable("map") for flow in flows.values()]
+    maps = [{n: _clear(flow.drawable("map")[n][0]) for n in layers} for flow in flows.values()]
     rows: list[Sequence[Bytes]] = [
         [
-            show_on_image(pixels, one[n][0], alpha=alpha, colormap=colormap, smooth=smooth)
+            show_on_image(pixels, one[n], alpha=alpha, colormap=colormap, smooth=smooth)
             for n in layers
         ]
         for one in maps
     ]
     names = list(flows)
     if len(maps) == 2:
-        rows.append(
-            [difference(maps[0][n][0], maps[1][n][0], pixels, smooth=smooth) for n in layers]
-        )
+        rows.append([difference(maps[0][n], maps[1][n], pixels, smooth=smooth) for n in layers])
         names.append(f"{names[0]} - {names[1]}")
     first = next(iter(flows.values()))
     titles: list[Label] = [(name, shape_text(first.maps[name])) for name in layers]
     told = [subtitle] if subtitle else []
     if len(maps) == 2:
         told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
-    return rows_grid(names, [pixels] * len(rows), titles, rows, title=title, colormap=colormap,
-                     subtitle=" · ".join(told))  # fmt: skip
+    return rows_grid(
+        names, [pixels] * len(rows), titles, rows, title=title, subtitle=" · ".join(told),
+        colormap=colormap, legend=("0", "the brightest 1 % of each map"),
+    )  # fmt: skip
+
+
+def _clear(one: Floats) -> Floats:
+    """A map divided by its 99th percentile, at most 1; as it is where that is 0."""
+    bound = float(np.quantile(one, 0.99))
+    return np.asarray((one / bound).clip(0, 1)) if bound > 0 else one
 
 
 def difference(
