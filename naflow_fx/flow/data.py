@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from naflow_fx.errors import FlowError
+from naflow_fx.errors import FlowError, one_of, unfit
 from naflow_fx.flow.sites import Sites
 from naflow_fx.guards.records import map_tensors, pick
 from naflow_fx.targets import probabilities
@@ -147,7 +147,7 @@ class FlowData:
         map is divided by that bound, not blown up to 1. A map that is 0 stays 0.
         """
         if scale not in ("map", "shared"):
-            raise FlowError(f'scale must be "map" or "shared", got {scale!r}.')
+            raise unfit(FlowError, "normalised", one_of(get_args(Scale)), scale=scale)
         clipped = {name: _wide(m).clamp_min(0) for name, m in self.maps.items()}
         peaks = {name: m.flatten(1).amax(1) for name, m in _rows(clipped).items()}
         if not peaks:
@@ -178,7 +178,8 @@ class FlowData:
         rank = len(self.input_size)
         wanted = (size,) * rank if isinstance(size, int) else tuple(size)
         if len(wanted) != rank or not all(isinstance(s, int) and s > 0 for s in wanted):
-            raise FlowError(f"size must be {rank} positive numbers (one an axis), got {size!r}.")
+            words = f"{rank} positive integers, one an axis"
+            raise unfit(FlowError, "upsampled", words, size=size)
         return wanted
 
     def drawable(self, scale: Scale) -> OrderedDict[str, Any]:
@@ -190,7 +191,7 @@ class FlowData:
             )
         lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
         if lost:
-            raise FlowError(f"The score of image {', '.join(lost)} is not finite: nothing is known "
+            raise FlowError(f"The score of image {', '.join(lost)} is not finite; nothing is known "
                             "of its maps (of a segmentation: the class is predicted nowhere). "
                             "Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
@@ -230,7 +231,7 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if maps.ndim - 1 != len(size) or len(size) not in MODES:
         raise FlowError(
             f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be resized to "
-            f"{size}: one length an axis is needed."
+            f"{size}; one length an axis is needed."
         )
     resized = F.interpolate(maps[:, None], size=size, mode=MODES[len(size)], align_corners=False)
     return resized[:, 0]
