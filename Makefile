@@ -69,7 +69,7 @@ docs: .venv/.installed-docs
 tutorials: .venv/.installed-docs
 	rm -rf build/notebooks
 	$(BIN)/python -m sphinx -b dummy -E -d build/doctrees-tutorials -D root_doc=tutorials/index \
-	  -D include_patterns=tutorials/** -D suppress_warnings=myst.xref_missing docs build/tutorials
+	  -D 'include_patterns=tutorials/**' -D suppress_warnings=myst.xref_missing docs build/tutorials
 
 docs-links: .venv/.installed-docs
 	$(BIN)/python -m sphinx -b linkcheck -d build/doctrees docs build/docs-links
