@@ -226,7 +226,7 @@ ERRORS = [
     (["compare", "none.png", "A"], "none.png: no such file"),
     (["compare", "A", "red/cut.png"], "cut.png: damaged"),
     (["compare", "A"], "required: SUPPORT"),
-    (["compare", "A", "A", "--at", "rely"], "'rely'. Did you mean: relu?"),
+    (["compare", "A", "A", "--at", "rely"], "named rely (of 5). Did you mean: relu"),
     (["compare", "A", "A", "--metric", "angle"], "invalid choice: 'angle'"),
     (["compare", "A", "A", "--device", "nowhere"], "--device nowhere: not to be had"),
     (["compare", "A", "A", "--layers", "nothing"], "nothing"),
