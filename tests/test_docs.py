@@ -9,6 +9,7 @@ A block that can't be run has `<!-- not run: why -->` on the line before it.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from docs_world import BEFORE, SMALLER, furnish, names_of
 from torch import nn
 
 import naflow_fx as nf
+from naflow_fx.cli.parser import make_parser
 from naflow_fx.rules import TABLE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,6 +131,24 @@ CHECKS = {
     "docs/howto/cant-trace.md": untraceable,
     "docs/howto/coming-from.md": coming_from,
 }
+
+
+def commands(page: Path) -> list[list[str]]:
+    """The words of each command of ours in a page's shell blocks, but of outlines (`[--x X]`)."""
+    found = re.findall(r"^```sh\n(.*?)^```$", page.read_text(encoding="utf-8"), re.S | re.M)
+    lines = "".join(found).replace("\\\n", " ").splitlines()
+    split = [shlex.split(line, comments=True) for line in lines]
+    return [
+        words[1:]
+        for line, words in zip(lines, split, strict=True)
+        if words and words[0] == "naflow-fx" and " [" not in line
+    ]
+
+
+@pytest.mark.parametrize("page", [str(p.relative_to(ROOT)) for p in PAGES if commands(p)])
+def test_the_commands_of_a_page_have_these_options(page: str) -> None:
+    for words in commands(ROOT / page):
+        assert make_parser().parse_args(words).command
 
 
 def test_nearly_all_blocks_run() -> None:
