@@ -12,6 +12,9 @@
 # make evaluate   how good the maps are: docs/evaluation.md, < 20 minutes; evaluate-full: hours
 # make strangers  how networks of other packages fare: docs/strangers.md, an hour, in
 #              .venv-strangers; what is in the table already stays (STRANGERS_ARGS="--again": all)
+# make docs    the site, docs/ into build/docs: warnings are errors, notebooks are run (DOCS_ARGS=...)
+# make tutorials   the notebooks of docs/tutorials alone, all anew; make docs shows what came out last
+# make docs-links  whether what the site links to outside is there; needs a network
 # make release-check   sdist and wheel, installed into an empty environment and used there; minutes
 # make lint    ruff, its format, mypy
 # Each makes .venv if there is none, and installs again only when pyproject.toml has changed.
@@ -24,10 +27,11 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 GPU_ARGS ?=
 STRANGERS_ARGS ?=
+DOCS_ARGS ?=
 BIN := .venv/bin
 OLDEST := .venv-oldest/bin
 
-.PHONY: demo test test-all test-oldest figures docs-figures viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers release-check lint clean
+.PHONY: demo test test-all test-oldest figures docs-figures docs tutorials docs-links viewer viewer-check bench bench-gpu gpu-check evaluate evaluate-full strangers release-check lint clean
 .DELETE_ON_ERROR:
 
 DEMO := --methods naflow focused layercam --layers stem_act 'blocks.[02468].project_bn' \
@@ -57,6 +61,18 @@ figures: .venv/.installed-dev
 
 docs-figures: .venv/.installed-dev
 	$(BIN)/python tools/docs_figures.py
+
+docs: .venv/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -b html -d build/doctrees docs build/docs $(DOCS_ARGS)
+	@echo "Open $(CURDIR)/build/docs/index.html"
+
+tutorials: .venv/.installed-docs
+	rm -rf build/notebooks
+	$(BIN)/python -m sphinx -b dummy -E -d build/doctrees-tutorials -D root_doc=tutorials/index \
+	  -D 'include_patterns=tutorials/**' -D suppress_warnings=myst.xref_missing docs build/tutorials
+
+docs-links: .venv/.installed-docs
+	$(BIN)/python -m sphinx -b linkcheck -d build/doctrees docs build/docs-links
 
 viewer: naflow_fx/view/page/web/node_modules
 	npm --prefix naflow_fx/view/page/web run build
@@ -130,6 +146,11 @@ $(BIN)/python:
 .venv/.installed-dev: pyproject.toml | $(BIN)/python
 	@echo "Installing into .venv, once; PyTorch is a large download"
 	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[dev]"
+	@touch .venv/.installed $@
+
+.venv/.installed-docs: pyproject.toml | $(BIN)/python
+	@echo "Installing into .venv, once; PyTorch is a large download"
+	$(BIN)/python -m pip install $(PIP_ARGS) -e ".[docs]"
 	@touch .venv/.installed $@
 
 .venv/.installed-bench: pyproject.toml | $(BIN)/python

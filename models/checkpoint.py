@@ -91,7 +91,9 @@ def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     try:
         found: dict[str, Tensor] = torch_files.load_file(path)
     except FileNotFoundError as error:
-        raise ModelError(f"no checkpoint at {path}; check the path") from error
+        raise ModelError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # the reader's own kind is made in Rust
         raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
     return found
@@ -201,8 +203,9 @@ def _check_fits(
     }
     lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in groups.items() if keys]
     if lines:
-        head = f"{path}: the checkpoint of another network, not of {model} ({len(own)} tensors)"
-        raise ModelError("\n".join([head, *lines]))
+        told = "\n".join(lines)
+        raise ModelError(f"{path}: the checkpoint of another network, not of {model} "
+                         f"({len(own)} tensors)\n{told}")  # fmt: skip
 
 
 def _kind(tensor: Tensor) -> str:

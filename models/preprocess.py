@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from naflow_fx.errors import PhotoError, TargetError
+from naflow_fx.errors import PhotoError, TargetError, unfit
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -49,10 +49,11 @@ class Preprocessing:
     def __post_init__(self) -> None:
         short = self.resize if isinstance(self.resize, int) else min(self.resize)
         if not 1 <= self.crop <= short:
-            raise PhotoError(f"crop must be 1 to resize ({short}) pixels, got {self.crop}")
+            wanted = f"1 to {short} pixels, the short side after the resize"
+            raise unfit(PhotoError, "Preprocessing", wanted, crop=self.crop)
         if self.channels not in (1, 3) or len(self.std) != self.channels or 0 in self.std:
-            raise PhotoError(f"mean={self.mean}, std={self.std}: wanted three numbers each, or one "
-                             "each for grey photos, and no std of 0")  # fmt: skip
+            wanted = "three numbers each, or one each for grey photos, and no std of 0"
+            raise unfit(PhotoError, "Preprocessing", wanted, mean=self.mean, std=self.std)
 
     @property
     def channels(self) -> int:
@@ -125,7 +126,7 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
-        raise PhotoError(f"no photo at {path}; check the path") from error
+        raise PhotoError(f"{path}: no such file; check the path") from error
     except UnidentifiedImageError as error:
         raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
@@ -193,14 +194,14 @@ def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -
     Raises:
         TargetError: there is no such class, with the nearest names, or several have the name.
     """
-    of = "ImageNet class" if names is None or tuple(names) == class_names() else "class"
+    of = " of ImageNet" if names is None or tuple(names) == class_names() else ""
     names = class_names() if names is None else names
     text = str(name_or_number).strip()
     found = [i for i, name in enumerate(names) if name == text]
     if not found and re.fullmatch(r"[+-]?\d+", text):
         if 0 <= int(text) < len(names):
             return int(text)
-        raise TargetError(f"no {of} {text}; there are 0 to {len(names) - 1}")
+        raise TargetError(f"no class {text}{of}; there are 0 to {len(names) - 1}")
     folded, wanted = [_fold(name) for name in names], _fold(text)
     found = found or [i for i, name in enumerate(folded) if name == wanted]
     if len(found) == 1:
@@ -211,7 +212,7 @@ def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -
     near = difflib.get_close_matches(wanted, folded, n=5)
     near += [name for name in folded if wanted and wanted in name and name not in near][:5]
     listed = ", ".join(f"{names[i]} ({i})" for i in map(folded.index, near or folded[:5]))
-    raise TargetError(f"no {of} {text!r}; {'near' if near else 'there are'}: {listed}")
+    raise TargetError(f"no class {text!r}{of}; {'near' if near else 'there are'}: {listed}")
 
 
 def _fold(name: str) -> str:

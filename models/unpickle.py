@@ -23,8 +23,6 @@ from torch._utils import _rebuild_tensor, _rebuild_tensor_v2
 
 from naflow_fx.errors import ModelError
 
-NOT_COMPLETE = "not a complete checkpoint of torch.save; damaged, cut short, or of another format"
-
 
 class Inert:
     """What a file says of an object of a class that is not built: its name and contents.
@@ -96,7 +94,7 @@ def read(path: str | PathLike[str]) -> Any:
     try:
         open(path, "rb").close()
     except FileNotFoundError as error:
-        raise ModelError(f"no checkpoint file at {path}") from error
+        raise ModelError(f"{path}: no such file; check the path") from error
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     try:
@@ -106,7 +104,8 @@ def read(path: str | PathLike[str]) -> Any:
     except ModelError:
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
-        raise ModelError(f"{path}: {NOT_COMPLETE}") from error
+        raise ModelError(f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or "
+                         "of another format") from error  # fmt: skip
 
 
 def _read(path: str | PathLike[str]) -> Any:

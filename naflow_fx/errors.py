@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 BY_ITSELF = (
@@ -92,6 +92,17 @@ def required(*names: str, extra: str, what: str, error: type[NaflowError]) -> An
         raise error(f"{what} needs {', '.join(missing)}, which can't be imported ({why}); "
                     f"pip install 'naflow-fx[{extra}]'") from why  # fmt: skip
     return found[0] if len(found) == 1 else tuple(found)
+
+
+def unfit(error: type[NaflowError], call: str, wanted: str, **given: object) -> NaflowError:
+    """The error, of the kind `error`, of an option's value that a call can't take."""
+    values = ", ".join(f"{name}={value!r}" for name, value in given.items())
+    return error(f"{call}({values}): wanted {wanted}")
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """What is wanted where there are names to choose from."""
+    return f"one of {', '.join(map(repr, choices))}"
 
 
 def first_line(error: BaseException) -> str:

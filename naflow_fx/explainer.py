@@ -247,7 +247,8 @@ class Explainer(nn.Module):
         several = isinstance(images, (list, tuple))
         given = list(images) if several else [images]
         if len(given) != len(self._shapes):
-            raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}")
+            raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}, "
+                             "a tuple of batches [N, ...], or one tensor")  # fmt: skip
         for x, shape in zip(given, self._shapes, strict=True):
             check_image("images", x, shape, dtype)
             if not len(x):
@@ -326,6 +327,9 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
     wanted = f"[N, {', '.join(map(str, shape))}]"
     if not isinstance(x, Tensor):
         raise InputError(f"{name}: got {type(x).__name__}; wanted a tensor {wanted}")
+    if tuple(x.shape) == shape:
+        raise InputError(f"{name}: got one image {list(x.shape)}, without a batch dimension; use "
+                         f"{name}[None]")  # fmt: skip
     if tuple(x.shape[1:]) != shape:
         raise InputError(
             f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "

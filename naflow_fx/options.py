@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from naflow_fx.errors import OptionError
+from naflow_fx.errors import OptionError, one_of, unfit
 
 if TYPE_CHECKING:
     import torch
@@ -46,15 +46,16 @@ def _is_text(value: Any) -> bool:
 
 def _check(owner: str, name: str, value: Any, choices: Any) -> None:
     if value not in get_args(choices):
-        wanted = ", ".join(repr(choice) for choice in get_args(choices))
-        raise OptionError(f"{owner}({name}={value!r}): wanted one of {wanted}")
+        raise unfit(OptionError, owner, one_of(get_args(choices)), **{name: value})
 
 
 @dataclass(frozen=True)
 class Inverse:
-    """How an operator without an exact inverse is inverted (docs/method.md 3, Eqs. 6-10).
+    """How an operator without an exact inverse is inverted.
 
     ``argmin_v || R (A v - (z - c)) ||^2 + damping * sigma_max(R A)^2 * || v ||^2``
+
+    Eqs. 6-10, docs/method.md 3.
 
     Attributes:
         damping: relative to the operator's largest singular value squared.  A smaller one solves
@@ -86,10 +87,10 @@ class Inverse:
 
     def __post_init__(self) -> None:
         if not _is_number(self.damping) or not 0 <= self.damping < float("inf"):
-            raise OptionError(f"Inverse(damping={self.damping!r}): wanted a number >= 0")
+            raise unfit(OptionError, "Inverse", "a number >= 0", damping=self.damping)
         whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
         if self.steps is not None and (not whole or self.steps < 1):
-            raise OptionError(f"Inverse(steps={self.steps!r}): wanted an integer >= 1")
+            raise unfit(OptionError, "Inverse", "an integer >= 1", steps=self.steps)
         if not self.damping and self.steps is None:
             raise OptionError(
                 "Inverse(damping=0): give steps, too; how many an undamped inverse needs depends "
@@ -121,16 +122,16 @@ class Options:
 
     def __post_init__(self) -> None:
         if not isinstance(self.inverse, Inverse):
-            raise OptionError(f"inverse={self.inverse!r}: wanted nf.Inverse(...)")
+            raise unfit(OptionError, "compile", "nf.Inverse(...)", inverse=self.inverse)
         if self.layers is not None and not (self.layers and all(map(_is_text, self.layers))):
-            raise OptionError(f"compile(layers={self.layers!r}): wanted names and globs of call "
-                              "sites; None for all")  # fmt: skip
+            wanted = "names and globs of call sites; None for all"
+            raise unfit(OptionError, "compile", wanted, layers=self.layers)
         refuse_removed("compile", [f"reduction={self.reduction!r}"])
         _check("compile", "reduction", self.reduction, Reduction)
         _check("compile", "method", self.method, Method)
         if not (self.output is None or _is_text(self.output) or type(self.output) is int):
-            raise OptionError(f"compile(output={self.output!r}): wanted the key or index of the "
-                              "output that is explained")  # fmt: skip
+            wanted = "the key or index of the output that is explained"
+            raise unfit(OptionError, "compile", wanted, output=self.output)
         for name in self.keep:
             _check("compile", "keep", name, Keep)
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TypeVar
 
-from naflow_fx.errors import FlowError
+from naflow_fx.errors import FlowError, NaflowError
 
 T = TypeVar("T")
 
@@ -32,6 +33,14 @@ def without_blocks(names: Sequence[str], wanted: Iterable[str]) -> list[str]:
     return found
 
 
+def no_site(error: type[NaflowError], names: Sequence[str], missing: Sequence[str]) -> NaflowError:
+    """The error, of the kind `error`, of call sites that are not among the `names`."""
+    close = [name for one in missing for name in get_close_matches(one, names, 3, 0.4)]
+    start = "Did you mean" if close else "There are"
+    return error(f"no call site is named {', '.join(missing)} (of {len(names)}).\n"
+                 f"  {start}: {', '.join(close or spread(names, 6))}")  # fmt: skip
+
+
 def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
     """A flow's call sites that are asked for, in order; FlowError if an entry finds none."""
     if layers is None:
@@ -39,8 +48,7 @@ def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
     wanted = [layers] if isinstance(layers, str) else list(layers)
     found, lost = matching(names, wanted)
     if lost or not wanted:
-        known = ", ".join(spread(list(names), 6))
-        raise FlowError(f"No layer is called {', '.join(lost) or '...'}; there are {known}, ...")
+        raise no_site(FlowError, names, lost or ["(no name given)"])
     return found
 
 

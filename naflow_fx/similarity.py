@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from naflow_fx.errors import TargetError
+from naflow_fx.errors import TargetError, one_of, unfit
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Pool = Literal["flatten", "mean"]
@@ -45,12 +45,12 @@ class Similarity:
     def __post_init__(self) -> None:
         """TargetError: a value that does not exist."""
         if not callable(self.metric) and self.metric not in get_args(Metric):
-            raise TargetError(f"Similarity: metric={self.metric!r}; wanted one of "
-                              f"{', '.join(get_args(Metric))}, or a callable")  # fmt: skip
+            wanted = f"{one_of(get_args(Metric))}, or a callable"
+            raise unfit(TargetError, "Similarity", wanted, metric=self.metric)
         if self.pool not in get_args(Pool):
-            raise TargetError(f"Similarity: pool={self.pool!r}; wanted flatten or mean")
+            raise unfit(TargetError, "Similarity", one_of(get_args(Pool)), pool=self.pool)
         if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 1:
-            raise TargetError(f"Similarity: shots={self.shots!r}; wanted 1 or more")
+            raise unfit(TargetError, "Similarity", "an integer >= 1", shots=self.shots)
 
     @property
     def rows(self) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from naflow_fx.errors import TargetError
+from naflow_fx.errors import TargetError, unfit
 from naflow_fx.guards.records import map_tensors, pick, plain
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
 Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"
-_WANTED = "wanted None, an int, N ints, an int64 tensor [N], a callable, or N callables"
 
 
 class OfOneSample:
@@ -108,23 +107,28 @@ def class_indices(target: Any, batch: int, classes: int | None, device: torch.de
         entries = entries if isinstance(entries, (list, tuple)) else [entries] * batch
         values = [class_index(t) for t in entries]  # type: ignore[misc]
     else:
-        raise TargetError(f"target: got {type(target).__name__} {target!r}; {_WANTED}")
+        raise _strange(f"{type(target).__name__} {target!r}")
     _check(target, values, batch, classes)
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
+def _strange(what: str) -> TargetError:
+    return TargetError(f"target: got {what}; wanted None, an int, N ints, an int64 tensor [N], a "
+                       "callable, or N callables")  # fmt: skip
+
+
 def _from_tensor(target: Tensor, batch: int) -> list[int]:
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise TargetError(f"target: got a tensor of {target.dtype}; {_WANTED}")
+        raise _strange(f"a tensor of {target.dtype}")
     if target.dim() > 1:
-        raise TargetError(f"target: got a tensor of shape {list(target.shape)}; {_WANTED}")
+        raise _strange(f"a tensor of shape {list(target.shape)}")
     values: list[int] = target.tolist() if target.dim() else [int(target)] * batch
     return values
 
 
 def _check(target: Any, values: list[int], batch: int, classes: int | None) -> None:
     if any(value is None for value in values):
-        raise TargetError(f"target: got {target!r}; {_WANTED}")
+        raise _strange(repr(target))
     if len(values) != batch:
         raise TargetError(f"target: got {len(values)} entries for a batch of {batch} images")
     wrong = [v for v in values if v < -1 or (classes is not None and v >= classes)]
@@ -171,7 +175,8 @@ class binary:  # noqa: N801 - called like a function, and a value of its own
 
     def __post_init__(self) -> None:
         if self.index not in (0, 1, None) or isinstance(self.index, bool):
-            raise TargetError(f"binary({self.index!r}): wanted 0, 1, or None for the predicted one")
+            wanted = "0, 1, or None for the predicted one"
+            raise unfit(TargetError, "binary", wanted, index=self.index)
 
     def __call__(self, output: Any) -> Tensor:
         """The score, [N]."""

@@ -32,7 +32,7 @@ def check_labels(gm: fx.GraphModule) -> None:
     flow = find_flow(gm.graph)
     if not flow.features or not flow.inputs:
         raise GraphError(
-            "no feature map leads from the input to the score: NAFlow explains convolutional "
+            "no feature map leads from the input to the score; NAFlow explains convolutional "
             "networks, whose nodes keep batch, channel and space"
         )
     stop, dead = _behind_stops(gm.graph, flow)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +14,7 @@ from naflow_fx import keys
 from naflow_fx.errors import TargetError
 from naflow_fx.passes import _graph
 from naflow_fx.rules import TABLE, hold, pair_side
+from naflow_fx.selection import no_site
 from naflow_fx.similarity import PENULTIMATE, Similarity
 
 _DIVISIONS = {operator.truediv, torch.div, torch.true_divide, "div", "true_divide",
@@ -62,9 +62,7 @@ def _found(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
         str(n.meta.get(keys.SITE)): n for n in gm.graph.nodes if n.op != "output"
     }
     if target.at not in sites:
-        close = difflib.get_close_matches(target.at, sites, 3, 0.4)
-        raise TargetError(f"Similarity: no call site is named {target.at!r}"
-                          + (f".  Did you mean: {', '.join(close)}?" if close else ""))  # fmt: skip
+        raise no_site(TargetError, list(sites), [target.at])
     return sites[target.at]
 
 

@@ -45,9 +45,6 @@ class BatchDependent:
     is_size: bool = False
 
 
-_SEGMENT = "; of a segmentation, nf.targets.segment(class) (--target segment:CLASS)"
-
-
 def annotate_values(
     gm: fx.GraphModule, examples: Sequence[Tensor], rows: int = 1
 ) -> fx.GraphModule:
@@ -82,19 +79,16 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
     shape = (1,) if isinstance(target, OfOneSample) else (-1,)
     given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape != shape:
-        found = list(value.shape) if isinstance(value, TensorValue) else value
-        column = "  Take its [:, 0]." if found == [-1, 1] else ""
+        found = value
+        if isinstance(value, TensorValue):
+            found = f"[{', '.join('N' if size == -1 else str(size) for size in value.shape)}]"
+        column = "  Take its [:, 0]." if found == "[N, 1]" else ""
         raise TargetError(
-            f"target: the score has shape {found} (-1: batch); wanted one number per sample, [N]."
+            f"target: the score has shape {found}; wanted one number per sample, [N]."
             f"{column}  Callables of ONE sample's output go to the call in a list, one per image"
         )
     if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) not in (1, 2):
-        found = list(score.all_input_nodes[0].meta[keys.VALUE].shape)
-        hint = _SEGMENT if len(found) == 4 else ""
-        raise TargetError(
-            f"target: the model returns {found} (-1: batch), not [N, classes]; give "
-            f"nf.compile a target= that makes one number per sample of it{hint}"
-        )
+        raise _no_classes(score.all_input_nodes[0].meta[keys.VALUE].shape)
 
 
 class _Recorder(fx.Interpreter):
@@ -132,10 +126,16 @@ def _refuse_output(output: Tensor, size: int) -> None:
     if output.dim() and len(output) != size:
         raise TargetError(f"the model returns {list(output.shape)} for {size} images, not one row "
                           f"per image.  {BY_ITSELF}")  # fmt: skip
-    shape = ", ".join(map(str, ("N", *output.shape[1:])))
-    hint = _SEGMENT if output.dim() == 4 else ""
-    raise TargetError(f"target: the model returns [{shape}], not [N, classes]; give nf.compile a "
-                      f"target= that makes one number per sample of it{hint}")  # fmt: skip
+    raise _no_classes(output.shape)
+
+
+def _no_classes(shape: Sequence[int]) -> TargetError:
+    segment = "; of a segmentation, nf.targets.segment(class) (--target segment:CLASS)"
+    hint = segment if len(shape) == 4 else ""
+    return TargetError(
+        f"target: the model returns {_shape(shape)}, not [N, classes]; give nf.compile a target= "
+        f"that makes one number per sample of it{hint}"
+    )
 
 
 def _refuse_target(recorder: _Recorder, error: Exception) -> None:
@@ -154,8 +154,12 @@ def _line(error: Exception) -> str:
 
 
 def _described(value: Any) -> str:
-    shape = ", ".join(map(str, ("N", *value.shape[1:]))) if isinstance(value, Tensor) else value
-    return f"[{shape}]"
+    return _shape(value.shape) if isinstance(value, Tensor) else f"[{value}]"
+
+
+def _shape(shape: Sequence[int]) -> str:
+    """A shape with the batch as N."""
+    return f"[{', '.join(map(str, ('N', *shape[1:])))}]"
 
 
 def _hint(gm: fx.GraphModule, at: fx.Node | None, examples: Sequence[Tensor], failed: int) -> str:
@@ -212,7 +216,7 @@ def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:
 
 
 def _shapes(images: list[Tensor]) -> str:
-    return ", ".join(f"[N, {', '.join(map(str, x.shape[1:]))}]" for x in images)
+    return ", ".join(_shape(x.shape) for x in images)
 
 
 def _merge(a: Any, b: Any, sizes: tuple[int, int]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any, get_args
 
 from torch import fx
@@ -15,7 +14,7 @@ from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import find_flow, score_of
 from naflow_fx.rules.contract import parameters
-from naflow_fx.selection import matching
+from naflow_fx.selection import matching, no_site
 from naflow_fx.solver import least_squares
 
 
@@ -61,9 +60,7 @@ def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
         return sites
     found, missing = matching(sites, layers)
     if missing:
-        close = [name for p in missing for name in difflib.get_close_matches(p, sites, 3, 0.4)]
-        hint = f"  Did you mean: {', '.join(close)}?" if close else f"  First ones: {sites[:8]}"
-        raise GraphError(f"no call site is named {', '.join(missing)} (of {len(sites)}).\n{hint}")
+        raise no_site(GraphError, sites, missing)
     return found
 
 

@@ -64,7 +64,7 @@ class _Canonicaliser:
             if node in live:
                 self.env[node] = self._visit(node)
         if self.offenders:
-            raise UnsupportedOperator(_report(self.offenders))
+            raise _refusal(self.offenders)
         made = _module.rebuild(self.constants, self.graph)
         made.meta = dict(self.gm.meta)
         return made
@@ -334,18 +334,20 @@ def _name(target: Any) -> str:
     return f"{module}.{getattr(target, '__name__', target)}".lstrip(".")
 
 
-def _report(offenders: list[tuple[str, str, str, str]]) -> str:
+def _refusal(offenders: list[tuple[str, str, str, str]]) -> UnsupportedOperator:
     """All offenders, and what to do: nodes that mix a batch want another model, not a rule."""
     mixing = [" the batch" in what for _, what, _, _ in offenders]
     count = "1 node" if len(offenders) == 1 else f"{len(offenders)} nodes"
     batch = f"  {BY_ITSELF}.\n" if any(mixing) else ""
     if all(mixing):
-        verb = "mixes" if len(offenders) == 1 else "mix"
-        return f"{count} {verb} the images of a batch\n{table(offenders)}\n{batch}".rstrip()
+        told = f"{table(offenders)}\n{batch}".rstrip()
+        return UnsupportedOperator(
+            f"{count} {'mixes' if len(offenders) == 1 else 'mix'} the images of a batch\n{told}"
+        )
     known = ", ".join(sorted(rule.name for rule in TABLE))
-    return (
+    return UnsupportedOperator(
         f"{count} {'has' if len(offenders) == 1 else 'have'} no rule\n{table(offenders)}\n{batch}"
-        f'Rules exist for: {known}.  To add one: README, "Add an operator".'
+        f"Rules exist for: {known}.  To add one: nf.register, docs/operators.md."
     )
 
 

@@ -258,7 +258,7 @@ class PathTracer(fx.Tracer):
         if torch.is_autocast_enabled(device):
             raise TraceError(
                 f"autocast is switched on inside the model's forward, at {node.meta[keys.SITE]} "
-                f"({node.meta[keys.WHERE]}): the graph can't tell which numbers it rounds.  Take "
+                f"({node.meta[keys.WHERE]}); the graph can't tell which numbers it rounds.  Take "
                 "it out of forward; call the explainer inside torch.autocast instead"
             )
 

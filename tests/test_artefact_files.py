@@ -10,6 +10,7 @@ import sys
 import zipfile
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -73,9 +74,9 @@ def test_types_that_onnxruntime_lacks(tmp_path: Path) -> None:
             lambda outputs: 1 / 0,
             r"(torch.export|onnxruntime) can't run the model: division",
         ),
-        (lambda outputs: outputs[:-1], r"gives \d+ outputs for the program's"),
-        (lambda outputs: [o[:1] for o in outputs], r"file's output has the shape \[1, "),
-        (lambda outputs: [o + 1 for o in outputs], "file's output differs from the program's by 1"),
+        (lambda outputs: outputs[:-1], r"something else than the program: \d+ outputs; wanted \d"),
+        (lambda outputs: [o[:1] for o in outputs], r"than the program: output of shape \[1, "),
+        (lambda outputs: [o + 1 for o in outputs], "than the program: output that differs by 1"),
     ],
 )
 def test_a_file_that_runs_wrong_is_not_left(
@@ -173,15 +174,20 @@ def test_files_that_are_no_artefacts(tmp_path: Path) -> None:
         artefacts.read(tmp_path / "none.pt2")
 
 
-def test_a_damaged_artefact(tmp_path: Path) -> None:
+def test_a_damaged_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         kind = dataclasses.replace(some_metadata(), kind="pt2")
         archive.writestr(f"x/extra/{EXTRA}", kind.to_json())
     with pytest.raises(NaflowError, match="damaged, or of another version"):
         artefacts.load(path)
-    with pytest.raises(ArtefactError, match="device='abacus': no device of torch"):
-        artefacts.load(path, device="abacus")
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
+        patch.setitem(runners.OPENERS, "pt2", Mock(side_effect=full))
+        artefacts.load(path, trusted=True)
+    for device in ("abacus", "cuda:99"):
+        with pytest.raises(ArtefactError, match=f"device='{device}': not to be had on this"):
+            artefacts.load(path, device=device)
 
 
 def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:

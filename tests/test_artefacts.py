@@ -192,7 +192,7 @@ def test_compiled_is_called_as_the_explainer(monkeypatch: pytest.MonkeyPatch) ->
     assert_same_flow(compiled(x), explainer(x))
     options = {"triton.cudagraphs": True, "layout_optimization": False}  # no channels-last: slower
     assert calls == [{"fullgraph": True, "options": options}]
-    with pytest.raises(OptionError, match="mode='fast'.: wanted one of default, "):
+    with pytest.raises(OptionError, match="mode='fast'.: wanted one of 'default', "):
         explainer.compiled(mode="fast")
     assert str(compiled.inspect()) == str(explainer.inspect())
 

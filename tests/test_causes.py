@@ -13,6 +13,9 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.errors import InputError, NaflowError, TargetError, TraceError
+from naflow_fx.guards import same_model
+from naflow_fx.job import Job
+from naflow_fx.options import Options
 
 X = images((3, 12, 12), dtype=torch.float32)
 
@@ -121,5 +124,14 @@ def test_torchs_dumps_do_not_reach_the_person(make: Any, capfd: Any, caplog: Any
 
 
 def test_a_column_of_scores_is_told_what_to_take() -> None:
-    with pytest.raises(TargetError, match=r"shape \[-1, 1\].* Take its \[:, 0\]"):
+    with pytest.raises(TargetError, match=r"shape \[N, 1\].* Take its \[:, 0\]"):
         nf.compile(body(), X, target=lambda o: o[:, :1])
+
+
+def test_short_memory_is_no_fault_of_the_graph() -> None:
+    def full(*_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    job = Job(body(), (X,), None, Options())
+    with pytest.raises(torch.OutOfMemoryError):
+        same_model._run(full, [X], job)  # type: ignore[arg-type]

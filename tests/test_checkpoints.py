@@ -470,5 +470,8 @@ def test_safetensors(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:40])
     with pytest.raises(ModelError, match="damaged, or no file of safetensors"):
         models.load_checkpoint(model, path)
-    with pytest.raises(ModelError, match="no checkpoint at"):
+    with pytest.raises(ModelError, match="no such file; check the path"):
         models.load_checkpoint(model, tmp_path / "none.safetensors")
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(ModelError, match=r"folder.safetensors: cannot be read \("):
+        models.load_checkpoint(model, tmp_path / "folder.safetensors")

@@ -35,7 +35,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["explain", "none.png"], "no photo at none.png"),
+        (["explain", "none.png"], "none.png: no such file"),
         (["explain", "cut.png"], "cut.png: damaged or cut short"),
         (["explain", str(COFFEE), "text.png"], "text.png: not a picture"),
         (["explain", "."], "naflow-fx"),
@@ -160,7 +160,7 @@ def run(*argv: str, **options: Any) -> subprocess.CompletedProcess[str]:
 def test_as_a_process_errors_have_exit_code_2(tmp_path: Path) -> None:
     done = run("explain", "none.png", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "naflow-fx: error: no photo at none.png; check the path\n"
+    assert done.stderr == "naflow-fx: error: none.png: no such file; check the path\n"
     assert not list(tmp_path.iterdir())
 
 

@@ -123,8 +123,9 @@ def test_bad_arguments_are_told(photos: Path, tmp_path: Path) -> None:
         ({"batch_size": 0}, "wanted 1 or more"),
         ({"target": "label"}, "has no labels"),
         ({"target": True}, "wanted None, a class or 'label'"),
-        ({"engine": "spark"}, "wanted one of local, ray, torchrun"),
+        ({"engine": "spark"}, "wanted one of 'local', 'ray', 'torchrun'"),
         ({"explainer": 3}, "wanted an ExplainerSpec"),
+        ({"explainer": torch.nn.ReLU()}, r"explain_dataset\(ReLU, ...\): wanted an ExplainerSpec"),
         ({"explainer": make}, "give preprocessing="),
         ({"explainer": spec(make=lambda device: 3)}, "wanted an Explainer of photos"),
     ):

@@ -135,7 +135,10 @@ def test_target_of_minus_one_is_the_predicted_class(network: SmallCNN) -> None:
     ("change", "message"),
     [
         (lambda d, m: evaluate({}, d), "at least one explainer"),
-        (lambda d, m: evaluate({"a": m}, d, ["speed"]), "no metric 'speed'; there are energy"),
+        (
+            lambda d, m: evaluate({"a": m}, d, ["speed"]),
+            r"metrics=\['speed'\]\): wanted one of 'energy'",
+        ),
         (lambda d, m: evaluate({"a": m}, d, ["i_d"]), "i_d need model="),
         (lambda d, m: evaluate({"a": lambda x, t: 3}, d, ["energy"]), "gave no maps.*got int"),
         (lambda d, m: evaluate({"a": lambda x, t: x}, d, ["energy"]), "gave no maps"),
@@ -150,7 +153,7 @@ def test_what_can_not_be_measured_is_told(
 
 def test_without_boxes_localisation_is_refused() -> None:
     bare = EvaluationSet(torch.ones(1, 3, 4, 4), torch.tensor([0]), None, ("a",), torch.tensor([0]))
-    with pytest.raises(EvaluationError, match="energy need boxes or masks"):
+    with pytest.raises(EvaluationError, match="has no boxes or masks"):
         evaluate({"a": lambda x, t: x[:, 0]}, bare, ["energy"])
 
 

@@ -53,7 +53,7 @@ def test_voc(tmp_path: Path) -> None:
     assert len(voc(tmp_path, PREPROCESSING, {"dog": 207, "sofa": 831})) == 2
     with pytest.raises(EvaluationError, match="no photo shows one of the classes"):
         voc(tmp_path, PREPROCESSING, {"cat": 281})
-    with pytest.raises(EvaluationError, match="no VOC 2007 val there"):
+    with pytest.raises(EvaluationError, match="not what VOC 2007, val has there"):
         voc(tmp_path, PREPROCESSING, {"dog": 1}, year="2007")
 
 
@@ -72,7 +72,7 @@ def test_coco(tmp_path: Path) -> None:
     found = coco(tmp_path / "val", file, PREPROCESSING, {"dog": 5})
     assert (found.target.tolist(), marked(found)) == ([5], True)
     file.write_text("[]")
-    with pytest.raises(EvaluationError, match="no COCO instances file"):
+    with pytest.raises(EvaluationError, match="not what COCO"):
         coco(tmp_path / "val", file, PREPROCESSING, {"dog": 5})
 
 
@@ -107,7 +107,7 @@ def test_cub200(tmp_path: Path) -> None:
         found = cub200(tmp_path, PREPROCESSING, masks=masks)
         assert (found.names, found.target.tolist()) == (("b1", "b3"), [0, 1])
         assert marked(found)
-    with pytest.raises(EvaluationError, match="not a CUB-200-2011 folder"):
+    with pytest.raises(EvaluationError, match="not what CUB-200-2011 has"):
         cub200(tmp_path / "images", PREPROCESSING)
     with pytest.raises(EvaluationError, match="no such folder"):
         cub200(tmp_path / "none", PREPROCESSING)

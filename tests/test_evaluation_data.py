@@ -55,9 +55,9 @@ def test_every_photo_is_recognised_and_its_boxes_tell_something() -> None:
 
 
 def test_no_package_no_photo(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(EvaluationError, match="wanted one of choose, check"):
+    with pytest.raises(EvaluationError, match="wanted one of 'choose', 'check'"):
         photos("all")  # type: ignore[arg-type]
-    with pytest.raises(EvaluationError, match="wanted one of centre, flip, whole"):
+    with pytest.raises(EvaluationError, match="wanted one of 'centre', 'flip', 'whole'"):
         seen(Image.new("RGB", (9, 9)), torch.ones(9, 9) > 0, SMALL, "left")  # type: ignore[arg-type]
     empty: list[str] = []
     monkeypatch.setattr(sys, "path", empty)

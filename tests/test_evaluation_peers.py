@@ -240,7 +240,7 @@ def test_an_unknown_layer_and_an_untraceable_network_are_told() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(EvaluationError, match=r"no call site 9\.relu in the network"):
+    with pytest.raises(EvaluationError, match=r"no call site is named 9\.relu"):
         propagation.lift_cam(SmallCNN(4), ["9.relu"])
     with pytest.raises(EvaluationError, match="Branches: torch.fx can't trace it"):
         propagation.deep_lift(Branches())

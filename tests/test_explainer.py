@@ -378,7 +378,7 @@ def test_autocast() -> None:
             r"got \[1, 3, 12, 13\]; .* compiled for \[N, 3, 12, 12\]",
         ),
         (torch.zeros(1, 4, 12, 12).double(), r"got \[1, 4, 12, 12\]"),
-        (torch.zeros(3, 12, 12).double(), r"got \[3, 12, 12\]"),
+        (torch.zeros(3, 12, 12).double(), r"got one image \[3, 12, 12\].* use images\[None\]"),
         (torch.zeros(1, 3, 12, 12), "got torch.float32; this explainer computes in torch.float64"),
         (torch.zeros(1, 3, 12, 12, dtype=torch.uint8), "got torch.uint8"),
         ("photo.png", "got str; wanted a tensor"),
@@ -421,7 +421,7 @@ OPTIONS: list[tuple[dict[str, Any], str]] = [
     ({"keep": "maps"}, "keep='maps'.*'bpfm', 'importance'"),
     ({"keep": ("bpfm", 3)}, "keep=3"),
     ({"keep": 3}, "keep=3"),
-    ({"inverse": 0.1}, r"inverse=0.1: wanted nf.Inverse\(...\)"),
+    ({"inverse": 0.1}, r"inverse=0.1\): wanted nf.Inverse\(...\)"),
     ({"inverse": {"steps": 3}}, "wanted nf.Inverse"),
     ({"method": ["gradcam"]}, "method=.*wanted one of"),
 ]

@@ -68,7 +68,7 @@ def test_some_layers_are_drawn_and_all_are_told(tmp_path: Path) -> None:
     assert [layer["name"] for layer in record["layers"]] == list(NAMES)
     assert [layer["name"] for layer in record["layers"] if layer["file"]] == drawn
     assert every_file(tmp_path) == {*record["files"], "flow.json"} and len(record["files"]) == 4
-    with pytest.raises(FlowError, match="No layer is called nothing"):
+    with pytest.raises(FlowError, match="no call site is named nothing"):
         flow.save(tmp_path, photos(1), layers=["nothing"])
 
 

@@ -256,7 +256,7 @@ def test_channels(channels: int) -> None:
     assert_defined(flow)
     assert flow.maps["x"].shape == (2, *SIZE)
     if channels == 12:
-        with pytest.raises(nf.NaflowError, match="An image cannot be"):
+        with pytest.raises(nf.NaflowError, match="Images can't be"):
             flow.overlay(x)
 
 

@@ -89,7 +89,7 @@ def test_classes_of_a_binary_head(flat: bool) -> None:
     behind = network(nn.Linear(8, 1), nn.Sigmoid())
     checked(behind, lambda y: 0.5 - y[:, 0], target=binary(0, threshold=0.5))
     assert binary(1) == binary(1) != binary(0)
-    with pytest.raises(TargetError, match=r"binary\(2\): wanted 0, 1"):
+    with pytest.raises(TargetError, match=r"binary\(index=2\): wanted 0, 1"):
         binary(2)
 
 

@@ -326,7 +326,7 @@ def unreadable(folder: Path) -> dict[str, Path]:
     paths = {words: folder / f"{i}.pth" for i, words in enumerate(files)}
     for words, path in paths.items():
         path.write_bytes(files[words])
-    paths["no checkpoint file"] = folder / "missing.pth"
+    paths["no such file"] = folder / "missing.pth"
     paths["cannot be read"] = folder
     for i, (words, content) in enumerate(
         {

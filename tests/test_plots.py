@@ -74,9 +74,9 @@ def test_curves_along_depth() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"kind": "pie"}, "wanted one of grid, strip, depth"),
+        ({"kind": "pie"}, "wanted one of 'grid', 'strip', 'depth'"),
         ({"kind": "grid"}, "shows one image, not 2"),
-        ({"kind": "strip", "layers": ["layer9.*"]}, "No layer is called layer9"),
+        ({"kind": "strip", "layers": ["layer9.*"]}, "no call site is named layer9"),
     ],
 )
 def test_what_cannot_be_plotted(arguments: dict[str, Any], message: str) -> None:
@@ -130,7 +130,7 @@ def test_a_film(tmp_path: Path) -> None:
 def test_a_film_without_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name: None)
     _, flow, images = explained()
-    with pytest.raises(FlowError, match="needs the program ffmpeg: install it, or use save_gif"):
+    with pytest.raises(FlowError, match="needs the program ffmpeg; install it, or use save_gif"):
         flow.save_mp4(tmp_path / "flow.mp4", images)
 
 

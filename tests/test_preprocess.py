@@ -85,7 +85,7 @@ def test_a_strip_is_refused() -> None:
 
 
 def test_wrong_arguments_say_what_was_wanted() -> None:
-    with pytest.raises(PhotoError, match=r"1 to resize \(200\) pixels, got 224"):
+    with pytest.raises(PhotoError, match=r"crop=224\): wanted 1 to 200 pixels"):
         Preprocessing(resize=200, crop=224)
     with pytest.raises(PhotoError, match=r"wanted one image \[3, H, W\], got \[2, 3, 8, 8\]"):
         Preprocessing().denormalise(torch.zeros(2, 3, 8, 8))
@@ -188,7 +188,7 @@ def test_files_that_are_no_photo(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("espresso")
     (tmp_path / "empty.png").touch()
     for name, words in {
-        "missing.png": "no photo at",
+        "missing.png": "no such file",
         "notes.txt": "not a picture",
         "empty.png": "not a picture",
         ".": "cannot be read",
@@ -246,11 +246,11 @@ def test_names_are_forgiving_of_case_and_underscores() -> None:
 @pytest.mark.parametrize(
     ("wanted", "words"),
     [
-        ("expresso", r"no ImageNet class 'expresso'; near: espresso \(967\)"),
+        ("expresso", r"no class 'expresso' of ImageNet; near: espresso \(967\)"),
         ("cat", r"tiger cat \(282\)"),
         ("qqqqqq", r"there are: tench \(0\), "),
         ("", r"there are: tench \(0\), "),
-        ("+-3", "no ImageNet class"),
+        ("+-3", "no class .* of ImageNet"),
         (1000, "there are 0 to 999"),
         (-1, "there are 0 to 999"),
     ],

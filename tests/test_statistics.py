@@ -156,9 +156,9 @@ def test_a_real_flow() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"layers": ["no"]}, "No layer is called no"),
+        ({"layers": ["no"]}, "no call site is named no"),
         ({"layers": ["b"]}, "several positions; got b"),
-        ({"box": (0, 0, 1, 1), "mask": torch.ones(4, 4)}, "a box or a mask, not both"),
+        ({"box": (0, 0, 1, 1), "mask": torch.ones(4, 4)}, "a box and a mask; give one"),
         ({"mask": torch.ones(3, 4)}, r"masks \[1, 3, 4\]; wanted one.* \[1, 4, 4\]"),
         ({"box": [(0, 0, 1, 1)] * 2}, r"masks \[2, 4, 4\]"),
     ],
@@ -167,5 +167,5 @@ def test_what_statistics_refuse(arguments: dict[str, object], words: str) -> Non
     flow = flow_of(RISING, torch.ones(1))
     with pytest.raises(FlowError, match=words):
         flow.statistics(**arguments)  # type: ignore[arg-type]
-    with pytest.raises(FlowError, match="No measure 'x'"):
+    with pytest.raises(FlowError, match=r"estimates\(measure='x'\): wanted one of"):
         flow.statistics().estimates("x")

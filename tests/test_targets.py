@@ -220,7 +220,7 @@ def test_what_a_target_must_not_be(explainer: Any, x: Tensor, target: Any, words
     [
         (
             lambda output: output,
-            r"the score has shape \[-1, 5\] \(-1: batch\); wanted one number per sample",
+            r"the score has shape \[N, 5\]; wanted one number per sample",
         ),
         (lambda output: output.sum(), r"a reduction over the batch|wanted one number per sample"),
         (lambda output: output[0, 1], "wanted one number per sample"),

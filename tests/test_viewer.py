@@ -151,8 +151,8 @@ def test_a_graph_alone(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"photos": ["one", "two"]}, "2 names for 1 images"),
-        ({"colormap": "rainbow"}, "No colormap 'rainbow'"),
-        ({"alpha": 2.0}, "alpha must lie in"),
+        ({"colormap": "rainbow"}, "colormap='rainbow'.: wanted one of"),
+        ({"alpha": 2.0}, "alpha=2.0.: wanted a number from 0 to 1"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_written(

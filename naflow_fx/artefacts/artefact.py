@@ -45,10 +45,12 @@ class Artefact:
         self.metadata = read(path)
         if not trusted:
             check_safe(path, self.metadata.kind)
-        self.device = _device(self.metadata.device if device is None else device)
+        self.device = torch.device(self.metadata.device) if device is None else _device(device)
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
+            if is_out_of_memory(error):
+                raise
             raise ArtefactError(f"{path}: damaged, or of another version of torch "
                                 f"({first_line(error)})") from error  # fmt: skip
 
@@ -163,8 +165,9 @@ def _check(value: Value, x: Any) -> None:
 
 
 def _device(given: str | torch.device) -> torch.device:
+    """A device that is there, tried with one number."""
     try:
-        return torch.device(given)
-    except RuntimeError as error:
-        raise ArtefactError(f"device={given!r}: no device of torch; wanted cpu, cuda, cuda:1 or "
-                            "the like") from error  # fmt: skip
+        return torch.zeros(1, device=given).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ArtefactError(f"device={str(given)!r}: not to be had on this machine "
+                            f"({first_line(error)})") from error  # fmt: skip

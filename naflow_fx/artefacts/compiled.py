@@ -9,7 +9,7 @@ import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx.errors import OptionError
+from naflow_fx.errors import OptionError, one_of, unfit
 from naflow_fx.job import Build, Job
 from naflow_fx.passes import _module
 
@@ -57,7 +57,7 @@ def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
     """
     known = torch._inductor.list_mode_options()
     if mode is not None and mode not in known:
-        raise OptionError(f"compiled(mode={mode!r}): wanted one of {', '.join(sorted(known))}")
+        raise unfit(OptionError, "compiled", one_of(sorted(known)), mode=mode)
     options: dict[str, Any] = {} if mode is None else dict(torch._inductor.list_mode_options(mode))
     return options | ({"layout_optimization": False} if device == "cpu" else {})
 

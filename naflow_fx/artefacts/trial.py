@@ -60,14 +60,19 @@ def _noise(x: Tensor) -> Tensor:
 def _compare(metadata: Metadata, found: list[Tensor], wanted: list[Tensor]) -> None:
     names = [value.name for value in metadata.outputs]
     if len(found) != len(names):
-        raise ArtefactError(f"the file gives {len(found)} outputs for the program's {len(names)}")
+        raise _other(f"{len(found)} outputs", f"{len(names)}")
     for name, a, b in zip(names, found, wanted, strict=True):
         if a.shape != b.shape:
-            raise ArtefactError(f"the file's {name} has the shape {list(a.shape)}, the program's "
-                                f"{list(b.shape)}")  # fmt: skip
+            raise _other(f"{name} of shape {list(a.shape)}", f"{list(b.shape)}")
         if name.partition(".")[0] != "output" or not b.is_floating_point():
             continue
         a, b = a.double().cpu().nan_to_num(), b.double().cpu().nan_to_num()
         if b.numel() and float((a - b).abs().max()) > CLOSE * float(b.abs().max()):
-            raise ArtefactError(f"the file's {name} differs from the program's by "
-                                f"{float((a - b).abs().max()):.2g}")  # fmt: skip
+            off = float((a - b).abs().max())
+            raise _other(f"{name} that differs by {off:.2g}", f"{float(b.abs().max()):.2g} at most")
+
+
+def _other(what: str, wanted: str) -> ArtefactError:
+    return ArtefactError(f"the file computes something else than the program: {what}; wanted "
+                         f"{wanted}.  Its runtime or exporter is at fault: try another format, or "
+                         "another release of it")  # fmt: skip

@@ -83,7 +83,7 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
                 output_names=[value.name for value in metadata.outputs],
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
-        raise ArtefactError(_inexpressible(error)) from error
+        raise _inexpressible(error) from error
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path, external_data=False)
 
@@ -125,13 +125,13 @@ def _tensors(exported: ExportedProgram) -> list[torch.Tensor]:
     return [value for value in found if isinstance(value, torch.Tensor)]
 
 
-def _inexpressible(error: BaseException) -> str:
-    """Which operator ONNX has no words for, as far as the chain of the exporter's errors says."""
+def _inexpressible(error: BaseException) -> ArtefactError:
+    """Names the operator that ONNX lacks, as far as the chain of the exporter's errors does."""
     at: BaseException | None = error
     while at is not None:
         found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(at))
         if found:
-            return (f"ONNX can't express the operator {found[1]}; choose layers that don't need "
-                    "it, or format pt2 or aoti")  # fmt: skip
+            return ArtefactError(f"ONNX can't express the operator {found[1]}; choose layers that "
+                                 "don't need it, or format pt2 or aoti")  # fmt: skip
         last, at = at, at.__cause__
-    return f"ONNX can't express the program: {first_line(last)}"
+    return ArtefactError(f"ONNX can't express the program: {first_line(last)}")

@@ -180,8 +180,7 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
 def check_folder(folder: Path) -> None:
     """PhotoError if there is no such folder."""
     if not folder.is_dir():
-        raise PhotoError(f"{folder}: {'not a folder' if folder.exists() else 'no such folder'}; "
-                         "check the path")  # fmt: skip
+        raise PhotoError(f"{folder}: no such folder; check the path")
 
 
 def pictures_in(folder: Path, out: Path) -> list[Path]:

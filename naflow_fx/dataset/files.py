@@ -71,7 +71,7 @@ def is_photo(name: str) -> bool:
 def folder_of(root: str, kind: str) -> Files:
     """Photos below a folder, sorted; of an ImageFolder with their folders' numbers."""
     if not os.path.isdir(root):
-        raise DatasetError(f"{root}: not a folder")
+        raise DatasetError(f"{root}: no such folder; check the path")
     paths = sorted(_below(root), key=lambda path: path.split(os.sep))
     labels = None
     if kind == "imagefolder":

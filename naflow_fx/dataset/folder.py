@@ -168,12 +168,21 @@ class Folder:
 
     def write_failed(self) -> int:
         """failed.jsonl, of what the parts say; gives the number of lines."""
-        lines = []
-        for path in sorted(self.parts.glob("part-*.parquet")):
-            facts, _ = read_facts(path)
-            lines += [json.dumps(line, ensure_ascii=False) + "\n" for line in facts.failed]
+        lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
         write_text(self.path / FAILED, "".join(lines))
         return len(lines)
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The lines of failed.jsonl, as the parts have them."""
+        paths = sorted(self.parts.glob("part-*.parquet"))
+        return [line for path in paths for line in read_facts(path)[0].failed]
+
+
+def no_row(path: Path, failures: Sequence[dict[str, Any]]) -> DatasetError:
+    """The error of a run without a result: it tells the reason of the first photo's."""
+    first = failures[0]
+    return DatasetError(f"{path}: no photo has a row; the first, {first['id']}: "
+                        f"{first['reason']}; all of them are in failed.jsonl")  # fmt: skip
 
 
 def check_ours(path: Path) -> None:
@@ -181,7 +190,7 @@ def check_ours(path: Path) -> None:
     if not path.exists() or (path / MANIFEST).exists():
         return
     if not path.is_dir():
-        raise DatasetError(f"{path}: is a file; choose a new folder")
+        raise DatasetError(f"{path} is a file, not a folder; choose another place")
     # what a call leaves that is killed before its manifest is there
     begun = [name for name in os.listdir(path) if name == LOCK or name.startswith(STAGES)]
     others = set(os.listdir(path)) - {*begun, PARTS}

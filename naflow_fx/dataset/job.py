@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from naflow_fx.dataset.sources import Source
 from naflow_fx.dataset.spec import ExplainerSpec
-from naflow_fx.errors import DatasetError
+from naflow_fx.errors import DatasetError, unfit
 
 FORMAT = 1  # of the output folder; grows when the meaning of an entry changes
 Target = int | Literal["label"] | None
@@ -40,8 +40,8 @@ class Job:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1 or self.part_size < 1:
-            raise DatasetError(f"batch_size={self.batch_size}, part_size={self.part_size}: wanted "
-                               "1 or more")  # fmt: skip
+            given = {"batch_size": self.batch_size, "part_size": self.part_size}
+            raise unfit(DatasetError, "explain_dataset", "1 or more", **given)
         if self.part_size % self.batch_size:
             raise DatasetError(f"part_size={self.part_size}: wanted a multiple of batch_size="
                                f"{self.batch_size}, so that a run goes on at a whole "
@@ -50,8 +50,9 @@ class Job:
             raise DatasetError(f"target='label': {self.source.place} ({self.source.kind}) has no "
                                "labels; give a class, or None")  # fmt: skip
         if isinstance(self.target, bool) or not isinstance(self.target, (int, str, type(None))):
-            raise DatasetError(f"target={self.target!r}: wanted None, a class or 'label'; other "
-                               "targets are compiled in, ExplainerSpec(make=...)")  # fmt: skip
+            wanted = ("None, a class or 'label'; other targets are compiled in, "
+                      "ExplainerSpec(make=...)")  # fmt: skip
+            raise unfit(DatasetError, "explain_dataset", wanted, target=self.target)
 
     def __len__(self) -> int:
         """Number of photos."""

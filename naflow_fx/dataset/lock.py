@@ -33,14 +33,14 @@ def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
 
     key = (str(folder.resolve()), -1 if rank is None else rank)
     if any(key[0] == place for place, _ in _here):
-        raise DatasetError(f"{folder}: another run in this process writes here; {_ADVICE}")
+        raise _taken(folder, "another run in this process")
     start, length = (0, 0) if rank is None else (rank, 1)
     descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except BlockingIOError:
-            raise DatasetError(f"{folder}: {_holder(descriptor)} writes here; {_ADVICE}") from None
+            raise _taken(folder, _holder(descriptor)) from None
         if not rank:
             _sign(descriptor)
         _here.add(key)
@@ -50,7 +50,9 @@ def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
         os.close(descriptor)
 
 
-_ADVICE = "wait until it is done, or choose another folder"
+def _taken(folder: Path, run: str) -> DatasetError:
+    return DatasetError(f"{folder}: {run} writes here; wait until it is done, or choose another "
+                        "folder")  # fmt: skip
 
 
 @contextmanager

@@ -15,9 +15,10 @@ from PIL import Image
 from naflow_fx.dataset import aggregate
 from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Named
+from naflow_fx.dataset.folder import no_row
 from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
-from naflow_fx.errors import DatasetError, NaflowError
+from naflow_fx.errors import NaflowError
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.selection import spread
 from naflow_fx.view.colours import colourise, resize_map
@@ -65,7 +66,7 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     """
     results = open_results(folder)
     if not len(results):
-        raise DatasetError(f"{folder}: no photo has a row; see failed.jsonl")
+        raise no_row(results.path, results.failed)
     statistics = aggregate.statistics_of(results, MEASURED)
     context = Context(results, *aggregate.measures_of(results), statistics)
     residual = context.measures["residual"]
@@ -136,7 +137,7 @@ def _curves(context: Context) -> list[dict[str, Any]]:
     drawn = [(depth, layers) for depth in aggregate.depths(context.measures)]
     if (found := context.statistics) is not None and len(found.layers) > 1:
         also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
-        drawn += [(depth, found.layers) for depth in aggregate.depths(also)]
+        drawn += [(depth, list(found.layers)) for depth in aggregate.depths(also)]
     return [{**curve(depth, along), "words": WORDS[depth.name]} for depth, along in drawn]
 
 

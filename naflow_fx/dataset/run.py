@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from naflow_fx.dataset import required
-from naflow_fx.errors import DatasetError
+from naflow_fx.errors import DatasetError, one_of, unfit
 
 if TYPE_CHECKING:
     from naflow_fx.dataset.folder import Folder, Found
@@ -104,10 +104,11 @@ def explain_dataset(
     from naflow_fx.dataset.spec import as_spec
 
     if engine not in get_args(Engine):
-        raise DatasetError(f"engine={engine!r}: wanted one of {', '.join(get_args(Engine))}")
+        raise unfit(DatasetError, "explain_dataset", one_of(get_args(Engine)), engine=engine)
     for name, value, least in (("workers", workers, 0), ("actors", actors, 1)):
         if value is not None and not (isinstance(value, int) and value >= least):
-            raise DatasetError(f"{name}={value!r}: wanted {least} or more, or None")
+            wanted = f"{least} or more, or None"
+            raise unfit(DatasetError, "explain_dataset", wanted, **{name: value})
     spec = as_spec(explainer)
     chosen = None if maps is None else (maps,) if isinstance(maps, str) else tuple(maps)
     rank, ranks = _rank() if engine == "torchrun" else (None, 1)
@@ -152,6 +153,7 @@ class _Call:
     def run(self) -> DatasetRun:
         """Makes the parts that are missing."""
         from naflow_fx.dataset import progress
+        from naflow_fx.dataset.folder import no_row
 
         job = self.folder.job
         photos = sum(len(job.positions(part)) for part in self.share)
@@ -165,8 +167,7 @@ class _Call:
         self._engine(todo, shown)
         failed = self.found.failed + shown.failed
         if failed == photos and photos:
-            raise DatasetError(f"{self.folder.path}: none of {photos} photos could be opened; the "
-                               "reasons are in failed.jsonl")  # fmt: skip
+            raise no_row(self.folder.path, self.folder.failures())
         return DatasetRun(self.folder.path, photos, failed, text, shown.done, shown.seconds,
                           shown.rate, shown.share)  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from naflow_fx.dataset import archives, files
 from naflow_fx.dataset.files import ENDINGS
-from naflow_fx.errors import DatasetError
+from naflow_fx.errors import DatasetError, one_of, unfit
 
 LISTS, TARS, PARQUETS = (".txt", ".lst", ".list", ".tsv"), (".tar",), (".parquet",)
 KINDS = ("folder", "imagefolder", "list", "tar", "parquet")
@@ -71,7 +71,7 @@ def _open(path: str, kind: str) -> Source:
     if kind == "list":
         return files.list_of(path)
     if kind not in KINDS:
-        raise DatasetError(f"kind={kind!r}: wanted one of {', '.join(KINDS)}")
+        raise unfit(DatasetError, "open_source", one_of(KINDS), kind=kind)
     several = sorted(glob.glob(path)) if glob.has_magic(path) else [path]
     return archives.Tars.of(several) if kind == "tar" else archives.Parquets.of(several)
 
@@ -84,10 +84,10 @@ def _kind(path: str) -> str:
     for kind, endings in (("list", LISTS), ("tar", TARS), ("parquet", PARQUETS)):
         if ending in endings:
             if not (os.path.isfile(path) or glob.glob(path)):
-                raise DatasetError(f"no source at {path}; check the path")
+                raise DatasetError(f"{path}: no such file; check the path")
             return kind
     if not os.path.exists(path):
-        raise DatasetError(f"no source at {path}; check the path")
+        raise DatasetError(f"{path}: no such folder; check the path")
     raise DatasetError(f"{path}: not a source; wanted a folder, or a file that ends in "
                        f"{', '.join((*LISTS, *TARS, *PARQUETS))} (an archive that is compressed "
                        "as a whole must be unpacked first)")  # fmt: skip

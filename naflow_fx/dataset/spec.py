@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
@@ -105,7 +105,8 @@ class ExplainerSpec:
             return _told(Path(self.artefact))
         if self.make is not None:
             raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; "
-                               "give preprocessing=nf.models.Preprocessing(...)")  # fmt: skip
+                               "give preprocessing= beside make=, an nf.models.Preprocessing or "
+                               "a function of a photo")  # fmt: skip
         return self.subject.preprocessing
 
     def to_json(self) -> dict[str, Any]:
@@ -215,7 +216,7 @@ def as_spec(given: Any) -> ExplainerSpec:
     if isinstance(given, (str, Path)):
         artefact = Path(given).suffix in (".pt2", ".onnx")
         return ExplainerSpec(artefact=str(given)) if artefact else ExplainerSpec(str(given))
-    if callable(given):
+    if callable(given) and not isinstance(given, nn.Module):  # which makes no explainer
         return ExplainerSpec(make=given)
     raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, a "
                        "Subject, an Explainer, a name, a path or a callable")  # fmt: skip

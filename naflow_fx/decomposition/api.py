@@ -13,7 +13,7 @@ from naflow_fx.decomposition.cost import Cost, Multiplications
 from naflow_fx.decomposition.grow import ROWS, Node, grow
 from naflow_fx.decomposition.program import Program, build_program
 from naflow_fx.decomposition.result import Decomposition
-from naflow_fx.errors import InputError, OptionError, TargetError
+from naflow_fx.errors import InputError, OptionError, TargetError, unfit
 from naflow_fx.guards.suits import check_examples
 from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
@@ -63,7 +63,7 @@ def decompose(
     x = _one_image(image)
     chosen = options.resolve(layers=layers)
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise OptionError(f"decompose(top_k={top_k!r}): wanted an integer >= 1")
+        raise unfit(OptionError, "decompose", "an integer >= 1", top_k=top_k)
     score = _callable(target)
     plain = unwrapped(model, hooked=False)
     program = build_program(Job(plain, (x,), score, chosen))

@@ -8,7 +8,7 @@ import numpy as np
 
 from naflow_fx.decomposition.pictures import COLOURS, FAINTEST, STRONGEST, photo_of, unit_map
 from naflow_fx.decomposition.tree import ROOT, Tree
-from naflow_fx.errors import ArtefactError, OptionError, required
+from naflow_fx.errors import ArtefactError, OptionError, required, unfit
 from naflow_fx.view.colours import Bytes
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def plot(found: Tree, photo: Any, rows: int) -> Figure:
     from matplotlib.figure import Figure
 
     if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-        raise OptionError(f"plot(rows={rows!r}): wanted an integer >= 1")
+        raise unfit(OptionError, "plot", "an integer >= 1", rows=rows)
     pixels = photo_of(found, photo)
     levels = _levels(found, rows)
     places = _places(found, levels)

@@ -27,7 +27,7 @@ def detector_of(model: Any) -> Detector | None:
     """
     if isinstance(model, torchvision_models.TWO_STAGE):
         raise TargetError(
-            f"detection: {type(model).__name__} is a two-stage detector: its boxes are cut out of "
+            f"detection: {type(model).__name__} is a two-stage detector; its boxes are cut out of "
             "the features at places that are data, and no one program does that.  What works: "
             f"{WORKS}; or nf.compile(model.backbone.body, ...) with a target= of its features"
         )

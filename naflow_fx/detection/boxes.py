@@ -121,7 +121,9 @@ class Boxes:
             InputError: several photos.  TargetError: no such box, or another kind of target.
         """
         if len(images) != 1:
-            raise InputError(f"images: got {len(images)}; boxes are explained photo by photo")
+            raise InputError(
+                f"images: got {len(images)} photos; boxes are explained photo by photo"
+            )
         if not (target is None or isinstance(target, Box)):
             raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
                               "none for the most confident box")  # fmt: skip

@@ -48,7 +48,7 @@ def voc(
     try:
         found = VOCDetection(str(root), year=year, image_set=image_set)
     except (RuntimeError, OSError) as error:
-        raise EvaluationError(f"{root}: no VOC {year} {image_set} there ({error})") from error
+        raise _not_of(f"VOC {year}, {image_set}", root, error) from error
 
     def items() -> Iterator[Item]:
         for path, (photo, target) in zip(found.images, found, strict=True):
@@ -67,7 +67,7 @@ def coco(
     *,
     limit: int | None = LIMIT,
 ) -> EvaluationSet:
-    """COCO: a folder of photos and an instances_*.json, the boxes of one category an image.
+    """COCO: a folder of photos and an `instances_*.json`, the boxes of one category an image.
 
     Raises:
         EvaluationError: a file is missing or no COCO file, or it shows none of the classes.
@@ -81,7 +81,7 @@ def coco(
             boxes.setdefault(one["image_id"], []).append((names[one["category_id"]], one["bbox"]))
         files = {one["id"]: one["file_name"] for one in given["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise EvaluationError(f"{annotations}: no COCO instances file ({error!r})") from error
+        raise _not_of("COCO (instances_*.json)", annotations, error) from error
 
     def items() -> Iterator[Item]:
         for key, file in files.items():
@@ -158,7 +158,7 @@ def cub200(
             for name in ("images", "image_class_labels", "bounding_boxes", "train_test_split")
         )
     except (OSError, ValueError) as error:
-        raise EvaluationError(f"{root}: not a CUB-200-2011 folder ({error})") from error
+        raise _not_of("CUB-200-2011", root, error) from error
     test = [key for key in names if int(split[key]) == 0]
     by_label: dict[int, list[str]] = {}
     for key in test:
@@ -209,7 +209,7 @@ def _boxes_of_xml(path: Path) -> list[dict[str, str]]:
         boxes = ElementTree.parse(path).getroot().iter("bndbox")
         return [{corner.tag: corner.text or "" for corner in box} for box in boxes]
     except ElementTree.ParseError as error:
-        raise EvaluationError(f"{path}: no annotation ({error})") from error
+        raise _not_of("ImageNet (boxes in XML)", path, error) from error
 
 
 def _corners(box: Mapping[str, Any], size: tuple[int, int]) -> Box:
@@ -231,7 +231,11 @@ def _in_turn(lists: list[list[Any]]) -> list[Any]:
     return [items[i] for i in range(longest) for items in lists if i < len(items)]
 
 
+def _not_of(dataset: str, path: str | Path, error: Exception) -> EvaluationError:
+    return EvaluationError(f"{path}: not what {dataset} has there ({error!r})")
+
+
 def _folder(path: str | Path) -> Path:
     if not Path(path).is_dir():
-        raise EvaluationError(f"{path}: no such folder")
+        raise EvaluationError(f"{path}: no such folder; check the path")
     return Path(path)

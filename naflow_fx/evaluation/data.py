@@ -70,9 +70,15 @@ class EvaluationSet:
     @property
     def share(self) -> Tensor:
         """Share of each image that is evidence, [N]: the energy inside of a map without content."""
+        return self.located().flatten(1).float().mean(1)
+
+    def located(self) -> Tensor:
+        """The evidence, bool [N, H, W]; EvaluationError if there is none."""
         if self.evidence is None:
-            raise EvaluationError(f"EvaluationSet {self.name!r} has no boxes or masks")
-        return self.evidence.flatten(1).float().mean(1)
+            raise EvaluationError(f"EvaluationSet {self.name!r} has no boxes or masks; give it "
+                                  "evidence=, or leave out the metrics that need it: energy, "
+                                  "pointing and the like")  # fmt: skip
+        return self.evidence
 
 
 def box_mask(boxes: Sequence[Box], height: int, width: int) -> Tensor:

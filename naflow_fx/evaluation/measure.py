@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.faithfulness import Probability, average_drop, blurred, insertion_deletion
 from naflow_fx.evaluation.fidelity import activations, fidelity
@@ -219,7 +219,7 @@ def as_maps(result: Any) -> dict[str, Tensor]:
     )
     if not fits or not maps:
         raise EvaluationError(
-            "an explainer gave no maps: wanted an AttentionFlow, layers and their "
+            "an explainer gave no maps; wanted an AttentionFlow, layers and their "
             f"maps [N, h, w], or one tensor; got {type(result).__name__}"
         )
     return {name: m.detach() for name, m in maps.items()}
@@ -265,12 +265,9 @@ def _check(explainers: Any, dataset: Any, wanted: Any, model: Any) -> None:
         )
     unknown = [name for name in wanted if name not in METRICS]
     if unknown:
-        raise EvaluationError(f"evaluate: no metric {', '.join(map(repr, unknown))}; there are "
-                              + ", ".join(METRICS))  # fmt: skip
-    lacking = [n for n in wanted if METRICS[n].needs == "evidence" and dataset.evidence is None]
-    if lacking:
-        raise EvaluationError(f"evaluate: {', '.join(lacking)} need boxes or masks, and "
-                              f"{dataset.name!r} has none")  # fmt: skip
+        raise unfit(EvaluationError, "evaluate", one_of(METRICS), metrics=unknown)
+    if any(METRICS[name].needs == "evidence" for name in wanted):
+        dataset.located()
     lacking = [n for n in wanted if METRICS[n].needs == "model" and model is None]
     if lacking:
         raise EvaluationError(f"evaluate: {', '.join(lacking)} need model=, the network itself")

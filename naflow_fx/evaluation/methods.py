@@ -8,7 +8,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation import peers, propagation
 from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.fidelity import KEEP
@@ -68,7 +68,7 @@ def make(
     if name in OF_THE_INPUT:
         return OF_THE_INPUT[name](model)
     if name not in AT_ONE_MODULE:
-        raise EvaluationError(f"no method {name!r}; there are {', '.join(NAMES)}")
+        raise unfit(EvaluationError, "make", one_of(NAMES), name=name)
     modules = dict(model.named_modules())
     if layers is None or len(layers) != 1 or layers[0] not in modules:
         raise EvaluationError(f"{name} takes hundreds of passes a layer: wanted the name of one "

@@ -19,6 +19,7 @@ from naflow_fx.errors import EvaluationError
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.remove_in_place import overwritten, remove_in_place
 from naflow_fx.passes.trace import PathTracer
+from naflow_fx.selection import no_site
 
 Kinds = tuple[type, ...]
 SUMS = (operator.add, operator.iadd, torch.add)
@@ -99,7 +100,7 @@ def until(network: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
     sites = {node.meta.get(keys.SITE): new for node, new in done.items()}
     absent = [layer for layer in layers if layer not in sites]
     if absent:
-        raise EvaluationError(f"no call site {', '.join(absent)} in the network's graph")
+        raise no_site(EvaluationError, list(map(str, sites)), absent)
     graph.output({layer: sites[layer] for layer in layers})
     return _shared(network, graph)
 

@@ -74,9 +74,9 @@ def _grad_cam(kind: Any, model: nn.Module, layer: str) -> Explain:
 def full_grad(model: nn.Module) -> Explain:
     """FullGrad (Srinivas and Fleuret, NeurIPS 2019), by pytorch-grad-cam.
 
-    The sum of |gradient x input| and, of every layer with a bias, |gradient x bias|, each channel
-    scaled to [0, 1] and to the input's size.  A batch norm's bias is what it adds in all; what a
-    ReLU6 adds where it saturates is no module's bias, and is left out.
+    The sum of `|gradient x input|` and, of every layer with a bias, `|gradient x bias|`, each
+    channel scaled to [0, 1] and to the input's size.  A batch norm's bias is what it adds in all;
+    what a ReLU6 adds where it saturates is no module's bias, and is left out.
     """
     kind, network = library("pytorch_grad_cam").FullGrad, modular(model)
     output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
@@ -91,7 +91,7 @@ def full_grad(model: nn.Module) -> Explain:
 
 
 def integrated_gradients(model: nn.Module, steps: int = 32) -> Explain:
-    """|sum over channels| of integrated gradients from 0 (Sundararajan et al., 2017), captum."""
+    """`|sum over channels|` of integrated gradients from 0 (Sundararajan et al., 2017), captum."""
     method = library("captum.attr").IntegratedGradients(copy.deepcopy(model).eval())
 
     def explain(images: Tensor, target: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask
 from naflow_fx.evaluation.photo_table import PHOTOS, Entry, Split
 from naflow_fx.models.preprocess import Preprocessing, open_photo
@@ -39,7 +39,7 @@ def photos(
         EvaluationError: none of the packages is installed, or there is no such split or view.
     """  # fmt: skip
     if split not in PHOTOS:
-        raise EvaluationError(f"photos(split={split!r}): wanted one of {', '.join(PHOTOS)}")
+        raise unfit(EvaluationError, "photos", one_of(PHOTOS), split=split)
     entries = [(entry, path) for entry in PHOTOS[split] if (path := find(entry)) is not None]
     if not entries:
         packages = ", ".join(sorted({entry.package for entry in PHOTOS[split]}))
@@ -93,7 +93,7 @@ def seen(
     The mask takes the photo's way, resize and crop, without interpolation.
     """
     if view not in get_args(View):
-        raise EvaluationError(f"view {view!r}: wanted one of {', '.join(get_args(View))}")
+        raise unfit(EvaluationError, "photos", one_of(get_args(View)), views=view)
     if view == "whole":
         preprocessing = replace(preprocessing, resize=(preprocessing.crop,) * 2)
     image = preprocessing(photo)

@@ -42,14 +42,19 @@ class AttentionFlow(FlowData):
     ) -> OrderedDict[str, Bytes]:
         """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
 
-        images: uint8 RGB [N, H, W, 3], or a list of N [H, W, 3] or PIL images, of any size as
-        long as all N have one and show what the network saw (the same crop): the maps are resized
-        to them. Or floats [N, 3, H, W] as the network takes them; how those were normalised is
-        not known here, so each is stretched from its smallest value (black) to its largest.
-        alpha: share of the colours. colormap: "inferno", "magma", "viridis" (safe for the
-        colour-blind), "jet", "gray". scale: as in `normalised`. smooth: bicubic; False shows the
-        maps' own cells.
-        Raises FlowError for other images, values that are not finite, and maps that are not 2-d.
+        Args:
+            images: uint8 RGB [N, H, W, 3], or a list of N [H, W, 3] or PIL images, of any size as
+                long as all N have one and show what the network saw (the same crop): the maps are
+                resized to them. Or floats [N, 3, H, W] as the network takes them; how those were
+                normalised is not known here, so each is stretched from its smallest value (black)
+                to its largest.
+            alpha: share of the colours.
+            colormap: "inferno", "magma", "viridis" (safe for the colour-blind), "jet", "gray".
+            scale: as in `normalised`.
+            smooth: bicubic; False shows the maps' own cells.
+
+        Raises:
+            FlowError: other images, values that are not finite, and maps that are not 2-d.
         """
         from naflow_fx.view.photos import overlay
 
@@ -76,14 +81,26 @@ class AttentionFlow(FlowData):
         One image is written to `folder`, several to `folder/000`, `folder/001`, ... Everything is
         made in a temporary folder beside it and moved in at the end, so that nothing is ever
         half-written; files of an earlier `save` that are no longer made are removed, others stay.
-        images: as for `overlay`, but of any sizes; without them the maps are drawn alone.
-        layers: names and globs of call sites that are drawn; None: all. flow.json tells of all.
-        title: heading of the grid. class_names: class index -> words, for heading and flow.json;
-        None: what the flow of a `Subject` knows, as for the images.
-        info: entries (JSON) that are added to flow.json. on_picture: called with each call-site
-        name when its picture is made (a progress bar). arrays: also writes `maps.npz`, the raw map
-        of every call site, [H_l, W_l], float32, under its name. smooth: as of `overlay`.
-        Raises FlowError as `overlay` does, and OSError when the folder cannot be written.
+
+        Args:
+            folder: where to; it is made.
+            images: as for `overlay`, but of any sizes; without them the maps are drawn alone.
+            layers: names and globs of call sites that are drawn; None: all. flow.json tells of all.
+            alpha: share of the colours.
+            colormap: as for `overlay`.
+            scale: as in `normalised`.
+            title: heading of the grid.
+            class_names: class index -> words, for heading and flow.json; None: what the flow of a
+                `Subject` knows, as for the images.
+            info: entries (JSON) that are added to flow.json.
+            on_picture: called with each call-site name when its picture is made (a progress bar).
+            arrays: also writes `maps.npz`, the raw map of every call site, [H_l, W_l], float32,
+                under its name.
+            smooth: as of `overlay`.
+
+        Raises:
+            FlowError: as `overlay` does.
+            OSError: the folder cannot be written.
         """
         from naflow_fx.view.save import Style, save_flow
 
@@ -100,7 +117,7 @@ class AttentionFlow(FlowData):
         return images if images is not None else list(self.about.photos) or None
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
-        """Z as a picture, what the inverse brings back: call site -> [N, C', *S] in [0, 1].
+        """Z as a picture, what the inverse brings back: call site -> `[N, C', *S]` in [0, 1].
 
         Z starts at the final features and is led back with what was captured on the way: masks,
         indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
@@ -139,12 +156,23 @@ class AttentionFlow(FlowData):
     ) -> Path:
         """Write one page, with nothing outside of it, to look through the layers in a browser.
 
-        images: what the network saw, as for `overlay`. explainer: or its `inspect()`; with it the
-        page has the inverse graph. model, photos: what to call them. class_names: class index ->
-        words. title: heading, by default the model's name. colormap, alpha: to start with.
         A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
         channels and the share of abandoned neurons, too. Several models: `naflow_fx.save_report`.
-        Raises FlowError as `overlay` does, OSError when the file cannot be written.
+
+        Args:
+            path: the file.
+            images: what the network saw, as for `overlay`.
+            explainer: or its `inspect()`; with it the page has the inverse graph.
+            model: what to call the network.
+            photos: what to call the images.
+            class_names: class index -> words.
+            title: heading, by default the model's name.
+            colormap: to start with.
+            alpha: to start with.
+
+        Raises:
+            FlowError: as `overlay` does.
+            OSError: the file cannot be written.
         """
         from naflow_fx.view.page import ReportEntry, save_report
         from naflow_fx.view.page.record import inspected
@@ -173,14 +201,34 @@ class AttentionFlow(FlowData):
         connected part above half the maximum. "agreement": rank correlation with the last map.
         "inside": share of the map inside the box or mask, if one is given. And the settling depth:
         from which layer on the agreement stays above 0.5. docs/statistics.md has the formulas.
-        layers: names and globs of call sites; None: all whose map has several positions.
-        box: (left, top, right, bottom) in fractions of the network's input, one, or one a photo.
-        mask: bool [H, W] or [N, H, W], of the size of the network's input.
-        Raises FlowError where layers, box or mask don't fit.
+
+        Args:
+            layers: names and globs of call sites; None: all whose map has several positions.
+            box: (left, top, right, bottom) in fractions of the network's input, one, or one a
+                photo.
+            mask: bool [H, W] or [N, H, W], of the size of the network's input.
+
+        Raises:
+            FlowError: layers, box or mask don't fit.
         """
         from naflow_fx.flow.statistics import statistics
 
         return statistics(self, layers, box, mask)
+
+    def why_zero(self, site: str) -> list[str]:
+        """Why the map of a call site is zero everywhere, a line for each of the N images.
+
+        A line begins with what it was. "Lambda": no gradient reaches the call site (a saturated
+        gate, a dead ReLU, `detach`). "Z": nothing was brought back. "apart": both have numbers, at
+        no neuron together. "sign": Eq. 2 cuts the products away; then come the sums of the
+        positive and of the negative ones, in units of the score. "not zero", "not finite": it is no
+        map of zeros.
+        Needs `keep=("bpfm", "importance")` and the default method. Raises FlowError without, and
+        for a call site that the flow lacks.
+        """
+        from naflow_fx.flow.zeros import why_zero
+
+        return why_zero(self, site)
 
     def plot(
         self,
@@ -194,12 +242,18 @@ class AttentionFlow(FlowData):
     ) -> FlowFigure:
         """A matplotlib figure; `figure.savefig(path)` writes it. Needs `naflow-fx[viz]`.
 
-        kind: "grid", every layer of one image; "strip", eight layers along depth, a row an image;
-        "depth", curves along depth: spread, scatter, agreement with the last map (docs/
-        statistics.md), residual, share of abandoned neurons if kept.
-        images: as for `overlay`; without them the maps are drawn alone.
-        layers: names and globs of call sites; None: all ("strip": eight, evenly along depth).
-        Raises FlowError as `overlay` does, and for a "grid" of several images.
+        Args:
+            images: as for `overlay`; without them the maps are drawn alone.
+            kind: "grid", every layer of one image; "strip", eight layers along depth, a row an
+                image; "depth", curves along depth: spread, scatter, agreement with the last map
+                (docs/statistics.md), residual, share of abandoned neurons if kept.
+            layers: names and globs of call sites; None: all ("strip": eight, evenly along depth).
+            alpha: share of the colours.
+            colormap: as for `overlay`.
+            title: heading.
+
+        Raises:
+            FlowError: as `overlay` does, and for a "grid" of several images.
         """
         from naflow_fx.view.figures import plot
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from naflow_fx.errors import FlowError
+from naflow_fx.errors import FlowError, one_of, unfit
 from naflow_fx.flow.sites import Sites
 from naflow_fx.guards.records import map_tensors, pick
 from naflow_fx.targets import probabilities
@@ -44,23 +44,26 @@ class About:
 class FlowData:
     """Attention maps of N images at every call site, with what is needed to judge them.
 
-    maps: call site -> [N, H_l, W_l] (1-d networks [N, L_l], 3-d ones [N, D_l, H_l, W_l]), not
-    negative, raw, in forward order, on the input's device and in its dtype.
-    output: the model's own output. score: [N], what was explained. target: int64 [N], its class,
-    -1 where the target was a callable, or None.
-    residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
-    sigma_max: call site -> [N], where damping has a say: the largest singular value of what the
-    step that made Z inverts, in units of its output per unit of its input. Of an operator that
-    depends on the image (a region, a weighted residual) it is estimated from the solver's own
-    steps, a lower bound.
-    bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
-    used: bool, likewise: whether a neuron reaches the feature node through the captured masks,
-    indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
-    neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of control
-    branches, where nothing is abandoned, 1.
-    input_size: spatial size of the network's input, (H, W). options: how it was computed.
-    about: the photos and the classes' names, where a `Subject` made it: what saves and draws takes
-    them from here.
+    Attributes:
+        maps: call site -> [N, H_l, W_l] (1-d networks [N, L_l], 3-d ones [N, D_l, H_l, W_l]), not
+            negative, raw, in forward order, on the input's device and in its dtype.
+        output: the model's own output.
+        score: [N], what was explained.
+        target: int64 [N], its class, -1 where the target was a callable, or None.
+        residual, norm_ratio: call site -> [N], how far the inverse at this site can be trusted.
+        sigma_max: call site -> [N], where damping has a say: the largest singular value of what
+            the step that made Z inverts, in units of its output per unit of its input. Of an
+            operator that depends on the image (a region) it is estimated from the solver's own
+            steps, a lower bound.
+        bpfm, importance: call site -> [N, C_l, H_l, W_l], empty unless asked for with `keep=`.
+        used: bool, likewise: whether a neuron reaches the feature node through the captured
+            masks, indices and gates and the supports of kernels; the others are abandoned (Fig. 3).
+        neuron_times: int32, likewise: how many live neurons read it; of feature nodes and of
+            control branches, where nothing is abandoned, 1.
+        input_size: spatial size of the network's input, (H, W).
+        options: how it was computed.
+        about: the photos and the classes' names, where a `Subject` made it: what saves and draws
+            takes them from here.
     """
 
     maps: OrderedDict[str, Tensor]
@@ -144,7 +147,7 @@ class FlowData:
         map is divided by that bound, not blown up to 1. A map that is 0 stays 0.
         """
         if scale not in ("map", "shared"):
-            raise FlowError(f'scale must be "map" or "shared", got {scale!r}.')
+            raise unfit(FlowError, "normalised", one_of(get_args(Scale)), scale=scale)
         clipped = {name: _wide(m).clamp_min(0) for name, m in self.maps.items()}
         peaks = {name: m.flatten(1).amax(1) for name, m in _rows(clipped).items()}
         if not peaks:
@@ -175,7 +178,8 @@ class FlowData:
         rank = len(self.input_size)
         wanted = (size,) * rank if isinstance(size, int) else tuple(size)
         if len(wanted) != rank or not all(isinstance(s, int) and s > 0 for s in wanted):
-            raise FlowError(f"size must be {rank} positive numbers (one an axis), got {size!r}.")
+            words = f"{rank} positive integers, one an axis"
+            raise unfit(FlowError, "upsampled", words, size=size)
         return wanted
 
     def drawable(self, scale: Scale) -> OrderedDict[str, Any]:
@@ -187,7 +191,7 @@ class FlowData:
             )
         lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
         if lost:
-            raise FlowError(f"The score of image {', '.join(lost)} is not finite: nothing is known "
+            raise FlowError(f"The score of image {', '.join(lost)} is not finite; nothing is known "
                             "of its maps (of a segmentation: the class is predicted nowhere). "
                             "Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
@@ -227,7 +231,7 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if maps.ndim - 1 != len(size) or len(size) not in MODES:
         raise FlowError(
             f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be resized to "
-            f"{size}: one length an axis is needed."
+            f"{size}; one length an axis is needed."
         )
     resized = F.interpolate(maps[:, None], size=size, mode=MODES[len(size)], align_corners=False)
     return resized[:, 0]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from naflow_fx.errors import FlowError, table
+from naflow_fx.errors import FlowError, one_of, table, unfit
 from naflow_fx.flow import measures
 from naflow_fx.selection import choose
 
@@ -51,7 +51,7 @@ class DepthTable:
     def estimates(self, measure: str) -> list[Estimate]:
         """Each layer's mean over photos with its 95 % interval, [L]; NaN where no photo has it."""
         if measure not in self.values:
-            raise FlowError(f"No measure {measure!r}; there are {', '.join(self.values)}.")
+            raise unfit(FlowError, "estimates", one_of(self.values), measure=measure)
         return [_estimate(column) for column in self.values[measure].T]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -204,8 +204,11 @@ def _where(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None)
     if box is None and mask is None:
         return None
     size, count = flow.input_size, len(flow)
-    if (box is not None and mask is not None) or len(size) != 2:
-        raise FlowError("statistics: give a box or a mask, not both, of a network of 2-d images")
+    if box is not None and mask is not None:
+        raise FlowError("statistics: got a box and a mask; give one of them")
+    if len(size) != 2:
+        raise FlowError("statistics: boxes and masks are of 2-d images; this network's input has "
+                        f"the size {size}")  # fmt: skip
     if box is not None:
         from naflow_fx.evaluation.data import box_mask
 

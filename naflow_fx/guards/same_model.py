@@ -10,18 +10,13 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, is_out_of_memory
 from naflow_fx.guards.records import pick, plain
 from naflow_fx.guards.wrappers import HOOKS
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.trace import module_of
 
-_MIXED = f"mixes the images of a batch: one image's output changes with another's.  {BY_ITSELF}"
-_RANDOM = (
-    "gives another output when it is asked again: it draws random numbers in eval mode (dropout "
-    "called without training=self.training, noise), or keeps something of earlier calls"
-)
 HALF = (torch.float16, torch.bfloat16)
 TF32 = 2.0**-10  # eps of its ten bits
 Model = Callable[..., Any]
@@ -110,6 +105,8 @@ def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
     try:
         return gm(*images, *((classes,) if job.target is None else ()))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         raise TraceError(
             f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
             "for the whole batch is joined to the images (a class token)"
@@ -186,16 +183,22 @@ def _check_batch(
     """A sample's outputs are the same beside another image, and when asked again."""
     rows = job.rows
     last = [torch.cat([b[rows:], a[rows:]]) for a, b in zip(first, second, strict=True)]
-    for images, part, what in (
-        (first, slice(None), _RANDOM),
-        (second, slice(rows), _MIXED), (last, slice(rows, None), _MIXED),
-    ):  # fmt: skip
+    for images, part in ((first, slice(None)), (second, slice(rows)), (last, slice(rows, None))):
         with torch.enable_grad():  # for a forward that puts hooks on gradients
             again = _outputs(model, [x.clone().requires_grad_() for x in images])
         a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * rows]
                 for ys in (before.outputs, again))  # fmt: skip
         if _difference(a, b):
-            raise TraceError(f"{type(job.model).__name__} {what}")
+            raise _unsteady(type(job.model).__name__, images is first)
+
+
+def _unsteady(model: str, asked_again: bool) -> TraceError:
+    if asked_again:
+        return TraceError(f"{model} gives another output when it is asked again; it draws random "
+                          "numbers in eval mode (dropout called without training=self.training, "
+                          "noise), or keeps something of earlier calls")  # fmt: skip
+    return TraceError(f"{model} mixes the images of a batch; one image's output changes with "
+                      f"another's.  {BY_ITSELF}")  # fmt: skip
 
 
 def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], job: Job) -> None:
@@ -249,8 +252,7 @@ def _compare(found: _Answer, wanted: _Answer) -> None:
         )
         raise TraceError(
             "the traced graph computes what the model computes, but its gradient is another one "
-            f"(relative difference {error:.2g} at the input), which maps can't follow.  Usual "
-            f"cause: {cause}"
+            f"(relative difference {error:.2g} at the input).  Usual cause: {cause}"
         )
 
 

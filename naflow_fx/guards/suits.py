@@ -25,13 +25,13 @@ def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
         own = [t for t in (*module._parameters.values(), *module._buffers.values())
                if t is not None]  # fmt: skip
         if any(is_lazy(t) for t in own):
-            raise TraceError(f"{name} is lazy, its weights have no shape yet: call the model on "
+            raise TraceError(f"{name} is lazy, its weights have no shape yet; call the model on "
                              "the example once, then compile")  # fmt: skip
         if any(t.is_meta for t in own):
-            raise TraceError(f"{name} is on the meta device, its weights have no values: load "
+            raise TraceError(f"{name} is on the meta device, its weights have no values; load "
                              "them (load_state_dict with assign=True), then compile")  # fmt: skip
         if type(module).__module__.startswith(_QUANTISED):
-            raise TraceError(f"{name} is quantised, and integers have no gradient: give the "
+            raise TraceError(f"{name} is quantised, and integers have no gradient; give the "
                              "float model that it was made from")  # fmt: skip
         for t in own:
             _check_device(name, t, examples)

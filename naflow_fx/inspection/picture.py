@@ -25,7 +25,7 @@ def draw(text: str, kind: str) -> bytes:
     program = shutil.which("dot")
     if program is None:
         raise ArtefactError(
-            "the picture is drawn by Graphviz, whose `dot` is not on the PATH: install the "
+            "the picture is drawn by Graphviz, whose program dot is not on the PATH; install the "
             "package graphviz (apt-get install graphviz, brew install graphviz, conda install "
             "graphviz), or write .html, which needs nothing"
         )

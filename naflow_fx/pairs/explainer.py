@@ -91,7 +91,5 @@ def _refuse_zero(result: dict[str, Any], target: Similarity) -> None:
         return
     zero = not bool(similarity[bad[0]].isfinite())
     why = "an embedding is all zero or not finite" if zero else "the embeddings are orthogonal"
-    raise InputError(
-        f"pairs {bad[:8]}: {why}, so their cosine similarity is "
-        f"{'not defined' if zero else '0'} and no channel contributes to it (Eq. 18 divides by 0)"
-    )
+    raise InputError(f"pairs {bad[:8]}: {why}, so no channel contributes to their cosine "
+                     "similarity (Eq. 18 divides by 0)")  # fmt: skip

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
-from naflow_fx.errors import InputError
+from naflow_fx.errors import InputError, unfit
 from naflow_fx.pairs.embedding import blocks, compare, embed, encoder_of
 from naflow_fx.pairs.flow import PairFlow
 from naflow_fx.similarity import Similarity
@@ -88,10 +88,12 @@ def retrieve(
     """
     chosen = similarity or Similarity()
     if chosen.shots != 1:
-        raise InputError("retrieve: one support image per hit, so similarity.shots must be 1")
+        wanted = "1: a hit is one support image"
+        raise unfit(InputError, "retrieve", wanted, shots=chosen.shots)
     count = len(gallery)
     if not 1 <= top_k <= count:
-        raise InputError(f"top_k: got {top_k} for a gallery of {count}; wanted 1 to {count}")
+        wanted = f"1 to {count}, the images of the gallery"
+        raise unfit(InputError, "retrieve", wanted, top_k=top_k)
     if labels is not None and labels.shape != (count,):
         raise InputError(f"labels: got {list(labels.shape)} for a gallery of {count}")
     embedder = encoder_of(encoder, query, chosen)

@@ -154,7 +154,7 @@ class Rule:
             unknown = [name for name in parameters(function)[skip:] if name not in known]
             problems += [f"{role} asks for {name!r}, which nobody provides" for name in unknown]
         if problems:
-            raise RuleError(f"rule {self.name!r}: " + "; ".join(problems))
+            raise RuleError(f"rule {self.name!r} does not fit its forward: {'; '.join(problems)}")
 
     @property
     def invertible_operands(self) -> tuple[str, ...]:

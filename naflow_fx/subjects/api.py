@@ -88,7 +88,7 @@ class Subject:
             ModelError: nobody has told.
         """
         if self._prepare is None:
-            raise ModelError(asked(self.name))
+            raise asked(self.name)
         return self._prepare
 
     @property

@@ -51,9 +51,8 @@ def named(reference: str) -> Callable[..., Any]:
     if not name or not callable(found):
         there = ", ".join(_makers(module))
         example = next(iter(_makers(module)), "NAME")
-        lacks = f" no {name}, it has" if name else ""
-        raise ModelError(f"{place} has{lacks} {there or 'no class or function'}; give "
-                         f"{place}:{example}")  # fmt: skip
+        raise ModelError(f"{place}: no class or function {name or '(none named)'} in it, but "
+                         f"{there or 'none at all'}; give {place}:{example}")  # fmt: skip
     made: Callable[..., Any] = found
     return made
 
@@ -112,7 +111,9 @@ def _users_errors(where: str) -> Iterator[None]:
                 f" (line {lines.tb_lineno})" if file.endswith(where.rpartition("/")[2]) else place
             )
             lines = lines.tb_next
-        raise ModelError(f"{where}{place}: {type(error).__name__}: {first_line(error)}") from error
+        raise ModelError(
+            f"{where}{place} raises {type(error).__name__}: {first_line(error)}"
+        ) from error
 
 
 def _check_arguments(make: Callable[..., Any], recipe: Recipe) -> None:

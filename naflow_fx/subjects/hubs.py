@@ -154,4 +154,6 @@ def _others_errors(name: str) -> Iterator[None]:
     except Exception as error:  # of many kinds: those of requests, json, safetensors, torch, ...
         if isinstance(error, ModelError):
             raise
-        raise ModelError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
+        raise ModelError(
+            f"{name}: its library raises {type(error).__name__}: {first_line(error)}"
+        ) from error

@@ -39,19 +39,20 @@ def prepared(known: Prepare | None, recipe: Recipe, name: str) -> Prepare | None
     base = known if isinstance(known, Preprocessing) else None
     lacking = [key for key in SETTINGS[:3] if base is None and key not in given]
     if lacking:
-        raise ModelError(f"{asked(name)}; {', '.join(lacking)} is missing")
+        raise asked(name, f"; {', '.join(lacking)} is missing")
     try:
         return _of_numbers(base, **given)
     except PhotoError as error:
         raise ModelError(f"{name}: {error}") from error
 
 
-def asked(name: str) -> str:
-    """What to say where nobody knows how photos become inputs."""
-    return (
+def asked(name: str, missing: str = "") -> ModelError:
+    """The error where nobody knows how photos become inputs."""
+    return ModelError(
         f"{name}: how photos become inputs isn't known; give its size, mean and std of pixels in "
         "0..1, such as --size 96 --mean 0.5 --std 0.25 (and --channels 1 for grey photos), or "
         "--preprocess file.py:function; in Python size=, mean=, std=, channels=, preprocess="
+        f"{missing}"
     )
 
 

@@ -60,6 +60,6 @@ def of_output(model: nn.Module, output: str | int | None) -> nn.Module:
 def with_weights(model: nn.Module, path: str) -> nn.Module:
     """The model with a checkpoint's weights; ModelError if they aren't its own."""
     if not Path(path).is_file():
-        raise ModelError(f"--weights {path}: no such file; check the path")
+        raise ModelError(f"{path}: no such file; check the path")
     load_checkpoint(model, path)
     return model

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from naflow_fx.errors import FlowError
+from naflow_fx.errors import FlowError, one_of, unfit
 
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
@@ -91,8 +91,7 @@ def _unit(values: NDArray[Any], what: str) -> Floats:
     numbers = values.astype(np.float32, copy=False)
     if not numbers.size:
         raise FlowError(f"{what} is empty, shape {tuple(numbers.shape)}.")
-    if not np.isfinite(numbers).all():
-        raise FlowError(f"{what} has values that are not finite (NaN or infinite).")
+    check_finite(numbers, what)
     low, high = float(numbers.min()), float(numbers.max())
     if low < -1e-4 or high > 1 + 1e-4:
         raise FlowError(
@@ -105,8 +104,20 @@ def _unit(values: NDArray[Any], what: str) -> Floats:
 def colour_table(colormap: str) -> Bytes:
     """The 256 colours of a colormap, uint8 [256, 3]; FlowError for an unknown name."""
     if colormap not in TABLES:
-        raise FlowError(f"No colormap {colormap!r}. There are: {', '.join(COLORMAPS)}.")
+        raise unfit(FlowError, "overlay", one_of(COLORMAPS), colormap=colormap)
     return TABLES[colormap]
+
+
+def check_alpha(alpha: float) -> None:
+    """Nothing if a map can be drawn with that opacity; FlowError else."""
+    if not 0 <= alpha <= 1:
+        raise unfit(FlowError, "overlay", "a number from 0 to 1", alpha=alpha)
+
+
+def check_finite(numbers: NDArray[Any], what: str) -> None:
+    """Nothing if all numbers are finite; FlowError else."""
+    if not np.isfinite(numbers).all():
+        raise FlowError(f"{what} has values that are not finite (NaN or infinite).")
 
 
 def colourise(map01: Any, colormap: str = "inferno") -> Bytes:
@@ -142,15 +153,15 @@ def _photo(image: Any) -> Floats:
     pixels = as_array(image)
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, axis=2)
-    if pixels.ndim != 3 or pixels.shape[2] != 3:
+    known = pixels.dtype == np.uint8 or np.issubdtype(pixels.dtype, np.floating)
+    if pixels.ndim != 3 or pixels.shape[2] != 3 or not known:
         raise FlowError(
-            f"An image must be RGB [H, W, 3] (or grey [H, W]), got shape {tuple(pixels.shape)}. "
-            "A tensor [3, H, W] needs .permute(1, 2, 0)."
+            f"An image to draw on can't be {pixels.dtype} {tuple(pixels.shape)}; wanted RGB "
+            "[H, W, 3] or grey [H, W], uint8 or floats in [0, 1]. A tensor [3, H, W] needs "
+            ".permute(1, 2, 0)."
         )
     if pixels.dtype == np.uint8:
         return pixels.astype(np.float32)
-    if not np.issubdtype(pixels.dtype, np.floating):
-        raise FlowError(f"An image must be uint8, or floats in [0, 1]; got {pixels.dtype}.")
     return 255 * _unit(pixels, "An image of floats")
 
 
@@ -173,8 +184,7 @@ def show_on_image(
     pixels, values = _photo(image), as_array(attention)
     if values.ndim != 2:
         raise FlowError(f"A map must have the shape [H, W], got {tuple(values.shape)}.")
-    if not 0 <= alpha <= 1:
-        raise FlowError(f"alpha must lie in [0, 1], got {alpha}.")
+    check_alpha(alpha)
     values = _unit(values, "The map")
     if values.shape != pixels.shape[:2]:
         values = resize_map(values, (pixels.shape[0], pixels.shape[1]), smooth)

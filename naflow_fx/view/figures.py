@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from naflow_fx.errors import FlowError, required
+from naflow_fx.errors import FlowError, one_of, required, unfit
 from naflow_fx.selection import choose, spread
 from naflow_fx.view.colours import colourise, resize_map, show_on_image
 from naflow_fx.view.measures import along_depth
@@ -59,12 +59,12 @@ def plot(
 ) -> FlowFigure:
     """What `AttentionFlow.plot` documents."""
     if kind not in get_args(Kind):
-        raise FlowError(f"plot(kind={kind!r}): wanted one of {', '.join(get_args(Kind))}.")
+        raise unfit(FlowError, "plot", one_of(get_args(Kind)), kind=kind)
     if kind == "depth":
         return _curves(flow, choose(list(flow.maps), layers), title)
     if kind == "grid" and len(flow) != 1:
         raise FlowError(
-            f'A "grid" shows one image, not {len(flow)}: flow[0].plot(...), or "strip".'
+            f'A "grid" shows one image, not {len(flow)}; flow[0].plot(...), or "strip".'
         )
     names = choose(list(flow.maps), layers)
     if kind == "strip" and layers is None:

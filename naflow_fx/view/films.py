@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from naflow_fx.errors import FlowError
+from naflow_fx.errors import FlowError, unfit
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, show_on_image
 from naflow_fx.view.files import replacing
@@ -46,11 +46,10 @@ class Look:
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 60:
-            raise FlowError(
-                f"rate must be above 0 and at most 60 layers a second, got {self.rate}."
-            )
+            wanted = "layers a second, above 0 and at most 60"
+            raise unfit(FlowError, "save_gif", wanted, rate=self.rate)
         if self.size < 32:
-            raise FlowError(f"size must be at least 32 pixels, got {self.size}.")
+            raise unfit(FlowError, "save_gif", "32 pixels or more", size=self.size)
 
 
 def save_gif(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
@@ -69,7 +68,7 @@ def save_mp4(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
     """What `AttentionFlow.save_mp4` documents."""
     program = shutil.which("ffmpeg")
     if program is None:
-        raise FlowError("save_mp4 needs the program ffmpeg: install it, or use save_gif.")
+        raise FlowError("save_mp4 needs the program ffmpeg; install it, or use save_gif.")
     frames = list(draw(flow, images, look))
     frames += [frames[-1]] * (HOLD - 1)
     height, width = frames[0].shape[:2]

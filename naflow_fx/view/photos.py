@@ -12,7 +12,7 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData, Scale
-from naflow_fx.view.colours import Bytes, as_array, show_on_image
+from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
 
 FORMS = (
     "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
@@ -44,12 +44,16 @@ def _split(images: Any) -> Sequence[Any]:
     if isinstance(images, (list, tuple)):
         return images
     if not hasattr(images, "ndim"):
-        raise FlowError(f"Images cannot be {type(images).__name__}. {FORMS}")
+        raise _strange(type(images).__name__)
     if images.ndim == 3:
         return [images]
     if images.ndim != 4:
-        raise FlowError(f"Images cannot have shape {tuple(images.shape)}. {FORMS}")
+        raise _strange(f"{images.dtype} {tuple(images.shape)}")
     return list(images)
+
+
+def _strange(what: str) -> FlowError:
+    return FlowError(f"Images can't be {what}. {FORMS}")
 
 
 def _photo(image: Any) -> Bytes:
@@ -63,13 +67,12 @@ def _photo(image: Any) -> Bytes:
     floating = np.issubdtype(pixels.dtype, np.floating)
     if floating and pixels.ndim == 3 and pixels.shape[0] in (1, 3):
         return _stretched(pixels)
-    raise FlowError(f"An image cannot be {pixels.dtype} {tuple(pixels.shape)}. {FORMS}")
+    raise _strange(f"{pixels.dtype} {tuple(pixels.shape)}")
 
 
 def _stretched(planes: NDArray[Any]) -> Bytes:
     """Floats [1 or 3, H, W] as RGB uint8 [H, W, 3], smallest value to 0, largest to 255."""
-    if not np.isfinite(planes).all():
-        raise FlowError("An image has values that are not finite (NaN or infinite).")
+    check_finite(planes, "An image")
     low, high = float(planes.min()), float(planes.max())
     shares = (planes - low) / ((high - low) or 1.0)
     pixels = np.rint(255 * shares).astype(np.uint8).transpose(1, 2, 0)

@@ -20,7 +20,7 @@ LOW, HIGH = 0.01, 0.99  # shares of an image's values that become 0 and 1
 def reconstruct(flow: FlowData) -> OrderedDict[str, Tensor]:
     """What `AttentionFlow.reconstruction` documents."""
     if not flow.bpfm:
-        raise FlowError(_absent(flow))
+        raise _absent(flow)
     return OrderedDict((name, _picture(name, z, flow.maps[name])) for name, z in flow.bpfm.items())
 
 
@@ -33,10 +33,10 @@ def channels_first(values: Tensor, maps: Tensor) -> Tensor:
     return values if first else values.movedim(-1, 1)
 
 
-def _absent(flow: FlowData) -> str:
+def _absent(flow: FlowData) -> FlowError:
     method = flow.options.get("method", "naflow")
     why = "was not kept" if method == "naflow" else f"is no part of the maps of {method!r}"
-    return f'This flow has no Z: it {why}. Make it with nf.compile(..., keep="bpfm").'
+    return FlowError(f'This flow has no Z: it {why}. Make it with nf.compile(..., keep="bpfm").')
 
 
 def _picture(name: str, z: Tensor, maps: Tensor) -> Tensor:

@@ -9,7 +9,6 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from naflow_fx.errors import FlowError
 from naflow_fx.view.sheet import (
     BAR_WIDTH,
     GAP,
@@ -100,10 +99,10 @@ def rows_grid(
     subtitle wrapped at " · ". legend: words at the colour bar's two ends. cell: longer side of a
     picture, pixels. columns: call sites in one band; None: all up to seven, more so that the sheet
     is about 3:2.
-    Raises FlowError when counts, shapes or types do not fit.
+    Raises ValueError when counts, shapes or types do not fit.
     """
     if not len(names) == len(photos) == len(overlays) or not names:
-        raise FlowError(f"Rows need a name, a photo and maps each: got {len(names)} names, "
+        raise ValueError(f"Rows need a name, a photo and maps each: got {len(names)} names, "
                         f"{len(photos)} photos, {len(overlays)} rows of maps.")  # fmt: skip
     shown = _check(names, photos, cell)
     rows = [_check(titles, row, cell) if row else [] for row in overlays]

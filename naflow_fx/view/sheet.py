@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import as_array, colour_table
 
 MARGIN, GAP = 28, 14
@@ -114,17 +113,17 @@ def _wrapped(text: str, width: float, font: Font) -> list[str]:
 
 
 def _check(titles: Sequence[Label], pictures: Sequence[Any], cell: int) -> list[Any]:
-    """The pictures as arrays, all RGB uint8 and as many as the titles; FlowError otherwise."""
+    """The pictures as arrays, all RGB uint8 and as many as the titles; ValueError otherwise."""
     if len(titles) != len(pictures):
-        raise FlowError(f"A grid needs a title a picture: got {len(titles)} for {len(pictures)}.")
+        raise ValueError(f"A grid needs a title a picture: got {len(titles)} for {len(pictures)}.")
     if not pictures:
-        raise FlowError("A grid needs a photo or at least one map.")
+        raise ValueError("A grid needs a photo or at least one map.")
     if cell < 32:
-        raise FlowError(f"cell must be at least 32 pixels, got {cell}.")
+        raise ValueError(f"cell must be at least 32 pixels, got {cell}.")
     arrays = [as_array(picture) for picture in pictures]
     wrong = {str((a.shape, str(a.dtype))) for a in arrays if not _is_rgb(a)}
     if wrong:
-        raise FlowError(f"Pictures must be RGB uint8 [H, W, 3], got {', '.join(sorted(wrong))}.")
+        raise ValueError(f"Pictures must be RGB uint8 [H, W, 3], got {', '.join(sorted(wrong))}.")
     return arrays
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
-from naflow_fx.view.colours import DIVERGING, TABLES, Bytes
+from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.measures import along_depth
 from naflow_fx.view.photos import as_photos
@@ -85,11 +85,9 @@ def make_report(
     """
     given = list(entries)
     if not given:
-        raise FlowError("A report needs at least one entry: save_report(path, [ReportEntry(...)]).")
-    if colormap not in TABLES:
-        raise FlowError(f"No colormap {colormap!r}. There are: {', '.join(TABLES)}.")
-    if not 0 <= alpha <= 1:
-        raise FlowError(f"alpha must lie in [0, 1], got {alpha}.")
+        raise FlowError("A report needs at least one entry; save_report(path, [ReportEntry(...)]).")
+    colour_table(colormap)
+    check_alpha(alpha)
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
