@@ -30,6 +30,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(Path(__file__).resolve().parents[1] / "build" / "notebooks")
 nb_execution_timeout = 300
+nb_output_stderr = "remove"  # progress, and what libraries log
 nb_execution_raise_on_error = nb_execution_show_tb = True
 
 # Docstrings: single backticks around code, types in signatures; sections are Google's, below.

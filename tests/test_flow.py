@@ -156,7 +156,8 @@ def test_overlay_mixes_photo_and_colours() -> None:
     flow, images = make_flow(), photos()
     got = flow.overlay(images, alpha=1, colormap="viridis")
     assert list(got) == list(NAMES)
-    up = F.interpolate(flow.normalised()["conv1"][:, None], size=(64, 48), mode="bilinear")[:, 0]
+    one = flow.normalised()["conv1"][:, None]
+    up = F.interpolate(one, size=(64, 48), mode="bicubic", antialias=True)[:, 0].clamp(0, 1)
     for name, picture in got.items():
         assert picture.shape == (2, 64, 48, 3) and picture.dtype == np.uint8, name
     wanted = colour_table("viridis")[(up.numpy() * 255).round().astype(int)].astype(int)

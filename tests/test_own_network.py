@@ -379,19 +379,24 @@ def test_several_targets_of_a_batch_are_folders_of_their_own(
 ) -> None:
     given = [*OWN, "--workers", "0", "--target", "spall", "predicted", "--methods", "naflow",
              "layercam"]  # fmt: skip
-    printed = run(capsys, "batch", "photos", *given, "--out", "several")
-    assert "settling depth" in printed and "naflow-fx report several/spall_naflow" in printed
+    printed = run(capsys, "batch", "photos", *given, "--out", "by_target")
+    assert "settling depth" in printed and "naflow-fx report by_target/spall_naflow" in printed
     names = {"spall_naflow", "predicted_naflow", "spall_layercam", "predicted_layercam"}
-    assert {path.name for path in Path("several").iterdir()} == names
-    maps = nf.open_results("several/spall_naflow").maps("relu_1", raw=True)[0]
+    assert {path.name for path in Path("by_target").iterdir()} == names
+    maps = nf.open_results("by_target/spall_naflow").maps("relu_1", raw=True)[0]
     assert_equal({"relu_1": maps}, {"relu_1": right["spall"]["relu_1"]}, ALIKE)
-    run(capsys, "diff", "several/spall_naflow", "several/predicted_naflow")
-    run(capsys, "report", "several/spall_naflow", "--out", "several.html")
+    run(capsys, "diff", "by_target/spall_naflow", "by_target/predicted_naflow")
+    run(capsys, "report", "by_target/spall_naflow", "--out", "several.html")
     page = Path("several.html").read_text()
     assert "settling depth" in page and "<b>scatter</b>" in page and "<b>agreement</b>" in page
     run(capsys, "decompose", photo, *OWN, "--layers", "relu", "--target", "spall", "crack",
         "--out", "trees")  # fmt: skip
     assert len(list(Path("trees").glob("*/*/decomposition.json"))) == 2
+
+
+def test_names_that_were_given_are_saved(work: Path) -> None:
+    nf.subject("nets.py:Crack", classes=NAMES, **NUMBERS).recipe.save("named.toml")  # type: ignore
+    assert nf.subject("named.toml").class_names == tuple(NAMES)
 
 
 def test_one_number_is_of_all_colours(photo: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -148,7 +148,7 @@ class Subject:
         network = self._made(example.device, pretrained)
         if detector_of(network) is not None:
             return Boxes(network, example, options)
-        options = {"output": self.output, **options}
+        options = {**({} if self.output is None else {"output": self.output}), **options}
         made = naflow_fx.compile(network, example, **options)
         self._check_names(made.classes)
         return made
@@ -328,7 +328,10 @@ def opened(recipe: Recipe, classes: Any = None, trusted: bool = False) -> Subjec
     Raises:
         ModelError, ArtefactError: there is no such network, or it can't explain photos.
     """
-    words = recipe.classes if classes is None else classes
+    if classes is not None:
+        named = isinstance(classes, (str, PathLike))
+        recipe = replace(recipe, classes=fspath(classes) if named else class_words(classes))
+    words = recipe.classes
     if recipe.artefact is not None:
         return _of_artefact(recipe, words, trusted)
     network = open_network(recipe)

@@ -67,7 +67,8 @@ def _of_numbers(
     scale = found.scale * 255  # of values in 0..1
     mean = found.mean if mean is None else [value * scale for value in mean]
     std = found.std if std is None else [value * scale for value in std]
-    count = channels or max(len(mean), len(std), len(found.mean))
+    several = [len(values) for values in (mean, std) if len(values) > 1]
+    count = channels or max(several, default=len(found.mean))
     found = dataclasses.replace(found, mean=_each(mean, count), std=_each(std, count))
     return scaled(found, size)
 
