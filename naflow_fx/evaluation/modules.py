@@ -86,7 +86,7 @@ def _check(network: fx.GraphModule, known: Kinds | None, name: str) -> None:
 
 def output_of(network: fx.GraphModule) -> str:
     """Name of the node that is the network's output."""
-    return str(next(reversed(network.graph.nodes)).args[0].meta[keys.SITE])
+    return str(next(iter(reversed(network.graph.nodes))).args[0].meta[keys.SITE])
 
 
 def until(network: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
