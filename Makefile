@@ -128,7 +128,7 @@ $(BIN)/python:
 	$(OLDEST)/python -m pip install $(PIP_ARGS) uv
 	UV_HTTP_TIMEOUT=300 $(OLDEST)/uv pip install --python $(OLDEST)/python \
 	  --resolution lowest-direct --only-binary :all: -e ".[batch,lite,onnx,viz]"
-	$(OLDEST)/uv pip install --python $(OLDEST)/python hypothesis pytest pytest-xdist webdataset
+	$(OLDEST)/uv pip install --python $(OLDEST)/python grad-cam hypothesis pytest pytest-xdist webdataset
 	@touch $@
 
 # Apart: some of these packages hold others back.
