@@ -21,7 +21,6 @@ from naflow_fx.guards.records import map_tensors, pick, plain
 if TYPE_CHECKING:
     from naflow_fx.detection import Detection
 
-SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
 Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"
 
@@ -142,17 +141,6 @@ def _check(target: Any, values: list[int], batch: int, classes: int | None) -> N
         raise TargetError(
             f"target: class {wrong[0]} does not exist; wanted 0{last}, or -1 for the predicted one"
         )
-
-
-def probabilities(output: Tensor) -> Tensor:
-    """What an output [N, K] says of the classes, at least float32: its softmax.
-
-    Rows that are shares already (not negative, of the sum 1, as behind a softmax of the network's
-    own) stay as they are.
-    """
-    rows = output.to(torch.promote_types(output.dtype, torch.float32))
-    share = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < SHARES) & (rows.shape[1] > 1)
-    return torch.where(share[:, None], rows, rows.softmax(1))
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,9 @@ def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
 def test_types_that_onnxruntime_lacks(tmp_path: Path) -> None:
     explainer, _, _ = gate(layers="relu_1")
     explainer.to(torch.bfloat16)
-    with pytest.raises(ArtefactError, match=r"(run the model: .*bfloat16.*Conv|ONNX can't express the program)"):
+    with pytest.raises(
+        ArtefactError, match=r"(run the model: .*bfloat16.*Conv|ONNX can't express the program)"
+    ):
         explainer.to_onnx(tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())
 

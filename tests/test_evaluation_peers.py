@@ -237,6 +237,7 @@ def test_what_a_function_overwrites_is_refused_by_name() -> None:
 
 def test_an_unknown_layer_and_an_untraceable_network_are_told() -> None:
     pytest.importorskip("captum")
+
     class Branches(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x if x.sum() > 0 else -x

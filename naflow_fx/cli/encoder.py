@@ -24,7 +24,8 @@ from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
 from naflow_fx.subjects import Subject
-from naflow_fx.subjects.inputs import Prepare, seen
+from naflow_fx.subjects.inputs import seen
+from naflow_fx.subjects.network import Prepare
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 

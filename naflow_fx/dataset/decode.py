@@ -15,7 +15,7 @@ from torch import Tensor
 from naflow_fx.dataset.sources import Source
 from naflow_fx.errors import PhotoError
 from naflow_fx.models.preprocess import Preprocessing, open_photo
-from naflow_fx.subjects.inputs import Prepare
+from naflow_fx.subjects.network import Prepare
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from naflow_fx.dataset.decode import Batch, Photo, decode, decode_one, join
 from naflow_fx.dataset.sources import Source
-from naflow_fx.subjects.inputs import Prepare
+from naflow_fx.subjects.network import Prepare
 
 KILLED = "its decoder was killed: damaged on purpose, or too large for the memory"
 PREFETCH = 4  # batches that a worker decodes ahead

@@ -18,9 +18,9 @@ from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.spec import Opened
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow.data import probabilities
 from naflow_fx.flow.measures import entropy
 from naflow_fx.selection import matching
-from naflow_fx.targets import probabilities
 
 # Of every map: how far its inverse can be trusted, its mean and largest value, the share of its
 # positions above 0, and its entropy as a share of an even map's: 0 is one point, 1 evenly spread.

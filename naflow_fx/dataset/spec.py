@@ -19,7 +19,7 @@ from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
 from naflow_fx.subjects import Recipe, Subject, opened
-from naflow_fx.subjects.inputs import Prepare
+from naflow_fx.subjects.network import Prepare
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact

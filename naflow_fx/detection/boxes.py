@@ -11,9 +11,7 @@ from torch import Tensor, nn
 from naflow_fx.errors import InputError, TargetError
 
 if TYPE_CHECKING:
-    from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
-    from naflow_fx.inspection import Inspection
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ class Boxes:
     @property
     def layers(self) -> list[str]:
         """Names of the computed call sites, in forward order."""
-        return self._explainer.layers
+        return list(self._explainer.layers)
 
     def __call__(self, images: Tensor, target: Any = None) -> AttentionFlow:
         """The flow of one photo [1, 3, H, W]; it knows the box, and what the network saw.
@@ -132,7 +130,7 @@ class Boxes:
         flow.about = _about(found, target)
         return flow
 
-    def inspect(self) -> Inspection:
+    def inspect(self) -> Any:
         """What `Explainer.inspect` gives."""
         return self._explainer.inspect()
 
@@ -141,7 +139,7 @@ class Boxes:
 
         return detect(self.model, images, box)
 
-    def _compiled(self, found: Detection) -> Explainer:
+    def _compiled(self, found: Detection) -> Any:
         import naflow_fx
 
         return naflow_fx.compile(found.network, found.image, target=found.target, **self.options)

@@ -21,8 +21,8 @@ from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.road import road
 from naflow_fx.evaluation.robustness import max_sensitivity
 from naflow_fx.explainer import Explainer
+from naflow_fx.flow.data import probabilities
 from naflow_fx.selection import matching
-from naflow_fx.targets import probabilities
 
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
 Progress = Callable[[str], None]

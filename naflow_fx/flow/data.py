@@ -15,10 +15,10 @@ from typing_extensions import Self
 from naflow_fx.errors import FlowError, one_of, unfit
 from naflow_fx.flow.sites import Sites
 from naflow_fx.guards.records import map_tensors, pick
-from naflow_fx.targets import probabilities
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
+SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
@@ -222,6 +222,17 @@ def top5(output: Any, k: int = 5) -> list[list[tuple[int, float]]]:
     shares = probabilities(output.detach()).topk(min(k, output.shape[1]), dim=1)
     rows = zip(shares.indices.tolist(), shares.values.tolist(), strict=True)
     return [list(zip(classes, values, strict=True)) for classes, values in rows]
+
+
+def probabilities(output: Tensor) -> Tensor:
+    """What an output [N, K] says of the classes, at least float32: its softmax.
+
+    Rows that are shares already (not negative, of the sum 1, as behind a softmax of the network's
+    own) stay as they are.
+    """
+    rows = _wide(output)
+    share = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < SHARES) & (rows.shape[1] > 1)
+    return torch.where(share[:, None], rows, rows.softmax(1))
 
 
 def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:

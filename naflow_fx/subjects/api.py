@@ -22,8 +22,8 @@ from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
 from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
-from naflow_fx.subjects.inputs import Prepare, Words, asked, class_words, prepared, seen
-from naflow_fx.subjects.network import Network, of_output
+from naflow_fx.subjects.inputs import Words, asked, class_words, prepared, seen
+from naflow_fx.subjects.network import Network, Prepare, of_output
 from naflow_fx.subjects.openers import open_network
 from naflow_fx.subjects.recipe import Recipe
 from naflow_fx.targets import binary, number, segment

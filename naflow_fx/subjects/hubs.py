@@ -16,8 +16,7 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError, first_line, required
 from naflow_fx.models.preprocess import FILTERS, Preprocessing, class_names, to_rgb
-from naflow_fx.subjects.inputs import Prepare
-from naflow_fx.subjects.network import Network, with_weights
+from naflow_fx.subjects.network import Network, Prepare, with_weights
 from naflow_fx.subjects.recipe import AS_MADE, Recipe
 
 TIMM, HF = "timm/", "hf/"

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
-from torch import Tensor
 
 from naflow_fx.errors import ModelError, PhotoError
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.subjects.code import Function
+from naflow_fx.subjects.network import Prepare
 from naflow_fx.subjects.recipe import Recipe
 from naflow_fx.view.photos import as_photos
 
-Prepare: TypeAlias = Preprocessing | Callable[[Image.Image], Tensor]
 SETTINGS = ("size", "mean", "std", "channels")
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 

@@ -6,16 +6,17 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError
 from naflow_fx.guards.records import pick
 from naflow_fx.models.checkpoint import load_checkpoint
+from naflow_fx.models.preprocess import Preprocessing
 
-if TYPE_CHECKING:
-    from naflow_fx.subjects.inputs import Prepare
+Prepare: TypeAlias = Preprocessing | Callable[[Image.Image], Tensor]
 
 
 @dataclass(frozen=True)
