@@ -210,7 +210,7 @@ def ship(names: str) -> list[Row]:
 
 def shapes(kind: str, layers: list[str]) -> list[Row]:
     """Rows of drawn pictures, explained by their class, of a network that is trained here."""
-    images, target, _ = what_changed.draw(4, 1)
+    images, target, _ = what_changed.draw(3, 1)
     one = what_changed.course(*what_changed.KINDS[kind], images[:1])
     one.train(range(1000, 1000 + BATCHES))
     flow = nf.compile(one.model, images[:1], layers=layers)(images, target)
