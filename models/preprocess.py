@@ -127,7 +127,8 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise PhotoError(f"{path}: no such file; check the path") from error
-    except UnidentifiedImageError as error:
+    # ultralytics replaces Image.open by one that imports a reader of HEIF for what Pillow can't read
+    except (UnidentifiedImageError, ImportError) as error:
         raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
         raise PhotoError(

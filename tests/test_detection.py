@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from torchvision.models import detection as zoo
 from torchvision.ops import box_iou
 
@@ -130,6 +131,8 @@ def test_what_is_padded_is_no_part_of_the_photo() -> None:
 
 @pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
 def test_ultralytics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "open", Image.open)  # ultralytics replaces it, for good
+    monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
     tasks = pytest.importorskip("ultralytics.nn.tasks")
     monkeypatch.setattr(ultralytics_models, "CONFIDENCE", 0.0)
     torch.manual_seed(0)

@@ -197,6 +197,18 @@ def test_files_that_are_no_photo(tmp_path: Path) -> None:
             open_photo(tmp_path / name)
 
 
+def test_no_photo_is_told_as_that_by_a_replaced_reader_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def replaced(*_: object, **__: object) -> None:
+        raise ModuleNotFoundError("No module named 'pi_heif'")  # as ultralytics' does
+
+    monkeypatch.setattr(Image, "open", replaced)
+    (tmp_path / "notes.txt").write_text("espresso")
+    with pytest.raises(PhotoError, match="not a picture"):
+        open_photo(tmp_path / "notes.txt")
+
+
 @pytest.mark.parametrize("kind", ["EPS", "TGA", "PCX", "ICO", "PDF", "SGI"])
 def test_only_the_promised_formats_are_read(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
