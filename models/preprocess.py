@@ -127,7 +127,7 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
         raise PhotoError(f"{path}: no such file; check the path") from error
-    # ultralytics replaces Image.open by one that imports a reader of HEIF for what Pillow can't read
+    # ultralytics replaces Image.open: what Pillow can't read has a reader imported that may lack
     except (UnidentifiedImageError, ImportError) as error:
         raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
