@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,20 @@ def sign_data(app: Any, what: str, name: str, of: Any, *_: Any) -> tuple[str, st
     return str(inspect.Signature(kept)), ""
 
 
+COLAB = "https://colab.research.google.com"
+REPOSITORY = os.environ.get("GITHUB_REPOSITORY")  # where GitHub builds the site; else no badges
+
+
+def badge(app: Any, page: str, template: str, context: dict[str, Any], tree: Any) -> None:
+    """A tutorial's page begins with a link that opens the notebook in Colab."""
+    if REPOSITORY and re.match(r"tutorials/\d", page):
+        link = f"{COLAB}/github/{REPOSITORY}/blob/main/docs/{page}.ipynb"
+        image = f'<img alt="Open in Colab" src="{COLAB}/assets/colab-badge.svg">'
+        context["body"] = f'<p><a href="{link}">{image}</a></p>{context["body"]}'
+
+
 def setup(app: Any) -> None:
     """Docstrings are read by `read_sections`, signatures by `sign_data`."""
+    app.connect("html-page-context", badge)
     app.connect("autodoc-process-signature", sign_data)
     app.connect("autodoc-process-docstring", read_sections)
