@@ -26,12 +26,13 @@ def time_box(seconds: float) -> Iterator[None]:
     """Raises OutOfTime in the body, once that many seconds have passed; boxes may be nested."""
 
     def stop(*_: Any) -> None:
-        raise OutOfTime(f"not done after {seconds:.0f} s")
+        raise OutOfTime(f"not done after {limit:.0f} s")
 
     handler = signal.signal(signal.SIGALRM, stop)
     outer, _ = signal.getitimer(signal.ITIMER_REAL)
     start = time.monotonic()
-    signal.setitimer(signal.ITIMER_REAL, max(min(seconds, outer or seconds), 0.01))
+    limit = min(seconds, outer or seconds)
+    signal.setitimer(signal.ITIMER_REAL, max(limit, 0.01))
     try:
         yield
     finally:
