@@ -168,6 +168,24 @@ def test_retrieve_gives_what_there_is(photos: Path, out: Path) -> None:
     assert {path.name for path in (out / "a").iterdir()} == {"1"}
 
 
+def test_several_methods_are_folders_of_their_own(photos: Path, small: Any) -> None:
+    query, other = str(photos / "red" / "a.png"), str(photos / "red" / "b.png")
+    both = ["--methods", "layercam", "gradcam"]
+    inside = photos / "out"  # what one method has written is no photo for the next
+    assert main(["compare", query, other, *both, "--out", str(inside / "two")]) == 0
+    assert main(["retrieve", query, str(photos), *both, "--top-k", "9", "--out", str(inside)]) == 0
+    assert {p.name for p in (inside / "two").iterdir()} == {"layercam", "gradcam"}
+    hits = [
+        [record_of(one)["hit"] for one in sorted((inside / method / "a").iterdir())]
+        for method in both[1:]
+    ]
+    assert len(hits[0]) > 1 and hits[0] == hits[1]
+    folder = inside / "episode"
+    assert main(["few-shot", "--support", str(photos), "--query", query, *both, "--out",
+                 str(folder)]) == 0  # fmt: skip
+    assert {p.name for p in folder.iterdir()} == {"layercam", "gradcam"}
+
+
 def test_earlier_results_are_no_photos(
     photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

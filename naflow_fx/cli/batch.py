@@ -11,7 +11,7 @@ from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command, count, folder, whole
 from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
-from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
+from naflow_fx.cli.variants import add_targets, each
 from naflow_fx.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -105,14 +105,10 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
-    chosen = variants(args)
-    names = names_of([one.words for one in chosen])
-    for name, one in zip(names, chosen, strict=True):
-        place = Path(args.out, folder_of(name)) if len(chosen) > 1 else Path(args.out)
-        _run(of_variant(args, one), place)
+    each(args, _run)
 
 
-def _run(args: argparse.Namespace, place: Path) -> None:
+def _run(args: argparse.Namespace) -> None:
     """One target by one method, into one folder."""
     from naflow_fx.cli.setup import open_device, open_subject
     from naflow_fx.dataset.run import explain_dataset
@@ -127,7 +123,7 @@ def _run(args: argparse.Namespace, place: Path) -> None:
     done = explain_dataset(
         spec,
         args.source,
-        place,
+        args.out,
         target=target,
         maps=args.maps,
         kind=args.kind,
@@ -142,7 +138,7 @@ def _run(args: argparse.Namespace, place: Path) -> None:
     )
     tell(done)
     if not args.quiet:
-        tell_statistics(place)
+        tell_statistics(Path(args.out))
 
 
 def tell_statistics(place: Path) -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.variants import each
 
 if TYPE_CHECKING:
     from naflow_fx.pairs import PairFlow
@@ -39,6 +40,11 @@ def add(commands: Commands) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    each(args, _compare)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    """One method, into one folder."""
     from naflow_fx.cli.encoder import open_encoder
     from naflow_fx.cli.photos import places, question, shown
     from naflow_fx.cli.tables import console

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command, count
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError, TargetError
 
 if TYPE_CHECKING:
@@ -78,6 +79,11 @@ class Class:
 
 def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    each(args, _few_shot)
+
+
+def _few_shot(args: argparse.Namespace) -> None:
+    """One method, into one folder."""
     import torch
 
     from naflow_fx.cli.encoder import open_encoder
@@ -87,7 +93,7 @@ def few_shot(args: argparse.Namespace) -> None:
 
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
     photos = [open_photo(query) for query in queries]
-    found = _folders(folder, Path(args.out))
+    found = _folders(folder, Path(args.results))
     match = None if args.match is None else _index(args.match, list(found))
     asked = [question(args, [query]) for query in queries]
     folders = places([query.stem for query in queries], Path(args.out), asked)

@@ -175,4 +175,4 @@ def add_pair_options(parser: argparse.ArgumentParser) -> None:
         help="of an embedding that is a feature map (default: %(default)s)",
     )
     add_model_options(parser)
-    add_method_options(parser)
+    add_method_options(parser, several=True)

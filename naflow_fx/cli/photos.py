@@ -14,8 +14,8 @@ from naflow_fx.view.files import staging
 from naflow_fx.view.record import RECORD
 from naflow_fx.view.terminal import printable
 
-NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "device", "trusted",
-             "verbose", "alpha", "colormap", "cells", "save_arrays")  # fmt: skip
+NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "results", "device",
+             "trusted", "verbose", "alpha", "colormap", "cells", "save_arrays")  # fmt: skip
 
 
 def shown(photo: Path) -> str:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command, count
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError
 
 if TYPE_CHECKING:
@@ -43,6 +44,11 @@ def add(commands: Commands) -> None:
 
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    each(args, _retrieve)
+
+
+def _retrieve(args: argparse.Namespace) -> None:
+    """One method, into one folder."""
     from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, report
     from naflow_fx.cli.photos import places, question
     from naflow_fx.models.preprocess import open_photo
@@ -51,7 +57,7 @@ def retrieve(args: argparse.Namespace) -> None:
     query, gallery = Path(args.query), Path(args.gallery)
     photo = open_photo(query)
     check_folder(gallery)
-    found = [p for p in pictures_in(gallery, Path(args.out)) if not p.samefile(query)]
+    found = [p for p in pictures_in(gallery, Path(args.results)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
     (place,) = places([query.stem], Path(args.out), [question(args, [query])])

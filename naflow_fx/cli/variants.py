@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 PREDICTED = "predicted"  # the word for the predicted class, where it stands beside others
 
@@ -37,7 +38,8 @@ def add_targets(parser: argparse.ArgumentParser, default: str, more: str = "") -
 
 def variants(args: argparse.Namespace) -> list[Variant]:
     """Every target by every method, targets of one method together; each once."""
-    targets = [None if one == PREDICTED else one for one in args.target or [None]]
+    given = getattr(args, "target", None) or [None]
+    targets = [None if one == PREDICTED else one for one in given]
     found = [Variant(t, m) for m in args.methods or [args.method] for t in targets]
     return list(dict.fromkeys(found))
 
@@ -46,6 +48,20 @@ def of_variant(args: argparse.Namespace, one: Variant) -> argparse.Namespace:
     """The command line of one variant alone."""
     return argparse.Namespace(**{**vars(args), "target": one.target, "method": one.method,
                                  "methods": None})  # fmt: skip
+
+
+def each(args: argparse.Namespace, run: Callable[[argparse.Namespace], None]) -> None:
+    """Runs a command for every variant; of several, each writes into a folder of its own.
+
+    `results` is the folder of all of them, which holds no photos to read.
+    """
+    chosen = variants(args)
+    for name, one in zip(names_of([v.words for v in chosen]), chosen, strict=True):
+        alone = of_variant(args, one)
+        alone.results = args.out
+        if len(chosen) > 1:
+            alone.out = str(Path(args.out, folder_of(name)))
+        run(alone)
 
 
 def folder_of(name: str) -> str:
