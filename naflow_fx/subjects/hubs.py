@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError, first_line, required
 from naflow_fx.models.preprocess import FILTERS, Preprocessing, class_names, to_rgb
-from naflow_fx.subjects.network import Network, Prepare, with_weights
+from naflow_fx.subjects.network import Network, Prepare, of_output, with_weights
 from naflow_fx.subjects.recipe import AS_MADE, Recipe
 
 TIMM, HF = "timm/", "hf/"
@@ -104,22 +104,10 @@ def open_transformers(recipe: Recipe) -> Network:
             fetched = pretrained and recipe.weights is None
             found = (kind.from_pretrained(place, config=config, dtype=torch.float32) if fetched
                      else kind.from_config(config))  # fmt: skip
-        return _of_logits(_weighted(found.eval(), recipe))
+        return of_output(_weighted(found.eval(), recipe), "logits")
 
     names = tuple(config.id2label[i] for i in sorted(config.id2label))
     return Network(recipe.model, build, Processor(processor), names, recipe.weights or place)
-
-
-def _of_logits(model: nn.Module) -> nn.Module:
-    """The network, made here, that gives its logits instead of an object that has them."""
-    theirs: Any = type(model)
-
-    def forward(self: nn.Module, pixel_values: Tensor) -> Tensor:
-        logits: Tensor = theirs.forward(self, pixel_values=pixel_values).logits
-        return logits
-
-    model.__class__ = type(theirs.__name__, (theirs,), {"forward": forward})
-    return model
 
 
 @dataclass(frozen=True)
