@@ -35,7 +35,7 @@ def write(
     from naflow_fx.artefacts.program import Facts, describe, example_inputs, exported_program
     from naflow_fx.artefacts.trial import run_once
     from naflow_fx.artefacts.writers import WRITERS
-    from naflow_fx.view.files import replacing
+    from naflow_fx.files import replacing
 
     path = Path(path)
     check_name(path, ENDINGS[kind])

@@ -163,9 +163,9 @@ def _sheet(
 ) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
     from naflow_fx.cli.tables import class_words, prediction
+    from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
-    from naflow_fx.view.files import replacing
     from naflow_fx.view.photos import as_photos
     from naflow_fx.view.terminal import say
 

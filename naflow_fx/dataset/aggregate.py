@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from naflow_fx.dataset import MAP, MEASURES
 from naflow_fx.dataset.results import Results
-from naflow_fx.dataset.runner import MEASURES
 from naflow_fx.selection import spread
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def mean_maps(
 
     Each map counts by the share of its own largest value.  One part is in memory at a time.
     """
-    from naflow_fx.dataset.parts import MAP, maps_of
+    from naflow_fx.dataset.parts import maps_of
 
     sums: dict[tuple[int, str], Floats] = {}
     counts = dict.fromkeys(classes, 0)

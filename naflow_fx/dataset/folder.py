@@ -11,24 +11,23 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS
+from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS, STAGES
 from naflow_fx.dataset.job import Job, differences, job_hash
 from naflow_fx.dataset.lock import LOCK
-from naflow_fx.dataset.parts import part_name, read_facts, write_text
-from naflow_fx.dataset.runner import Layout
-from naflow_fx.dataset.spec import Opened
+from naflow_fx.dataset.parts import Layout, part_name, read_facts
 from naflow_fx.errors import DatasetError
+from naflow_fx.files import write
 
 DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
-STAGES = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,7 @@ class Folder:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
             facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
                      "environment": environment(job.device)}  # fmt: skip
-            write_text(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
+            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
         return cls(path, job, job_hash(wanted), torch.get_num_threads()), notes
 
     @property
@@ -112,7 +111,10 @@ class Folder:
         everywhere = [*self.parts.glob(f"{STAGES}*"), *self.path.glob(f"{STAGES}*")]
         stages = everywhere if tag is None else [*self.parts.glob(f"{STAGES}{tag}-*")]
         for stage in stages:
-            stage.unlink(missing_ok=True)
+            if stage.is_dir():
+                shutil.rmtree(stage)
+            else:  # of Ray, or of an earlier version
+                stage.unlink(missing_ok=True)
         return len(stages)
 
     def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
@@ -139,24 +141,18 @@ class Folder:
     def _check(self, part: int, path: Path) -> tuple[int, int]:
         """Rows and failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
         facts, rows = read_facts(path)
-        whole = rows + len(facts.failed) == len(self.job.positions(part))
-        if not whole or (facts.part, facts.job) != (part, self.hash):
+        whole = rows + len(facts["failed"]) == len(self.job.positions(part))
+        if not whole or (facts["part"], facts["job"]) != (part, self.hash):
             raise ValueError(f"{path}: not part {part} of this job")
-        return rows, len(facts.failed)
+        return rows, len(facts["failed"])
 
-    def agree(self, opened: Opened, layout: Layout) -> None:
+    def agree(self, layout: Layout) -> None:
         """Writes what the explainer is, or compares it with what other processes wrote.
 
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        facts = {
-            "identity": opened.identity,
-            "layers": {name: list(shape) for name, shape in layout.shapes.items()},
-            "stored": list(layout.stored),
-            "class_names": list(opened.class_names),
-        }
-        facts, path = json.loads(json.dumps(facts)), self.path / EXPLAINER
+        facts, path = json.loads(json.dumps(asdict(layout))), self.path / EXPLAINER
         if not _create(path, json.dumps(facts, indent=1) + "\n"):
             unlike = differences(json.loads(path.read_text("utf-8")), facts)
             if unlike:
@@ -169,13 +165,13 @@ class Folder:
     def write_failed(self) -> int:
         """failed.jsonl, of what the parts say; gives the number of lines."""
         lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
-        write_text(self.path / FAILED, "".join(lines))
+        _write(self.path / FAILED, "".join(lines))
         return len(lines)
 
     def failures(self) -> list[dict[str, Any]]:
         """The lines of failed.jsonl, as the parts have them."""
         paths = sorted(self.parts.glob("part-*.parquet"))
-        return [line for path in paths for line in read_facts(path)[0].failed]
+        return [line for path in paths for line in read_facts(path)[0]["failed"]]
 
 
 def no_row(path: Path, failures: Sequence[dict[str, Any]]) -> DatasetError:
@@ -216,6 +212,11 @@ def environment(device: str) -> dict[str, Any]:
     return found
 
 
+def _write(path: Path, text: str) -> None:
+    """A small file, whole or not at all, and on the disk when this returns."""
+    write(path, text, STAGES, durable=True)
+
+
 def _is_begun(path: Path) -> bool:
     """Whether a run got so far that its explainer was made: then the folder is that job's."""
     return (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
@@ -249,7 +250,7 @@ def _create(path: Path, text: str) -> bool:
     if path.exists():
         return False
     stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
-    write_text(stage, text)
+    _write(stage, text)
     try:
         os.link(stage, path)
     except FileExistsError:

@@ -19,10 +19,11 @@ from naflow_fx.dataset.folder import no_row
 from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
+from naflow_fx.files import write
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.selection import spread
 from naflow_fx.view.colours import colourise, resize_map
-from naflow_fx.view.files import data_uri, write
+from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
 
 if TYPE_CHECKING:

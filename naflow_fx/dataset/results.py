@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.dataset import EXPLAINER, MANIFEST, PARTS, required
+from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, required
 from naflow_fx.errors import DatasetError
 from naflow_fx.selection import matching
 
@@ -72,7 +72,7 @@ class Results:
         """Photos without a row: position, id, reason, sha256."""
         from naflow_fx.dataset.parts import read_facts
 
-        return [line for file in self.files for line in read_facts(file)[0].failed]
+        return [line for file in self.files for line in read_facts(file)[0]["failed"]]
 
     @cached_property
     def counts(self) -> list[int]:
@@ -98,8 +98,6 @@ class Results:
     def columns(self) -> list[str]:
         """All columns but the maps."""
         import pyarrow.parquet as pq
-
-        from naflow_fx.dataset.parts import MAP
 
         return [n for n in pq.read_schema(self.files[0]).names if not n.startswith(MAP)]
 
@@ -146,7 +144,7 @@ class Results:
     def _maps(self, layer: str, raw: bool) -> Iterator[NDArray[np.floating[Any]]]:
         import numpy as np
 
-        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.dataset.parts import maps_of
 
         shape, order = self.shapes[layer], self.layers.index(layer)
         for table in self.tables([MAP + layer, "max"]):
@@ -172,7 +170,7 @@ class Results:
         """
         import torch
 
-        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.dataset.parts import maps_of
         from naflow_fx.flow.statistics import Statistics, table_of
 
         wanted = self._stored(layers)
@@ -193,9 +191,6 @@ class Results:
         """
         xr = required("xarray", "results.xarray")
         import numpy as np
-
-        from naflow_fx.dataset.parts import MAP
-        from naflow_fx.dataset.runner import MEASURES
 
         frame = self.pandas()
         data: dict[str, Any] = {name: ("photo", frame[name].to_numpy())

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import Dataset
 
+from naflow_fx.dataset import MAP, MEASURES
+
 NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
 
 
@@ -45,8 +47,7 @@ class TorchRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row."""
-        from naflow_fx.dataset.parts import MAP, maps_of
-        from naflow_fx.dataset.runner import MEASURES
+        from naflow_fx.dataset.parts import maps_of
 
         index = range(len(self))[index]
         part = bisect.bisect_right(self.ends, index)
@@ -68,8 +69,6 @@ class TorchRows(Dataset[dict[str, Any]]):
     def _table(self, part: int) -> Any:
         """The part's rows, the last one read kept."""
         if self._part[0] != part:
-            from naflow_fx.dataset.parts import MAP
-
             base = self.results.columns()
             columns = [*base, *(MAP + layer for layer in self.layers)]
             self._part = (part, self.results.table(part, columns))

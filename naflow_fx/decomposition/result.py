@@ -66,7 +66,7 @@ class Decomposition(Tree):
             OSError: the file can't be written.
         """
         from naflow_fx.decomposition.page import page
-        from naflow_fx.view.files import write
+        from naflow_fx.files import write
 
         return write(Path(path), page(self, photo))
 

@@ -12,7 +12,7 @@ from naflow_fx.errors import EvaluationError, required
 from naflow_fx.evaluation.bootstrap import Estimate, estimate
 from naflow_fx.evaluation.measured import Measured
 from naflow_fx.evaluation.metrics import METRICS
-from naflow_fx.view.files import replacing
+from naflow_fx.files import replacing
 
 MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
 OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")

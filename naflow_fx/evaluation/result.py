@@ -11,7 +11,7 @@ import numpy as np
 
 from naflow_fx.evaluation.curves import plot
 from naflow_fx.evaluation.measured import Measured, Scores
-from naflow_fx.view.files import write
+from naflow_fx.files import write
 
 
 class Evaluation(Measured):

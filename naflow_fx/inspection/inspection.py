@@ -98,7 +98,7 @@ class Inspection(Steps):
 
     def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
         """`save` in the format `kind`, whatever the file is called."""
-        from naflow_fx.view.files import write
+        from naflow_fx.files import write
 
         if kind == "html":
             from naflow_fx.view.page import save_graph

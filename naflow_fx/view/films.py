@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from naflow_fx.errors import FlowError, unfit
+from naflow_fx.files import replacing
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, show_on_image
-from naflow_fx.view.files import replacing
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import GREY, INK, PAPER, shorten

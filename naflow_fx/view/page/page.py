@@ -14,7 +14,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from naflow_fx.view.files import write
+from naflow_fx.files import write
 from naflow_fx.view.html import render
 from naflow_fx.view.page.record import Graph, HasGraph, ReportEntry, make_graph_report, make_report
 from naflow_fx.view.record import versions
