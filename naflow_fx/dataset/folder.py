@@ -35,14 +35,14 @@ class Found:
     """What a run finds in its folder.
 
     Attributes:
-        rows, failed: photos in finished parts, with a row and without.
+        done, failed: photos in finished parts, and those of them without a row.
         parts: finished parts.
         damaged: parts that couldn't be read, put aside under another name.
         leftovers: unfinished files of a run that was killed, removed.
         again: finished parts that are made again for their failed photos' sake.
     """
 
-    rows: int
+    done: int
     failed: int
     parts: frozenset[int]
     damaged: int
@@ -59,10 +59,9 @@ class Found:
             f"{self.damaged} damaged parts put aside" if self.damaged else "",
             f"{self.again} parts made again for their failed photos" if self.again else "",
         ]
-        done = self.rows + self.failed
         words = "; ".join(word for word in more if word)
-        return (f"found {done} of {photos} photos done in {len(self.parts)} parts"
-                f"{f' ({words})' if words else ''}; {photos - done} to go")  # fmt: skip
+        return (f"found {self.done} of {photos} photos done in {len(self.parts)} parts"
+                f"{f' ({words})' if words else ''}; {photos - self.done} to go")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -119,32 +118,33 @@ class Folder:
 
     def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
         """What is there of a share of the parts; puts damaged ones aside."""
-        rows, failed, damaged, again = 0, 0, 0, 0
-        done = set()
+        failed: dict[int, int] = {}  # of the finished parts
+        damaged, again = 0, 0
         for part in share:
             path = self.parts / part_name(part)
             if not path.exists():
                 continue
             try:
-                found, lost = self._check(part, path)
+                lost = self._check(part, path)
             except (ValueError, KeyError, TypeError, OSError):
                 path.rename(self.parts / (DAMAGED + path.name))
                 damaged += 1
                 continue
             if lost and retry_failed:
                 again += 1
-                continue
-            done.add(part)
-            rows, failed = rows + found, failed + lost
-        return Found(rows, failed, frozenset(done), damaged, leftovers, again)
+            else:
+                failed[part] = lost
+        done = sum(len(self.job.positions(part)) for part in failed)
+        return Found(done, sum(failed.values()), frozenset(failed), damaged, leftovers, again)
 
-    def _check(self, part: int, path: Path) -> tuple[int, int]:
-        """Rows and failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
+    def _check(self, part: int, path: Path) -> int:
+        """Failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
         facts, rows = read_facts(path)
-        whole = rows + len(facts["failed"]) == len(self.job.positions(part))
+        lost = len(facts["failed"])
+        whole = rows + lost == len(self.job.positions(part))
         if not whole or (facts["part"], facts["job"]) != (part, self.hash):
             raise ValueError(f"{path}: not part {part} of this job")
-        return rows, len(facts["failed"])
+        return lost
 
     def agree(self, layout: Layout) -> None:
         """Writes what the explainer is, or compares it with what other processes wrote.

@@ -126,7 +126,7 @@ def explain_dataset(
         found = folder.scan(share, leftovers, retry_failed)
         photos = sum(len(job.positions(part)) for part in share)
         label = "" if rank is None else f"rank {rank}: "
-        shown = Progress(progress, photos, found.rows + found.failed, label)
+        shown = Progress(progress, photos, found.done, label)
         for note in (*notes, found.text(photos)):
             shown.note(note)
         todo = [part for part in share if part not in found.parts]
