@@ -107,8 +107,8 @@ class Folder:
 
     def clear(self, tag: str | None) -> int:
         """Removes the unfinished files of a rank's earlier life, or (None) all; how many."""
-        everywhere = [*self.parts.glob(f"{STAGES}*"), *self.path.glob(f"{STAGES}*")]
-        stages = everywhere if tag is None else [*self.parts.glob(f"{STAGES}{tag}-*")]
+        name = f"{STAGES}*" if tag is None else f"{STAGES}{tag}-*"
+        stages = [*self.parts.glob(name), *self.path.glob(name)]
         for stage in stages:
             if stage.is_dir():
                 shutil.rmtree(stage)
@@ -153,14 +153,13 @@ class Folder:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
         facts, path = json.loads(json.dumps(asdict(layout))), self.path / EXPLAINER
-        if not _create(path, json.dumps(facts, indent=1) + "\n"):
-            unlike = differences(json.loads(path.read_text("utf-8")), facts)
-            if unlike:
-                raise DatasetError(
-                    f"{self.path}: the parts there were made by another explainer ("
-                    f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in make, or "
-                    "load them from a file. Else choose a new folder"
-                )
+        _create(path, json.dumps(facts, indent=1) + "\n")
+        unlike = differences(json.loads(path.read_text("utf-8")), facts)
+        if unlike:
+            raise DatasetError(f"{self.path}: the parts there were made by another explainer ("
+                               f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in "
+                               "make, or load them from a file. Else choose a new "
+                               "folder")  # fmt: skip
 
     def write_failed(self) -> int:
         """failed.jsonl, of what the parts say; gives the number of lines."""
@@ -201,12 +200,14 @@ def environment(device: str) -> dict[str, Any]:
     """What may change the last bits of a result, and does not keep a run from going on."""
     import torchvision
 
-    found: dict[str, Any] = {
+    found = {
         "torch": str(torch.__version__),
         "torchvision": torchvision.__version__,
+        "naflow-fx": version("naflow-fx"),
+        "pillow": version("pillow"),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
     }
-    found |= {"naflow-fx": version("naflow-fx"), "pillow": version("pillow")}
-    found |= {"threads": torch.get_num_threads(), "machine": platform.machine()}
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
@@ -245,18 +246,17 @@ def _compare(
     return [f"rows may differ in their last bits: {line}" for line in changed]
 
 
-def _create(path: Path, text: str) -> bool:
-    """Makes a file whole and on the disk, unless it exists; whether it was made."""
+def _create(path: Path, text: str) -> None:
+    """Makes a file whole and on the disk, unless it exists: of several processes one does."""
     if path.exists():
-        return False
+        return
     stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
     _write(stage, text)
     try:
         os.link(stage, path)
     except FileExistsError:
-        return False
+        pass
     except OSError:  # a file system without links: the last one wins, as all are the same
         os.replace(stage, path)
     finally:
         stage.unlink(missing_ok=True)
-    return True

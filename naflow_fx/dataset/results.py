@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,18 +68,21 @@ class Results:
         return list(self.explainer["class_names"])
 
     @cached_property
-    def failed(self) -> list[dict[str, Any]]:
-        """Photos without a row: position, id, reason, sha256."""
+    def _facts(self) -> list[tuple[dict[str, Any], int]]:
+        """What each file says of itself, and its number of rows."""
         from naflow_fx.dataset.parts import read_facts
 
-        return [line for file in self.files for line in read_facts(file)[0]["failed"]]
+        return [read_facts(file) for file in self.files]
 
-    @cached_property
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Photos without a row: position, id, reason, sha256."""
+        return [line for facts, _ in self._facts for line in facts["failed"]]
+
+    @property
     def counts(self) -> list[int]:
         """Rows of each file."""
-        import pyarrow.parquet as pq
-
-        return [pq.read_metadata(file).num_rows for file in self.files]
+        return [rows for _, rows in self._facts]
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -211,7 +214,9 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        return TorchRows(self, self._stored(layers), self.counts)
+        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
+        columns = [*self.columns(), *(MAP + layer for layer in shapes)]
+        return TorchRows(partial(self.table, columns=columns), shapes, self.counts)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
@@ -15,20 +15,6 @@ from naflow_fx.dataset import MAP, MEASURES
 NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
 
 
-class Stored(Protocol):
-    """`Results`, as far as rows need them."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Layer -> shape of its maps."""
-
-    def columns(self) -> list[str]:
-        """Names of the columns that hold no maps."""
-
-    def table(self, part: int, columns: Sequence[str]) -> Any:
-        """Columns of a part, a pyarrow table."""
-
-
 class TorchRows(Dataset[dict[str, Any]]):
     """Row number -> dictionary of numbers, texts and tensors.
 
@@ -36,8 +22,14 @@ class TorchRows(Dataset[dict[str, Any]]):
     [H, W] float16, each divided by its largest value, "max".
     """
 
-    def __init__(self, results: Stored, layers: Sequence[str], counts: Sequence[int]) -> None:
-        self.results, self.layers = results, list(layers)
+    def __init__(
+        self,
+        read: Callable[[int], Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        counts: Sequence[int],
+    ) -> None:
+        """A part's table, picklable; the shapes of the maps wanted; the parts' numbers of rows."""
+        self.read, self.shapes = read, shapes
         self.ends = list(itertools.accumulate(counts))
         self._part: tuple[int, Any] = (-1, None)
 
@@ -61,17 +53,15 @@ class TorchRows(Dataset[dict[str, Any]]):
             found[name] = torch.tensor(table[name][row].as_py(), dtype=torch.float32)
         one = table.slice(row, 1)
         found["maps"] = {
-            layer: torch.from_numpy(maps_of(one[MAP + layer], self.results.shapes[layer])[0].copy())
-            for layer in self.layers
+            layer: torch.from_numpy(maps_of(one[MAP + layer], shape)[0].copy())
+            for layer, shape in self.shapes.items()
         }
         return found
 
     def _table(self, part: int) -> Any:
         """The part's rows, the last one read kept."""
         if self._part[0] != part:
-            base = self.results.columns()
-            columns = [*base, *(MAP + layer for layer in self.layers)]
-            self._part = (part, self.results.table(part, columns))
+            self._part = (part, self.read(part))
         return self._part[1]
 
     def __getstate__(self) -> dict[str, Any]:
