@@ -64,3 +64,8 @@ def has_constants(inputs: Sequence[Any], active: tuple[int, ...]) -> bool:
 def has_bias(bias: Tensor | None) -> bool:
     """Whether c = b is not 0."""
     return bias is not None
+
+
+def mixes_along(dim: int, at: int, rank: int) -> str:
+    """Whether images are joined or split."""
+    return "images are joined or split along the batch" if dim % rank == at else ""

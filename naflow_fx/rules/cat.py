@@ -1,4 +1,4 @@
-"""Concatenation: y = [x_1, x_2, ...] along one dimension."""
+"""Concatenation and stack: y = [x_1, x_2, ...] along one dimension, or along a new one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, has_constants
+from naflow_fx.rules._shapes import full_shape, has_constants, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -72,11 +72,6 @@ def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = Non
     return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
 
 
-def mixes(dim: int, at: int, rank: int) -> str:
-    """Whether images are joined or split."""
-    return "images are joined or split along the batch" if dim % rank == at else ""
-
-
 RULE = Rule(
     "cat",
     forward,
@@ -88,7 +83,72 @@ RULE = Rule(
     operands=("inputs",),
     variadic=True,
     merge="concatenation",
-    mixes=mixes,
+    mixes=mixes_along,
     equation="split",
     targets=spellings(adapt, "cat", "concat", "concatenate"),
+)
+
+
+def stack(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch.stack of inputs of one shape."""
+    return torch.stack(whole_batch(inputs), dim)
+
+
+def stack_linear(
+    v: Sequence[Tensor | None],
+    dim: int,
+    active: tuple[int, ...],
+    input_shapes: Sequence[tuple[int, ...]],
+) -> Tensor:
+    """[v_1, v_2, ...]; None and constants count as zero."""
+    given = dict(zip(active, v, strict=True))
+    like = next(x for x in v if x is not None)
+    parts = [given.get(i) for i in range(len(input_shapes))]
+    return stack([torch.zeros_like(like) if x is None else x for x in parts], dim)
+
+
+def stack_transpose(w: Tensor, dim: int, active: tuple[int, ...]) -> tuple[Tensor, ...]:
+    """The slice of w of every active input."""
+    return tuple(w.select(dim, i) for i in active)
+
+
+def stack_inverse(z: Tensor, index: int, dim: int) -> Tensor:
+    """The slice of z."""
+    return z.select(dim, index)
+
+
+def stack_shift(inputs: Sequence[Tensor], dim: int, active: tuple[int, ...]) -> Tensor | None:
+    """c: the constant inputs, zeros elsewhere."""
+    if len(active) == len(inputs):
+        return None
+    parts = [torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)]
+    return stack(parts, dim)
+
+
+def stack_labels(labels: Labels, dim: int, output_shape: tuple[int, ...]) -> Labels:
+    """The new dimension is a part of the channels: it merges with them, or is summed away."""
+    at = dim % len(output_shape)
+    return (*labels[:at], CHANNEL_PART, *labels[at:])
+
+
+def adapt_stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Arguments:
+    """torch.stack's arguments."""
+    if dim == 0:
+        raise ValueError("stack along a new batch dimension")
+    return {"inputs": tuple(tensors), "dim": dim}
+
+
+STACK = Rule(
+    "stack",
+    stack,
+    stack_linear,
+    stack_transpose,
+    stack_inverse,
+    shift=stack_shift,
+    has_shift=has_constants,
+    operands=("inputs",),
+    variadic=True,
+    labels=stack_labels,
+    equation="split",
+    targets=spellings(adapt_stack, "stack"),
 )

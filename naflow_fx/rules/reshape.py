@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from naflow_fx.rules._rearrangement import rearrangement
 from naflow_fx.rules._spellings import plain, spellings
 from naflow_fx.rules.contract import TOKENS, Arguments, Labels
+from naflow_fx.rules.rearrangements import rearrangement
 
 
 def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
