@@ -9,6 +9,10 @@ from torch import Tensor
 
 from naflow_fx.rules.contract import CHANNEL, COLLAPSED, SPACE, Labels
 
+Ints = tuple[int, ...]  # a shape, or a number for each space axis
+Shapes = Sequence[Ints]  # of a variadic rule's inputs
+Vectors = Sequence[Tensor | None]  # of its active inputs; None: zero, or unknown
+
 
 def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """An int or a sequence, as torch's operators take it, -> one int per space axis."""

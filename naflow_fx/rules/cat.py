@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, has_constants, mixes_along
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, mixes_along
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
 
@@ -27,12 +27,7 @@ def whole_batch(inputs: Sequence[Tensor]) -> list[Tensor]:
             for x, one in zip(inputs, single, strict=True)]  # fmt: skip
 
 
-def linear(
-    v: Sequence[Tensor | None],
-    dim: int,
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
-) -> Tensor:
+def linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
     """[v_1, v_2, ...]; None and constants count as zero."""
     given = dict(zip(active, v, strict=True))
     like = next(x for x in v if x is not None)
@@ -43,24 +38,18 @@ def linear(
     return forward(parts, dim)
 
 
-def transpose(
-    w: Tensor, dim: int, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
-) -> tuple[Tensor, ...]:
+def transpose(w: Tensor, dim: int, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
     """The slice of w of every active input."""
     parts = torch.split(w, [shape[dim] for shape in input_shapes], dim)
     return tuple(parts[i] for i in active)
 
 
-def inverse(z: Tensor, index: int, dim: int, input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
+def inverse(z: Tensor, index: int, dim: int, input_shapes: Shapes) -> Tensor:
     """The slice of z."""
     return torch.split(z, [shape[dim] for shape in input_shapes], dim)[index]
 
 
-def shift(
-    inputs: Sequence[Tensor],
-    dim: int,
-    active: tuple[int, ...],
-) -> Tensor | None:
+def shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     """c: the constant inputs, zeros elsewhere."""
     if len(active) == len(inputs):
         return None
@@ -94,12 +83,7 @@ def stack(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
     return torch.stack(whole_batch(inputs), dim)
 
 
-def stack_linear(
-    v: Sequence[Tensor | None],
-    dim: int,
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
-) -> Tensor:
+def stack_linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
     """[v_1, v_2, ...]; None and constants count as zero."""
     given = dict(zip(active, v, strict=True))
     like = next(x for x in v if x is not None)
@@ -107,7 +91,7 @@ def stack_linear(
     return stack([torch.zeros_like(like) if x is None else x for x in parts], dim)
 
 
-def stack_transpose(w: Tensor, dim: int, active: tuple[int, ...]) -> tuple[Tensor, ...]:
+def stack_transpose(w: Tensor, dim: int, active: Ints) -> tuple[Tensor, ...]:
     """The slice of w of every active input."""
     return tuple(w.select(dim, i) for i in active)
 
@@ -117,7 +101,7 @@ def stack_inverse(z: Tensor, index: int, dim: int) -> Tensor:
     return z.select(dim, index)
 
 
-def stack_shift(inputs: Sequence[Tensor], dim: int, active: tuple[int, ...]) -> Tensor | None:
+def stack_shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     """c: the constant inputs, zeros elsewhere."""
     if len(active) == len(inputs):
         return None
@@ -125,7 +109,7 @@ def stack_shift(inputs: Sequence[Tensor], dim: int, active: tuple[int, ...]) -> 
     return stack(parts, dim)
 
 
-def stack_labels(labels: Labels, dim: int, output_shape: tuple[int, ...]) -> Labels:
+def stack_labels(labels: Labels, dim: int, output_shape: Ints) -> Labels:
     """The new dimension is a part of the channels: it merges with them, or is summed away."""
     at = dim % len(output_shape)
     return (*labels[:at], CHANNEL_PART, *labels[at:])

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import has_constants, sum_to
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, has_constants, sum_to
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Function, Rule
 from naflow_fx.rules.gates import quotient
@@ -16,20 +16,14 @@ from naflow_fx.rules.gates import quotient
 Operand = Tensor | float
 
 
-def linear(
-    v: Sequence[Tensor | None], first: Tensor, second: Tensor, active: tuple[int, ...]
-) -> Tensor:
+def linear(v: Vectors, first: Tensor, second: Tensor, active: Ints) -> Tensor:
     """Sum of the chosen v; None counts as zero."""
     terms = [x * (first, second)[i] for x, i in zip(v, active, strict=True) if x is not None]
     return terms[0] if len(terms) == 1 else terms[0] + terms[1]
 
 
 def transpose(
-    w: Tensor,
-    first: Tensor,
-    second: Tensor,
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
+    w: Tensor, first: Tensor, second: Tensor, active: Ints, input_shapes: Shapes
 ) -> tuple[Tensor, ...]:
     """w where the input was chosen, summed over what was broadcast."""
     return tuple(sum_to(w * (first, second)[i], input_shapes[i]) for i in active)
@@ -38,12 +32,12 @@ def transpose(
 def inverse(
     z: Tensor,
     index: int,
-    values: Sequence[Tensor | None],
+    values: Vectors,
     inputs: Sequence[Operand],
     first: Tensor,
     second: Tensor,
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
+    active: Ints,
+    input_shapes: Shapes,
 ) -> Tensor:
     """What remains of z where the input was chosen, 0 elsewhere (A^+)."""
     constants = shift(inputs, first, second, active)
@@ -56,9 +50,7 @@ def inverse(
     return quotient(sum_to(rest * share, input_shapes[index]), bottom)
 
 
-def shift(
-    inputs: Sequence[Operand], first: Tensor, second: Tensor, active: tuple[int, ...]
-) -> Tensor | None:
+def shift(inputs: Sequence[Operand], first: Tensor, second: Tensor, active: Ints) -> Tensor | None:
     """c: the constant input where it was chosen."""
     rest = [x * (first, second)[i] for i, x in enumerate(inputs) if i not in active]
     return rest[0] if rest else None

@@ -8,11 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import full_shape, grown, sum_to, tuple_of
+from naflow_fx.rules._shapes import Ints, full_shape, grown, sum_to, tuple_of
 from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
-
-Ints = tuple[int, ...]
 
 
 def expand(input: Tensor, output_shape: Ints) -> Tensor:

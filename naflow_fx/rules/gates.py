@@ -9,19 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules._shapes import Ints, per_channel
 from naflow_fx.rules._spellings import from_module, plain, spellings
 from naflow_fx.rules.contract import Arguments, Function, Rule, bind, same
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
-    """A v = g v."""
+    """A v = g v, and so is A^T v."""
     return v * gate
-
-
-def transpose(w: Tensor, gate: Tensor) -> Tensor:
-    """A^T w = g w."""
-    return w * gate
 
 
 def inverse(z: Tensor, gate: Tensor, damping: float) -> Tensor:
@@ -67,7 +62,7 @@ def gate(
         name,
         forward,
         linear,
-        transpose,
+        linear,
         inverse,
         capture=factor,
         captures=("gate",),
@@ -259,7 +254,7 @@ MISH = gate(
     modules={nn.Mish: plain},
 )
 
-Dims = int | tuple[int, ...]
+Dims = int | Ints
 
 
 def normalize(input: Tensor, p: float = 2.0, dim: Dims = 1, eps: float = 1e-12) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, mixes_along
+from naflow_fx.rules._shapes import Ints, full_shape, mixes_along
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Function, Labels, Rule
 
@@ -131,7 +131,7 @@ RULE = Rule(
 KINDS: dict[str, Function] = {
     "chunk": torch.chunk, "split": torch.split, "tensor_split": torch.tensor_split,
 }  # fmt: skip
-Sections = int | tuple[int, ...]
+Sections = int | Ints
 
 
 def split(input: Tensor, kind: str, sections: Sections, dim: int, piece: int) -> Tensor:
@@ -142,12 +142,7 @@ def split(input: Tensor, kind: str, sections: Sections, dim: int, piece: int) ->
 
 
 def split_transpose(
-    w: Tensor,
-    kind: str,
-    sections: Sections,
-    dim: int,
-    piece: int,
-    input_shape: tuple[int, ...],
+    w: Tensor, kind: str, sections: Sections, dim: int, piece: int, input_shape: Ints
 ) -> Tensor:
     """A^T w: w at its place, 0 elsewhere."""
     v = w.new_zeros(full_shape(input_shape, w))

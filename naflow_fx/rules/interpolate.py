@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,14 +18,14 @@ from naflow_fx.rules._separable import (
     pseudo_inverses,
     transpose,
 )
-from naflow_fx.rules._shapes import grown
+from naflow_fx.rules._shapes import Ints, grown
 from naflow_fx.rules._spellings import from_module
 from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
 def forward(
     input: Tensor,
-    size: tuple[int, ...] | int | None = None,
+    size: Ints | int | None = None,
     scale_factor: tuple[float, ...] | float | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
@@ -38,13 +39,13 @@ def forward(
 
 
 def capture(
-    size: tuple[int, ...] | int | None,
+    size: Ints | int | None,
     scale_factor: tuple[float, ...] | float | None,
     mode: str,
     align_corners: bool | None,
     recompute_scale_factor: bool | None,
     antialias: bool,
-    input_shape: tuple[int, ...],
+    input_shape: Ints,
 ) -> tuple[Matrices, Matrices]:
     """One matrix [out, in] per space axis, and their pseudo-inverses; float64 constants."""
     matrices = []
@@ -88,16 +89,6 @@ def adapt_aten(mode: str, corners: bool) -> Callable[..., Arguments]:
     return smooth if corners else plain
 
 
-def adapt_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
-    """F.upsample_nearest's arguments."""
-    return adapt(input, size, scale_factor)
-
-
-def adapt_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
-    """F.upsample_bilinear's arguments."""
-    return adapt(input, size, scale_factor, "bilinear", True)
-
-
 _aten = torch.ops.aten
 _ATEN = {
     mode: [getattr(_aten, name.format(rank)).vec for rank in ranks]
@@ -122,8 +113,8 @@ RULE = Rule(
     gating="carries",
     equation="least squares, exact",
     targets={
-        F.interpolate: adapt, F.upsample: adapt,
-        F.upsample_nearest: adapt_nearest, F.upsample_bilinear: adapt_bilinear,
+        **dict.fromkeys((F.interpolate, F.upsample, F.upsample_nearest), adapt),
+        F.upsample_bilinear: partial(adapt, mode="bilinear", align_corners=True),
         **{target: adapt_aten(mode, corners=not mode.startswith("nearest"))
            for mode, targets in _ATEN.items() for target in targets},
     },

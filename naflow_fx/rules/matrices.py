@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import full_shape, has_bias, sum_to
+from naflow_fx.rules._shapes import Ints, full_shape, has_bias, sum_to
 from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, Arguments, Labels, Rule, same
 
@@ -60,18 +60,13 @@ def matmul(input: Tensor, other: Tensor, left: bool = False) -> Tensor:
     return other @ input if left else input @ other
 
 
-def matmul_transpose(w: Tensor, other: Tensor, left: bool, input_shape: tuple[int, ...]) -> Tensor:
+def matmul_transpose(w: Tensor, other: Tensor, left: bool, input_shape: Ints) -> Tensor:
     """A^T w = w G^T, or G^T w, summed over what was broadcast."""
     return sum_to(matmul(w, other.mT, left), input_shape)
 
 
 def matmul_vjp(
-    w: Tensor,
-    input: Tensor,
-    other: Tensor,
-    left: bool,
-    input_shape: tuple[int, ...],
-    active: tuple[int, ...] = (0, 1),
+    w: Tensor, input: Tensor, other: Tensor, left: bool, input_shape: Ints, active: Ints = (0, 1)
 ) -> tuple[Tensor, Tensor | None]:
     """(w G^T, x^T w), or (G^T w, w x^T)."""
     first = matmul_transpose(w, other, left, input_shape)
@@ -88,7 +83,7 @@ def matmul_swap(arguments: Arguments) -> Arguments:
     }  # fmt: skip
 
 
-def matmul_labels(labels: Labels, active: tuple[int, ...]) -> Labels:
+def matmul_labels(labels: Labels, active: Ints) -> Labels:
     """A product of two activations mixes what it pairs."""
     return labels if 1 not in active else (*labels[:-2], MIXED, MIXED)
 
@@ -135,9 +130,7 @@ def einsum(input: Tensor, other: Tensor | None, terms: Terms) -> Tensor:
     return _sum(terms[0], terms[1], terms[2], input, other)
 
 
-def einsum_transpose(
-    w: Tensor, other: Tensor | None, terms: Terms, input_shape: tuple[int, ...]
-) -> Tensor:
+def einsum_transpose(w: Tensor, other: Tensor | None, terms: Terms, input_shape: Ints) -> Tensor:
     """A^T w: the same sum with the result and x in each other's place."""
     return _back(w, other, terms, full_shape(input_shape, w))
 
@@ -147,8 +140,8 @@ def einsum_vjp(
     input: Tensor,
     other: Tensor | None,
     terms: Terms,
-    input_shape: tuple[int, ...],
-    active: tuple[int, ...] = (0, 1),
+    input_shape: Ints,
+    active: Ints = (0, 1),
 ) -> tuple[Tensor, Tensor | None]:
     """The derivative by x and by g."""
     first = einsum_transpose(w, other, terms, input_shape)
@@ -165,7 +158,7 @@ def einsum_swap(arguments: Arguments) -> Arguments:
     }  # fmt: skip
 
 
-def einsum_labels(labels: Labels, terms: Terms, active: tuple[int, ...]) -> Labels:
+def einsum_labels(labels: Labels, terms: Terms, active: Ints) -> Labels:
     """Dimensions that stay keep their letter; those of two activations are mixed."""
     known = dict(zip(terms[0], labels[-len(terms[0]) :], strict=False))
     found = tuple(known.get(letter, MIXED) for letter in terms[2])

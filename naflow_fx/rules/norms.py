@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import per_channel
+from naflow_fx.rules._shapes import Ints, per_channel
 from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Function, Rule, bind, same
 
@@ -33,7 +33,7 @@ def batch_norm_capture(
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
-    input_shape: tuple[int, ...],
+    input_shape: Ints,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Scale s, offset c and 1 / s, each [1, C, 1, ...]; constants, so made once at compile time.
 
@@ -53,13 +53,8 @@ def batch_norm_capture(
 
 
 def batch_norm_linear(v: Tensor, scale: Tensor) -> Tensor:
-    """A v = s v."""
+    """A v = s v, and so is A^T v."""
     return v * scale
-
-
-def batch_norm_transpose(w: Tensor, scale: Tensor) -> Tensor:
-    """A^T w = s w."""
-    return w * scale
 
 
 def batch_norm_inverse(z: Tensor, offset: Tensor, reciprocal: Tensor) -> Tensor:
@@ -104,7 +99,7 @@ BATCH_NORM = Rule(
     "batch_norm",
     batch_norm,
     batch_norm_linear,
-    batch_norm_transpose,
+    batch_norm_linear,
     batch_norm_inverse,
     capture=batch_norm_capture,
     captures=("scale", "offset", "reciprocal"),
@@ -129,13 +124,8 @@ def diagonal(rstd: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
-    """A v = s v."""
+    """A v = s v, and so is A^T v."""
     return v * diagonal(rstd, weight)
-
-
-def transpose(w: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
-    """A^T w = s w."""
-    return w * diagonal(rstd, weight)
 
 
 def shift(mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
@@ -158,7 +148,7 @@ def undo(z: Tensor, s: Tensor, c: Tensor) -> Tensor:
     return torch.where(alive, (z - c) / torch.where(alive, s, 1.0), 0.0)
 
 
-def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: tuple[int, ...]) -> Tensor:
+def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: Ints) -> Tensor:
     """r (g - mean(g) - xhat mean(g xhat)): the derivative of (x - m) r, statistics over `dims`."""
     centred = g - g.mean(dims, keepdim=True)
     return rstd * (centred - xhat * (g * xhat).mean(dims, keepdim=True))
@@ -166,7 +156,7 @@ def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: tuple[int, ...]) -> Tensor
 
 def layer_norm(
     input: Tensor,
-    normalized_shape: tuple[int, ...],
+    normalized_shape: Ints,
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
@@ -175,9 +165,7 @@ def layer_norm(
     return F.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
-def layer_norm_capture(
-    input: Tensor, normalized_shape: tuple[int, ...], eps: float
-) -> tuple[Tensor, Tensor]:
+def layer_norm_capture(input: Tensor, normalized_shape: Ints, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), of size 1 in the last dimensions."""
     dims = _dims(normalized_shape)
     var, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
@@ -189,7 +177,7 @@ def layer_norm_vjp(
     input: Tensor,
     mean: Tensor,
     rstd: Tensor,
-    normalized_shape: tuple[int, ...],
+    normalized_shape: Ints,
     weight: Tensor | None,
 ) -> Tensor:
     """A^T w through the statistics, too."""
@@ -197,7 +185,7 @@ def layer_norm_vjp(
     return pull(g, (input - mean) * rstd, rstd, _dims(normalized_shape))
 
 
-def _dims(normalized_shape: tuple[int, ...]) -> tuple[int, ...]:
+def _dims(normalized_shape: Ints) -> Ints:
     return tuple(range(-len(normalized_shape), 0))
 
 
@@ -212,7 +200,7 @@ LAYER_NORM = Rule(
     "layer_norm",
     layer_norm,
     linear,
-    transpose,
+    linear,
     inverse,
     capture=layer_norm_capture,
     captures=("mean", "rstd"),
@@ -247,13 +235,8 @@ def group_norm_capture(input: Tensor, num_groups: int | None, eps: float) -> tup
 
 
 def group_norm_linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
-    """A v = s v."""
+    """A v = s v, and so is A^T v."""
     return v * group_norm_diagonal(rstd, weight)
-
-
-def group_norm_transpose(w: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
-    """A^T w = s w."""
-    return w * group_norm_diagonal(rstd, weight)
 
 
 def group_norm_inverse(
@@ -333,7 +316,7 @@ GROUP_NORM = Rule(
     "group_norm",
     group_norm,
     group_norm_linear,
-    group_norm_transpose,
+    group_norm_linear,
     group_norm_inverse,
     capture=group_norm_capture,
     captures=("mean", "rstd"),

@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from naflow_fx.rules import _separable
 from naflow_fx.rules._separable import Matrices, axis_matrix, pseudo_inverses
-from naflow_fx.rules._shapes import full_shape, tuple_of
-from naflow_fx.rules._spellings import by_rank, from_module, plain, spellings
+from naflow_fx.rules._shapes import Ints, full_shape
+from naflow_fx.rules._spellings import by_rank, from_module, per_axis, plain, spellings
 from naflow_fx.rules.contract import COLLAPSED, SPACE, Arguments, Function, Labels, Rule, bind, same
 
-Ints = tuple[int, ...]
 Sizes = tuple[int | None, ...]
 
 
@@ -92,15 +91,11 @@ def windowed(forward: Function, *sizes: str) -> Function:
     """By rank, the adapter of a pool: what is named in `sizes` has one number for each axis."""
     own = same(forward, "return_indices", "piece", output_size=None)
 
-    def adapt(rank: int) -> Function:
-        def arguments(*args: Any, **kwargs: Any) -> Arguments:
-            found: Arguments = own(*args, **kwargs)
-            found["stride"] = found["stride"] or found["kernel_size"]
-            return found | {name: tuple_of(found[name], rank) for name in sizes}
+    def arguments(*args: Any, **kwargs: Any) -> Arguments:
+        found: Arguments = own(*args, **kwargs)
+        return found | {"stride": found["stride"] or found["kernel_size"]}
 
-        return arguments
-
-    return adapt
+    return per_axis(arguments, *sizes)
 
 
 def adaptive(forward: Function) -> Function:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import gates, tangents
-from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules._shapes import Ints, full_shape, sum_to
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, same
 
@@ -20,20 +20,18 @@ def mul(input: Tensor, gate: Tensor | float) -> Tensor:
     return input * gate
 
 
-def mul_linear(v: Tensor, gate: Tensor | float, output_shape: tuple[int, ...]) -> Tensor:
+def mul_linear(v: Tensor, gate: Tensor | float, output_shape: Ints) -> Tensor:
     """A v = g v."""
     y = v * gate
     return y.expand(full_shape(output_shape, y))
 
 
-def mul_transpose(w: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> Tensor:
+def mul_transpose(w: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
     """A^T w = g w."""
     return sum_to(w * gate, input_shape)
 
 
-def mul_inverse(
-    z: Tensor, gate: Tensor | float, damping: float, input_shape: tuple[int, ...]
-) -> Tensor:
+def mul_inverse(z: Tensor, gate: Tensor | float, damping: float, input_shape: Ints) -> Tensor:
     """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number.
 
     Where the input was broadcast, the same with sums over its copies: least squares.
@@ -50,11 +48,7 @@ def mul_inverse(
 
 
 def mul_vjp(
-    w: Tensor,
-    input: Tensor,
-    gate: Tensor | float,
-    input_shape: tuple[int, ...],
-    active: tuple[int, ...] = (0, 1),
+    w: Tensor, input: Tensor, gate: Tensor | float, input_shape: Ints, active: Ints = (0, 1)
 ) -> tuple[Tensor, Tensor | None]:
     """(g w, x w), each summed over what was broadcast."""
     if not isinstance(gate, Tensor) or 1 not in active:
@@ -104,18 +98,18 @@ def div(input: Tensor, gate: Tensor | float) -> Tensor:
     return input / gate
 
 
-def div_linear(v: Tensor, gate: Tensor | float, output_shape: tuple[int, ...]) -> Tensor:
+def div_linear(v: Tensor, gate: Tensor | float, output_shape: Ints) -> Tensor:
     """A v = v / g."""
     y = v / gate
     return y.expand(full_shape(output_shape, y))
 
 
-def div_transpose(w: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> Tensor:
+def div_transpose(w: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
     """A^T w = w / g."""
     return sum_to(w / gate, input_shape)
 
 
-def div_inverse(z: Tensor, gate: Tensor | float, input_shape: tuple[int, ...]) -> Tensor:
+def div_inverse(z: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
     """g z; least squares where the input was broadcast."""
     if not isinstance(gate, Tensor):
         return z * gate
@@ -128,8 +122,8 @@ def div_vjp(
     input: Tensor,
     gate: Tensor | float,
     output: Tensor,
-    input_shape: tuple[int, ...],
-    active: tuple[int, ...] = (0, 1),
+    input_shape: Ints,
+    active: Ints = (0, 1),
 ) -> tuple[Tensor, Tensor | None]:
     """(w / g, -w y / g), each summed over what was broadcast."""
     part = w / gate

@@ -8,10 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.rules._shapes import Ints
 from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Function, Labels, Rule, same
-
-Ints = tuple[int, ...]
 
 
 def rearrangement(name: str, forward: Function, back: Function, **others: Any) -> Rule:

@@ -91,7 +91,7 @@ HARDTANH = Rule(
     "hardtanh",
     hardtanh,
     gates.linear,
-    gates.transpose,
+    gates.linear,
     hardtanh_inverse,
     capture=secant,
     captures=("gate",),

@@ -12,50 +12,48 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import choices
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import Ints, full_shape
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import COLLAPSED, Arguments, Function, Labels, Rule
 
-Dims = tuple[int, ...]
 
-
-def linear(v: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def linear(v: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """A v = sum(t v)."""
     return (v * weights).sum(dim, keepdim)
 
 
-def transpose(w: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def transpose(w: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """A^T w = t w."""
     return spread(w, weights.dim(), dim, keepdim) * weights
 
 
 def inverse(
-    z: Tensor, input: Tensor, output: Tensor, weights: Tensor, dim: Dims, keepdim: bool
+    z: Tensor, input: Tensor, output: Tensor, weights: Tensor, dim: Ints, keepdim: bool
 ) -> Tensor:
     """A^+ (z - c)."""
     return pseudo_inverse(z - shift(input, output, weights, dim, keepdim), weights, dim, keepdim)
 
 
-def pseudo_inverse(z: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def pseudo_inverse(z: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """A^+ z = t z / sum(t^2); 0 where all weights are 0."""
     square = (weights * weights).sum(dim, keepdim)
     share = torch.where(square > 0, z / torch.where(square > 0, square, 1.0), 0.0)
     return transpose(share, weights, dim, keepdim)
 
 
-def shift(input: Tensor, output: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def shift(input: Tensor, output: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """c = y - sum(t x)."""
     return output - linear(input, weights, dim, keepdim)
 
 
-def labels(labels: Labels, dim: Dims, keepdim: bool) -> Labels:
+def labels(labels: Labels, dim: Ints, keepdim: bool) -> Labels:
     """The letters that are left; collapsed ones if kept."""
     gone = {d % len(labels) for d in dim}
     kept = [COLLAPSED if d in gone else label for d, label in enumerate(labels)]
     return tuple(label for d, label in enumerate(kept) if keepdim or d not in gone)
 
 
-def spread(w: Tensor, rank: int, dim: Dims, keepdim: bool) -> Tensor:
+def spread(w: Tensor, rank: int, dim: Ints, keepdim: bool) -> Tensor:
     """w with the reduced dimensions of `rank` back, of size 1."""
     if keepdim:
         return w
@@ -64,7 +62,7 @@ def spread(w: Tensor, rank: int, dim: Dims, keepdim: bool) -> Tensor:
     return w
 
 
-def checked(dim: int | Dims | list[int] | None) -> Dims:
+def checked(dim: int | Ints | list[int] | None) -> Ints:
     """`dim` as a tuple.
 
     Raises:
@@ -104,14 +102,14 @@ def reduction(
 
 
 def amax(
-    input: Tensor, dim: Dims, keepdim: bool = False, largest: bool = True, first: bool = False
+    input: Tensor, dim: Ints, keepdim: bool = False, largest: bool = True, first: bool = False
 ) -> Tensor:
     """The largest along `dim`, the smallest unless `largest`; `first`: in a tie, one wins."""
     return torch.amax(input, dim, keepdim) if largest else torch.amin(input, dim, keepdim)
 
 
 def winners(
-    input: Tensor, output: Tensor, dim: Dims, keepdim: bool, largest: bool, first: bool
+    input: Tensor, output: Tensor, dim: Ints, keepdim: bool, largest: bool, first: bool
 ) -> Tensor:
     """t: 1 at the winner, else 0; torch.amax shares a tie, torch.max gives it to one."""
     if first:
@@ -121,7 +119,7 @@ def winners(
     return won / won.sum(dim, keepdim=True)
 
 
-def amax_inverse(z: Tensor, weights: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def amax_inverse(z: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """z at the winners, 0 elsewhere (Eq. 14)."""
     return torch.where(weights > 0, spread(z, weights.dim(), dim, keepdim), 0.0)
 
@@ -160,12 +158,12 @@ AMAX = reduction(
 )
 
 
-def logsumexp(input: Tensor, dim: Dims, keepdim: bool = False) -> Tensor:
+def logsumexp(input: Tensor, dim: Ints, keepdim: bool = False) -> Tensor:
     """log sum exp(x) along `dim`."""
     return torch.logsumexp(input, dim, keepdim)
 
 
-def logsumexp_weights(input: Tensor, output: Tensor, dim: Dims, keepdim: bool) -> Tensor:
+def logsumexp_weights(input: Tensor, output: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """t = exp(x - y)."""
     return torch.exp(input - spread(output, input.dim(), dim, keepdim))
 
@@ -181,27 +179,23 @@ LOGSUMEXP = reduction(
 )
 
 
-def mean(input: Tensor, dim: Dims, keepdim: bool = False, total: bool = False) -> Tensor:
+def mean(input: Tensor, dim: Ints, keepdim: bool = False, total: bool = False) -> Tensor:
     """The mean over `dim`, (1 / n) sum x, with a number for 1 / n; the sum if `total`."""
     return input.sum(dim, keepdim) if total else input.mean(dim, keepdim)
 
 
-def mean_transpose(
-    w: Tensor, dim: Dims, keepdim: bool, total: bool, input_shape: tuple[int, ...]
-) -> Tensor:
+def mean_transpose(w: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: Ints) -> Tensor:
     """A^T w: w spread, divided by the number of entries unless `total`."""
     spread = mean_support(w, dim, keepdim, input_shape)
     return spread if total else spread / math.prod(input_shape[d] for d in dim)
 
 
-def mean_support(w: Tensor, dim: Dims, keepdim: bool, input_shape: tuple[int, ...]) -> Tensor:
+def mean_support(w: Tensor, dim: Ints, keepdim: bool, input_shape: Ints) -> Tensor:
     """P^T w: w spread."""
     return spread(w, len(input_shape), dim, keepdim).expand(full_shape(input_shape, w))
 
 
-def mean_inverse(
-    z: Tensor, dim: Dims, keepdim: bool, total: bool, input_shape: tuple[int, ...]
-) -> Tensor:
+def mean_inverse(z: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: Ints) -> Tensor:
     """A^+ z: every entry the mean (minimum norm)."""
     return mean_transpose(z, dim, keepdim, not total, input_shape)
 
@@ -220,13 +214,13 @@ MEAN = Rule(
 )
 
 
-def norm(input: Tensor, ord: float, dim: Dims, keepdim: bool = False) -> Tensor:
+def norm(input: Tensor, ord: float, dim: Ints, keepdim: bool = False) -> Tensor:
     """(sum |x|^p)^(1 / p) along `dim`, p = `ord`."""
     result: Tensor = torch.linalg.vector_norm(input, ord, dim, keepdim)
     return result
 
 
-def norm_weights(input: Tensor, output: Tensor, ord: float, dim: Dims, keepdim: bool) -> Tensor:
+def norm_weights(input: Tensor, output: Tensor, ord: float, dim: Ints, keepdim: bool) -> Tensor:
     """t = sign(x) |x / y|^(p - 1); 0 where the norm is 0."""
     y = spread(output, input.dim(), dim, keepdim)
     ratio = input.abs() / torch.where(y > 0, y, 1.0)
@@ -256,7 +250,7 @@ NORM = reduction(
 
 
 def var(
-    input: Tensor, dim: Dims, correction: float = 1, keepdim: bool = False, root: bool = False
+    input: Tensor, dim: Ints, correction: float = 1, keepdim: bool = False, root: bool = False
 ) -> Tensor:
     """The variance sum (x - mean)^2 / (n - correction) along `dim`; its square root if `root`."""
     function = torch.std if root else torch.var
@@ -264,7 +258,7 @@ def var(
 
 
 def var_weights(
-    input: Tensor, output: Tensor, dim: Dims, correction: float, keepdim: bool, root: bool
+    input: Tensor, output: Tensor, dim: Ints, correction: float, keepdim: bool, root: bool
 ) -> Tensor:
     """t = 2 (x - mean) / (n - correction), divided by 2 y for the root."""
     count = math.prod(input.shape[d] for d in dim) - correction

@@ -14,13 +14,8 @@ from naflow_fx.rules.contract import Arguments, Function, Rule, same
 
 
 def linear(v: Tensor, tangent: Tensor) -> Tensor:
-    """A v = f'(x) v."""
+    """A v = f'(x) v, and so is A^T v."""
     return v * tangent
-
-
-def transpose(w: Tensor, tangent: Tensor) -> Tensor:
-    """A^T w = f'(x) w."""
-    return w * tangent
 
 
 def shift(input: Tensor, output: Tensor, tangent: Tensor) -> Tensor:
@@ -43,7 +38,7 @@ def tangent(
         name,
         forward,
         linear,
-        transpose,
+        linear,
         inverse,
         capture=slope,
         captures=("tangent",),
