@@ -27,15 +27,24 @@ def whole_batch(inputs: Sequence[Tensor]) -> list[Tensor]:
             for x, one in zip(inputs, single, strict=True)]  # fmt: skip
 
 
-def linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
-    """[v_1, v_2, ...]; None and constants count as zero."""
+def with_zeros(v: Vectors, active: Ints, input_shapes: Shapes) -> list[Tensor]:
+    """A vector for every input: zeros in place of constants and None."""
     given = dict(zip(active, v, strict=True))
     like = next(x for x in v if x is not None)
-    parts = []
-    for i, shape in enumerate(input_shapes):
-        x = given.get(i)
-        parts.append(like.new_zeros(full_shape(shape, like)) if x is None else x)
-    return forward(parts, dim)
+    parts = [(given.get(i), shape) for i, shape in enumerate(input_shapes)]
+    return [like.new_zeros(full_shape(shape, like)) if x is None else x for x, shape in parts]
+
+
+def constants(inputs: Sequence[Tensor], active: Ints) -> list[Tensor] | None:
+    """The constant inputs, zeros in place of the others; None: there are none."""
+    if len(active) == len(inputs):
+        return None
+    return [torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)]
+
+
+def linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
+    """[v_1, v_2, ...]; None and constants count as zero."""
+    return forward(with_zeros(v, active, input_shapes), dim)
 
 
 def transpose(w: Tensor, dim: int, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
@@ -51,9 +60,8 @@ def inverse(z: Tensor, index: int, dim: int, input_shapes: Shapes) -> Tensor:
 
 def shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     """c: the constant inputs, zeros elsewhere."""
-    if len(active) == len(inputs):
-        return None
-    return forward([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
+    found = constants(inputs, active)
+    return None if found is None else forward(found, dim)
 
 
 def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
@@ -85,10 +93,7 @@ def stack(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
 
 def stack_linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
     """[v_1, v_2, ...]; None and constants count as zero."""
-    given = dict(zip(active, v, strict=True))
-    like = next(x for x in v if x is not None)
-    parts = [given.get(i) for i in range(len(input_shapes))]
-    return stack([torch.zeros_like(like) if x is None else x for x in parts], dim)
+    return stack(with_zeros(v, active, input_shapes), dim)
 
 
 def stack_transpose(w: Tensor, dim: int, active: Ints) -> tuple[Tensor, ...]:
@@ -103,10 +108,8 @@ def stack_inverse(z: Tensor, index: int, dim: int) -> Tensor:
 
 def stack_shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     """c: the constant inputs, zeros elsewhere."""
-    if len(active) == len(inputs):
-        return None
-    parts = [torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)]
-    return stack(parts, dim)
+    found = constants(inputs, active)
+    return None if found is None else stack(found, dim)
 
 
 def stack_labels(labels: Labels, dim: int, output_shape: Ints) -> Labels:

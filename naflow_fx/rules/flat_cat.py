@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import Shapes, Vectors, full_shape
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape
+from naflow_fx.rules.cat import with_zeros
 from naflow_fx.rules.contract import Labels, Rule
 
 
@@ -21,14 +22,9 @@ def forward(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([x.flatten(1) for x in inputs], 1)
 
 
-def linear(v: Vectors, input_shapes: Shapes) -> Tensor:
+def linear(v: Vectors, active: Ints, input_shapes: Shapes) -> Tensor:
     """[flat(v_1), ...]; None counts as zero."""
-    like = next(x for x in v if x is not None)
-    parts = [
-        like.new_zeros(full_shape(shape, like)) if x is None else x
-        for x, shape in zip(v, input_shapes, strict=True)
-    ]
-    return forward(parts)
+    return forward(with_zeros(v, active, input_shapes))
 
 
 def transpose(w: Tensor, input_shapes: Shapes) -> tuple[Tensor, ...]:
