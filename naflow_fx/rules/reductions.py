@@ -187,7 +187,7 @@ def mean(input: Tensor, dim: Ints, keepdim: bool = False, total: bool = False) -
 def mean_transpose(w: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: Ints) -> Tensor:
     """A^T w: w spread, divided by the number of entries unless `total`."""
     spread = mean_support(w, dim, keepdim, input_shape)
-    return spread if total else spread / math.prod(input_shape[d] for d in dim)
+    return spread if total else spread / math.prod([input_shape[d] for d in dim])
 
 
 def mean_support(w: Tensor, dim: Ints, keepdim: bool, input_shape: Ints) -> Tensor:
@@ -261,7 +261,7 @@ def var_weights(
     input: Tensor, output: Tensor, dim: Ints, correction: float, keepdim: bool, root: bool
 ) -> Tensor:
     """t = 2 (x - mean) / (n - correction), divided by 2 y for the root."""
-    count = math.prod(input.shape[d] for d in dim) - correction
+    count = math.prod([input.shape[d] for d in dim]) - correction
     slope = (input - input.mean(dim, keepdim=True)) / count
     if not root:
         return 2 * slope
