@@ -20,9 +20,8 @@ from naflow_fx.view.record import (
     shape_text,
     versions,
 )
-from naflow_fx.view.rows import rows_grid
 from naflow_fx.view.save import LEGENDS, Style, finish, save_each, thumbnail
-from naflow_fx.view.sheet import Label
+from naflow_fx.view.sheet import Label, rows_grid
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
