@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 from naflow_fx.errors import FlowError, one_of, required, unfit
 from naflow_fx.selection import choose, spread
 from naflow_fx.view.colours import colourise, resize_map, show_on_image
-from naflow_fx.view.measures import along_depth
 from naflow_fx.view.photos import as_photos
-from naflow_fx.view.record import shape_text
+from naflow_fx.view.record import along_depth, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
