@@ -50,7 +50,6 @@ def plot(
     flow: FlowData,
     images: Any,
     kind: Kind,
-    *,
     layers: Sequence[str] | None,
     alpha: float,
     colormap: str,

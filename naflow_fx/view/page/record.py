@@ -30,6 +30,7 @@ from naflow_fx.view.record import (
     finite,
     likeliest,
     option_words,
+    versions,
 )
 
 if TYPE_CHECKING:
@@ -81,9 +82,7 @@ class ReportEntry:
     class_names: ClassNames = None
 
 
-def make_report(
-    entries: Iterable[ReportEntry], title: str, colormap: str, alpha: float, made_by: str
-) -> Record:
+def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha: float) -> Record:
     """All that a page shows.
 
     Raises:
@@ -98,38 +97,39 @@ def make_report(
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    return {
-        "title": title,
-        "made_by": made_by,
-        "colormap": colormap,
-        "alpha": alpha,
-        "colormaps": _colormaps(),
-        "diverging": _base64(DIVERGING),
-        "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
-        "photos": [photo for photo, _ in shown],
-        "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
-    }
+    models = [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given]
+    return _report(title, models, shown, colormap, alpha)
 
 
-def make_graph_report(graph: HasGraph | Graph, title: str | None, made_by: str) -> Record:
+def make_graph_report(graph: HasGraph | Graph, title: str | None) -> Record:
     """A report without flows: the inverse graph alone."""
     inspection = inspected(graph)
     name = inspection.model or "model"
+    models = [{"name": name, "graph": _graph(inspection)}]
+    return _report(title or f"Inverse graph: {name}", models)
+
+
+def _report(
+    title: str,
+    models: list[Record],
+    shown: Sequence[tuple[Record, Record]] = (),
+    colormap: str = "inferno",
+    alpha: float = 0.5,
+) -> Record:
+    """Models, and photos each with its entry; what made it, and the colours."""
+    made = versions()
+    made = {"naflow-fx": made.pop("naflow-fx", ""), **made}
     return {
-        "title": title or f"Inverse graph: {name}",
-        "made_by": made_by,
-        "colormap": next(iter(TABLES)),
-        "alpha": 0.5,
-        "colormaps": _colormaps(),
+        "title": title,
+        "made_by": "Made by " + ", ".join(f"{k} {v}".strip() for k, v in made.items()),
+        "colormap": colormap,
+        "alpha": alpha,
+        "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
-        "models": [{"name": name, "graph": _graph(inspection)}],
-        "photos": [],
-        "entries": [],
+        "models": models,
+        "photos": [photo for photo, _ in shown],
+        "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
     }
-
-
-def _colormaps() -> dict[str, str]:
-    return {name: _base64(table) for name, table in TABLES.items()}
 
 
 def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
