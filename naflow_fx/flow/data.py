@@ -177,7 +177,7 @@ class FlowData:
         if scale not in ("map", "shared"):
             raise unfit(FlowError, "normalised", one_of(get_args(Scale)), scale=scale)
         clipped = {name: _wide(m).clamp_min(0) for name, m in self.maps.items()}
-        peaks = {name: m.flatten(1).amax(1) for name, m in _rows(clipped).items()}
+        peaks = {name: m[:, None].flatten(1).amax(1) for name, m in clipped.items()}
         if not peaks:
             return OrderedDict()
         widest = max((p.dtype for p in peaks.values()), key=lambda d: d.itemsize)
@@ -279,11 +279,6 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
 def _wide(values: Tensor) -> Tensor:
     """`values` in at least float32, for sums and quotients of half types."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _rows(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Maps with at least one axis behind N."""
-    return {name: m if m.ndim > 1 else m[:, None] for name, m in maps.items()}
 
 
 def _planes(name: str, maps: Tensor) -> Tensor:

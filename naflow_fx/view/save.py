@@ -12,7 +12,7 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import Bytes, colourise, resize_map, show_on_image, write_png
+from naflow_fx.view.colours import Bytes, drawn, write_png
 from naflow_fx.view.files import plain_json, publish, staging
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
@@ -30,7 +30,7 @@ from naflow_fx.view.record import (
     picture_names,
     shape_text,
 )
-from naflow_fx.view.sheet import Label, grid, rows_grid
+from naflow_fx.view.sheet import Label, grid, rows_grid, side_by_side
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData, Scale
@@ -173,9 +173,10 @@ def _write_maps(
     maps = [flow.drawable(style.scale) for flow in flows]
     labels: list[Label] = []
     rows: list[list[Image.Image]] = [[] for _ in flows]
+    look = (style.alpha, style.colormap, style.smooth)
     for name, file in files.items():
         pictures = [
-            _picture(flow, photo, planes[name][0], style)
+            drawn(photo, planes[name][0], flow.input_size, *look)
             for flow, photo, planes in zip(flows, photos, maps, strict=True)
         ]
         write_png(_beside(pictures), folder / file)
@@ -188,27 +189,12 @@ def _write_maps(
     return labels, rows
 
 
-def _picture(flow: FlowData, photo: Bytes | None, plane: Any, style: Style) -> Bytes:
-    """One map over its photo, or alone, RGB uint8 [H, W, 3]."""
-    if photo is None:
-        height, width = flow.input_size
-        return colourise(resize_map(plane, (height, width), style.smooth), style.colormap)
-    return show_on_image(
-        photo, plane, alpha=style.alpha, colormap=style.colormap, smooth=style.smooth
-    )
-
-
 def _beside(pictures: Iterable[Bytes]) -> Image.Image:
     """The pictures side by side at the first one's height, a white gutter between them."""
     first, *others = map(Image.fromarray, pictures)
     scaled = [p.resize((max(1, round(p.width * first.height / p.height)), first.height))
               for p in others]  # fmt: skip
-    width = first.width + sum(GUTTER + p.width for p in scaled)
-    sheet, left = Image.new("RGB", (width, first.height), "white"), 0
-    for picture in (first, *scaled):
-        sheet.paste(picture, (left, 0))
-        left += picture.width + GUTTER
-    return sheet
+    return side_by_side([first, *scaled], GUTTER)
 
 
 def _thumbnail(picture: Bytes, longest: int) -> Image.Image:

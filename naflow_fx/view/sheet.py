@@ -270,3 +270,13 @@ def _draw_upwards(sheet: Image.Image, name: str, at: tuple[int, int], length: in
     draw.text((left, 2), head, fill=INK, font=font)
     draw.text((left + font.getlength(head), 2), separator + rest, fill=GREY, font=font)
     sheet.paste(strip.transpose(Image.Transpose.ROTATE_90), (at[0] - SIDE, at[1]))
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Pictures of one height in a row, white between them."""
+    width = sum(picture.width + gap for picture in pictures) - gap
+    row, left = Image.new("RGB", (width, pictures[0].height), PAPER), 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row
