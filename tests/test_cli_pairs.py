@@ -297,7 +297,7 @@ def test_ctrl_c_while_saving(
     def stop(*args: Any, **options: Any) -> Any:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("naflow_fx.view.save.rows_grid", stop)
+    monkeypatch.setattr("naflow_fx.view.pairs.rows_grid", stop)
     first = str(photos / "red" / "a.png")
     assert main(["compare", first, first, "--out", str(out)]) == 130
     assert "naflow-fx: interrupted" in capsys.readouterr().err

@@ -56,7 +56,8 @@ class PairFlow(PairData):
         Raises:
             FlowError: images or names that do not fit.  OSError: nothing can be written there.
         """
-        from naflow_fx.view.save import Style, save_pairs
+        from naflow_fx.view.pairs import save_pairs
+        from naflow_fx.view.save import Style
 
         style = Style(alpha, colormap, scale, title, None, info or {}, on_picture)
         return save_pairs(self, Path(folder), query_images, support_images, style, names)

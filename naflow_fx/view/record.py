@@ -1,4 +1,4 @@
-"""flow.json: a flow of one image, or of a pair, as JSON, and the words of the grid's headings."""
+"""flow.json: a flow of one image as JSON, and the words of the grid's headings."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from naflow_fx.flow.statistics import measured
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
-    from naflow_fx.pairs.data import PairData
 
 ClassNames = Sequence[str] | Mapping[int, str] | None
 RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
 FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
 PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
 MEASURES = ("max", "residual", "norm_ratio", "sigma_max")  # of a layer
-TOP_CHANNELS = 10  # embedding channels that a pair's record names, the largest shares first
 
 
 def make_record(
@@ -47,51 +45,18 @@ def make_record(
         "target_name": None if target is None else class_name(class_names, target),
         "top5": likeliest(flow, class_names),
         "options": dict(flow.options),
-        "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
+        "layers": [layer_record(flow, name, files.get(name)) for name in flow.maps],
         "files": [GRID, *files.values(), *[ARRAYS][: int(arrays)]],
         "versions": versions(),
     }
 
 
-def make_pair_record(
-    flow: PairData, info: Mapping[str, Any], files: Mapping[str, str]
-) -> dict[str, Any]:
-    """The contents of a pair's flow.json; per layer and image, the query's numbers first."""
-    flows = [flow.query, *flow.support]
-    layers = []
-    for name, file in files.items():
-        each = [_layer(one, name, file) for one in flows]
-        layers.append(each[0] | {measure: [one[measure] for one in each] for measure in MEASURES})
-    return {
-        "format": FORMAT,
-        **info,
-        "kind": "pair",
-        "images": len(flows),
-        "input_size": list(flow.query.input_size),
-        "similarity": float(flow.similarity[0]),
-        "contribution": _shares(flow),
-        "options": dict(flow.query.options),
-        "layers": layers,
-        "files": [GRID, *files.values()],
-        "versions": versions(),
-    }
-
-
-def _layer(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
+def layer_record(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
     """One call site's entry."""
     maps = flow.maps[name]
     found = (maps.max(), *(getattr(flow, part).get(name) for part in MEASURES[1:]))
     numbers = dict(zip(MEASURES, map(finite, found), strict=True))
     return {"name": name, "shape": list(maps.shape[1:]), **numbers, "file": file}
-
-
-def _shares(flow: PairData) -> list[dict[str, Any]] | None:
-    """The embedding's channels that contribute most, by absolute share."""
-    if flow.contribution is None:
-        return None
-    row = flow.contribution[0]
-    best = row.abs().topk(min(TOP_CHANNELS, len(row))).indices
-    return [{"channel": int(i), "share": float(row[i])} for i in best]
 
 
 def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:

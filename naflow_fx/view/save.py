@@ -1,4 +1,4 @@
-"""Writing flows and pairs: a grid, a picture a call site and flow.json, whole or not at all."""
+"""Writing a flow: a grid, a picture a call site and flow.json, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from naflow_fx.errors import FlowError
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, drawn, write_png
 from naflow_fx.view.files import plain_json, publish, staging
@@ -24,19 +23,16 @@ from naflow_fx.view.record import (
     details,
     headline,
     is_ours,
-    make_pair_record,
     make_record,
-    option_words,
     picture_names,
     shape_text,
 )
-from naflow_fx.view.sheet import Label, grid, rows_grid, side_by_side
+from naflow_fx.view.sheet import Label, grid, side_by_side
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData, Scale
-    from naflow_fx.pairs.data import PairData
 
-IN_GRID, IN_ROWS = 512, 384  # longest side of what goes into the sheets, pixels
+IN_GRID = 512  # longest side of what goes into the grid, pixels
 GUTTER = 8  # pixels between the images of one picture
 LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
 
@@ -65,44 +61,10 @@ def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[P
     def write(i: int, place: Path) -> None:
         _write_sample(flow[i].detach().cpu(), photos[i], place, style)
 
-    return _save_each(folder, count, write)
+    return save_each(folder, count, write)
 
 
-def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style: Style,
-               names: Sequence[str] | None = None) -> list[Path]:  # fmt: skip
-    """What `PairFlow.save` documents."""
-    shots = len(flow.support) // max(len(flow), 1)
-    query = _photos_of("query", queries, len(flow))
-    support = _photos_of("support", supports, len(flow.support))
-    rows = _row_names(names, shots)
-
-    def write(i: int, place: Path) -> None:
-        photos = [query[i], *support[i * shots : (i + 1) * shots]]
-        _write_pair(flow[i].cpu(), photos, rows, place, style)
-
-    return _save_each(folder, len(flow), write)
-
-
-def _photos_of(side: str, images: Any, count: int) -> list[Bytes]:
-    """The images of one side, RGB uint8 [H, W, 3]; one image serves all pairs."""
-    if isinstance(images, Image.Image) or getattr(images, "ndim", 4) == 3:
-        images = [images] * count
-    try:
-        return as_photos(images, count)
-    except FlowError as error:
-        raise FlowError(f"{side} images: {error}") from error
-
-
-def _row_names(names: Sequence[str] | None, shots: int) -> list[str]:
-    """Names of a pair's rows: the query, then its supports."""
-    if names is None:
-        return ["query", *(f"support {i + 1}" if shots > 1 else "support" for i in range(shots))]
-    if len(names) != 1 + shots:
-        raise FlowError(f"names: got {len(names)}; wanted {1 + shots}, the query's first.")
-    return list(names)
-
-
-def _save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> list[Path]:
+def save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> list[Path]:
     """Write `count` samples, one to `folder` itself, several below it, whole or not at all.
 
     write: called with a sample's number and the new folder to write it into.
@@ -120,45 +82,24 @@ def _save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> 
 def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Style) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
     files = picture_names(choose(list(flow.maps), style.layers))
-    labels, (pictures,) = _write_maps([flow], [photo], files, folder, style, IN_GRID)
+    labels, (pictures,) = write_maps([flow], [photo], files, folder, style, IN_GRID)
     if style.arrays:
         numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
         np.savez_compressed(folder / ARRAYS, **numbers)
     record = make_record(flow, style.class_names, style.info, files, style.arrays)
     few = f" · {len(files)} of {len(flow.maps)} layers" if len(files) < len(flow.maps) else ""
     sheet = grid(
-        None if photo is None else _thumbnail(photo, IN_GRID),
+        None if photo is None else thumbnail(photo, IN_GRID),
         labels,
         pictures,
         photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
         subtitle=details(record) + few,
-        **_heading(style, headline(record)),
+        **heading(style, headline(record)),
     )
-    _finish(folder, record, sheet)
+    finish(folder, record, sheet)
 
 
-def _write_pair(
-    flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: Style
-) -> None:
-    """Write all files of one pair into the new `folder`."""
-    files = picture_names(flow.query.maps)
-    flows = [flow.query, *flow.support]
-    labels, rows = _write_maps(flows, photos, files, folder, style, IN_ROWS)
-    record = make_pair_record(flow, style.info, files)
-    metric = f"{record['metric']} of the embeddings" if record.get("metric") else ""
-    told = (str(record.get("model") or ""), metric, *option_words(record["options"]))
-    sheet = rows_grid(
-        names,
-        [_thumbnail(photo, IN_ROWS) for photo in photos],
-        labels,
-        rows,
-        subtitle=" · ".join(filter(None, told)),
-        **_heading(style, f"similarity {record['similarity']:.3f}"),
-    )
-    _finish(folder, record, sheet)
-
-
-def _write_maps(
+def write_maps(
     flows: Sequence[FlowData],
     photos: Sequence[Bytes | None],
     files: Mapping[str, str],
@@ -181,7 +122,7 @@ def _write_maps(
         ]
         write_png(_beside(pictures), folder / file)
         for row, picture in zip(rows, pictures, strict=True):
-            row.append(_thumbnail(picture, longest))
+            row.append(thumbnail(picture, longest))
         empty = "" if any(flow.maps[name].any() for flow in flows) else ", all zero"
         labels.append((name, shape_text(flows[0].maps[name]) + empty))
         if style.on_picture is not None:
@@ -197,20 +138,20 @@ def _beside(pictures: Iterable[Bytes]) -> Image.Image:
     return side_by_side([first, *scaled], GUTTER)
 
 
-def _thumbnail(picture: Bytes, longest: int) -> Image.Image:
+def thumbnail(picture: Bytes, longest: int) -> Image.Image:
     """The picture, no larger than a sheet needs, pixels."""
     small = Image.fromarray(picture)
     small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
     return small
 
 
-def _heading(style: Style, found: str) -> dict[str, Any]:
+def heading(style: Style, found: str) -> dict[str, Any]:
     """What both sheets are told of the style; the title is followed by what was found."""
     title = " · ".join(part for part in (style.title, found) if part)
     return {"title": title, "colormap": style.colormap, "legend": ("0", LEGENDS[style.scale])}
 
 
-def _finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
+def finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
     """Write the grid and flow.json of a sample."""
     write_png(sheet, folder / GRID)
     (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
