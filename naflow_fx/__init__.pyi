@@ -41,3 +41,4 @@ from .view.page import ReportEntry as ReportEntry
 from .view.page import save_report as save_report
 
 __version__: str
+__all__: list[str]
