@@ -47,7 +47,7 @@ class Decomposition(Tree):
             FlowError: a photo of another form, or maps that are not of images.
             ArtefactError: matplotlib is missing.
         """
-        from naflow_fx.decomposition.plot import plot
+        from naflow_fx.decomposition.pictures import plot
 
         return plot(self, photo, rows)
 
@@ -65,7 +65,7 @@ class Decomposition(Tree):
             FlowError: a photo of another form, or maps that are not of images.
             OSError: the file can't be written.
         """
-        from naflow_fx.decomposition.page import page
+        from naflow_fx.decomposition.pictures import page
         from naflow_fx.view.files import write
 
         return write(Path(path), page(self, photo))
