@@ -8,7 +8,8 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.decomposition.tree import ROOT, Tree, share
+from naflow_fx.decomposition.grow import ROOT, share
+from naflow_fx.decomposition.tree import Tree
 from naflow_fx.errors import ArtefactError, FlowError, OptionError, required, unfit
 from naflow_fx.view.colours import Bytes, Floats, colour_table
 from naflow_fx.view.files import data_uri
