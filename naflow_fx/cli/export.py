@@ -45,8 +45,7 @@ def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
     import torch
 
-    from naflow_fx.artefacts import ENDINGS, KINDS
-    from naflow_fx.artefacts.files import check_name
+    from naflow_fx.artefacts import ENDINGS, KINDS, check_name
     from naflow_fx.cli.info import size_text
     from naflow_fx.cli.setup import choose, open_device, open_subject
     from naflow_fx.models.preprocess import Preprocessing

@@ -1,35 +1,63 @@
-"""Hard tanh on [0, b] (ReLU6): y = g x with the secant gate g = y / x where x > 0, else 0."""
+"""What a sign or a bound decides beside ReLU: |x| = s x, and min(max(x, 0), b) = g x."""
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules import clamp
-from naflow_fx.rules._gate import linear, quotient, transpose
+from naflow_fx.rules import gates, tangents
 from naflow_fx.rules._spellings import from_module, spellings
 from naflow_fx.rules.contract import Arguments, Rule, same
 
 
-def forward(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
-    """min(max(x, min_val), max_val), elementwise."""
+def absolute(input: Tensor) -> Tensor:
+    """|x|, elementwise."""
+    return torch.abs(input)
+
+
+def sign(input: Tensor) -> Tensor:
+    """The sign s of x, 0 at x = 0."""
+    return torch.sign(input)
+
+
+def signed(v: Tensor, sign: Tensor) -> Tensor:
+    """s v: A v, A^T v and A^+ v."""
+    return v * sign
+
+
+ABS = Rule(
+    "abs",
+    absolute,
+    signed,
+    signed,
+    signed,
+    capture=sign,
+    captures=("sign",),
+    equation="exact",
+    targets=spellings(same(absolute), "abs", operator.abs, in_place=True),
+)
+
+
+def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:
+    """min(max(x, min_val), max_val), elementwise; ReLU6 among them."""
     return F.hardtanh(input, min_val, max_val)
 
 
-def capture(input: Tensor, output: Tensor) -> Tensor:
+def secant(input: Tensor, output: Tensor) -> Tensor:
     """g = y / x where x > 0, else 0, so that y = g x holds for saturated neurons too."""
     return output / input.clamp(min=torch.finfo(input.dtype).tiny)
 
 
-def inverse(z: Tensor, gate: Tensor) -> Tensor:
+def hardtanh_inverse(z: Tensor, gate: Tensor) -> Tensor:
     """z / g where x > 0, 0 elsewhere (Eq. 12 with the secant gate)."""
-    return quotient(z, gate)
+    return gates.quotient(z, gate)
 
 
-def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
+def hardtanh_vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
     """w where 0 < x < b: the true derivative."""
     slope: Tensor = torch.ops.aten.hardtanh_backward(w, input, 0, max_val)
     return slope
@@ -37,7 +65,7 @@ def vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
 
 def adapt(*args: Any, **kwargs: Any) -> Any:
     """hardtanh's arguments."""
-    return _choose(same(forward, "inplace")(*args, **kwargs))
+    return _choose(same(hardtanh, "inplace")(*args, **kwargs))
 
 
 def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Any:
@@ -50,36 +78,30 @@ def adapt_clamp_max(input: Any, max: Any) -> Any:
     return adapt_clamp(input, None, max)
 
 
-def adapt_relu6(input: Any, inplace: bool = False) -> Arguments:
-    """relu6's arguments."""
-    return {"input": input, "min_val": 0.0, "max_val": 6.0}
-
-
 def _choose(found: Arguments) -> Any:
-    """[0, b] is this rule's; any other bounds are `clamp`'s."""
+    """[0, b] is this rule's; any other bounds are `tangents.clamp`'s."""
     low, high = found["min_val"], found["max_val"]
     if any(not isinstance(x, (int, float, type(None))) for x in (low, high)):
         raise ValueError("clamp with bounds that are tensors")
     positive = low == 0 and high is not None and high > 0
-    return found if positive else (clamp.forward, found)
+    return found if positive else (tangents.clamp, found)
 
 
-RULE = Rule(
+HARDTANH = Rule(
     "hardtanh",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
+    hardtanh,
+    gates.linear,
+    gates.linear,
+    hardtanh_inverse,
+    capture=secant,
     captures=("gate",),
-    vjp=vjp,
+    vjp=hardtanh_vjp,
     gating="squashes",
     equation="Eq. 12, secant gate",
     targets={
         **spellings(adapt, "hardtanh", in_place=True),
-        **spellings(adapt_relu6, "relu6", in_place=True),
-        **spellings(adapt_clamp, "clamp", "clip", in_place=True),
-        **spellings(adapt_clamp, "clamp_min", in_place=True),
+        **spellings(same(hardtanh, "inplace", min_val=0.0, max_val=6.0), "relu6", in_place=True),
+        **spellings(adapt_clamp, "clamp", "clip", "clamp_min", in_place=True),
         **spellings(adapt_clamp_max, "clamp_max", in_place=True),
     },
     modules=dict.fromkeys((nn.Hardtanh, nn.ReLU6), from_module(adapt, "min_val", "max_val")),
