@@ -4,9 +4,31 @@ The public names are those of `__init__.pyi`, imported when they are first used:
 stays light.
 """
 
-from lazy_loader import attach_stub
+from __future__ import annotations
+
+import ast
+import importlib
+from pathlib import Path
+from typing import Any
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
-__all__ += ["__version__"]
+_STUB = ast.parse(Path(__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+_PUBLIC = {
+    alias.name: f"{__name__}.{line.module or alias.name}"
+    for line in _STUB.body
+    if isinstance(line, ast.ImportFrom)
+    for alias in line.names
+}
+__all__ = sorted([*_PUBLIC, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(_PUBLIC[name])
+    return module if _PUBLIC[name] == f"{__name__}.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-# Every public name of `naflow_fx`, once: read by lazy_loader, type checkers and editors.
+# Every public name of `naflow_fx`, once: read by `__init__.py`, type checkers and editors.
 
 from . import artefacts as artefacts
 from . import models as models
