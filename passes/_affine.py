@@ -18,7 +18,7 @@ from naflow_fx import keys
 from naflow_fx.passes import _graph
 from naflow_fx.passes._kernels import Kernels
 from naflow_fx.passes._reverse import added, item, walk_back
-from naflow_fx.rules._shapes import spread
+from naflow_fx.rules._shapes import as_activation
 from naflow_fx.rules.contract import Rule, parameters
 
 Lookup = Callable[[Any], Any]
@@ -75,7 +75,7 @@ class AffineMap:
         values: dict[fx.Node, Any] = {self.entry: None}
         if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
-            values[self.entry] = graph.call_function(spread, (0.0, z, shape))
+            values[self.entry] = graph.call_function(as_activation, (0.0, z, shape))
         self._emit(graph, values, lookup, shifts=True, like=z)
         if values[self.exit] is None:
             return None
@@ -121,8 +121,8 @@ def emit_affine(
     """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
 
     None stands for zero, so that nothing is computed from it.  With `shifts`, c is added; where
-    there is nothing to add it to, it is spread to the whole activation if `like`, a tensor of
-    the batch, is given (a merge needs it whole).  The scale of a `merged` node is in the weight
+    there is nothing to add it to, it is expanded to the whole activation if `like`, a tensor of the
+    batch, is given (a merge needs it whole).  The scale of a `merged` node is in the weight
     of the layer before it.
     """
     for node in nodes:
@@ -140,7 +140,7 @@ def emit_affine(
             shift = emit(graph, rule.shift, (), node, offer, lookup, suffix)
             if value is None and like is not None:
                 shape = node.meta[keys.SHAPE]
-                shift = graph.call_function(spread, (shift, like, shape))
+                shift = graph.call_function(as_activation, (shift, like, shape))
             name = f"{node.name}_{suffix or 'linear'}_shifted"
             value = shift if value is None else _add(graph, value, shift, name)
         values[node] = value

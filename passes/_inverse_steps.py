@@ -71,7 +71,7 @@ class StepWriter:
     def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, names
         self.inverse = options.inverse
-        self.sizes: dict[str, fx.Node] = {}
+        self.norms: dict[str, fx.Node] = {}
         self.kernels = Kernels(gm, names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
@@ -192,20 +192,20 @@ class StepWriter:
         values: dict[fx.Node, Any] = {_source(first): z}
         emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
         wanted = wanted or self._wanted(chain, target)
-        arguments = (values[last], wanted, self.size(first, wanted))
+        arguments = (values[last], wanted, self.norm(first, wanted))
         residual = self._call(least_squares.relative_residual, arguments, f"{first.name}_residual")
         mark(first, *(values[node] for node in chain), residual)
         step = Step(kind, equation, tuple(n.name for n in chain), z.name)
         return Made(z, residual, step, sigma)
 
-    def size(self, source: fx.Node, z: fx.Node) -> fx.Node:
+    def norm(self, source: fx.Node, z: fx.Node) -> fx.Node:
         """||z|| per sample, [N], in the solver's dtype: one node, whoever asks first."""
-        if keys.SIZE not in z.meta:
-            made = self._call(least_squares.size, (z,), f"{z.name}_size")
+        if keys.NORM not in z.meta:
+            made = self._call(least_squares.solver_norm, (z,), f"{z.name}_norm")
             mark(source, made)
-            z.meta[keys.SIZE] = made.name
-            self.sizes[made.name] = made
-        return self.sizes[z.meta[keys.SIZE]]
+            z.meta[keys.NORM] = made.name
+            self.norms[made.name] = made
+        return self.norms[z.meta[keys.NORM]]
 
     def _is_lossless(self, node: fx.Node) -> bool:
         """Whether A A^-1 z = z whatever z is: told from constants, by one random z."""

@@ -146,18 +146,18 @@ class _Maps:
                     "norm_ratio": self._call(node, formulas.one_like, x)}  # fmt: skip
         residual = node.meta[keys.RESIDUAL]
         known = self.names[residual] if residual else self._call(node, formulas.zero_like, x)
-        sizes = (self._size(node, z), self._call(node, least_squares.size, x))
-        norm_ratio = self._call(node, least_squares.relative, *sizes)
+        norms = (self._norm(node, z), self._call(node, least_squares.solver_norm, x))
+        norm_ratio = self._call(node, least_squares.relative, *norms)
         found = {"residual": known, "norm_ratio": norm_ratio}
         sigma = node.meta[keys.SIGMA]
         if sigma is not None:
             found["sigma_max"] = self._call(node, least_squares.each, self.names[sigma], norm_ratio)
         return found
 
-    def _size(self, node: fx.Node, z: fx.Node) -> fx.Node:
+    def _norm(self, node: fx.Node, z: fx.Node) -> fx.Node:
         """||Z||; the inverse may have needed it."""
-        known = self.names.get(z.meta.get(keys.SIZE, ""))
-        return known or self._call(node, least_squares.size, z)
+        known = self.names.get(z.meta.get(keys.NORM, ""))
+        return known or self._call(node, least_squares.solver_norm, z)
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

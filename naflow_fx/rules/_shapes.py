@@ -27,7 +27,7 @@ def full_shape(shape: Sequence[int], like: Tensor) -> tuple[int, ...]:
     return tuple(like.shape[0] if size == -1 else size for size in shape)
 
 
-def spread(shift: Tensor | float, like: Tensor, shape: Sequence[int]) -> Tensor:
+def as_activation(shift: Tensor | float, like: Tensor, shape: Sequence[int]) -> Tensor:
     """A constant c as a whole activation of the static `shape`; batch, dtype, device of `like`."""
     full = full_shape(shape, like)
     if not isinstance(shift, Tensor):

@@ -24,7 +24,7 @@ def linear(v: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
 
 def transpose(w: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """A^T w = t w."""
-    return spread(w, weights.dim(), dim, keepdim) * weights
+    return restore_reduced(w, weights.dim(), dim, keepdim) * weights
 
 
 def inverse(
@@ -53,7 +53,7 @@ def labels(labels: Labels, dim: Ints, keepdim: bool) -> Labels:
     return tuple(label for d, label in enumerate(kept) if keepdim or d not in gone)
 
 
-def spread(w: Tensor, rank: int, dim: Ints, keepdim: bool) -> Tensor:
+def restore_reduced(w: Tensor, rank: int, dim: Ints, keepdim: bool) -> Tensor:
     """w with the reduced dimensions of `rank` back, of size 1."""
     if keepdim:
         return w
@@ -115,13 +115,13 @@ def winners(
     if first:
         index = input.argmax(dim[0], True) if largest else input.argmin(dim[0], True)
         return torch.zeros_like(input).scatter(dim[0], index, 1.0)
-    won = (input == spread(output, input.dim(), dim, keepdim)).to(input.dtype)
+    won = (input == restore_reduced(output, input.dim(), dim, keepdim)).to(input.dtype)
     return won / won.sum(dim, keepdim=True)
 
 
 def amax_inverse(z: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """z at the winners, 0 elsewhere (Eq. 14)."""
-    return torch.where(weights > 0, spread(z, weights.dim(), dim, keepdim), 0.0)
+    return torch.where(weights > 0, restore_reduced(z, weights.dim(), dim, keepdim), 0.0)
 
 
 def adapt_max(largest: bool) -> Function:
@@ -165,7 +165,7 @@ def logsumexp(input: Tensor, dim: Ints, keepdim: bool = False) -> Tensor:
 
 def logsumexp_weights(input: Tensor, output: Tensor, dim: Ints, keepdim: bool) -> Tensor:
     """t = exp(x - y)."""
-    return torch.exp(input - spread(output, input.dim(), dim, keepdim))
+    return torch.exp(input - restore_reduced(output, input.dim(), dim, keepdim))
 
 
 LOGSUMEXP = reduction(
@@ -186,13 +186,13 @@ def mean(input: Tensor, dim: Ints, keepdim: bool = False, total: bool = False) -
 
 def mean_transpose(w: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: Ints) -> Tensor:
     """A^T w: w spread, divided by the number of entries unless `total`."""
-    spread = mean_support(w, dim, keepdim, input_shape)
-    return spread if total else spread / math.prod([input_shape[d] for d in dim])
+    whole = mean_support(w, dim, keepdim, input_shape)
+    return whole if total else whole / math.prod([input_shape[d] for d in dim])
 
 
 def mean_support(w: Tensor, dim: Ints, keepdim: bool, input_shape: Ints) -> Tensor:
     """P^T w: w spread."""
-    return spread(w, len(input_shape), dim, keepdim).expand(full_shape(input_shape, w))
+    return restore_reduced(w, len(input_shape), dim, keepdim).expand(full_shape(input_shape, w))
 
 
 def mean_inverse(z: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: Ints) -> Tensor:
@@ -222,7 +222,7 @@ def norm(input: Tensor, ord: float, dim: Ints, keepdim: bool = False) -> Tensor:
 
 def norm_weights(input: Tensor, output: Tensor, ord: float, dim: Ints, keepdim: bool) -> Tensor:
     """t = sign(x) |x / y|^(p - 1); 0 where the norm is 0."""
-    y = spread(output, input.dim(), dim, keepdim)
+    y = restore_reduced(output, input.dim(), dim, keepdim)
     ratio = input.abs() / torch.where(y > 0, y, 1.0)
     return torch.where(y > 0, torch.sign(input) * ratio.pow(ord - 1), 0.0)
 
@@ -265,7 +265,7 @@ def var_weights(
     slope = (input - input.mean(dim, keepdim=True)) / count
     if not root:
         return 2 * slope
-    y = spread(output, input.dim(), dim, keepdim)
+    y = restore_reduced(output, input.dim(), dim, keepdim)
     return torch.where(y > 0, slope / torch.where(y > 0, y, 1.0), 0.0)
 
 

@@ -219,20 +219,20 @@ def group_norm(x: Tensor, groups: int) -> Tensor:
 
 def group_times(a: Tensor, x: Tensor) -> Tensor:
     """Each sample's group of x multiplied by its number of a [N, G]."""
-    return _spread(a, x) * x
+    return _as_factor(a, x) * x
 
 
 def plus(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """x + a y, for each sample's group its number of a [N, G]; one pass over memory."""
-    return torch.addcmul(x, _spread(a, y), y)
+    return torch.addcmul(x, _as_factor(a, y), y)
 
 
 def plus_(x: Tensor, a: Tensor, y: Tensor) -> Tensor:
     """The same in x's own memory, for what nobody else holds."""
-    return x.addcmul_(_spread(a, y), y)
+    return x.addcmul_(_as_factor(a, y), y)
 
 
-def _spread(a: Tensor, x: Tensor) -> Tensor:
+def _as_factor(a: Tensor, x: Tensor) -> Tensor:
     """a [N, G] in a shape that multiplies x."""
     groups = a.shape[1]
     each = a if groups == 1 else a.repeat_interleave(x.shape[1] // groups, 1)

@@ -99,20 +99,20 @@ def residual_of_rows(found: Tensor, wanted: Tensor, rows: Tensor | None, length:
     """||R (found - wanted)|| / length per sample, [N]; the divisor clamped."""
     rest = found - wanted
     rest = rest if rows is None else rest * rows.to(rest.dtype)
-    return relative(size(rest), length).to(found.dtype)
+    return relative(solver_norm(rest), length).to(found.dtype)
 
 
-def relative_residual(found: Tensor, wanted: Tensor, size_of_wanted: Tensor) -> Tensor:
+def relative_residual(found: Tensor, wanted: Tensor, norm_of_wanted: Tensor) -> Tensor:
     """||found - wanted|| / ||wanted|| per sample, [N]; the divisor clamped."""
-    return relative(size(found - wanted), size_of_wanted).to(found.dtype)
+    return relative(solver_norm(found - wanted), norm_of_wanted).to(found.dtype)
 
 
-def relative(size_of_a: Tensor, size_of_b: Tensor) -> Tensor:
+def relative(norm_of_a: Tensor, norm_of_b: Tensor) -> Tensor:
     """||a|| / ||b|| per sample, [N]; the divisor clamped."""
-    return size_of_a / at_least_tiny(size_of_b)
+    return norm_of_a / at_least_tiny(norm_of_b)
 
 
-def size(x: Tensor) -> Tensor:
+def solver_norm(x: Tensor) -> Tensor:
     """||x|| per sample, [N], in the solver's dtype."""
     return norm(x.to(solver_dtype(x.dtype)))
 
