@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from naflow_fx.errors import FlowError
+from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, show_on_image, write_png
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
@@ -72,10 +73,10 @@ def _write_pair(
 ) -> None:
     """Write all files of one pair into the new `folder`."""
     flows = [flow.query, *flow.support]
-    files = picture_names(flow.query.maps)
+    files = picture_names(choose(list(flow.query.maps), style.layers))
     labels: list[Label] = []
     rows: list[list[Bytes]] = [[] for _ in flows]
-    for site, pictures in _pictures(flows, photos, style):
+    for site, pictures in _pictures(flows, files, photos, style):
         write_png(_beside(pictures), folder / files[site])
         for row, picture in zip(rows, pictures, strict=True):
             row.append(np.asarray(thumbnail(picture, THUMBNAIL)))
@@ -92,11 +93,11 @@ def _write_pair(
 
 
 def _pictures(
-    flows: Sequence[FlowData], photos: Sequence[Bytes], style: Style
+    flows: Sequence[FlowData], sites: Iterable[str], photos: Sequence[Bytes], style: Style
 ) -> Iterator[tuple[str, list[Bytes]]]:
     """Call site, and the picture of each image there, RGB uint8 [H, W, 3]."""
     maps = [flow.detach().drawable(style.scale) for flow in flows]
-    for site in maps[0]:
+    for site in sites:
         yield (
             site,
             [
