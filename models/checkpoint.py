@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError, required
-from naflow_fx.models.unpickle import Inert, read
+from naflow_fx.models.unpickle import Inert, check_readable, read
 
 # Where training scripts put the state dict.
 WRAPPERS = ("state_dict", "model_sd", "model")
@@ -88,12 +88,9 @@ def load_checkpoint(
 def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a .safetensors file; ModelError if it can't be read."""
     torch_files = required("safetensors.torch", extra="hub", what=f"{path}", error=ModelError)
+    check_readable(path)
     try:
         found: dict[str, Tensor] = torch_files.load_file(path)
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; check the path") from error
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # the reader's own kind is made in Rust
         raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
     return found

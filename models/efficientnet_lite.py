@@ -73,14 +73,9 @@ def spatial_conv(
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride == 2:
         layers[f"{name}_pad"] = nn.ZeroPad2d(same_padding(kernel, side))
+    padding = 0 if stride == 2 else kernel // 2
     layers[f"{name}_conv"] = nn.Conv2d(
-        inputs,
-        outputs,
-        kernel,
-        stride,
-        padding=0 if stride == 2 else kernel // 2,
-        groups=groups,
-        bias=False,
+        inputs, outputs, kernel, stride, padding, groups=groups, bias=False
     )
     layers[f"{name}_bn"] = BatchNorm(outputs)
     layers[f"{name}_act"] = nn.ReLU6()
@@ -109,9 +104,7 @@ class InvertedResidual(nn.Sequential):
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output, [N, outputs, H / stride, W / stride]."""
-        y = x
-        for layer in self:
-            y = layer(y)
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return x + y if self.residual else y
 
 
@@ -130,12 +123,6 @@ class EfficientNetLite(nn.Sequential):
         layers["flatten"] = nn.Flatten()
         layers["classifier"] = nn.Linear(1280, num_classes)
         super().__init__(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Class scores before the softmax, [N, num_classes]."""
-        for layer in self:
-            x = layer(x)
-        return x
 
 
 def card(name: str, weights: str | None = None) -> ModelCard:

@@ -18,6 +18,8 @@ Conv64F returns its feature map; flattening or pooling it is left to what compar
 
 from __future__ import annotations
 
+import itertools
+
 from torch import Tensor, nn
 
 from naflow_fx.models.card import BY_HAND, ModelCard
@@ -87,6 +89,14 @@ def block(
     return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
 
 
+def blocks_of_two_pools(geometry: str, slope: float, momentum: float) -> list[nn.Sequential]:
+    """The four blocks of a `conv64f`, pools after the first two."""
+    return [
+        block(WIDTH if i else 3, slope, padding=padding, momentum=momentum, pool=i < 2)
+        for i, padding in enumerate(PADDINGS[geometry])
+    ]
+
+
 class Conv4Net(nn.Module):
     """Four blocks of convolution, batch norm, activation and pool, then flattened.
 
@@ -116,10 +126,8 @@ class Conv64F(nn.Module):
 
     def __init__(self, slope: float = 0.2, momentum: float = 1.0) -> None:
         super().__init__()
-        for i, padding in enumerate(PADDINGS["relnet"]):
-            inputs, pool = (WIDTH if i else 3), i < 2
-            made = block(inputs, slope, padding=padding, momentum=momentum, pool=pool)
-            self.add_module(f"layer{i + 1}", made)
+        for number, made in enumerate(blocks_of_two_pools("relnet", slope, momentum), start=1):
+            self.add_module(f"layer{number}", made)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, 64, h, w]; InputError for sides below 10 pixels."""
@@ -137,11 +145,8 @@ class Conv64FOfDn4(nn.Module):
 
     def __init__(self, slope: float = 0.2, momentum: float = 0.1) -> None:
         super().__init__()
-        layers: list[nn.Module] = []
-        for i, padding in enumerate(PADDINGS["dn4"]):
-            inputs, pool = (WIDTH if i else 3), i < 2
-            layers += block(inputs, slope, padding=padding, momentum=momentum, pool=pool)
-        self.features = nn.Sequential(*layers)
+        blocks = blocks_of_two_pools("dn4", slope, momentum)
+        self.features = nn.Sequential(*itertools.chain.from_iterable(blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [N, 64, H / 4, W / 4]; InputError for sides below 4 pixels."""

@@ -23,27 +23,26 @@ from naflow_fx.models.sides import check_sides
 
 REDUCTION = 16  # of the channels inside a gate
 LEAST, MOST = 193, 416  # pixels a side: the last map has 7 to 13 positions, the pool gives one
-DESCRIPTIONS = {
-    "resnet50_cbam": "ResNet50 with CBAM in each of its 16 blocks, 28.1 million parameters",
-    "resnet50_bam": "ResNet50 with BAM after its first three stages, 25.9 million parameters",
-}
-FILES = {
-    "resnet50_cbam": "RESNET50_CBAM_new_name_wrap.pth",
-    "resnet50_bam": "RESNET50_IMAGENET_BAM_best.pth.tar",
-}
+FACTS = {  # description, the published file
+    "resnet50_cbam": ("ResNet50 with CBAM in each of its 16 blocks, 28.1 million parameters",
+                      "RESNET50_CBAM_new_name_wrap.pth"),
+    "resnet50_bam": ("ResNet50 with BAM after its first three stages, 25.9 million parameters",
+                     "RESNET50_IMAGENET_BAM_best.pth.tar"),
+}  # fmt: skip
 
 
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `resnet50_cbam` or `resnet50_bam`."""
+    description, file = FACTS[name]
     return ModelCard(
         name=name,
-        description=DESCRIPTIONS[name],
+        description=description,
         weights=(),
         weights_source=BY_HAND,
         preprocessing=Preprocessing(),
         num_classes=1000,
         licence="MIT",
-        checkpoint=f"{FILES[name]} on Google Drive, from github.com/Jongchan/attention-module",
+        checkpoint=f"{file} on Google Drive, from github.com/Jongchan/attention-module",
     )
 
 
@@ -53,8 +52,7 @@ def build(name: str, weights: str | None = None, *, num_classes: int = 1000) -> 
     Images [N, 3, H, W], H and W 193 to 416 -> class scores [N, num_classes].
     """
     kind = CbamResNet if name == "resnet50_cbam" else BamResNet
-    model: nn.Module = kind(num_classes)
-    return model.eval()
+    return nn.Module.eval(kind(num_classes))
 
 
 class ChannelGate(nn.Module):
@@ -77,20 +75,6 @@ class ChannelGate(nn.Module):
         return x * scale.unsqueeze(2).unsqueeze(3).expand_as(x)
 
 
-class GateConvolution(nn.Module):
-    """Convolution of k x k from two maps to one, and batch norm; no activation."""
-
-    def __init__(self, kernel: int = 7) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, kernel, padding=kernel // 2, bias=False)
-        self.bn = nn.BatchNorm2d(1, momentum=0.01)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[N, 2, H, W] -> [N, 1, H, W]."""
-        y: Tensor = self.bn(self.conv(x))
-        return y
-
-
 class SpatialGate(nn.Module):
     """y = sigmoid(bn(conv([max over channels, mean over channels]))) x, a factor a position.
 
@@ -99,7 +83,9 @@ class SpatialGate(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spatial = GateConvolution()
+        convolution = nn.Conv2d(2, 1, 7, padding=3, bias=False)
+        batch_norm = nn.BatchNorm2d(1, momentum=0.01)
+        self.spatial = nn.Sequential(OrderedDict(conv=convolution, bn=batch_norm))
 
     def forward(self, x: Tensor) -> Tensor:
         """The gated map, [N, C, H, W]."""
@@ -107,18 +93,12 @@ class SpatialGate(nn.Module):
         return x * torch.sigmoid(self.spatial(compressed))
 
 
-class Cbam(nn.Module):
+class Cbam(nn.Sequential):
     """A channel gate, then a spatial gate on its output; [N, channels, H, W] -> the same."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.ChannelGate = ChannelGate(channels)  # the names are the checkpoint's keys
-        self.SpatialGate = SpatialGate()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The gated map, [N, channels, H, W]."""
-        y: Tensor = self.SpatialGate(self.ChannelGate(x))
-        return y
+    def __init__(self, channels: int) -> None:  # the names are the checkpoint's keys
+        gates = OrderedDict(ChannelGate=ChannelGate(channels), SpatialGate=SpatialGate())
+        super().__init__(gates)
 
 
 class CbamBottleneck(Bottleneck):  # type: ignore[misc]
@@ -141,10 +121,9 @@ class CbamBottleneck(Bottleneck):  # type: ignore[misc]
 class GatedResNet(ResNet):  # type: ignore[misc]
     """ResNet50 whose head is an average pool of 7 x 7 that must give one position."""
 
-    title = "ResNet50"
-
-    def __init__(self, block: type[nn.Module], num_classes: int) -> None:
+    def __init__(self, title: str, block: type[nn.Module], num_classes: int) -> None:
         super().__init__(block, [3, 4, 6, 3], num_classes)
+        self.title = title
         self.avgpool = nn.AvgPool2d(7)
         keep_inputs(self)
 
@@ -158,10 +137,8 @@ class GatedResNet(ResNet):  # type: ignore[misc]
 class CbamResNet(GatedResNet):
     """ResNet50 with CBAM in every block; images [N, 3, H, W] -> class scores."""
 
-    title = "resnet50_cbam"
-
     def __init__(self, num_classes: int = 1000) -> None:
-        super().__init__(CbamBottleneck, num_classes)
+        super().__init__("resnet50_cbam", CbamBottleneck, num_classes)
 
 
 class BamChannel(nn.Module):
@@ -235,10 +212,8 @@ class BamResNet(GatedResNet):
     Square images are what it is made for; see `BamChannel` on others.
     """
 
-    title = "resnet50_bam"
-
     def __init__(self, num_classes: int = 1000) -> None:
-        super().__init__(Bottleneck, num_classes)
+        super().__init__("resnet50_bam", Bottleneck, num_classes)
         self.bam1, self.bam2, self.bam3 = Bam(256), Bam(512), Bam(1024)
 
     def _forward_impl(self, x: Tensor) -> Tensor:

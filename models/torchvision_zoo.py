@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, first_line
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
@@ -61,7 +61,7 @@ def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
         model = torchvision.models.get_model(name, weights=record, progress=False, **options)
     except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash, shape
         raise ModelError(
-            f"{name}: could not load {weights}, published at {record.url} ({_reason(error)}); "
+            f"{name}: could not load {weights}, published at {record.url} ({first_line(error)}); "
             "if the download failed, fetch it elsewhere and give its path as the weights"
         ) from error
     return model.eval()
@@ -89,8 +89,3 @@ def _preprocessing(weights: WeightsEnum) -> Preprocessing:
         std=tuple(use.std),
         interpolation=use.interpolation.value,
     )
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's text."""
-    return (str(error) or type(error).__name__).splitlines()[0]

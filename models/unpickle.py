@@ -91,12 +91,7 @@ def read(path: str | PathLike[str]) -> Any:
     Raises ModelError, in one line, if the file is missing, unreadable, damaged, cut short, or of
     another format.
     """
-    try:
-        open(path, "rb").close()
-    except FileNotFoundError as error:
-        raise ModelError(f"{path}: no such file; check the path") from error
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+    check_readable(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of archives and sources; errors tell what matters
@@ -106,6 +101,16 @@ def read(path: str | PathLike[str]) -> Any:
     except Exception as error:  # a damaged file makes the readers raise nearly anything
         raise ModelError(f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or "
                          "of another format") from error  # fmt: skip
+
+
+def check_readable(path: str | PathLike[str]) -> None:
+    """ModelError if there is no such file, or it can't be read."""
+    try:
+        open(path, "rb").close()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path}: no such file; check the path") from error
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
 def _read(path: str | PathLike[str]) -> Any:

@@ -132,7 +132,9 @@ class Explainer(nn.Module):
             if target is None and self._job.target is not None:
                 return self._flow(self._current(*inputs))
             program = self._program(None)
-            return self._flow(program(*inputs, self._targets(program, target, inputs[0])))
+            classes = _classes(program, self.options.output)
+            chosen = class_indices(target, len(inputs[0]), classes, inputs[0].device)
+            return self._flow(program(*inputs, chosen))
 
     def attribute(self, inputs: Images, target: Any = None) -> AttentionFlow:
         """The same as calling the explainer, under the name that captum's users know."""
@@ -269,10 +271,6 @@ class Explainer(nn.Module):
         if len(self._of_targets) > KEPT:
             self._of_targets.popitem(last=False)
         return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
-
-    def _targets(self, program: fx.GraphModule, target: Any, images: Tensor) -> Tensor:
-        classes = _classes(program, self.options.output)
-        return class_indices(target, len(images), classes, images.device)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""

@@ -25,21 +25,15 @@ Score = Callable[..., Tensor]
 _GRAD_CAM = "ClassifierOutputTarget"
 
 
+@dataclass(frozen=True)
 class OfOneSample:
     """A callable of ONE sample's output, made into one of a batch of one: [1, ...] -> [1]."""
 
-    def __init__(self, function: Score) -> None:
-        self.function = function
+    function: Score
 
     def __call__(self, output: Any) -> Tensor:
         """The score [1]."""
         return self.function(map_tensors(lambda part: part[0], output)).reshape(1)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, OfOneSample) and other.function == self.function
-
-    def __hash__(self) -> int:
-        return hash(("one sample", self.function))
 
 
 def class_index(target: Any) -> int | None:

@@ -91,25 +91,15 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
         raise _no_classes(score.all_input_nodes[0].meta[keys.VALUE].shape)
 
 
-class _Recorder(fx.Interpreter):
-    def __init__(self, gm: fx.GraphModule) -> None:
-        super().__init__(gm, garbage_collect_values=False)
-        self.at: fx.Node | None = None
-
-    def run_node(self, n: fx.Node) -> Any:
-        self.at = n
-        return super().run_node(n)
-
-
 def run_fake(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
     """What every node yields on a batch of `size`, as fake tensors."""
-    recorder = _Recorder(gm)
+    recorder = fx.Interpreter(gm, garbage_collect_values=False)
     inputs = [example_batch(x, size) for x in examples]
     with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
             recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception as error:
-            node = recorder.at
+            node = next((n for n in gm.graph.nodes if n not in recorder.env), None)
             if node is not None and node.target is class_score.forward:
                 _refuse_output(recorder.env[node.all_input_nodes[0]], size)
             if node is not None and node.meta.get(keys.TARGET):
@@ -138,7 +128,7 @@ def _no_classes(shape: Sequence[int]) -> TargetError:
     )
 
 
-def _refuse_target(recorder: _Recorder, error: Exception) -> None:
+def _refuse_target(recorder: fx.Interpreter, error: Exception) -> None:
     """The model ran; what fails is the callable that is explained."""
     output: Any = _graph.output_node(recorder.graph).args[0]
     env: dict[Any, Any] = dict(recorder.env)
@@ -200,7 +190,7 @@ def _runs(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> bool:
     inputs = [example_batch(x, size) for x in examples]
     with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
-            _Recorder(gm).run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
+            fx.Interpreter(gm).run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
         except Exception:
             return False
     return True

@@ -78,13 +78,13 @@ class _Canonicaliser:
             self.graph.output(map_aggregate(node.args[0], self._node_argument))
             return None
         value = node.meta.get(keys.VALUE)
-        if not _has_tensor(value):
+        if not _contains(value, TensorValue):
             return value
         args, kwargs = self._map(node.args), self._map(node.kwargs)
         fill = filling(node, args, kwargs)
         if fill is not None:
             return filled(self.gm, value, fill)
-        if _is_getitem(node) and isinstance(args[0], (tuple, list, dict)):
+        if node.target is operator.getitem and isinstance(args[0], (tuple, list, dict)):
             return args[0][args[1]]
         if not any(_from_input(a) for a in (args, kwargs)):
             return self._fold(node, args, kwargs)
@@ -118,9 +118,13 @@ class _Canonicaliser:
 
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         source = args[0] if args else None
-        if isinstance(source, _Pieces) and _is_getitem(node) and isinstance(args[1], int):
+        if (
+            isinstance(source, _Pieces)
+            and node.target is operator.getitem
+            and isinstance(args[1], int)
+        ):
             return self._piece(source, args[1], str(node.meta.get(keys.SITE)))
-        if isinstance(source, _Pieces) and _is_getitem(node):
+        if isinstance(source, _Pieces) and node.target is operator.getitem:
             return self._whole(source)[args[1]]
         if isinstance(source, _Pieces) and node.target is getattr:
             return self._piece(source, ("values", "indices").index(args[1]),
@@ -239,7 +243,7 @@ class _Canonicaliser:
         if id(tensor) not in self.known:
             name = name if name and name not in self.constants else f"constant_{len(self.known)}"
             self.constants[name] = tensor.detach()
-            with self.graph.inserting_before(_first(self.graph)):
+            with self.graph.inserting_before(next(iter(self.graph.nodes))):
                 node = self.graph.get_attr(name)
             node.meta[keys.SHAPE], node.meta[keys.DTYPE] = tuple(tensor.shape), tensor.dtype
             self.known[id(tensor)] = node
@@ -305,19 +309,6 @@ def _from_input(argument: Any) -> bool:
 def _one_of_batch(value: Any) -> Any:
     """1 for the batch size: what does not depend on the input is the same for every image."""
     return 1 if isinstance(value, BatchDependent) and value.is_size else value
-
-
-def _has_tensor(value: Any) -> bool:
-    return _contains(value, TensorValue)
-
-
-def _is_getitem(node: fx.Node) -> bool:
-    return node.target is operator.getitem
-
-
-def _first(graph: fx.Graph) -> fx.Node:
-    found: fx.Node = next(iter(graph.nodes))
-    return found
 
 
 def _first_active(rule: Rule, kwargs: Arguments) -> Arguments:

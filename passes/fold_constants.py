@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.fx.node import map_aggregate, map_arg
 
 from naflow_fx import keys
-from naflow_fx.passes import _graph, _module
+from naflow_fx.passes import _module
 from naflow_fx.solver.least_squares import solver_dtype
 
 Constants = dict[fx.Node, Any]
@@ -23,10 +23,12 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     a number where it named one.
     """
     new = _module.copy(gm)
-    folded: Constants = {}
-    for node in list(new.graph.nodes):
-        if node.op in ("call_function", "call_module") and _is_constant(node, folded):
-            folded[node] = _evaluate(new, node, folded)
+    run = fx.Interpreter(new, garbage_collect_values=False)
+    with torch.no_grad():
+        for node in new.graph.nodes:
+            if node.op == "get_attr" or _is_constant(node, run.env):
+                run.env[node] = run.run_node(node)
+    folded: Constants = {n: value for n, value in run.env.items() if n.op != "get_attr"}
     sigmas = {node.name: value for node, value in folded.items()}
     for node in new.graph.nodes:
         if node.meta.get(keys.SIGMA) in sigmas:
@@ -41,25 +43,12 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     return _module.rewritten(new)
 
 
-def _is_constant(node: fx.Node, folded: Constants) -> bool:
+def _is_constant(node: fx.Node, known: Constants) -> bool:
+    """Whether a call's inputs are all known; a capture may have none."""
+    if node.op not in ("call_function", "call_module"):
+        return False
     inputs = node.all_input_nodes
-    return (
-        bool(inputs)
-        and all(n.op == "get_attr" or n in folded for n in inputs)
-        or (not inputs and node.meta.get(keys.PART) == "capture")
-    )
-
-
-def _evaluate(gm: fx.GraphModule, node: fx.Node, folded: Constants) -> Any:
-    def value(n: fx.Node) -> Any:
-        return folded[n] if n in folded else _graph.attribute(gm, str(n.target))
-
-    args, kwargs = map_arg(node.args, value), map_arg(node.kwargs, value)
-    with torch.no_grad():
-        if node.op == "call_module":
-            return _graph.attribute(gm, str(node.target))(*args, **kwargs)
-        assert callable(node.target)
-        return node.target(*args, **kwargs)
+    return all(n in known for n in inputs) and bool(inputs or node.meta.get(keys.PART) == "capture")
 
 
 def _settle(x: Any, like: Tensor) -> Any:

@@ -8,6 +8,7 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph, _module
+from naflow_fx.passes.find_flow import before
 
 
 def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
@@ -45,7 +46,7 @@ def _first_is_gate(node: fx.Node) -> bool:
         full = _size(node)
         tests.insert(0, (_size(first) < full, _size(second) < full))
         tests.append((_least(first) < full, _least(second) < full))
-    tests.append((_comes_from(first, second), _comes_from(second, first)))
+    tests.append((_is_made_of(first, second), _is_made_of(second, first)))
     return next((a for a, b in tests if a != b), False)
 
 
@@ -70,15 +71,6 @@ def _least(node: fx.Node) -> int:
     return min(_size(node), _least(operands[0]))
 
 
-def _comes_from(node: fx.Node, source: fx.Node) -> bool:
+def _is_made_of(node: fx.Node, source: fx.Node) -> bool:
     """Whether a node was computed from another."""
-    seen: set[fx.Node] = set()
-    todo = _graph.operands(node)
-    while todo:
-        at = todo.pop()
-        if at is source:
-            return True
-        if at not in seen:
-            seen.add(at)
-            todo += _graph.operands(at)
-    return False
+    return source in before(_graph.operands(node), invertible=False)

@@ -18,8 +18,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.dataset import lock
-from naflow_fx.dataset.files import Files
-from naflow_fx.dataset.sources import open_source
+from naflow_fx.dataset.sources import Files, open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -77,7 +76,7 @@ class Deadly(Files):
 
 def deadly_source(photos: Path) -> Deadly:
     files: Any = open_source(photos)
-    return Deadly(files.root, files.paths, files.ids, None)
+    return Deadly(files.kind, files.places, files.ids, None, files.paths)
 
 
 def spec(**options: Any) -> nf.ExplainerSpec:

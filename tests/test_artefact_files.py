@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx import artefacts
-from naflow_fx.artefacts import runners, writers
+from naflow_fx.artefacts import formats
 from naflow_fx.artefacts.metadata import EXTRA, Metadata, Value, parse
 from naflow_fx.errors import ArtefactError, NaflowError, required
 
@@ -34,7 +34,7 @@ def test_nothing_half_written(kind: Any, tmp_path: Path, monkeypatch: pytest.Mon
         path.write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setitem(writers.WRITERS, kind, fail)
+    monkeypatch.setitem(formats.WRITERS, kind, fail)
     with pytest.raises(OSError, match="No space"):
         WRITE[kind](explainer, path)
     assert path.read_text() == "an earlier file" and list(tmp_path.iterdir()) == [path]
@@ -55,7 +55,7 @@ def test_an_operator_that_onnx_lacks(tmp_path: Path) -> None:
         exported = torch.export.export(Special(), (torch.rand(2, 3),))
     facts = Metadata("onnx", (), (), (), {}, {}, "cpu")
     with pytest.raises(ArtefactError, match=r"express the operator \S*bessel_j0"):
-        writers.write_onnx(exported, facts, tmp_path / "x.onnx")
+        formats.write_onnx(exported, facts, tmp_path / "x.onnx")
 
 
 def test_types_that_onnxruntime_lacks(tmp_path: Path) -> None:
@@ -85,13 +85,13 @@ def test_a_file_that_runs_wrong_is_not_left(
     kind: Any, wrong: Any, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     explainer, _, _ = gate(layers="relu_1")
-    opener = runners.OPENERS[kind]
+    opener = formats.OPENERS[kind]
 
     def opened(*args: Any) -> Any:
         run = opener(*args)
         return lambda inputs: wrong(run(inputs))
 
-    monkeypatch.setitem(runners.OPENERS, kind, opened)
+    monkeypatch.setitem(formats.OPENERS, kind, opened)
     with pytest.raises(ArtefactError, match=words):
         WRITE[kind](explainer, file_of(kind, tmp_path))
     assert not list(tmp_path.iterdir())
@@ -185,7 +185,7 @@ def test_a_damaged_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         artefacts.load(path)
     full = torch.OutOfMemoryError("CUDA out of memory")
     with monkeypatch.context() as patch, pytest.raises(torch.OutOfMemoryError):
-        patch.setitem(runners.OPENERS, "pt2", Mock(side_effect=full))
+        patch.setitem(formats.OPENERS, "pt2", Mock(side_effect=full))
         artefacts.load(path, trusted=True)
     for device in ("abacus", "cuda:99"):
         with pytest.raises(ArtefactError, match=f"device='{device}': not to be had on this"):

@@ -14,8 +14,7 @@ import torch
 from dataset_tiny import PHOTOS, SMALL, make, photos, picture, run, spec, unlike, whole
 
 import naflow_fx as nf
-from naflow_fx.dataset.progress import Lines
-from naflow_fx.dataset.progress import make as make_progress
+from naflow_fx.dataset.progress import Progress
 from naflow_fx.errors import DatasetError
 from naflow_fx.models.preprocess import open_photo
 
@@ -140,8 +139,7 @@ def test_progress_tells_rate_time_left_and_the_devices_share(
 ) -> None:
     clock = iter([100.0, *[110.0] * 20])
     monkeypatch.setattr("naflow_fx.dataset.progress.time.monotonic", lambda: next(clock))
-    shown = make_progress(True, 1000, 100)
-    assert isinstance(shown, Lines)
+    shown = Progress(True, 1000, 100)
     shown.begin()
     shown.add(50, 1, 9.0)
     line = capsys.readouterr().err

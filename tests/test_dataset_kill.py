@@ -10,7 +10,8 @@ import pytest
 from dataset_tiny import KILLS, draw_photos, in_another_process, run, unlike
 
 import naflow_fx as nf
-from naflow_fx.dataset import FAILED, parts
+from naflow_fx import files
+from naflow_fx.dataset import FAILED
 
 PHOTOS, COUNT = 60, 4
 
@@ -29,14 +30,14 @@ def test_kills_at_random_moments(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "behind"])
-@pytest.mark.parametrize("step", ["flush", "flush_folder", "os.replace", "os.link"])
+@pytest.mark.parametrize("step", ["flush", "os.replace", "os.link"])
 def test_kills_at_the_worst_moments(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str, when: str
 ) -> None:
     """Killed before and behind the n-th call of what makes a file safe, until one gets through."""
     photos = draw_photos(tmp_path / "photos", 20)
     run(photos, tmp_path / "whole")
-    owner, name = (os, step[3:]) if step.startswith("os.") else (parts, step)
+    owner, name = (os, step[3:]) if step.startswith("os.") else (files, step)
     inner, out, call = getattr(owner, name), tmp_path / "killed", 0
 
     def deadly(*words: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from dataset_tiny import draw_photos, run, unlike
 
 import naflow_fx as nf
-from naflow_fx.dataset.loading import KILLED
+from naflow_fx.dataset.decode import KILLED
 
 pytest.importorskip("ray")
 HERE = Path(__file__).parent

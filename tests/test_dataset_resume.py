@@ -27,9 +27,10 @@ from dataset_tiny import (
 )
 
 import naflow_fx as nf
-from naflow_fx.dataset import parts, pipeline
+from naflow_fx import files
+from naflow_fx.dataset import pipeline
+from naflow_fx.dataset.decode import KILLED
 from naflow_fx.dataset.job import differences
-from naflow_fx.dataset.loading import KILLED
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import DatasetError
 
@@ -41,15 +42,15 @@ def test_goes_on_where_it_stopped(
     photos: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ) -> None:
     """A disk that is full at a part: what was written stays, the next call makes the rest."""
-    written: list[int] = []
+    written: list[Path] = []
 
-    def full(descriptor: int) -> None:
-        written.append(descriptor)
+    def full(path: Path) -> None:
+        written.append(path)
         if len(written) > 2 * stop + 4:  # manifest and explainer: two each; then each part
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "flush", full)
+        patch.setattr(files, "flush", full)
         with pytest.raises(DatasetError, match="no space left .No space left on device.; free"):
             run(photos, tmp_path / "out")
     assert not list(tmp_path.glob("out/parts/.tmp-*"))

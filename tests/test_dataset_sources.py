@@ -19,8 +19,7 @@ from dataset_tiny import draw_photos, picture, run, unlike
 from PIL import Image
 
 import naflow_fx as nf
-from naflow_fx.dataset.files import LARGEST
-from naflow_fx.dataset.sources import open_source
+from naflow_fx.dataset.sources import LARGEST, open_source
 from naflow_fx.errors import DatasetError
 
 

@@ -30,7 +30,7 @@ from torch.utils._pytree import tree_leaves
 import naflow_fx as nf
 from naflow_fx import artefacts, models
 from naflow_fx.artefacts import Kind, compiled
-from naflow_fx.artefacts.runners import OPENERS
+from naflow_fx.artefacts.formats import OPENERS
 from naflow_fx.dataset.runner import Clock
 from naflow_fx.decomposition.program import build_program, lead_back
 from naflow_fx.errors import ArtefactError

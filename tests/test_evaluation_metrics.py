@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import complexity
 from naflow_fx.evaluation import faithfulness as faith
 from naflow_fx.evaluation import localisation as loc
+from naflow_fx.evaluation import metrics
 from naflow_fx.evaluation.data import EvaluationSet, box_mask
-from naflow_fx.evaluation.road import impute, road
-from naflow_fx.evaluation.robustness import max_sensitivity
+from naflow_fx.evaluation.faithfulness import impute, max_sensitivity, road
 
 
 def random_maps(count: int = 6, size: int = 12) -> tuple[Tensor, Tensor]:
@@ -141,8 +140,8 @@ def test_complexity_of_extremes() -> None:
     one = torch.zeros(1, 4, 4)
     one[0, 1, 2] = 3.0
     maps = torch.cat([one, torch.ones(1, 4, 4), torch.zeros(1, 4, 4)])
-    assert complexity.entropy(maps).tolist() == pytest.approx([0, 1, 1])
-    assert complexity.sparsity(maps).tolist() == pytest.approx([15 / 16, 0, 0], abs=1e-9)
+    assert metrics.entropy(maps).tolist() == pytest.approx([0, 1, 1])
+    assert metrics.sparsity(maps).tolist() == pytest.approx([15 / 16, 0, 0], abs=1e-9)
 
 
 def test_complexity_agrees_with_quantus() -> None:
@@ -151,9 +150,9 @@ def test_complexity_agrees_with_quantus() -> None:
     call = {"model": None, "x_batch": np.zeros((6, 1, 12, 12)), "y_batch": np.zeros(6, int)}
     options = {"abs": True, "normalise": False, "disable_warnings": True}
     entropy = quantus.Complexity(**options)(**call, a_batch=maps.numpy()[:, None].copy())
-    np.testing.assert_allclose(complexity.entropy(maps) * math.log(144), entropy, rtol=1e-9)
+    np.testing.assert_allclose(metrics.entropy(maps) * math.log(144), entropy, rtol=1e-9)
     sparsity = quantus.Sparseness(**options)(**call, a_batch=maps.numpy()[:, None].copy())
-    np.testing.assert_allclose(complexity.sparsity(maps), sparsity, rtol=1e-5)
+    np.testing.assert_allclose(metrics.sparsity(maps), sparsity, rtol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")

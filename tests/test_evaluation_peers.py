@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation import peers, propagation
+from naflow_fx.evaluation import peers
 from naflow_fx.evaluation.methods import AT_LAYERS, OF_THE_INPUT, make
 from naflow_fx.evaluation.modules import beyond, modular, rescalable, until, with_sums
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic
@@ -82,13 +82,13 @@ def test_contributions_add_up_to_the_change_of_the_score(
     lite = nf.models.build("efficientnet_lite0", pretrained=True).double()
     network = {"small": small, "hazards": seeded(Hazards()), "lite0": lite}[name]
     x = F.interpolate(images, 64) if name == "lite0" else images
-    ready = rescalable(modular(network, propagation.RESCALED))
-    found = propagation.contributions(captum, ready, x, TARGET)
+    ready = rescalable(modular(network, peers.RESCALED))
+    found = peers.contributions(captum, ready, x, TARGET)
     torch.testing.assert_close(
         found.flatten(1).sum(1), scores(network, x) - scores(network, 0 * x), rtol=1e-6, atol=1e-8
     )
     if name == "lite0":
-        torch.testing.assert_close(propagation.deep_lift(lite)(x, TARGET), found.sum(1).abs())
+        torch.testing.assert_close(peers.deep_lift(lite)(x, TARGET), found.sum(1).abs())
 
 
 @pytest.mark.parametrize("step", ["relu6", "shortcut"])
@@ -103,11 +103,11 @@ def test_captum_by_itself_misses(step: str, images: Tensor) -> None:
             return result
 
     network = seeded(Plain(in_place=False))
-    found = propagation.contributions(captum, network, images, TARGET).flatten(1).sum(1)
+    found = peers.contributions(captum, network, images, TARGET).flatten(1).sum(1)
     wanted = scores(network, images) - scores(network, 0 * images)
     assert ((found - wanted).abs() > 0.05 * wanted.abs()).all()
     with pytest.raises(RuntimeError, match="used more than once"):
-        propagation.contributions(captum, seeded(SmallCNN(4)), images, TARGET)
+        peers.contributions(captum, seeded(SmallCNN(4)), images, TARGET)
 
 
 def test_zennit_by_itself_makes_relevance_of_a_sum(images: Tensor) -> None:
@@ -119,7 +119,7 @@ def test_zennit_by_itself_makes_relevance_of_a_sum(images: Tensor) -> None:
 
     for network in (Doubled(), with_sums(Doubled(), pytest.importorskip("zennit.layer").Sum)):
         given = (composites.EpsilonPlus(), network, images, TARGET, 0.0)
-        total = propagation.relevances(*given).flatten(1).sum(1)
+        total = peers.relevances(*given).flatten(1).sum(1)
         wanted = 2.0 if isinstance(network, Doubled) else 1.0
         torch.testing.assert_close(total, torch.full((2,), wanted).double(), rtol=1e-5, atol=0)
 
@@ -129,14 +129,14 @@ def test_lift_cams_weights_are_what_the_layer_adds(
     layer: str, small: nn.Module, images: Tensor
 ) -> None:
     captum = pytest.importorskip("captum.attr")
-    network = rescalable(modular(small, propagation.RESCALED))
+    network = rescalable(modular(small, peers.RESCALED))
     x, rest = until(network, [layer])(images)[layer], beyond(network, layer)
     torch.testing.assert_close(rest(x, images), small(images))
-    weights = propagation.contributions(captum, rest, x, TARGET, images).sum((2, 3))
+    weights = peers.contributions(captum, rest, x, TARGET, images).sum((2, 3))
     without = rest(torch.zeros_like(x), images).gather(1, TARGET[:, None])[:, 0]
     torch.testing.assert_close(weights.sum(1), scores(small, images) - without)
     wanted = F.relu((weights[..., None, None] * x).sum(1))
-    torch.testing.assert_close(propagation.lift_cam(small, [layer])(images, TARGET)[layer], wanted)
+    torch.testing.assert_close(peers.lift_cam(small, [layer])(images, TARGET)[layer], wanted)
 
 
 def test_the_cams_before_mean_and_linear_by_hand(small: nn.Module, images: Tensor) -> None:
@@ -243,15 +243,15 @@ def test_an_unknown_layer_and_an_untraceable_network_are_told() -> None:
             return x if x.sum() > 0 else -x
 
     with pytest.raises(EvaluationError, match=r"no call site is named 9\.relu"):
-        propagation.lift_cam(SmallCNN(4), ["9.relu"])
+        peers.lift_cam(SmallCNN(4), ["9.relu"])
     with pytest.raises(EvaluationError, match="Branches: torch.fx can't trace it"):
-        propagation.deep_lift(Branches())
+        peers.deep_lift(Branches())
 
 
 def test_the_model_is_left_as_it_is() -> None:
     pytest.importorskip("zennit")
     network = Hazards()
     before = copy.deepcopy(network.state_dict())
-    propagation.lrp(network)(synthetic(2).images, TARGET)
+    peers.lrp(network)(synthetic(2).images, TARGET)
     assert network.training and network.relu6.inplace
     assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())

@@ -24,6 +24,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "gate": (lambda: hazard("gate", torch.float32), (3, 12, 12)),
 }
 
+LARGE = ("resnet18", "efficientnet_lite0")
+GIVEN = [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in NETWORKS]
+
 
 def explained(name: str, **options: Any) -> tuple[nn.Module, Tensor, Tensor]:
     build, shape = NETWORKS[name]
@@ -41,7 +44,7 @@ def assert_same(found: Any, wanted: Any) -> None:
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", GIVEN)
 def test_torch_compile_takes_the_whole_graph(name: str) -> None:
     program, x, target = explained(name)
     torch.compiler.reset()
@@ -50,7 +53,7 @@ def test_torch_compile_takes_the_whole_graph(name: str) -> None:
         assert_same(compiled(x, target), program(x, target))
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", GIVEN)
 def test_torch_export_takes_it_for_any_batch(name: str) -> None:
     program, x, target = explained(name)
     batch = torch.export.Dim("batch", min=1, max=64)

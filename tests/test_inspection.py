@@ -21,8 +21,7 @@ import naflow_fx as nf
 from naflow_fx.errors import ArtefactError, GraphError
 from naflow_fx.inspection import Inspection, Node
 from naflow_fx.inspection.fold import fold
-from naflow_fx.inspection.parts import parts_of
-from naflow_fx.inspection.picture import draw
+from naflow_fx.inspection.graphs import draw, parts_of
 
 STARTS = ("start", "control")
 

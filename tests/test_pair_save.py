@@ -14,7 +14,7 @@ from PIL import Image
 from naflow_fx.errors import FlowError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.pairs import PairFlow
-from naflow_fx.view.rows import rows_grid
+from naflow_fx.view.sheet import rows_grid
 
 PHOTO = Image.new("RGB", (40, 40), (10, 200, 30))
 

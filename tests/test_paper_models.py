@@ -334,7 +334,12 @@ def gates(name: str) -> list[str]:
     return [f"{stage}.{site}" for stage in stages for site in BAM_GATE]
 
 
-@pytest.mark.parametrize("name", NINE)
+QUICK = [name for name in NINE if name not in ("resnet50_bam", "resnet50_npid")]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NINE]
+)
 def test_flow(name: str) -> None:
     """Maps at every call site, finite, of its size; importance equal to autograd's."""
     side, count = FLOWS[name]

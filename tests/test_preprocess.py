@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms._presets import ImageClassification
 
 from naflow_fx import models
-from naflow_fx.dataset.files import ENDINGS
+from naflow_fx.dataset.sources import ENDINGS
 from naflow_fx.errors import PhotoError, TargetError
 from naflow_fx.models.preprocess import (
     FORMATS,

@@ -19,7 +19,7 @@ from torch import nn
 
 import naflow_fx as nf
 from naflow_fx import artefacts
-from naflow_fx.artefacts import runners, untrusted
+from naflow_fx.artefacts import formats, untrusted
 from naflow_fx.artefacts.metadata import Metadata, Value
 from naflow_fx.cli import main
 
@@ -167,7 +167,7 @@ def test_a_package_is_loaded_only_where_it_is_trusted(
         text = json.dumps({"naflow_fx": told.to_json()})
         archive.writestr("x/data/aotinductor/model/x_metadata.json", text)
     loaded: list[Path] = []
-    monkeypatch.setitem(runners.OPENERS, "aoti", lambda path, *_: loaded.append(path))
+    monkeypatch.setitem(formats.OPENERS, "aoti", lambda path, *_: loaded.append(path))
     for call in (artefacts.load, lambda p: nf.ExplainerSpec(artefact=str(p)).open(CPU)):
         with pytest.raises(nf.NaflowError, match=r"machine code .* trusted=True.*--trusted"):
             call(path)

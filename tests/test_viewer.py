@@ -166,7 +166,7 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(
 
 def test_a_report_of_nothing() -> None:
     with pytest.raises(FlowError, match="at least one entry"):
-        make_report([], "", "inferno", 0.5, "")
+        make_report([], "", "inferno", 0.5)
 
 
 def test_a_failed_write_leaves_the_old_file(

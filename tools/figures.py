@@ -29,8 +29,7 @@ from naflow_fx.models.preprocess import open_photo
 from naflow_fx.view.colours import show_on_image
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.rows import rows_grid
-from naflow_fx.view.sheet import NAME
+from naflow_fx.view.sheet import NAME, rows_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples"))

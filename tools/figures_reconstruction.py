@@ -21,7 +21,7 @@ from naflow_fx.models.preprocess import open_photo
 from naflow_fx.options import Rows
 from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.rows import rows_grid
+from naflow_fx.view.sheet import rows_grid
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, PHOTOS = "efficientnet_lite0", ("coffee", "chelsea")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from naflow_fx.artefacts.metadata import KINDS, Kind, Metadata, read
+from naflow_fx.errors import ArtefactError
 
 if TYPE_CHECKING:
     from torch import Tensor, fx
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact
     from naflow_fx.job import Job
 
-__all__ = ["KINDS", "Kind", "Metadata", "load", "read", "write"]
+__all__ = ["KINDS", "Kind", "Metadata", "check_name", "load", "read", "write"]
 
 ENDINGS: dict[Kind, str] = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
 
@@ -31,21 +32,32 @@ def write(
     The file is run once, and appears whole or not at all.  `like`: any tensor of the program's
     dtype and device.
     """
-    from naflow_fx.artefacts.files import check_name
-    from naflow_fx.artefacts.program import Facts, describe, example_inputs, exported_program
+    from naflow_fx.artefacts.formats import WRITERS
+    from naflow_fx.artefacts.program import describe, example_inputs, exported_program
     from naflow_fx.artefacts.trial import run_once
-    from naflow_fx.artefacts.writers import WRITERS
-    from naflow_fx.view.files import replacing
+    from naflow_fx.files import replacing
 
     path = Path(path)
     check_name(path, ENDINGS[kind])
     with replacing(path) as made:
         inputs = example_inputs(job, like)
         exported = exported_program(program, inputs)
-        metadata = describe(exported, job, kind, Facts(**facts))
+        metadata = describe(exported, job, kind, **facts)
         WRITERS[kind](exported, metadata, made)
         run_once(made, metadata, program, inputs)
     return path
+
+
+def check_name(path: Path, ending: str) -> None:
+    """Nothing if a file can have that name.
+
+    Raises:
+        ArtefactError: `path` ends otherwise, or is a folder.
+    """
+    if path.suffix != ending:
+        raise ArtefactError(f"{path}: wanted a name that ends in {ending}")
+    if path.is_dir():
+        raise ArtefactError(f"{path}: a folder is in the way; choose another name")
 
 
 def load(path: str | Path, device: Any = None, trusted: bool = False) -> Artefact:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from naflow_fx.artefacts.formats import OPENERS
 from naflow_fx.artefacts.metadata import OUT, Value, read
-from naflow_fx.artefacts.runners import OPENERS
 from naflow_fx.artefacts.untrusted import check_safe
 from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
 from naflow_fx.flow import PARTS, AttentionFlow

@@ -8,6 +8,7 @@ alone.
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import zipfile
 import zlib
@@ -221,8 +222,6 @@ def _fields(file: IO[bytes]) -> Iterator[tuple[int, int]]:
 
 def _strings(data: bytes) -> Mapping[int, str]:
     """A message of strings, field number -> text."""
-    import io
-
     file = io.BytesIO(data)
     return {number: file.read(size).decode() for number, size in _fields(file)}
 

@@ -6,7 +6,7 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.files import quiet
+from naflow_fx.artefacts.formats import quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
 from naflow_fx.errors import ArtefactError, first_line
 from naflow_fx.job import Job
@@ -26,15 +26,6 @@ if TYPE_CHECKING:
 
 BATCH = 2  # of the example: batches of 0 and 1 would be compiled as constants
 ORIGINS = ("from_node", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn")
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the explainer doesn't know and its user may tell: see `Explainer.export`."""
-
-    preprocessing: Preprocessing | None = None
-    class_names: Sequence[str] | None = None
-    info: Mapping[str, Any] | None = None
 
 
 def plain_program(gm: fx.GraphModule) -> fx.GraphModule:
@@ -111,10 +102,19 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
     return exported
 
 
-def describe(exported: ExportedProgram, job: Job, kind: Kind, facts: Facts) -> Metadata:
-    """The metadata of an artefact."""
-    preprocessing, names = facts.preprocessing, facts.class_names
+def describe(
+    exported: ExportedProgram,
+    job: Job,
+    kind: Kind,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Metadata:
+    """The metadata of an artefact, with what its user told: see `Explainer.export`."""
     inputs, outputs = signature(exported)
+    examples: Any = exported.example_inputs
+    device: torch.device = examples[0][0].device
     if kind == "onnx":  # where a name can stand for one value only
         taken = {value.name for value in inputs}
         outputs = tuple(replace(v, name=v.name + OUT * (v.name in taken)) for v in outputs)
@@ -125,18 +125,12 @@ def describe(exported: ExportedProgram, job: Job, kind: Kind, facts: Facts) -> M
         call_sites=tuple(v.name[len(MAPS) :] for v in outputs if v.name.startswith(MAPS)),
         target=_target(job.target),
         options=job.options.to_json(),
-        device=_device(exported),
+        device=device.type,
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
-        class_names=None if names is None else tuple(map(str, names)),
-        info=dict(facts.info or {}),
+        class_names=None if class_names is None else tuple(map(str, class_names)),
+        info=dict(info or {}),
         versions=versions(),
     )
-
-
-def _device(exported: ExportedProgram) -> str:
-    """Where its inputs are: "cpu", "cuda"."""
-    examples: Any = exported.example_inputs
-    return str(examples[0][0].device.type)
 
 
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
@@ -148,7 +142,8 @@ def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value
     places = [path for path, _ in pytree.tree_flatten_with_path(result)[0]]
     names = [".".join(str(_key(step)) for step in path) for path in places]
     graph = exported.graph_signature
-    shown = [str(s) for s in _symbols(found[name] for name in graph.user_inputs)]
+    sizes = [size for name in graph.user_inputs for size in found[name].shape]
+    shown = [str(size) for size in sizes if not isinstance(size, int)]
     inputs = [_value(name, found[name], shown) for name in graph.user_inputs]
     outputs = [
         _value(name, found[node], shown)
@@ -160,10 +155,6 @@ def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value
 def _key(step: Any) -> Any:
     """The key, or index, of one step into a result."""
     return getattr(step, "key", getattr(step, "idx", step))
-
-
-def _symbols(values: Any) -> list[Any]:
-    return [x for value in values for x in value.shape if not isinstance(x, int)]
 
 
 def _value(name: Any, value: Any, symbols: list[str]) -> Value:

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
+from naflow_fx.artefacts.formats import OPENERS, PROVIDERS
 from naflow_fx.artefacts.metadata import Metadata
 from naflow_fx.artefacts.program import plain_program
-from naflow_fx.artefacts.runners import OPENERS, PROVIDERS
 from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, required
 
 RUNTIMES = {"pt2": "torch.export", "aoti": "AOTInductor", "onnx": "onnxruntime"}

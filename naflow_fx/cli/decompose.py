@@ -45,9 +45,9 @@ def add(commands: Commands) -> None:
 
 def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.files import write
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.subjects.inputs import seen
-    from naflow_fx.view.files import write
 
     path = Path(args.photo)
     photo = open_photo(path)

@@ -84,7 +84,7 @@ def add(commands: Commands) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
-    from naflow_fx.view.files import write
+    from naflow_fx.files import write
 
     check_names(args)
     device = open_device(args.device)

@@ -144,9 +144,9 @@ def _sheet(
     args: argparse.Namespace,
 ) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
+    from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
-    from naflow_fx.view.files import replacing
     from naflow_fx.view.photos import as_photos
 
     first = next(iter(flows.values()))

@@ -44,8 +44,7 @@ def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
     import torch
 
-    from naflow_fx.artefacts import ENDINGS, KINDS
-    from naflow_fx.artefacts.files import check_name
+    from naflow_fx.artefacts import ENDINGS, KINDS, check_name
     from naflow_fx.models.preprocess import Preprocessing
     from naflow_fx.subjects import ArtefactSubject
 

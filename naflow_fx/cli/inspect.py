@@ -80,7 +80,7 @@ def _print_layers(flow: AttentionFlow, args: argparse.Namespace) -> None:
 
 def _checked(args: argparse.Namespace) -> Path | None:
     """Where to write, None for the terminal; OptionError for options that don't fit together."""
-    from naflow_fx.inspection.picture import DRAWN, kind_of
+    from naflow_fx.inspection.graphs import DRAWN, kind_of
 
     out = None if args.out is None else check_file(args.out)
     if args.format is None:

@@ -7,10 +7,10 @@ the engine or on the number of workers.
 
     job.py        what is asked: source, explainer, sizes; its hash.  Positions of parts, batches
     spec.py       how a process makes the explainer for itself
-    sources.py    folders, lists, ImageFolders;  archives.py  tar and Parquet: ids and bytes
-    decode.py     bytes -> pixels, or the reason why not;  loading.py  in worker processes
+    sources.py    folders, lists, ImageFolders, tar and Parquet: ids and bytes
+    decode.py     bytes -> pixels, or the reason why not, in worker processes
     runner.py     batches through the explainer: rows, and the time that the device worked
-    parts.py      rows <-> Parquet;  writer.py  in the background;  folder.py  the output folder
+    parts.py      rows <-> Parquet;  folder.py  the output folder
     pipeline.py   decode, explain, write: the local engine, also of each rank of torchrun
     cluster.py    the same three stages as Ray Data operators
     results.py    open_results: pandas, xarray, torch;  report.py  aggregates as a page
@@ -25,6 +25,11 @@ from naflow_fx import errors
 from naflow_fx.errors import DatasetError
 
 MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
+STAGES = ".tmp-"  # how the names of what is being written begin
+MAP = "map."  # before a layer's name: the column of its maps
+# Of every map: how far its inverse can be trusted, its mean and largest value, the share of its
+# positions above 0, and its entropy as a share of an even map's: 0 is one point, 1 evenly spread.
+MEASURES = ("residual", "norm_ratio", "mean", "max", "active", "spread")
 
 
 def is_results(path: str | Path) -> bool:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas
 from numpy.typing import NDArray
 
+from naflow_fx.dataset import MAP, MEASURES
 from naflow_fx.dataset.results import Results
-from naflow_fx.dataset.runner import MEASURES
 from naflow_fx.selection import spread
 
 if TYPE_CHECKING:
@@ -63,13 +62,12 @@ def depths(measures: dict[str, Floats]) -> list[Depth]:
     """Curves of every measure [rows, layers] that has a number."""
     found = []
     for name, values in measures.items():
-        with _quiet():
-            count = np.maximum(np.isfinite(values).sum(0), 1)
-            error = NORMAL * np.nanstd(values, 0) / np.sqrt(count)
-            low, high = np.nanpercentile(values, [10, 90], axis=0)
-            mean = np.nanmean(values, 0)
+        frame = pandas.DataFrame(values)
+        error = NORMAL * frame.std(ddof=0) / np.sqrt(frame.count().clip(lower=1))
+        low, high = frame.quantile([0.1, 0.9]).to_numpy()
+        mean = frame.mean().to_numpy()
         if np.isfinite(mean).any():
-            found.append(Depth(name, mean, error, low, high))
+            found.append(Depth(name, mean, error.to_numpy(), low, high))
     return found
 
 
@@ -96,22 +94,24 @@ def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> l
 
 def _distances(values: Floats) -> Floats:
     """Distances from the median of each layer [rows, layers], robust, at most 10; 0 for NaN."""
-    with _quiet():
-        centre = np.nanmedian(values, 0)
-        scale = 1.4826 * np.nanmedian(np.abs(values - centre), 0)
-    floor = 1e-6 + 1e-3 * np.abs(np.nan_to_num(centre))
-    away = np.abs(values - centre) / np.maximum(np.nan_to_num(scale), floor)
-    return np.clip(np.nan_to_num(away, posinf=10.0), 0, 10)
+    frame = pandas.DataFrame(values)
+    centre = frame.median()
+    away = (frame - centre).abs()
+    scale = np.maximum(1.4826 * away.median(), 1e-6 + 1e-3 * centre.abs())
+    found: Floats = (away / scale).fillna(0).clip(0, 10).to_numpy()
+    return found
 
 
 def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list[dict[str, Any]]:
     """The layers with the largest median residual: layer, median, p90, share above 0.9."""
-    with _quiet():
-        median, high = np.nanpercentile(residual, [50, 90], axis=0)
-        poor = np.nanmean(np.where(np.isfinite(residual), residual > 0.9, np.nan), 0)
-    order = [i for i in np.argsort(-np.nan_to_num(median), kind="stable") if median[i] > 0]
-    return [{"layer": layers[i], "median": float(median[i]), "p90": float(high[i]),
-             "poor": float(poor[i])} for i in order[:count]]  # fmt: skip
+    frame = pandas.DataFrame(residual, columns=layers)
+    found = frame.quantile([0.5, 0.9]).T.set_axis(["median", "p90"], axis=1)
+    found["poor"] = (frame > 0.9).sum() / frame.count()
+    worst = found[found["median"] > 0].sort_values("median", ascending=False, kind="stable")
+    rows: list[dict[str, Any]] = (
+        worst.head(count).rename_axis("layer").reset_index().to_dict("records")
+    )
+    return rows
 
 
 def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statistics | None:
@@ -145,7 +145,7 @@ def mean_maps(
 
     Each map counts by the share of its own largest value.  One part is in memory at a time.
     """
-    from naflow_fx.dataset.parts import MAP, maps_of
+    from naflow_fx.dataset.parts import maps_of
 
     sums: dict[tuple[int, str], Floats] = {}
     counts = dict.fromkeys(classes, 0)
@@ -159,11 +159,3 @@ def mean_maps(
                 total = maps[predicted == one].sum(0)
                 sums[one, layer] = sums.get((one, layer), np.zeros_like(total)) + total
     return {key: total / max(counts[key[0]], 1) for key, total in sums.items()}
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without numpy's warnings of columns that are all NaN."""
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield

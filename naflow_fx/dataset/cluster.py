@@ -13,19 +13,17 @@ import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
 
-from naflow_fx.dataset import required
-from naflow_fx.dataset.decode import Batch, decode
-from naflow_fx.dataset.folder import STAGES, Folder
-from naflow_fx.dataset.loading import decode_one_by_one
-from naflow_fx.dataset.parts import as_table, write_part
+from naflow_fx.dataset import STAGES, required
+from naflow_fx.dataset.decode import Batch, decode, decode_one_by_one
+from naflow_fx.dataset.folder import Folder
+from naflow_fx.dataset.parts import Layout, Rows, as_table, write_part
 from naflow_fx.dataset.progress import Progress
-from naflow_fx.dataset.runner import Rows, Runner
+from naflow_fx.dataset.runner import Runner
 
 TAG = "ray"
 LIGHT = 0.1  # processors that a decoder or writer asks for
@@ -174,13 +172,7 @@ class Decoding(Step):
         return self.folder.job.spec.prepare()
 
 
-@dataclass
-class Explained:
-    """A part's rows, and what the writer must know of the explainer."""
-
-    rows: list[Rows]
-    layout: Any
-    opened: Any
+Explained = tuple[list[Rows], Layout]  # a part's rows, and what they are made of
 
 
 class Explaining(Step):
@@ -194,7 +186,7 @@ class Explaining(Step):
             if len(pending) > 1:
                 rows.append(pending.pop(0).result())
         rows.append(pending[0].result())
-        return Explained(rows, runner.known_layout(), replace(runner.opened, explain=None))
+        return rows, runner.known_layout()
 
     @cached_property
     def runner(self) -> Runner:
@@ -202,8 +194,7 @@ class Explaining(Step):
         import torch
 
         torch.set_num_threads(self.folder.threads)  # other sums of floats would be other bits
-        job = self.folder.job
-        return Runner(job, job.spec.open(torch.device(job.device)))
+        return Runner(self.folder.job)
 
 
 class Writing(Step):
@@ -211,9 +202,9 @@ class Writing(Step):
 
     def run(self, part: int, value: Explained) -> tuple[int, int, float]:
         """Writes the part; it is on the disk when this returns."""
-        folder, rows = self.folder, value.rows
-        folder.agree(value.opened, value.layout)
-        write_part(folder.parts, as_table(part, folder.hash, rows, value.layout), TAG)
+        folder, (rows, layout) = self.folder, value
+        folder.agree(layout)
+        write_part(folder.parts, part, as_table(part, folder.hash, rows, layout), TAG)
         failed = sum(len(found.failed) for found in rows)
         done = failed + sum(len(found.photos) for found in rows)
         return done, failed, sum(found.seconds for found in rows)

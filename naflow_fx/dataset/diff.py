@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +14,9 @@ from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import measures
 from naflow_fx.flow.statistics import DepthTable, pairs_of
+
+if TYPE_CHECKING:
+    import pandas
 
 Rows = NDArray[np.int64]
 
@@ -90,7 +92,7 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     """
     one, two = (r if isinstance(r, Results) else open_results(r) for r in (first, second))
     frames = [r.pandas(["id", "sha256", "prediction", "spread"]) for r in (one, two)]
-    rows = _paired(*(list(frame["sha256"]) for frame in frames))
+    rows = _paired(*frames)
     if not len(rows[0]):
         raise DatasetError(f"{one.path} and {two.path}: no photo is in both; pairs have files of "
                            "the same content")  # fmt: skip
@@ -101,26 +103,27 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     columns: dict[str, list[Any]] = {"agreement": [], "spread A": [], "spread B": [], "B - A": []}
     for a, b in pairs:
         known = [spreads[0][rows[0], one.layers.index(a)], spreads[1][rows[1], two.layers.index(b)]]
-        columns["spread A"].append(known[0])
-        columns["spread B"].append(known[1])
-        columns["B - A"].append(known[1] - known[0])
-        columns["agreement"].append(_agreement((one, two), (a, b), rows))
+        found = [_agreement((one, two), (a, b), rows), *known, known[1] - known[0]]
+        for column, values in zip(columns.values(), found, strict=True):
+            column.append(values)
     names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
-    values = {n: torch.from_numpy(np.stack(of, 1).astype(np.float64)) for n, of in columns.items()}
+    table = DepthTable(
+        names, {n: torch.from_numpy(np.stack(of, 1)).double() for n, of in columns.items()}
+    )
     predicted = [np.nan_to_num(frame["prediction"].to_numpy(float), nan=-1)[rows[i]].astype(int)
                  for i, frame in enumerate(frames)]  # fmt: skip
     ids = [str(frames[0]["id"][row]) for row in rows[0]]
-    return Difference((one, two), DepthTable(names, values), ids, np.stack(predicted))
+    return Difference((one, two), table, ids, np.stack(predicted))
 
 
-def _paired(first: Sequence[str], second: Sequence[str]) -> tuple[Rows, Rows]:
+def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> tuple[Rows, Rows]:
     """Rows of the same file in both; copies of one file pair in their order."""
-    places: dict[str, list[int]] = {}
-    for row, digest in enumerate(second):
-        places.setdefault(digest, []).append(row)
-    found = [(row, places[digest].pop(0)) for row, digest in enumerate(first) if places.get(digest)]
-    both = np.asarray(found, np.int64).reshape(-1, 2)
-    return both[:, 0], both[:, 1]
+    one, two = (
+        frame[["sha256"]].assign(copy=frame.groupby("sha256").cumcount(), row=range(len(frame)))
+        for frame in (first, second)
+    )
+    both = one.merge(two, on=["sha256", "copy"])
+    return both["row_x"].to_numpy(), both["row_y"].to_numpy()
 
 
 def _spatial(results: Results) -> list[str]:

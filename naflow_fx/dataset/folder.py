@@ -11,24 +11,23 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS
+from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS, STAGES
 from naflow_fx.dataset.job import Job, differences, job_hash
 from naflow_fx.dataset.lock import LOCK
-from naflow_fx.dataset.parts import part_name, read_facts, write_text
-from naflow_fx.dataset.runner import Layout
-from naflow_fx.dataset.spec import Opened
+from naflow_fx.dataset.parts import Layout, part_name, read_facts
 from naflow_fx.errors import DatasetError
+from naflow_fx.files import write
 
 DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
-STAGES = ".tmp-"
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Found:
     """What a run finds in its folder.
 
     Attributes:
-        rows, failed: photos in finished parts, with a row and without.
+        done, failed: photos in finished parts, and those of them without a row.
         parts: finished parts.
         damaged: parts that couldn't be read, put aside under another name.
         leftovers: unfinished files of a run that was killed, removed.
         again: finished parts that are made again for their failed photos' sake.
     """
 
-    rows: int
+    done: int
     failed: int
     parts: frozenset[int]
     damaged: int
@@ -60,10 +59,9 @@ class Found:
             f"{self.damaged} damaged parts put aside" if self.damaged else "",
             f"{self.again} parts made again for their failed photos" if self.again else "",
         ]
-        done = self.rows + self.failed
         words = "; ".join(word for word in more if word)
-        return (f"found {done} of {photos} photos done in {len(self.parts)} parts"
-                f"{f' ({words})' if words else ''}; {photos - done} to go")  # fmt: skip
+        return (f"found {self.done} of {photos} photos done in {len(self.parts)} parts"
+                f"{f' ({words})' if words else ''}; {photos - self.done} to go")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -99,7 +97,7 @@ class Folder:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
             facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
                      "environment": environment(job.device)}  # fmt: skip
-            write_text(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
+            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
         return cls(path, job, job_hash(wanted), torch.get_num_threads()), notes
 
     @property
@@ -109,73 +107,70 @@ class Folder:
 
     def clear(self, tag: str | None) -> int:
         """Removes the unfinished files of a rank's earlier life, or (None) all; how many."""
-        everywhere = [*self.parts.glob(f"{STAGES}*"), *self.path.glob(f"{STAGES}*")]
-        stages = everywhere if tag is None else [*self.parts.glob(f"{STAGES}{tag}-*")]
+        name = f"{STAGES}*" if tag is None else f"{STAGES}{tag}-*"
+        stages = [*self.parts.glob(name), *self.path.glob(name)]
         for stage in stages:
-            stage.unlink(missing_ok=True)
+            if stage.is_dir():
+                shutil.rmtree(stage)
+            else:  # of Ray, or of an earlier version
+                stage.unlink(missing_ok=True)
         return len(stages)
 
     def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
         """What is there of a share of the parts; puts damaged ones aside."""
-        rows, failed, damaged, again = 0, 0, 0, 0
-        done = set()
+        failed: dict[int, int] = {}  # of the finished parts
+        damaged, again = 0, 0
         for part in share:
             path = self.parts / part_name(part)
             if not path.exists():
                 continue
             try:
-                found, lost = self._check(part, path)
+                lost = self._check(part, path)
             except (ValueError, KeyError, TypeError, OSError):
                 path.rename(self.parts / (DAMAGED + path.name))
                 damaged += 1
                 continue
             if lost and retry_failed:
                 again += 1
-                continue
-            done.add(part)
-            rows, failed = rows + found, failed + lost
-        return Found(rows, failed, frozenset(done), damaged, leftovers, again)
+            else:
+                failed[part] = lost
+        done = sum(len(self.job.positions(part)) for part in failed)
+        return Found(done, sum(failed.values()), frozenset(failed), damaged, leftovers, again)
 
-    def _check(self, part: int, path: Path) -> tuple[int, int]:
-        """Rows and failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
+    def _check(self, part: int, path: Path) -> int:
+        """Failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
         facts, rows = read_facts(path)
-        whole = rows + len(facts.failed) == len(self.job.positions(part))
-        if not whole or (facts.part, facts.job) != (part, self.hash):
+        lost = len(facts["failed"])
+        whole = rows + lost == len(self.job.positions(part))
+        if not whole or (facts["part"], facts["job"]) != (part, self.hash):
             raise ValueError(f"{path}: not part {part} of this job")
-        return rows, len(facts.failed)
+        return lost
 
-    def agree(self, opened: Opened, layout: Layout) -> None:
+    def agree(self, layout: Layout) -> None:
         """Writes what the explainer is, or compares it with what other processes wrote.
 
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        facts = {
-            "identity": opened.identity,
-            "layers": {name: list(shape) for name, shape in layout.shapes.items()},
-            "stored": list(layout.stored),
-            "class_names": list(opened.class_names),
-        }
-        facts, path = json.loads(json.dumps(facts)), self.path / EXPLAINER
-        if not _create(path, json.dumps(facts, indent=1) + "\n"):
-            unlike = differences(json.loads(path.read_text("utf-8")), facts)
-            if unlike:
-                raise DatasetError(
-                    f"{self.path}: the parts there were made by another explainer ("
-                    f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in make, or "
-                    "load them from a file. Else choose a new folder"
-                )
+        facts, path = json.loads(json.dumps(asdict(layout))), self.path / EXPLAINER
+        _create(path, json.dumps(facts, indent=1) + "\n")
+        unlike = differences(json.loads(path.read_text("utf-8")), facts)
+        if unlike:
+            raise DatasetError(f"{self.path}: the parts there were made by another explainer ("
+                               f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in "
+                               "make, or load them from a file. Else choose a new "
+                               "folder")  # fmt: skip
 
     def write_failed(self) -> int:
         """failed.jsonl, of what the parts say; gives the number of lines."""
         lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
-        write_text(self.path / FAILED, "".join(lines))
+        _write(self.path / FAILED, "".join(lines))
         return len(lines)
 
     def failures(self) -> list[dict[str, Any]]:
         """The lines of failed.jsonl, as the parts have them."""
         paths = sorted(self.parts.glob("part-*.parquet"))
-        return [line for path in paths for line in read_facts(path)[0].failed]
+        return [line for path in paths for line in read_facts(path)[0]["failed"]]
 
 
 def no_row(path: Path, failures: Sequence[dict[str, Any]]) -> DatasetError:
@@ -205,15 +200,22 @@ def environment(device: str) -> dict[str, Any]:
     """What may change the last bits of a result, and does not keep a run from going on."""
     import torchvision
 
-    found: dict[str, Any] = {
+    found = {
         "torch": str(torch.__version__),
         "torchvision": torchvision.__version__,
+        "naflow-fx": version("naflow-fx"),
+        "pillow": version("pillow"),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
     }
-    found |= {"naflow-fx": version("naflow-fx"), "pillow": version("pillow")}
-    found |= {"threads": torch.get_num_threads(), "machine": platform.machine()}
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
+
+
+def _write(path: Path, text: str) -> None:
+    """A small file, whole or not at all, and on the disk when this returns."""
+    write(path, text, STAGES, durable=True)
 
 
 def _is_begun(path: Path) -> bool:
@@ -244,18 +246,17 @@ def _compare(
     return [f"rows may differ in their last bits: {line}" for line in changed]
 
 
-def _create(path: Path, text: str) -> bool:
-    """Makes a file whole and on the disk, unless it exists; whether it was made."""
+def _create(path: Path, text: str) -> None:
+    """Makes a file whole and on the disk, unless it exists: of several processes one does."""
     if path.exists():
-        return False
+        return
     stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
-    write_text(stage, text)
+    _write(stage, text)
     try:
         os.link(stage, path)
     except FileExistsError:
-        return False
+        pass
     except OSError:  # a file system without links: the last one wins, as all are the same
         os.replace(stage, path)
     finally:
         stage.unlink(missing_ok=True)
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,14 +65,12 @@ class Job:
 
     def positions(self, part: int) -> range:
         """Positions of a part's photos."""
-        start = part * self.part_size
-        return range(start, min(start + self.part_size, len(self)))
+        return range(len(self))[part * self.part_size : (part + 1) * self.part_size]
 
-    def batches(self, part: int) -> Iterator[range]:
+    def batches(self, part: int) -> list[range]:
         """Positions of a part's batches; the last one of all may be shorter."""
-        all_ = self.positions(part)
-        for start in range(all_.start, all_.stop, self.batch_size):
-            yield range(start, min(start + self.batch_size, all_.stop))
+        photos, size = self.positions(part), self.batch_size
+        return [photos[start : start + size] for start in range(0, len(photos), size)]
 
     def to_json(self) -> dict[str, Any]:
         """What decides the rows, as plain data: not where the source lies, nor who computes."""

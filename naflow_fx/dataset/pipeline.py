@@ -5,43 +5,50 @@ A rank of torchrun runs the same on its share of the parts.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 
-import torch
-
+from naflow_fx.dataset.decode import Stream, default_workers
 from naflow_fx.dataset.folder import Folder
-from naflow_fx.dataset.loading import Stream
-from naflow_fx.dataset.parts import as_table, write_part
+from naflow_fx.dataset.parts import Rows, as_table, write_part
 from naflow_fx.dataset.progress import Progress
-from naflow_fx.dataset.runner import Rows, Runner
-from naflow_fx.dataset.writer import Background
+from naflow_fx.dataset.runner import Runner
+
+AHEAD = 2  # parts that wait to be written: results don't pile up
 
 
 def run_parts(
-    folder: Folder, parts: Sequence[int], workers: int, progress: Progress, tag: str = "local"
+    folder: Folder, parts: Sequence[int], workers: int | None, progress: Progress, tag: str
 ) -> None:
     """Makes parts, one after the other.
 
     Decoders start first, while there is no other thread; then the explainer is made, as they
-    work ahead.  The device gets its next batch before the results of the last one are fetched.
+    work ahead.  The device gets its next batch before the results of the last one are fetched, and
+    parts are written in a thread.
 
     Raises:
         NaflowError: the explainer can't be made, the source is gone, the disk is full.
     """
-    job, device = folder.job, torch.device(folder.job.device)
+    job = folder.job
     if not parts:
         return
+    if workers is None:
+        workers = default_workers(job.device)
     batches = [batch for part in parts for batch in job.batches(part)]
-    prepare = job.spec.prepare()
-    stream = Stream(job.source, prepare, batches, workers, pin=device.type == "cuda")
-    with stream, progress:
-        runner = Runner(job, job.spec.open(device))
+    pin = job.device.startswith("cuda")
+    with Stream(job.source, job.spec.prepare(), batches, workers, pin) as stream, progress:
+        runner = Runner(job)
         found = _explained(stream, runner, progress)
-        with Background() as background:
+        with ThreadPoolExecutor(1, thread_name_prefix="naflow-writer") as writer:
+            waiting: deque[Future[None]] = deque()
             for part in parts:
                 rows = [next(found) for _ in job.batches(part)]
-                background.submit(partial(_write, folder, runner, part, rows, tag))
+                while waiting and (waiting[0].done() or len(waiting) > AHEAD):
+                    waiting.popleft().result()
+                waiting.append(writer.submit(_write, folder, runner, part, rows, tag))
+            for last in waiting:
+                last.result()
 
 
 def _explained(stream: Stream, runner: Runner, progress: Progress) -> Iterator[Rows]:
@@ -65,5 +72,5 @@ def _count(rows: Rows, progress: Progress) -> Rows:
 def _write(folder: Folder, runner: Runner, part: int, rows: Sequence[Rows], tag: str) -> None:
     """One part, on the disk when this returns."""
     layout = runner.known_layout()
-    folder.agree(runner.opened, layout)
-    write_part(folder.parts, as_table(part, folder.hash, rows, layout), tag)
+    folder.agree(layout)
+    write_part(folder.parts, part, as_table(part, folder.hash, rows, layout), tag)

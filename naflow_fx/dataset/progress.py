@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from types import TracebackType
-from typing import Any
 
+from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import printable, say
 
 EVERY = 10.0  # seconds between lines
@@ -15,17 +14,23 @@ EVERY = 10.0  # seconds between lines
 class Progress:
     """Rate, time left and the device's share of time, of photos done in this call.
 
+    On a terminal a bar that is gone when done; else log lines on stderr, one every ten seconds and
+    one at the end.
+
     Attributes:
         total, before: photos of the job, and those of them that were done before.
         done, failed: photos done in this call, and those of them without a row.
         busy: seconds that the devices worked, all together; devices: how many there are.
     """
 
-    def __init__(self, total: int, before: int, devices: int = 1, label: str = "") -> None:
-        self.total, self.before, self.devices, self.label = total, before, devices, label
-        self.done, self.failed, self.busy = 0, 0, 0.0
+    def __init__(self, wanted: bool, total: int, before: int, label: str = "") -> None:
+        self.total, self.before, self.label = total, before, label
+        self.done, self.failed, self.busy, self.devices = 0, 0, 0.0, 1
         self._begin: float | None = None
         self._end: float | None = None
+        self._wanted, self._told = wanted, 0.0
+        self._bar = progress(shown=wanted and sys.stderr.isatty())
+        self._task = self._bar.add_task("making the explainer", total=total, completed=before)
 
     def begin(self, ago: float = 0.0) -> None:
         """The first photos go to the device now, or went `ago` seconds: time counts from there."""
@@ -34,7 +39,11 @@ class Progress:
     def add(self, done: int, failed: int, busy: float) -> None:
         """Photos that are done, and how long a device worked on them."""
         self.done, self.failed, self.busy = self.done + done, self.failed + failed, self.busy + busy
-        self.show()
+        completed, now = self.before + self.done, time.monotonic()
+        self._bar.update(self._task, completed=completed, description=self.text())
+        if self._bar.disable and (now - self._told >= EVERY or completed == self.total):
+            self._told = now
+            self._say(self.text())
 
     @property
     def seconds(self) -> float:
@@ -60,73 +69,24 @@ class Progress:
                 f"{left if done < self.total else ''}, device busy {self.share:.0%}")  # fmt: skip
 
     def note(self, text: str) -> None:
-        """A line for people."""
+        """A line for people, above the bar."""
+        if self._bar.disable:
+            self._say(f"{self.label}{text}")
+        else:
+            self._bar.console.print(printable(text), markup=False, highlight=False)
 
-    def show(self) -> None:
-        """What changed."""
+    def _say(self, text: str) -> None:
+        if self._wanted:
+            say(f"naflow-fx: {text}", error=True)
 
     def __enter__(self) -> Progress:
+        self._bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """The clock stops."""
+    def __exit__(self, *_: object) -> None:
+        """The clock stops, the bar goes."""
         self._end = time.monotonic()
-
-
-class Lines(Progress):
-    """Log lines on stderr, one every ten seconds and one at the end."""
-
-    _shown = 0.0
-
-    def note(self, text: str) -> None:
-        """A line of its own."""
-        say(f"naflow-fx: {self.label}{text}", error=True)
-
-    def show(self) -> None:
-        """A line, when the last one is old enough."""
-        now = time.monotonic()
-        if now - self._shown >= EVERY or self.before + self.done == self.total:
-            self._shown = now
-            say(f"naflow-fx: {self.text()}", error=True)
-
-
-class Bar(Progress):
-    """A bar on the terminal, gone when done."""
-
-    def __init__(self, total: int, before: int, devices: int = 1, label: str = "") -> None:
-        super().__init__(total, before, devices, label)
-        from naflow_fx.view.progress import progress
-
-        self._rich = progress(shown=True)
-        self._task = self._rich.add_task("making the explainer", total=total, completed=before)
-
-    def note(self, text: str) -> None:
-        """A line above the bar."""
-        self._rich.console.print(printable(text), markup=False, highlight=False)
-
-    def show(self) -> None:
-        """The bar moves."""
-        self._rich.update(self._task, completed=self.before + self.done, description=self.text())
-
-    def __enter__(self) -> Bar:
-        self._rich.start()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        """The bar goes."""
-        super().__exit__(*error)
-        self._rich.stop()
-
-
-def make(wanted: bool, total: int, before: int, devices: int = 1, label: str = "") -> Progress:
-    """A bar where stderr is a terminal, else lines; silent if not wanted."""
-    kind = Progress if not wanted else Bar if sys.stderr.isatty() else Lines
-    return kind(total, before, devices, label)
+        self._bar.stop()
 
 
 def _span(seconds: float) -> str:

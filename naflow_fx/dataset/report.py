@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
 
 from naflow_fx.dataset import aggregate
 from naflow_fx.dataset.curves import curve
-from naflow_fx.dataset.decode import Named
+from naflow_fx.dataset.decode import decode_one
 from naflow_fx.dataset.folder import no_row
 from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
-from naflow_fx.models.preprocess import Preprocessing, open_photo
+from naflow_fx.files import write
+from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.selection import spread
 from naflow_fx.view.colours import colourise, resize_map
-from naflow_fx.view.files import data_uri, write
+from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
 
 if TYPE_CHECKING:
@@ -197,16 +198,14 @@ def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:
         source = open_source(manifest["source"]["place"], manifest["source"]["kind"])
     except (NaflowError, OSError):
         return {}
+    seen: Any = partial(_seen, prepare=prepare)
     found = {}
     for row in rows:
-        try:
-            data = source.read(int(context.single["position"][row]))
-            if hashlib.sha256(data).hexdigest() != context.single["sha256"][row]:
-                continue
-            photo: Any = Named(data, "photo")
-            found[row] = _picture(_seen(open_photo(photo), prepare), "jpeg")
-        except (NaflowError, OSError, IndexError):
-            continue
+        position = int(context.single["position"][row])
+        if position < len(source.ids):
+            photo, picture = decode_one(source, seen, position)
+            if picture is not None and photo.sha256 == context.single["sha256"][row]:
+                found[row] = _picture(cast(Any, picture), "jpeg")
     return found
 
 

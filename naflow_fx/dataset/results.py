@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.dataset import EXPLAINER, MANIFEST, PARTS, required
+from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, required
 from naflow_fx.errors import DatasetError
 from naflow_fx.selection import matching
 
@@ -68,18 +68,21 @@ class Results:
         return list(self.explainer["class_names"])
 
     @cached_property
-    def failed(self) -> list[dict[str, Any]]:
-        """Photos without a row: position, id, reason, sha256."""
+    def _facts(self) -> list[tuple[dict[str, Any], int]]:
+        """What each file says of itself, and its number of rows."""
         from naflow_fx.dataset.parts import read_facts
 
-        return [line for file in self.files for line in read_facts(file)[0].failed]
+        return [read_facts(file) for file in self.files]
 
-    @cached_property
+    @property
+    def failed(self) -> list[dict[str, Any]]:
+        """Photos without a row: position, id, reason, sha256."""
+        return [line for facts, _ in self._facts for line in facts["failed"]]
+
+    @property
     def counts(self) -> list[int]:
         """Rows of each file."""
-        import pyarrow.parquet as pq
-
-        return [pq.read_metadata(file).num_rows for file in self.files]
+        return [rows for _, rows in self._facts]
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -98,8 +101,6 @@ class Results:
     def columns(self) -> list[str]:
         """All columns but the maps."""
         import pyarrow.parquet as pq
-
-        from naflow_fx.dataset.parts import MAP
 
         return [n for n in pq.read_schema(self.files[0]).names if not n.startswith(MAP)]
 
@@ -146,7 +147,7 @@ class Results:
     def _maps(self, layer: str, raw: bool) -> Iterator[NDArray[np.floating[Any]]]:
         import numpy as np
 
-        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.dataset.parts import maps_of
 
         shape, order = self.shapes[layer], self.layers.index(layer)
         for table in self.tables([MAP + layer, "max"]):
@@ -172,7 +173,7 @@ class Results:
         """
         import torch
 
-        from naflow_fx.dataset.parts import MAP, maps_of
+        from naflow_fx.dataset.parts import maps_of
         from naflow_fx.flow.statistics import Statistics, table_of
 
         wanted = self._stored(layers)
@@ -194,9 +195,6 @@ class Results:
         xr = required("xarray", "results.xarray")
         import numpy as np
 
-        from naflow_fx.dataset.parts import MAP
-        from naflow_fx.dataset.runner import MEASURES
-
         frame = self.pandas()
         data: dict[str, Any] = {name: ("photo", frame[name].to_numpy())
                                 for name in frame if name not in (*MEASURES, "id")}  # fmt: skip
@@ -216,7 +214,9 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        return TorchRows(self, self._stored(layers), self.counts)
+        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
+        columns = [*self.columns(), *(MAP + layer for layer in shapes)]
+        return TorchRows(partial(self.table, columns=columns), shapes, self.counts)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""

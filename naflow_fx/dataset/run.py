@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -13,7 +13,6 @@ from naflow_fx.dataset import required
 from naflow_fx.errors import DatasetError, one_of, unfit
 
 if TYPE_CHECKING:
-    from naflow_fx.dataset.folder import Folder, Found
     from naflow_fx.dataset.job import Target
     from naflow_fx.dataset.results import Results
 
@@ -100,6 +99,8 @@ def explain_dataset(
     from naflow_fx.dataset import folder as folders
     from naflow_fx.dataset.job import Job
     from naflow_fx.dataset.lock import locked, shared
+    from naflow_fx.dataset.pipeline import run_parts
+    from naflow_fx.dataset.progress import Progress
     from naflow_fx.dataset.sources import open_source
     from naflow_fx.dataset.spec import as_spec
 
@@ -117,74 +118,36 @@ def explain_dataset(
     path = Path(out)
     folders.check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as stack:
-        lock = stack.enter_context(locked(path, rank))
+    with locked(path, rank) as lock:
         with shared(lock, rank):
             folder, notes = folders.Folder.begin(path, job)
-        share = [part for part in job.parts if rank is None or part % ranks == rank]
+        share = job.parts if rank is None else job.parts[rank::ranks]
         leftovers = folder.clear(None if rank is None else f"r{rank}")
         found = folder.scan(share, leftovers, retry_failed)
-        call = _Call(folder, share, found, notes, engine, workers, actors, rank, progress)
+        photos = sum(len(job.positions(part)) for part in share)
+        label = "" if rank is None else f"rank {rank}: "
+        shown = Progress(progress, photos, found.done, label)
+        for note in (*notes, found.text(photos)):
+            shown.note(note)
+        todo = [part for part in share if part not in found.parts]
         try:
-            done = call.run()
+            if engine == "ray":
+                from naflow_fx.dataset.cluster import run_on_ray
+
+                run_on_ray(folder, todo, actors, shown)
+            else:
+                run_parts(folder, todo, workers, shown, "local" if rank is None else f"r{rank}")
         except BaseException:
             with shared(lock, rank), suppress(OSError):  # a full disk is told by what was raised
                 folder.write_failed()
             raise
         with shared(lock, rank):
             folder.write_failed()
-        return done
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One call's share of the work."""
-
-    folder: Folder
-    share: Sequence[int]
-    found: Found
-    notes: Sequence[str]
-    engine: Engine
-    workers: int | None
-    actors: int | None
-    rank: int | None
-    progress: bool
-
-    def run(self) -> DatasetRun:
-        """Makes the parts that are missing."""
-        from naflow_fx.dataset import progress
-        from naflow_fx.dataset.folder import no_row
-
-        job = self.folder.job
-        photos = sum(len(job.positions(part)) for part in self.share)
-        before = self.found.rows + self.found.failed
-        label = "" if self.rank is None else f"rank {self.rank}: "
-        shown = progress.make(self.progress, photos, before, label=label)
-        text = self.found.text(photos)
-        for note in (*self.notes, text):
-            shown.note(note)
-        todo = [part for part in self.share if part not in self.found.parts]
-        self._engine(todo, shown)
-        failed = self.found.failed + shown.failed
+        failed = found.failed + shown.failed
         if failed == photos and photos:
-            raise no_row(self.folder.path, self.folder.failures())
-        return DatasetRun(self.folder.path, photos, failed, text, shown.done, shown.seconds,
+            raise folders.no_row(path, folder.failures())
+        return DatasetRun(path, photos, failed, found.text(photos), shown.done, shown.seconds,
                           shown.rate, shown.share)  # fmt: skip
-
-    def _engine(self, todo: Sequence[int], shown: Any) -> None:
-        from naflow_fx.dataset.loading import default_workers
-
-        if self.engine == "ray":
-            from naflow_fx.dataset.cluster import run_on_ray
-
-            run_on_ray(self.folder, todo, self.actors, shown)
-            return
-        from naflow_fx.dataset.pipeline import run_parts
-
-        workers = default_workers(self.folder.job.device) if self.workers is None else self.workers
-        run_parts(
-            self.folder, todo, workers, shown, "local" if self.rank is None else f"r{self.rank}"
-        )
 
 
 def _rank() -> tuple[int, int]:

@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from naflow_fx.dataset.decode import Batch, Photo, normalised
+from naflow_fx.dataset.decode import Batch, Photo, normalised, pixels_of
 from naflow_fx.dataset.job import Job
+from naflow_fx.dataset.parts import Layout, Rows
 from naflow_fx.dataset.spec import Opened
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import probabilities
 from naflow_fx.flow.measures import entropy
 from naflow_fx.selection import matching
-
-# Of every map: how far its inverse can be trusted, its mean and largest value, the share of its
-# positions above 0, and its entropy as a share of an even map's: 0 is one point, 1 evenly spread.
-MEASURES = ("residual", "norm_ratio", "mean", "max", "active", "spread")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which layers there are, and the shape of each one's maps.
-
-    Attributes:
-        shapes: call site -> (H, W), in forward order; () for one value.
-        stored: the call sites whose maps are stored.
-    """
-
-    shapes: Mapping[str, tuple[int, ...]]
-    stored: tuple[str, ...]
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Values of a stored map: call site -> H W."""
-        return {name: math.prod(self.shapes[name]) for name in self.stored}
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Results of the photos of a batch that could be explained, n of them.
-
-    Attributes:
-        photos: which.
-        scalars: "prediction", "probability", "score", "target" -> [n].
-        measures: [n, 6, layers] float32, `MEASURES`; NaN where a method has no such number.
-        maps: [n, values] float16, the stored maps one behind the other, each divided by its
-            largest value.
-        failed: the batch's other photos.
-        seconds: that the device worked.
-    """
-
-    photos: list[Photo]
-    scalars: dict[str, NDArray[Any]]
-    measures: NDArray[np.float32]
-    maps: NDArray[np.float16]
-    failed: list[Photo]
-    seconds: float
+from naflow_fx.subjects.api import GREY
 
 
 class Runner:
@@ -74,8 +29,8 @@ class Runner:
         layout: of the maps, known after the first batch.
     """
 
-    def __init__(self, job: Job, opened: Opened) -> None:
-        self.job, self.opened = job, opened
+    def __init__(self, job: Job) -> None:
+        self.job, self.opened = job, job.spec.open(torch.device(job.device))
         self.prepare = job.spec.prepare()
         self.layout: Layout | None = None
 
@@ -96,11 +51,7 @@ class Runner:
     def known_layout(self) -> Layout:
         """The layout, of a grey photo if there was none yet."""
         if self.layout is None:
-            from PIL import Image
-
-            from naflow_fx.dataset.decode import pixels_of
-
-            self._explain(pixels_of(self.prepare, Image.new("RGB", (256, 256), "grey"))[None], [])
+            self._explain(pixels_of(self.prepare, GREY)[None], [])
         assert self.layout is not None
         return self.layout
 
@@ -113,7 +64,7 @@ class Runner:
         images = normalised(self.prepare, padded)
         flow = self.opened.explain(images, target=self._target(photos))
         if self.layout is None:
-            self.layout = _layout(flow, self.job.maps)
+            self.layout = _layout(flow, self.opened, self.job.maps)
         return {name: _to_host(value) for name, value in summed_up(flow, self.layout).items()}
 
     def _target(self, photos: list[Photo]) -> Any:
@@ -164,12 +115,9 @@ class Pending:
         good = [row for row, photo in enumerate(self.photos) if photo.error is None]
         kept = [self.photos[row] for row in good]
         failed = [photo for photo in self.photos if photo.error is not None]
-        if self.found is None:
-            empty = np.zeros((0, 0), np.float16)
-            return Rows([], {}, np.zeros((0, 0, 0), np.float32), empty, failed, seconds)
-        arrays = {name: tensor.numpy()[good] for name, tensor in self.found.items()}
-        measures, maps = arrays.pop("measures"), arrays.pop("maps")
-        return Rows(kept, arrays, measures, maps, failed, seconds)
+        found = {} if self.found is None else self.found
+        arrays = {name: tensor.numpy()[good] for name, tensor in found.items()}
+        return Rows(kept, arrays, failed, seconds)
 
 
 def summed_up(flow: AttentionFlow, layout: Layout) -> dict[str, Tensor]:
@@ -213,13 +161,13 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     }
 
 
-def _layout(flow: AttentionFlow, globs: tuple[str, ...] | None) -> Layout:
+def _layout(flow: AttentionFlow, opened: Opened, globs: tuple[str, ...] | None) -> Layout:
     shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
     chosen, idle = matching(shapes, shapes if globs is None else globs)
     if idle:
         raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted some "
                            f"of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
-    return Layout(shapes, tuple(chosen))
+    return Layout(opened.identity, shapes, tuple(chosen), opened.class_names)
 
 
 def _to_host(tensor: Tensor) -> Tensor:

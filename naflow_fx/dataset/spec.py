@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
 from naflow_fx.subjects import Recipe, Subject, opened
+from naflow_fx.subjects.api import GREY
 from naflow_fx.subjects.network import Prepare
 
 if TYPE_CHECKING:
@@ -137,11 +138,10 @@ class ExplainerSpec:
             NaflowError: it can't be made, or isn't one that explains single photos.
         """
         made = self._made(device)
-        names = self.class_names if self.class_names is not None else self._names(made)
         facts = identity(made, self.artefact)
         if self.compiled and isinstance(made, Explainer):
             made = made.compiled()
-        return Opened(made, device, tuple(made.layers), tuple(names), facts)
+        return Opened(made, device, tuple(made.layers), tuple(self._names(made)), facts)
 
     def _made(self, device: torch.device) -> Any:
         """An Explainer or an Artefact."""
@@ -161,11 +161,11 @@ class ExplainerSpec:
 
     def _names(self, made: Any) -> tuple[str, ...]:
         """Words for the classes, () where nobody tells."""
+        if self.class_names is not None:
+            return self.class_names
         if self.artefact is not None:
-            return tuple(made.metadata.class_names or ())
-        if self.make is not None:
-            return ()
-        return self.subject.class_names
+            return made.metadata.class_names or ()
+        return self.subject.class_names if self.make is None else ()
 
 
 @dataclass(frozen=True)
@@ -268,18 +268,11 @@ def _plain(value: Any) -> str:
 def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer | Artefact:
     """The named model's explainer."""
     options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
-    example, subject = _example(spec.prepare()).to(device), spec.subject
+    example, subject = spec.prepare()(GREY)[None].to(device), spec.subject
     if spec.target is not None:
         subject.class_names = spec.class_names or subject.class_names
         options = {**options, "target": subject.target(spec.target)}
     return subject.program(example, **options)
-
-
-def _example(prepare: Prepare) -> Tensor:
-    """What a grey photo becomes, [1, C, H, W]."""
-    from PIL import Image
-
-    return prepare(Image.new("RGB", (256, 256), "grey"))[None]
 
 
 def _told(path: Path) -> Prepare:

@@ -4,27 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
+from naflow_fx.dataset import MAP, MEASURES
+
 NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
-
-
-class Stored(Protocol):
-    """`Results`, as far as rows need them."""
-
-    @property
-    def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Layer -> shape of its maps."""
-
-    def columns(self) -> list[str]:
-        """Names of the columns that hold no maps."""
-
-    def table(self, part: int, columns: Sequence[str]) -> Any:
-        """Columns of a part, a pyarrow table."""
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -34,8 +22,14 @@ class TorchRows(Dataset[dict[str, Any]]):
     [H, W] float16, each divided by its largest value, "max".
     """
 
-    def __init__(self, results: Stored, layers: Sequence[str], counts: Sequence[int]) -> None:
-        self.results, self.layers = results, list(layers)
+    def __init__(
+        self,
+        read: Callable[[int], Any],
+        shapes: Mapping[str, tuple[int, ...]],
+        counts: Sequence[int],
+    ) -> None:
+        """A part's table, picklable; the shapes of the maps wanted; the parts' numbers of rows."""
+        self.read, self.shapes = read, shapes
         self.ends = list(itertools.accumulate(counts))
         self._part: tuple[int, Any] = (-1, None)
 
@@ -45,8 +39,7 @@ class TorchRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row."""
-        from naflow_fx.dataset.parts import MAP, maps_of
-        from naflow_fx.dataset.runner import MEASURES
+        from naflow_fx.dataset.parts import maps_of
 
         index = range(len(self))[index]
         part = bisect.bisect_right(self.ends, index)
@@ -60,19 +53,15 @@ class TorchRows(Dataset[dict[str, Any]]):
             found[name] = torch.tensor(table[name][row].as_py(), dtype=torch.float32)
         one = table.slice(row, 1)
         found["maps"] = {
-            layer: torch.from_numpy(maps_of(one[MAP + layer], self.results.shapes[layer])[0].copy())
-            for layer in self.layers
+            layer: torch.from_numpy(maps_of(one[MAP + layer], shape)[0].copy())
+            for layer, shape in self.shapes.items()
         }
         return found
 
     def _table(self, part: int) -> Any:
         """The part's rows, the last one read kept."""
         if self._part[0] != part:
-            from naflow_fx.dataset.parts import MAP
-
-            base = self.results.columns()
-            columns = [*base, *(MAP + layer for layer in self.layers)]
-            self._part = (part, self.results.table(part, columns))
+            self._part = (part, self.read(part))
         return self._part[1]
 
     def __getstate__(self) -> dict[str, Any]:

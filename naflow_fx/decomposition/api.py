@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx import keys, options
-from naflow_fx.decomposition.cost import Cost, Multiplications
-from naflow_fx.decomposition.grow import ROWS, Node, grow
+from naflow_fx.decomposition.cost import Multiplications
+from naflow_fx.decomposition.grow import grow
 from naflow_fx.decomposition.program import Program, build_program
 from naflow_fx.decomposition.result import Decomposition
 from naflow_fx.errors import InputError, OptionError, TargetError, unfit
@@ -75,12 +76,12 @@ def decompose(
         if not found["score"].isfinite().all():
             raise InputError(f"image: the score is {float(found['score'])}; look for NaN and "
                              "infinity in the image and the model's weights")  # fmt: skip
-        root = grow(program, found["values"], found["score"], top_k)
+        tree, cost = grow(program, found["values"], found["score"], top_k)
     index = None if found["target"] is None else int(found["target"])
     sites = tuple(layer.site for layer in program.layers)
-    cost = _cost(root, len(sites), (count.total - once) / max(once, 1))
+    cost = replace(cost, backward=(count.total - once) / max(once, 1))
     name = _name(index, class_names)
-    return Decomposition.of(root, name, index, sites, cost, x[0].detach().cpu())
+    return Decomposition(tree, name, index, sites, cost, x[0].detach().cpu())
 
 
 def _one_image(image: Any) -> Tensor:
@@ -124,11 +125,3 @@ def _check_size(program: Program, top_k: int) -> None:
     if nodes > MOST:
         raise OptionError(f"decompose: {len(program.layers)} layers with top_k={top_k} could make "
                           f"a tree of more than {MOST:,} nodes; take fewer of either")  # fmt: skip
-
-
-def _cost(root: Node, depth: int, backward: float) -> Cost:
-    levels = [[root]]
-    for _ in range(depth - 1):
-        levels.append([child for node in levels[-1] for child in node.children])
-    rows = [len(level) for level in levels]
-    return Cost(1, backward, sum(rows), sum(-(-n // ROWS) for n in rows))

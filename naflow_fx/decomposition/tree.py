@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,8 +9,7 @@ import networkx as nx
 from torch import Tensor
 
 from naflow_fx.decomposition.cost import Cost
-
-ROOT = "root"
+from naflow_fx.decomposition.grow import ROOT, share
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +87,3 @@ class Tree:
         facts |= {"map": facts["map"].tolist(), "peak": list(facts["peak"])}
         children = [self._plain(child) for child in self.tree.successors(node)]
         return {"node": node, **facts, "children": children}
-
-
-def share(part: float, whole: float) -> float:
-    """part / whole, 0 where the whole is 0."""
-    value = part / whole if whole else 0.0
-    return value if math.isfinite(value) else 0.0

@@ -13,13 +13,17 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
-from naflow_fx.evaluation.faithfulness import Probability, average_drop, blurred, insertion_deletion
+from naflow_fx.evaluation.faithfulness import (
+    Probability,
+    average_drop,
+    blurred,
+    insertion_deletion,
+    max_sensitivity,
+    road,
+)
 from naflow_fx.evaluation.fidelity import activations, fidelity
-from naflow_fx.evaluation.measured import Scores
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
-from naflow_fx.evaluation.result import Evaluation
-from naflow_fx.evaluation.road import road
-from naflow_fx.evaluation.robustness import max_sensitivity
+from naflow_fx.evaluation.result import Evaluation, Scores
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow.data import probabilities
 from naflow_fx.selection import matching

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError, one_of, unfit
-from naflow_fx.evaluation import peers, propagation
+from naflow_fx.evaluation import peers
 from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.fidelity import KEEP
 from naflow_fx.options import Inverse, Method
@@ -27,14 +27,14 @@ AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
 }
 AT_LAYERS: dict[str, Callable[[nn.Module, Sequence[str]], Explain]] = {
     CHANNELWISE: peers.gradient_channelwise,
-    "lift-cam": propagation.lift_cam,
-    "relevance-cam": propagation.relevance_cam,
+    "lift-cam": peers.lift_cam,
+    "relevance-cam": peers.relevance_cam,
 }
 OF_THE_INPUT: dict[str, Callable[[nn.Module], Explain]] = {
     "full-grad": peers.full_grad,
     "integrated-gradients": peers.integrated_gradients,
-    "deep-lift": propagation.deep_lift,
-    "lrp": propagation.lrp,
+    "deep-lift": peers.deep_lift,
+    "lrp": peers.lrp,
     "rise": peers.rise,
 }
 NAMES = (*OWN, *AT_LAYERS, *AT_ONE_MODULE, *OF_THE_INPUT)

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from naflow_fx.evaluation import complexity, localisation
+from naflow_fx.evaluation import localisation
+from naflow_fx.flow import measures
 
 Needs = Literal["evidence", "map", "flow", "model", "explainer"]
 Direction = Literal["higher", "lower", ""]
@@ -33,6 +35,27 @@ class Metric:
     function: Callable[..., Tensor] | None = None
 
 
+def entropy(maps: Tensor) -> Tensor:
+    """Entropy of the map as a distribution over pixels, 0 to 1, [N] (Bhatt et al., IJCAI 2020).
+
+    In units of a uniform map's, log(h w), so that layers of different size can be compared.  A map
+    of zeros has none; here, where every photo counts, it counts as 1: it says nothing.
+    """
+    found = measures.entropy(torch.nan_to_num(maps.double(), 0.0, 0.0, 0.0))
+    return torch.where(found.isnan(), 1.0, found)
+
+
+def sparsity(maps: Tensor) -> Tensor:
+    """Gini index of the map's values, 0 (uniform) to 1, [N] (Chalasani et al., ICML 2020)."""
+    flat = torch.nan_to_num(maps.flatten(1).clamp_min(0).double(), 0.0, 0.0, 0.0)
+    total = flat.sum(1, keepdim=True)
+    shares = flat / torch.where(total > 0, total, 1.0)
+    count = shares.shape[1]
+    place = torch.arange(1, count + 1, device=shares.device, dtype=shares.dtype)
+    gini = ((2 * place - count - 1) * shares.sort(1).values).sum(1) / count
+    return torch.where(total[:, 0] > 0, gini, 0.0)
+
+
 METRICS: dict[str, Metric] = {
     "energy": Metric("evidence", "higher", "share of the map inside the object's box",
                      localisation.energy),
@@ -52,8 +75,8 @@ METRICS: dict[str, Metric] = {
                    "the last, gaps filled in"),
     "max_sensitivity": Metric("explainer", "lower", "largest relative change of the map under "
                               "slight noise"),
-    "entropy": Metric("map", "", "entropy of the map, 1: uniform", complexity.entropy),
-    "sparsity": Metric("map", "", "Gini index of the map, 0: uniform", complexity.sparsity),
+    "entropy": Metric("map", "", "entropy of the map, 1: uniform", entropy),
+    "sparsity": Metric("map", "", "Gini index of the map, 0: uniform", sparsity),
     "residual": Metric("flow", "lower", "relative residual of the inverse at the site"),
     "norm_ratio": Metric("flow", "", "norm of Z over the activation's"),
     "fidelity": Metric("flow", "higher", "cosine of Z and the activation over the neurons that "

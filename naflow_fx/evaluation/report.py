@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from naflow_fx.evaluation.bootstrap import Estimate
-from naflow_fx.evaluation.measured import FIFTHS, Measured
 from naflow_fx.evaluation.metrics import METRICS
+from naflow_fx.evaluation.result import FIFTHS, Evaluation
 
 
 def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
@@ -18,7 +18,7 @@ def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body)) + "\n"
 
 
-def means(result: Measured, metrics: Sequence[str]) -> str:
+def means(result: Evaluation, metrics: Sequence[str]) -> str:
     """Each method's means with their intervals; the best of a column is bold."""
     rows = result.rows(metrics)
     for column, metric in enumerate(metrics, start=1):
@@ -30,7 +30,7 @@ def means(result: Measured, metrics: Sequence[str]) -> str:
     return markdown(rows)
 
 
-def fifths(result: Measured, metric: str) -> str:
+def fifths(result: Evaluation, metric: str) -> str:
     """Each method's mean in each fifth of the depth; the best of a column is bold."""
     rows = result.fifths(metric)
     if METRICS[metric].better:
@@ -44,7 +44,7 @@ def fifths(result: Measured, metric: str) -> str:
     return markdown(rows)
 
 
-def differences(result: Measured, method: str, others: Sequence[str], metric: str) -> str:
+def differences(result: Evaluation, method: str, others: Sequence[str], metric: str) -> str:
     """Method minus each other one, in each fifth of the depth and overall, with intervals.
 
     A difference whose interval lies wholly on the better side of 0 is bold; one wholly on the

@@ -20,6 +20,7 @@ from naflow_fx.evaluation.localisation import energy
 from naflow_fx.evaluation.measure import as_maps
 from naflow_fx.flow import measures
 
+Maps = dict[str, Tensor]
 Make = Callable[[nn.Module], Explain]
 STAGES = (0.25, 0.5, 0.75, 1.0)
 BATCH = 8  # images a call of an explainer
@@ -101,12 +102,8 @@ def compared(
     make: Make, model: nn.Module, others: Mapping[str, nn.Module], dataset: EvaluationSet
 ) -> Sanity:
     """Maps of other networks of the same layers against the network's, for the same classes."""
-    before = _maps(make(model), dataset)
-    after = [_maps(make(other), dataset) for other in others.values()]
-    similar = [[spearman(before[k], maps[k]) for k in before] for maps in after]
-    return Sanity(tuple(others), tuple(before), _array(similar),
-                  _array([_energies(maps, dataset) for maps in (before, *after)]),
-                  np.asarray(dataset.groups, float))  # fmt: skip
+    after = {name: _maps(make(other), dataset) for name, other in others.items()}
+    return _alike(_maps(make(model), dataset), after, dataset)
 
 
 def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int = 0) -> Sanity:
@@ -114,22 +111,26 @@ def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int =
     generator = torch.Generator().manual_seed(seed)
     step = torch.randint(1, classes, dataset.target.shape, generator=generator)
     other = (dataset.target + step.to(dataset.target)) % classes
-    before = _maps(explain, dataset)
-    after = _maps(explain, dataset, other)
-    similar = [[spearman(before[k], after[k]) for k in before]]
-    return Sanity(("another class",), tuple(before), _array(similar),
-                  _array([_energies(maps, dataset) for maps in (before, after)]),
+    after = {"another class": _maps(explain, dataset, other)}
+    return _alike(_maps(explain, dataset), after, dataset)
+
+
+def _alike(before: Maps, after: Mapping[str, Maps], dataset: EvaluationSet) -> Sanity:
+    """Maps at each stage against those before."""
+    similar = [[spearman(before[k], maps[k]) for k in before] for maps in after.values()]
+    inside = [_energies(maps, dataset) for maps in (before, *after.values())]
+    return Sanity(tuple(after), tuple(before), _array(similar), _array(inside),
                   np.asarray(dataset.groups, float))  # fmt: skip
 
 
-def _maps(explain: Explain, data: EvaluationSet, target: Tensor | None = None) -> dict[str, Tensor]:
+def _maps(explain: Explain, data: EvaluationSet, target: Tensor | None = None) -> Maps:
     classes = data.target if target is None else target
     batches = [slice(i, i + BATCH) for i in range(0, len(data), BATCH)]
     parts = [as_maps(explain(data.images[some], classes[some])) for some in batches]
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _energies(maps: dict[str, Tensor], dataset: EvaluationSet) -> list[Tensor]:
+def _energies(maps: Maps, dataset: EvaluationSet) -> list[Tensor]:
     evidence = dataset.evidence
     return [] if evidence is None else [energy(m, evidence) for m in maps.values()]
 

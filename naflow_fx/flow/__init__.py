@@ -257,15 +257,7 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.figures import plot
 
-        return plot(
-            self,
-            self._photos(images),
-            kind,
-            layers=layers,
-            alpha=alpha,
-            colormap=colormap,
-            title=title,
-        )
+        return plot(self, self._photos(images), kind, layers, alpha, colormap, title)
 
     def save_gif(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """Write an animation through the layers; images side by side where there are several.

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NoReturn, TypeVar, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,13 +14,40 @@ from torch import Tensor
 from typing_extensions import Self
 
 from naflow_fx.errors import FlowError, one_of, unfit
-from naflow_fx.flow.sites import Sites
 from naflow_fx.guards.records import map_tensors, pick
 
 Scale = Literal["map", "shared"]
 PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
 SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
+KEPT = PARTS[3:]  # what is there if `keep=` asks for it
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+V = TypeVar("V")
+
+
+class SiteError(FlowError, KeyError):
+    """A flow has nothing of a call site of that name."""
+
+    __str__ = Exception.__str__  # a KeyError would show the message quoted
+
+
+class Sites(OrderedDict[str, V]):
+    """Call site -> value, in forward order.
+
+    Attributes:
+        part: the field of the flow that it is, such as "maps".
+    """
+
+    def __init__(self, entries: Iterable[tuple[str, V]] = (), part: str = "maps") -> None:
+        super().__init__(entries)
+        self.part = part
+
+    def __missing__(self, name: Any) -> NoReturn:
+        near = difflib.get_close_matches(str(name), self, 5) or list(self)[:5]
+        if not self and self.part in KEPT:
+            hint = f'nothing is kept of it: nf.compile(..., keep="{self.part}")'
+        else:
+            hint = f"near: {', '.join(near) or 'none'}; list(flow.{self.part}) has all {len(self)}"
+        raise SiteError(f"flow.{self.part} has no call site {name!r}; {hint}")
 
 
 @dataclass(frozen=True)
@@ -149,7 +177,7 @@ class FlowData:
         if scale not in ("map", "shared"):
             raise unfit(FlowError, "normalised", one_of(get_args(Scale)), scale=scale)
         clipped = {name: _wide(m).clamp_min(0) for name, m in self.maps.items()}
-        peaks = {name: m.flatten(1).amax(1) for name, m in _rows(clipped).items()}
+        peaks = {name: m[:, None].flatten(1).amax(1) for name, m in clipped.items()}
         if not peaks:
             return OrderedDict()
         widest = max((p.dtype for p in peaks.values()), key=lambda d: d.itemsize)
@@ -251,11 +279,6 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
 def _wide(values: Tensor) -> Tensor:
     """`values` in at least float32, for sums and quotients of half types."""
     return values.to(torch.promote_types(values.dtype, torch.float32))
-
-
-def _rows(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Maps with at least one axis behind N."""
-    return {name: m if m.ndim > 1 else m[:, None] for name, m in maps.items()}
 
 
 def _planes(name: str, maps: Tensor) -> Tensor:

@@ -14,11 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-POOLS: dict[int, Any] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
+POOLS: Any = (None, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
 
 
 def entropy(maps: Tensor) -> Tensor:
@@ -60,7 +56,7 @@ def agreement(first: Tensor, second: Tensor) -> Tensor:
     where one of them is constant, too.  float64.
     """
     rank = first.ndim - 1
-    if second.ndim - 1 != rank or rank not in POOLS:
+    if second.ndim - 1 != rank or rank not in (1, 2, 3):
         return torch.full((len(first),), torch.nan, dtype=torch.float64)
     size = tuple(min(a, b) for a, b in zip(first.shape[1:], second.shape[1:], strict=True))
     both = (POOLS[rank](m.detach().double().clamp_min(0), size) for m in (first, second))

@@ -1,16 +1,178 @@
-"""The inspection as a networkx graph, and as DOT text for Graphviz."""
+"""The inspection as a networkx graph, as DOT (boxes and links), and drawn by Graphviz."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+import re
+import shutil
+import subprocess
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import networkx as nx
 
+from naflow_fx.errors import ArtefactError, first_line
+from naflow_fx.inspection import words
 from naflow_fx.inspection.fold import Unit
-from naflow_fx.inspection.parts import COLUMNS, Part, links_of, parts_of
-from naflow_fx.inspection.records import Kind, Steps
+from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps
+
+DRAWN = ("svg", "png", "pdf")
+FORMATS = (*DRAWN, "dot", "json", "html", "txt")
+ROOM = 28  # letters in a line of an inverse step
+SOLID = "\N{NO-BREAK SPACE}"
+COLUMNS: tuple[Kind, ...] = ("forward", "capture", "inverse", "map", "importance")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A box: its column, its row, the nodes that it stands for, its text."""
+
+    key: str
+    column: Kind
+    row: int
+    nodes: tuple[Node, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """What a tooltip tells: all there is to say of a single node, else a line per node."""
+        if len(self.nodes) == 1:
+            return "\n".join(_details(self.nodes[0]))
+        return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
+
+
+def parts_of(inspection: Steps, rows: Sequence[Unit]) -> list[Part]:
+    """The boxes of the given rows.
+
+    An inverse step stands in the first of the rows that it inverts, or, folded with others, in
+    that of its block.
+    """
+    row_of = {node.id: i for i, row in enumerate(rows) for node in row.nodes}
+    found = [part for i, row in enumerate(rows) for part in _row_parts(inspection, row, i)]
+    groups: dict[tuple[int, str], list[Node]] = {}
+    for node in inspection.nodes:
+        if node.kind == "inverse":
+            at = _rows_of(node, row_of)
+            if at:
+                whole = rows[at[0]].folded and at[0] == at[-1] and bool(node.operators)
+                groups.setdefault((at[0], "" if whole else node.id), []).append(node)
+    return found + [_inverse(rows, *key, tuple(nodes)) for key, nodes in groups.items()]
+
+
+def _rows_of(node: Node, row_of: Mapping[str, int]) -> list[int]:
+    """The rows of an inverse step: of what it inverts, or of whose activation is Z."""
+    names = node.operators or (node.id.removesuffix(".z"),)
+    return sorted(row_of[name] for name in names if name in row_of)
+
+
+def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> list[tuple[Part, Part, Link]]:
+    """Who reads whom, between boxes, each once."""
+    part_of = {node.id: part for part in parts for node in part.nodes}
+    found: dict[tuple[str, str], tuple[Part, Part, Link]] = {}
+    for edge in edges:
+        source, target = part_of.get(edge.source), part_of.get(edge.target)
+        if source is not None and target is not None and source is not target:
+            found.setdefault((source.key, target.key), (source, target, edge.kind))
+    return list(found.values())
+
+
+def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
+    """Forward, captures, importance and map of one row."""
+    names = {node.name for node in row.nodes}
+    label = row.name if row.folded else _short(row.name, row.block)
+    last = row.nodes[-1]
+    what = f"{len(row.nodes)} layers" if row.folded else last.operator
+    lines: tuple[str, ...] = (label, f"{what} · {words.shape_text(last.shape)}")
+    yield Part(f"forward:{row.id}", "forward", at, row.nodes, lines)
+    columns: tuple[Kind, ...] = ("capture", "importance", "map")
+    for column in columns:
+        nodes = tuple(n for n in inspection.nodes if n.kind == column and n.name in names)
+        if nodes:
+            lines = _side_lines(column, row, nodes)
+            yield Part(f"{column}:{row.id}", column, at, nodes, lines)
+
+
+def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    if column == "capture":
+        held = words.running(nodes)
+        names = [words.capture_name(h, row.nodes[0].id) for h in held]
+        what = f"{len(held)} capture{'s' * (len(held) > 1)}" if row.folded else ", ".join(names)
+        return what, words.size_text(sum(h.bytes_per_image for h in held))
+    if column == "importance":
+        return (f"{len(nodes)} Λ" if row.folded else "Λ",)
+    return (f"{len(nodes)} maps",) if row.folded else ("map", words.shape_text(nodes[0].shape))
+
+
+def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) -> Part:
+    """An inverse step, or all those of a folded block."""
+    if not id:
+        return Part(f"inverse:{rows[at].id}", "inverse", at, nodes, _summary(nodes))
+    node = nodes[0]
+    way, equation = words.way(node), _equation(node)
+    together = f"{way} · {equation}"
+    lines = [together] if len(together) <= ROOM else [way, equation]
+    lines = [*lines, f"Z of {node.name}"] if node.operators else ["Z = x, the activation"]
+    return Part(f"inverse:{node.id}", "inverse", at, nodes, (*lines, *_numbers(node)))
+
+
+def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+    """How many steps of which kind, and how far they can be trusted."""
+    whole = ", ".join(words.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
+    lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
+    residual = words.mean(node.residual for node in nodes if node.operators)
+    return (
+        *lines,
+        *([] if residual is None else [f"residual {words.number_text(residual, 2)} (mean)"]),
+    )
+
+
+def _equation(node: Node) -> str:
+    """The paper's equation alone, where there is one, else the first words."""
+    found = re.search(r"Eqs?\. [\d-]+", node.equation)
+    return found[0] if found else node.equation.removeprefix("damped ").split(",")[0]
+
+
+def _numbers(node: Node) -> list[str]:
+    """sigma_max, residual and norm ratio, where they are known."""
+    found = [f"σ {node.sigma_max:.2g}"] if node.sigma_max is not None else []
+    if node.residual is not None and node.operators:
+        found.append(f"residual {words.number_text(node.residual, 2)}")
+    return [" · ".join(found)] if found else []
+
+
+def _short(name: str, block: str) -> str:
+    """A name without the block around it; whole where a number is left."""
+    rest = name.removeprefix(f"{block}.") if block else name
+    return name if rest.isdigit() else rest
+
+
+def _heading(node: Node) -> str:
+    """Kind and way of a node in a few words."""
+    what = node.how or (node.operator if node.kind == "forward" else node.kind)
+    return f"{what}  {node.equation}".rstrip()
+
+
+def _details(node: Node) -> list[str]:
+    """All there is to tell of a node, a line each."""
+    lines = [f"{node.name}: {_heading(node)}", node.doc, f"makes {words.shape_text(node.shape)}"]
+    if node.operators:
+        lines.append(f"inverts {', '.join(node.operators)}")
+    if node.region:
+        lines.append(f"in the region: {node.region}")
+    if node.steps is not None:
+        lines.append(f"{node.steps} steps")
+    for name in ("damping", "sigma_max", "residual", "norm_ratio"):
+        value = getattr(node, name)
+        if value is not None:
+            lines.append(f"{name} {words.number_text(value)}")
+    lines += [f"{'constant' if h.constant else 'captured'} {h.name}: {h.dtype} "
+              f"{words.shape_text(h.shape)}"
+              + ("" if h.constant else f", {words.size_text(h.bytes_per_image)} an image")
+              for h in node.captures]  # fmt: skip
+    return [line for line in lines if line]
+
 
 COLOURS = {
     "forward": ("#0072b2", "#eaf4fa"),
@@ -98,3 +260,41 @@ def _quoted(text: str) -> str:
     """A DOT string."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
+
+
+def draw(text: str, kind: str) -> bytes:
+    """DOT text as a picture.
+
+    Args:
+        text: what is drawn.
+        kind: "svg", "png" or "pdf".
+
+    Raises:
+        ArtefactError: Graphviz is missing, or failed.
+    """
+    program = shutil.which("dot")
+    if program is None:
+        raise ArtefactError(
+            "the picture is drawn by Graphviz, whose program dot is not on the PATH; install the "
+            "package graphviz (apt-get install graphviz, brew install graphviz, conda install "
+            "graphviz), or write .html, which needs nothing"
+        )
+    sharp = ["-Gdpi=144"] if kind == "png" else []
+    made = subprocess.run([program, f"-T{kind}", *sharp], input=text.encode(), capture_output=True)
+    if made.returncode:
+        reason = first_line(RuntimeError(made.stderr.decode(errors="replace")))
+        raise ArtefactError(f"Graphviz could not draw the graph: {reason}")
+    return made.stdout
+
+
+def kind_of(path: Path) -> str:
+    """The format that a file's name asks for.
+
+    Raises:
+        ArtefactError: none of ours.
+    """
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in FORMATS:
+        known = ", ".join(f".{name}" for name in FORMATS)
+        raise ArtefactError(f"{path}: the name must end in one of {known}")
+    return kind

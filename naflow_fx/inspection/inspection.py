@@ -75,7 +75,7 @@ class Inspection(Steps):
             GraphError: a glob that no block matches, or no such block.
             ArtefactError: Graphviz is missing.
         """
-        from naflow_fx.inspection.picture import draw
+        from naflow_fx.inspection.graphs import draw
 
         return draw(self.to_dot(expand, only), "svg").decode()
 
@@ -92,13 +92,13 @@ class Inspection(Steps):
             ArtefactError: another ending; Graphviz is missing.
             GraphError: a glob that no block matches, or no such block.
         """
-        from naflow_fx.inspection.picture import kind_of
+        from naflow_fx.inspection.graphs import kind_of
 
         return self.save_as(kind_of(Path(path)), Path(path), expand, only)
 
     def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
         """`save` in the format `kind`, whatever the file is called."""
-        from naflow_fx.view.files import write
+        from naflow_fx.files import write
 
         if kind == "html":
             from naflow_fx.view.page import save_graph
@@ -108,7 +108,7 @@ class Inspection(Steps):
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
         """What a file of that kind (but a page) holds."""
-        from naflow_fx.inspection.picture import DRAWN, draw
+        from naflow_fx.inspection.graphs import DRAWN, draw
 
         if kind in DRAWN:
             return draw(self.to_dot(expand, only), kind)

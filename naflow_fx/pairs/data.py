@@ -28,12 +28,16 @@ class PairData:
         """Number N of pairs."""
         return int(self.similarity.shape[0])
 
+    @property
+    def shots(self) -> int:
+        """Support images of each query."""
+        return len(self.support) // max(len(self), 1)
+
     def __repr__(self) -> str:
         """One line: pairs, layers, similarity."""
         values = ", ".join(f"{v:.3f}" for v in self.similarity[:3].tolist())
         more = ", ..." if len(self) > 3 else ""
-        shots = len(self.support) // max(len(self), 1)
-        each = f", shots={shots}" if shots > 1 else ""
+        each = f", shots={self.shots}" if self.shots > 1 else ""
         return (f"PairFlow(pairs={len(self)}{each}, layers={len(self.query.maps)}, "
                 f"similarity=[{values}{more}])")  # fmt: skip
 
@@ -43,7 +47,6 @@ class PairData:
             if not -len(self) <= index < len(self):
                 raise IndexError(f"No pair {index} of {len(self)}.")
             index = slice(index % len(self), index % len(self) + 1)
-        shots = len(self.support) // max(len(self), 1)
         start, stop, step = index.indices(len(self))
         if step != 1:
             raise IndexError("A slice of pairs has no step.")
@@ -51,7 +54,7 @@ class PairData:
         return replace(
             self,
             query=self.query[start:stop],
-            support=self.support[start * shots : stop * shots],
+            support=self.support[start * self.shots : stop * self.shots],
             similarity=self.similarity[start:stop],
             contribution=None if shares is None else shares[start:stop],
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -99,21 +100,16 @@ def retrieve(
     embedder = encoder_of(encoder, query, chosen)
     known = isinstance(gallery, Tensor) and gallery.dim() == 2
     rows: Any = gallery if known else _encode(embedder, gallery, query, block, progress)
-    found = [
-        compare(part, rows.to(part), chosen).topk(top_k, dim=1)
-        for part in blocks(embed(embedder, query, block), block)
-    ]
-    index = torch.cat([f.indices for f in found])
-    values = torch.cat([f.values for f in found])
-    explainers: list[Any] = []
+    asked = blocks(embed(embedder, query, block), block)
+    found = [compare(part, rows.to(part), chosen).topk(top_k, dim=1) for part in asked]
+    values, index = map(torch.cat, zip(*found, strict=True))
+    explainer = cache(partial(compile, encoder, query, target=chosen, **options))
 
     def explain(at: int, hits: Tensor) -> PairFlow:
         if known:
             raise InputError("explain: the gallery was given as embeddings; give its images")
-        if not explainers:
-            explainers.append(compile(encoder, query, target=chosen, **options))
         images = torch.stack([_image(gallery, int(i)) for i in hits]).to(query)
-        flow: PairFlow = explainers[0](query[at : at + 1], images)
+        flow: PairFlow = explainer()(query[at : at + 1], images)
         return flow
 
     votes = None if labels is None else _votes(index, values, labels.to(index.device), temperature)

@@ -9,6 +9,10 @@ from torch import Tensor
 
 from naflow_fx.rules.contract import CHANNEL, COLLAPSED, SPACE, Labels
 
+Ints = tuple[int, ...]  # a shape, or a number for each space axis
+Shapes = Sequence[Ints]  # of a variadic rule's inputs
+Vectors = Sequence[Tensor | None]  # of its active inputs; None: zero, or unknown
+
 
 def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """An int or a sequence, as torch's operators take it, -> one int per space axis."""
@@ -64,3 +68,8 @@ def has_constants(inputs: Sequence[Any], active: tuple[int, ...]) -> bool:
 def has_bias(bias: Tensor | None) -> bool:
     """Whether c = b is not 0."""
     return bias is not None
+
+
+def mixes_along(dim: int, at: int, rank: int) -> str:
+    """Whether images are joined or split."""
+    return "images are joined or split along the batch" if dim % rank == at else ""

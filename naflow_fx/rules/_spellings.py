@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from naflow_fx.errors import RuleError
+from naflow_fx.rules._shapes import tuple_of
 from naflow_fx.rules.contract import Arguments, Function
 
 
@@ -41,6 +42,20 @@ def by_rank(adapt: Function, *names: str) -> dict[Any, Function]:
         for rank in (1, 2, 3)
         for target, adapter in spellings(adapt(rank), *(n.format(rank) for n in names)).items()
     }
+
+
+def per_axis(adapter: Function, *names: str) -> Function:
+    """By rank: `adapter`, with one number for each space axis under each of these names."""
+
+    def adapt(rank: int) -> Function:
+        def arguments(*args: Any, **kwargs: Any) -> Arguments:
+            found: Arguments = adapter(*args, **kwargs)
+            sizes = {name: found[name] for name in names if not isinstance(found[name], str)}
+            return found | {name: tuple_of(size, rank) for name, size in sizes.items()}
+
+        return arguments
+
+    return adapt
 
 
 def from_module(adapter: Function, *names: str) -> Function:

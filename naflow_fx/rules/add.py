@@ -8,9 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, has_constants, sum_to
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, sum_to
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Rule
 
 Operand = Tensor | float
 
@@ -25,12 +25,7 @@ def forward(inputs: Sequence[Operand], scales: tuple[float, ...]) -> Tensor:
     return result
 
 
-def linear(
-    v: Sequence[Tensor | None],
-    scales: tuple[float, ...],
-    active: tuple[int, ...],
-    output_shape: tuple[int, ...],
-) -> Tensor:
+def linear(v: Vectors, scales: tuple[float, ...], active: Ints, output_shape: Ints) -> Tensor:
     """sum_i a_i v_i over the active inputs; None counts as zero."""
     terms = [x if scales[i] == 1 else x * scales[i]
              for x, i in zip(v, active, strict=True) if x is not None]  # fmt: skip
@@ -41,18 +36,13 @@ def linear(
 
 
 def transpose(
-    w: Tensor,
-    scales: tuple[float, ...],
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
+    w: Tensor, scales: tuple[float, ...], active: Ints, input_shapes: Shapes
 ) -> tuple[Tensor, ...]:
     """a_i w for every active input, summed over what was broadcast."""
     return tuple(sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active)
 
 
-def support(
-    w: Tensor, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
-) -> tuple[Tensor, ...]:
+def support(w: Tensor, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
     """P^T w: w for every active input, summed over what was broadcast."""
     return tuple(sum_to(w, input_shapes[i]) for i in active)
 
@@ -60,11 +50,11 @@ def support(
 def inverse(
     z: Tensor,
     index: int,
-    values: Sequence[Tensor | None],
+    values: Vectors,
     inputs: Sequence[Operand],
     scales: tuple[float, ...],
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
+    active: Ints,
+    input_shapes: Shapes,
 ) -> Tensor:
     """(z - the other terms) / a, the mean where the input was broadcast (A^+)."""
     constants = shift(inputs, scales, active)
@@ -77,7 +67,7 @@ def inverse(
 
 
 def shift(
-    inputs: Sequence[Operand], scales: tuple[float, ...], active: tuple[int, ...]
+    inputs: Sequence[Operand], scales: tuple[float, ...], active: Ints
 ) -> Tensor | float | None:
     """c: the constant terms."""
     total: Any = None
@@ -86,11 +76,6 @@ def shift(
             total = x * a if total is None else total + x * a
     result: Tensor | float | None = total
     return result
-
-
-def labels(labels: Labels, output_shape: tuple[int, ...]) -> Labels:
-    """The operands' own, aligned at the last dimension by the caller."""
-    return labels
 
 
 def adapt(input: Any, other: Any, *, alpha: float = 1, out: Any = None) -> Arguments:
@@ -125,7 +110,6 @@ RULE = Rule(
     operands=("inputs",),
     variadic=True,
     merge="residual",
-    labels=labels,
     gating="carries",
     equation="region, Eq. 7",
     targets={

@@ -1,4 +1,4 @@
-"""Concatenation: y = [x_1, x_2, ...] along one dimension."""
+"""Concatenation and stack: y = [x_1, x_2, ...] along one dimension, or along a new one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape, has_constants
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -27,54 +27,46 @@ def whole_batch(inputs: Sequence[Tensor]) -> list[Tensor]:
             for x, one in zip(inputs, single, strict=True)]  # fmt: skip
 
 
-def linear(
-    v: Sequence[Tensor | None],
-    dim: int,
-    active: tuple[int, ...],
-    input_shapes: Sequence[tuple[int, ...]],
-) -> Tensor:
-    """[v_1, v_2, ...]; None and constants count as zero."""
+def with_zeros(v: Vectors, active: Ints, input_shapes: Shapes) -> list[Tensor]:
+    """A vector for every input: zeros in place of constants and None."""
     given = dict(zip(active, v, strict=True))
     like = next(x for x in v if x is not None)
-    parts = []
-    for i, shape in enumerate(input_shapes):
-        x = given.get(i)
-        parts.append(like.new_zeros(full_shape(shape, like)) if x is None else x)
-    return forward(parts, dim)
+    parts = [(given.get(i), shape) for i, shape in enumerate(input_shapes)]
+    return [like.new_zeros(full_shape(shape, like)) if x is None else x for x, shape in parts]
 
 
-def transpose(
-    w: Tensor, dim: int, active: tuple[int, ...], input_shapes: Sequence[tuple[int, ...]]
-) -> tuple[Tensor, ...]:
+def constants(inputs: Sequence[Tensor], active: Ints) -> list[Tensor] | None:
+    """The constant inputs, zeros in place of the others; None: there are none."""
+    if len(active) == len(inputs):
+        return None
+    return [torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)]
+
+
+def linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
+    """[v_1, v_2, ...]; None and constants count as zero."""
+    return forward(with_zeros(v, active, input_shapes), dim)
+
+
+def transpose(w: Tensor, dim: int, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
     """The slice of w of every active input."""
     parts = torch.split(w, [shape[dim] for shape in input_shapes], dim)
     return tuple(parts[i] for i in active)
 
 
-def inverse(z: Tensor, index: int, dim: int, input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
+def inverse(z: Tensor, index: int, dim: int, input_shapes: Shapes) -> Tensor:
     """The slice of z."""
     return torch.split(z, [shape[dim] for shape in input_shapes], dim)[index]
 
 
-def shift(
-    inputs: Sequence[Tensor],
-    dim: int,
-    active: tuple[int, ...],
-) -> Tensor | None:
+def shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     """c: the constant inputs, zeros elsewhere."""
-    if len(active) == len(inputs):
-        return None
-    return forward([torch.zeros_like(x) if i in active else x for i, x in enumerate(inputs)], dim)
+    found = constants(inputs, active)
+    return None if found is None else forward(found, dim)
 
 
 def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
     """torch.cat's arguments."""
     return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
-
-
-def mixes(dim: int, at: int, rank: int) -> str:
-    """Whether images are joined or split."""
-    return "images are joined or split along the batch" if dim % rank == at else ""
 
 
 RULE = Rule(
@@ -88,7 +80,62 @@ RULE = Rule(
     operands=("inputs",),
     variadic=True,
     merge="concatenation",
-    mixes=mixes,
+    mixes=mixes_along,
     equation="split",
     targets=spellings(adapt, "cat", "concat", "concatenate"),
+)
+
+
+def stack(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """torch.stack of inputs of one shape."""
+    return torch.stack(whole_batch(inputs), dim)
+
+
+def stack_linear(v: Vectors, dim: int, active: Ints, input_shapes: Shapes) -> Tensor:
+    """[v_1, v_2, ...]; None and constants count as zero."""
+    return stack(with_zeros(v, active, input_shapes), dim)
+
+
+def stack_transpose(w: Tensor, dim: int, active: Ints) -> tuple[Tensor, ...]:
+    """The slice of w of every active input."""
+    return tuple(w.select(dim, i) for i in active)
+
+
+def stack_inverse(z: Tensor, index: int, dim: int) -> Tensor:
+    """The slice of z."""
+    return z.select(dim, index)
+
+
+def stack_shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
+    """c: the constant inputs, zeros elsewhere."""
+    found = constants(inputs, active)
+    return None if found is None else stack(found, dim)
+
+
+def stack_labels(labels: Labels, dim: int, output_shape: Ints) -> Labels:
+    """The new dimension is a part of the channels: it merges with them, or is summed away."""
+    at = dim % len(output_shape)
+    return (*labels[:at], CHANNEL_PART, *labels[at:])
+
+
+def adapt_stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Arguments:
+    """torch.stack's arguments."""
+    if dim == 0:
+        raise ValueError("stack along a new batch dimension")
+    return {"inputs": tuple(tensors), "dim": dim}
+
+
+STACK = Rule(
+    "stack",
+    stack,
+    stack_linear,
+    stack_transpose,
+    stack_inverse,
+    shift=stack_shift,
+    has_shift=has_constants,
+    operands=("inputs",),
+    variadic=True,
+    labels=stack_labels,
+    equation="split",
+    targets=spellings(adapt_stack, "stack"),
 )

@@ -5,12 +5,11 @@ Of one number per sample, x [N] or [N, 1], it is that number, class 0.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from naflow_fx.rules.contract import Arguments, Labels, Rule
+from naflow_fx.rules._shapes import Ints
+from naflow_fx.rules.contract import Labels, Rule, same
 
 
 def forward(input: Tensor, target: Tensor) -> Tensor:
@@ -28,7 +27,7 @@ def linear(v: Tensor, index: Tensor) -> Tensor:
     return _rows(v).gather(1, index.unsqueeze(1)).squeeze(1)
 
 
-def transpose(w: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+def transpose(w: Tensor, index: Tensor, input_shape: Ints) -> Tensor:
     """A^T w: w at the class, 0 elsewhere."""
     classes = torch.arange(input_shape[1] if len(input_shape) > 1 else 1, device=w.device)
     spread = torch.where(classes == index.unsqueeze(1), w.unsqueeze(1), 0.0)
@@ -45,11 +44,6 @@ def labels(labels: Labels) -> Labels:
     return labels[:1]
 
 
-def adapt(input: Any, target: Any) -> Arguments:
-    """forward's own arguments."""
-    return {"input": input, "target": target}
-
-
 RULE = Rule(
     "class_score",
     forward,
@@ -62,5 +56,5 @@ RULE = Rule(
     control=("target",),
     labels=labels,
     equation="Eq. 15",
-    targets={forward: adapt},
+    targets={forward: same(forward)},
 )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import Ints, full_shape
 from naflow_fx.rules.contract import Arguments, Rule
 
 KINDS: dict[str, Callable[..., Tensor]] = {
@@ -26,22 +26,17 @@ def forward(input: Tensor, other: Tensor | float | None, kind: str) -> Tensor:
     return KINDS[kind](input, other).to(dtype)
 
 
-def linear(v: Tensor, output_shape: tuple[int, ...]) -> Tensor:
+def linear(v: Tensor, output_shape: Ints) -> Tensor:
     """A v = 0."""
     return v.new_zeros(full_shape(output_shape, v))
 
 
-def transpose(w: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """A^T w = 0."""
+def transpose(w: Tensor, input_shape: Ints) -> Tensor:
+    """A^T w = A^+ w = 0."""
     return w.new_zeros(full_shape(input_shape, w))
 
 
-def inverse(z: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """A^+ z = 0."""
-    return z.new_zeros(full_shape(input_shape, z))
-
-
-def vjp(w: Tensor, input_shape: tuple[int, ...]) -> tuple[Tensor, None]:
+def vjp(w: Tensor, input_shape: Ints) -> tuple[Tensor, None]:
     """0: what was compared does not answer for the score."""
     return transpose(w, input_shape), None
 
@@ -73,7 +68,7 @@ RULE = Rule(
     forward,
     linear,
     transpose,
-    inverse,
+    transpose,
     shift=shift,
     vjp=vjp,
     operands=("input", "other"),

@@ -192,16 +192,19 @@ def bind(forward: Function, *args: Any, **kwargs: Any) -> Arguments:
     return dict(bound.arguments)
 
 
-def same(forward: Function, *ignored: str) -> Function:
-    """The adapter for a target that has ``forward``'s own signature, then parameters to ignore."""
-    own = inspect.signature(forward)
-    others = [inspect.Parameter(n, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=None)
-              for n in ignored]  # fmt: skip
-    accepted = own.replace(parameters=[*own.parameters.values(), *others])
+def same(forward: Function, *ignored: str, **fixed: Any) -> Function:
+    """The adapter for a target with ``forward``'s own signature, then parameters to ignore.
+
+    What is `fixed` is no parameter of the target: it has that value in every call.
+    """
+    own = [p for p in inspect.signature(forward).parameters.values() if p.name not in fixed]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    others = [inspect.Parameter(name, kind, default=None) for name in ignored]
+    accepted = inspect.Signature([*own, *others])
 
     def adapt(*args: Any, **kwargs: Any) -> Arguments:
         bound = accepted.bind(*args, **kwargs)
         bound.apply_defaults()
-        return {name: bound.arguments[name] for name in own.parameters}
+        return {p.name: bound.arguments[p.name] for p in own} | fixed
 
     return adapt

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import has_bias, per_channel, tuple_of
-from naflow_fx.rules._spellings import by_rank
-from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, bind
-from naflow_fx.rules.pad import transpose_pad
+from naflow_fx.rules._shapes import Ints, has_bias, per_channel
+from naflow_fx.rules._spellings import by_rank, per_axis
+from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, same
+from naflow_fx.rules.pad import transpose as transpose_pad
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -21,9 +21,9 @@ def forward(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: tuple[int, ...] = (1,),
-    padding: str | tuple[int, ...] = (0,),
-    dilation: tuple[int, ...] = (1,),
+    stride: Ints = (1,),
+    padding: str | Ints = (0,),
+    dilation: Ints = (1,),
     groups: int = 1,
     padding_mode: str = "constant",
 ) -> Tensor:
@@ -38,9 +38,9 @@ def forward(
 def linear(
     v: Tensor,
     weight: Tensor,
-    stride: tuple[int, ...],
-    padding: str | tuple[int, ...],
-    dilation: tuple[int, ...],
+    stride: Ints,
+    padding: str | Ints,
+    dilation: Ints,
     groups: int,
     padding_mode: str,
 ) -> Tensor:
@@ -52,12 +52,12 @@ def linear(
 def transpose(
     w: Tensor,
     weight: Tensor,
-    stride: tuple[int, ...],
-    padding: str | tuple[int, ...],
-    dilation: tuple[int, ...],
+    stride: Ints,
+    padding: str | Ints,
+    dilation: Ints,
     groups: int,
     padding_mode: str,
-    input_shape: tuple[int, ...],
+    input_shape: Ints,
 ) -> Tensor:
     """A^T w: the transposed convolution, to the size of the input, in the weight's dtype."""
     rank = len(stride)
@@ -81,12 +81,12 @@ def support(
     w: Tensor,
     weight: Tensor,
     full: bool,
-    stride: tuple[int, ...],
-    padding: str | tuple[int, ...],
-    dilation: tuple[int, ...],
+    stride: Ints,
+    padding: str | Ints,
+    dilation: Ints,
     groups: int,
     padding_mode: str,
-    input_shape: tuple[int, ...],
+    input_shape: Ints,
 ) -> Tensor:
     """How many of the outputs counted in `w` read each input; rounded, sums are not exact.
 
@@ -107,7 +107,7 @@ def scaled(weight: Tensor, scale: Tensor) -> Tensor:
     return weight * scale.reshape(-1, *(1,) * (weight.dim() - 1))
 
 
-def shift(bias: Tensor | None, output_shape: tuple[int, ...]) -> Tensor | None:
+def shift(bias: Tensor | None, output_shape: Ints) -> Tensor | None:
     """c = b, [1, C, 1, ...]."""
     return None if bias is None else per_channel(bias, len(output_shape))
 
@@ -119,9 +119,7 @@ def labels(labels: Labels) -> Labels:
     return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
 
 
-def pads(
-    weight: Tensor, padding: str | tuple[int, ...], dilation: Sequence[int]
-) -> tuple[int, ...]:
+def pads(weight: Tensor, padding: str | Ints, dilation: Sequence[int]) -> Ints:
     """Widths to pad, in F.pad's order: last axis first, (before, after)."""
     widths: list[int] = []
     for axis in reversed(range(len(dilation))):
@@ -134,8 +132,8 @@ def pads(
 
 
 def native_padding(
-    weight: Tensor, padding: str | tuple[int, ...], dilation: Sequence[int], mode: str
-) -> tuple[int, ...] | None:
+    weight: Tensor, padding: str | Ints, dilation: Sequence[int], mode: str
+) -> Ints | None:
     """The padding as the convolution itself takes it; None if a pad must come before."""
     widths = pads(weight, padding, dilation)
     if any(widths) and (mode != "constant" or widths[0::2] != widths[1::2]):
@@ -143,30 +141,14 @@ def native_padding(
     return tuple(reversed(widths[0::2]))
 
 
-def adapt(rank: int) -> Callable[..., Arguments]:
-    """The adapter for torch's convNd of that rank."""
-
-    def arguments(*args: Any, **kwargs: Any) -> Arguments:
-        found = bind(forward, *args, **kwargs)
-        for name in ("stride", "padding", "dilation"):
-            if not isinstance(found[name], str):
-                found[name] = tuple_of(found[name], rank)
-        return found
-
-    return arguments
-
-
 def from_module(module: Any) -> Arguments:
     """The arguments of an nn.ConvNd."""
-    mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-    padding = module.padding if isinstance(module.padding, str) else tuple(module.padding)
-    return {
-        "weight": module.weight, "bias": module.bias, "stride": tuple(module.stride),
-        "padding": padding, "dilation": tuple(module.dilation), "groups": module.groups,
-        "padding_mode": mode,
-    }  # fmt: skip
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups", "padding_mode")
+    found = {name: getattr(module, name) for name in names}
+    return found | ({"padding_mode": "constant"} if module.padding_mode == "zeros" else {})
 
 
+_adapt = per_axis(same(forward), "stride", "padding", "dilation")
 RULE = Rule(
     "conv",
     forward,
@@ -181,6 +163,6 @@ RULE = Rule(
     convolves=True,
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets=by_rank(adapt, "conv{}d", "conv{}d.padding"),
+    targets=by_rank(_adapt, "conv{}d", "conv{}d.padding"),
     modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
 )

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import has_bias, tuple_of
-from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._shapes import Ints, has_bias
+from naflow_fx.rules._spellings import from_module, per_axis, spellings
+from naflow_fx.rules.contract import Rule, same
 from naflow_fx.rules.conv import CONV, CONV_TRANSPOSE, labels, shift
 
 
@@ -17,11 +14,11 @@ def forward(
     input: Tensor,
     weight: Tensor,
     bias: Tensor | None = None,
-    stride: tuple[int, ...] = (1,),
-    padding: tuple[int, ...] = (0,),
-    output_padding: tuple[int, ...] = (0,),
+    stride: Ints = (1,),
+    padding: Ints = (0,),
+    output_padding: Ints = (0,),
     groups: int = 1,
-    dilation: tuple[int, ...] = (1,),
+    dilation: Ints = (1,),
 ) -> Tensor:
     """torch's conv_transposeNd of [N, C, ...] with `weight` [in, out / groups, ...]."""
     y: Tensor = CONV_TRANSPOSE[len(stride)](
@@ -33,11 +30,11 @@ def forward(
 def linear(
     v: Tensor,
     weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
-    output_padding: tuple[int, ...],
+    stride: Ints,
+    padding: Ints,
+    output_padding: Ints,
     groups: int,
-    dilation: tuple[int, ...],
+    dilation: Ints,
 ) -> Tensor:
     """A v: without the bias, in the weight's dtype."""
     low = v.to(weight.dtype)
@@ -48,11 +45,11 @@ def linear(
 def transpose(
     w: Tensor,
     weight: Tensor,
-    stride: tuple[int, ...],
-    padding: tuple[int, ...],
+    stride: Ints,
+    padding: Ints,
     groups: int,
-    dilation: tuple[int, ...],
-    input_shape: tuple[int, ...],
+    dilation: Ints,
+    input_shape: Ints,
 ) -> Tensor:
     """A^T w: the convolution with the same weight, in its dtype, cropped to the input's size."""
     low = w.to(weight.dtype)
@@ -62,29 +59,9 @@ def transpose(
     return v
 
 
-def adapt(rank: int) -> Callable[..., Arguments]:
-    """The adapter for torch's conv_transposeNd."""
-
-    def arguments(
-        input: Any, weight: Any, bias: Any = None, stride: Any = 1, padding: Any = 0,
-        output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
-    ) -> Arguments:  # fmt: skip
-        return {
-            "input": input, "weight": weight, "bias": bias, "groups": groups,
-            "stride": tuple_of(stride, rank), "padding": tuple_of(padding, rank),
-            "output_padding": tuple_of(output_padding, rank),
-            "dilation": tuple_of(dilation, rank),
-        }  # fmt: skip
-
-    return arguments
-
-
-def from_module(module: Any) -> Arguments:
-    """The arguments of an nn.ConvTransposeNd."""
-    names = ("weight", "bias", "stride", "padding", "output_padding", "groups", "dilation")
-    return {name: getattr(module, name) for name in names}
-
-
+_SIZES = ("stride", "padding", "output_padding", "dilation")
+_adapt = per_axis(same(forward), *_SIZES)
+_MODULES = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 RULE = Rule(
     "conv_transpose",
     forward,
@@ -98,11 +75,11 @@ RULE = Rule(
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets={
-        **spellings(adapt(1), "conv_transpose1d"),
-        **spellings(adapt(2), "conv_transpose2d.input"),
-        **spellings(adapt(3), "conv_transpose3d.input"),
+        **spellings(_adapt(1), "conv_transpose1d"),
+        **spellings(_adapt(2), "conv_transpose2d.input"),
+        **spellings(_adapt(3), "conv_transpose3d.input"),
     },
     modules=dict.fromkeys(
-        (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d), from_module
+        _MODULES, from_module(same(forward), "weight", "bias", "groups", *_SIZES)
     ),
 )

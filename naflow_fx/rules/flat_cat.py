@@ -12,7 +12,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape
+from naflow_fx.rules.cat import with_zeros
 from naflow_fx.rules.contract import Labels, Rule
 
 
@@ -21,17 +22,12 @@ def forward(inputs: Sequence[Tensor]) -> Tensor:
     return torch.cat([x.flatten(1) for x in inputs], 1)
 
 
-def linear(v: Sequence[Tensor | None], input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
+def linear(v: Vectors, active: Ints, input_shapes: Shapes) -> Tensor:
     """[flat(v_1), ...]; None counts as zero."""
-    like = next(x for x in v if x is not None)
-    parts = [
-        like.new_zeros(full_shape(shape, like)) if x is None else x
-        for x, shape in zip(v, input_shapes, strict=True)
-    ]
-    return forward(parts)
+    return forward(with_zeros(v, active, input_shapes))
 
 
-def transpose(w: Tensor, input_shapes: Sequence[tuple[int, ...]]) -> tuple[Tensor, ...]:
+def transpose(w: Tensor, input_shapes: Shapes) -> tuple[Tensor, ...]:
     """Each input's part of w, in its shape."""
     parts = torch.split(w, [math.prod(shape[1:]) for shape in input_shapes], 1)
     return tuple(
@@ -39,7 +35,7 @@ def transpose(w: Tensor, input_shapes: Sequence[tuple[int, ...]]) -> tuple[Tenso
     )
 
 
-def inverse(z: Tensor, index: int, input_shapes: Sequence[tuple[int, ...]]) -> Tensor:
+def inverse(z: Tensor, index: int, input_shapes: Shapes) -> Tensor:
     """The part of z of input `index`."""
     return transpose(z, input_shapes)[index]
 

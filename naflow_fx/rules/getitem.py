@@ -1,4 +1,4 @@
-"""Indexing: y = x[index], with numbers, slices and None; also narrow and select."""
+"""Indexing: y = x[index], with numbers, slices and None; select, narrow, chunk, split."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from naflow_fx.rules._shapes import Ints, full_shape, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Function, Labels, Rule
 
 
 def forward(input: Tensor, index: Any) -> Tensor:
@@ -124,5 +125,63 @@ RULE = Rule(
         **spellings(adapt_narrow, "narrow"),
         **spellings(adapt_index_select, "index_select"),
         torch.ops.aten.slice.Tensor: adapt_slice,
+    },
+)
+
+KINDS: dict[str, Function] = {
+    "chunk": torch.chunk, "split": torch.split, "tensor_split": torch.tensor_split,
+}  # fmt: skip
+Sections = int | Ints
+
+
+def split(input: Tensor, kind: str, sections: Sections, dim: int, piece: int) -> Tensor:
+    """Piece number `piece` of torch.chunk, torch.split or torch.tensor_split."""
+    pieces = KINDS[kind](input, sections, dim=dim)
+    result: Tensor = pieces[piece]
+    return result
+
+
+def split_transpose(
+    w: Tensor, kind: str, sections: Sections, dim: int, piece: int, input_shape: Ints
+) -> Tensor:
+    """A^T w: w at its place, 0 elsewhere."""
+    v = w.new_zeros(full_shape(input_shape, w))
+    split(v, kind, sections, dim, piece).copy_(w)
+    return v
+
+
+def adapt_split(kind: str) -> Function:
+    """The adapter for a way of splitting."""
+
+    def arguments(
+        input: Any, sections: Any = None, dim: int = 0, *, piece: int, **options: Any
+    ) -> Arguments:
+        for name in ("chunks", "split_size_or_sections", "split_size", "indices_or_sections"):
+            sections = options.get(name, sections)
+        sections = sections if isinstance(sections, int) else tuple(sections)
+        return {"input": input, "kind": kind, "sections": sections, "dim": dim, "piece": piece}
+
+    return arguments
+
+
+def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
+    """unbind's arguments: a piece of it is a selection."""
+    return forward, adapt_select(input, dim, piece)
+
+
+SPLIT = Rule(
+    "split",
+    split,
+    split,
+    split_transpose,
+    split_transpose,
+    gating="carries",
+    mixes=mixes_along,
+    equation="exact",
+    targets={
+        **spellings(adapt_split("chunk"), "chunk"),
+        **spellings(adapt_split("split"), "split.Tensor", "split_with_sizes"),
+        **spellings(adapt_split("tensor_split"), "tensor_split.sections", "tensor_split.indices"),
+        **spellings(adapt_unbind, "unbind.int"),
     },
 )

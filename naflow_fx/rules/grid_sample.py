@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naflow_fx.rules._shapes import full_shape
+from naflow_fx.rules._shapes import Ints, full_shape
 from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule
 
 _MODES, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")
@@ -22,7 +22,7 @@ def forward(input: Tensor, grid: Tensor, mode: str, padding_mode: str, align: bo
 
 
 def capture(
-    grid: Tensor, mode: str, padding_mode: str, align: bool, input_shape: tuple[int, ...]
+    grid: Tensor, mode: str, padding_mode: str, align: bool, input_shape: Ints
 ) -> tuple[Tensor, Tensor]:
     """Which pixels each place reads, counted row by row, int64 [K, h w], and their weights."""
     corners = []
@@ -40,13 +40,13 @@ def capture(
     return index, torch.stack([(u * v).flatten() for (_, u), (_, v) in pairs])
 
 
-def linear(v: Tensor, index: Tensor, weight: Tensor, output_shape: tuple[int, ...]) -> Tensor:
+def linear(v: Tensor, index: Tensor, weight: Tensor, output_shape: Ints) -> Tensor:
     """A v: the weighted sum of a place's pixels."""
     read = v.flatten(2)[:, :, index] * weight.to(v.dtype)
     return read.sum(2).reshape(full_shape(output_shape, v))
 
 
-def transpose(w: Tensor, index: Tensor, weight: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+def transpose(w: Tensor, index: Tensor, weight: Tensor, input_shape: Ints) -> Tensor:
     """A^T w: every place's number, weighted, at its pixels."""
     shape = full_shape(input_shape, w)
     parts = (w.flatten(2).unsqueeze(2) * weight.to(w.dtype)).flatten(2)
@@ -54,7 +54,7 @@ def transpose(w: Tensor, index: Tensor, weight: Tensor, input_shape: tuple[int, 
     return zeros.index_add(2, index.flatten(), parts).reshape(shape)
 
 
-def support(w: Tensor, index: Tensor, weight: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+def support(w: Tensor, index: Tensor, weight: Tensor, input_shape: Ints) -> Tensor:
     """P^T w: the same with weights of 1."""
     return transpose(w, index, weight != 0, input_shape)
 

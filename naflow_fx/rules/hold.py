@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from naflow_fx.rules import identity
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Rule
-from naflow_fx.rules.identity import adapt, inverse, linear, transpose
 
 
 def forward(input: Tensor) -> Tensor:
@@ -23,11 +23,11 @@ def vjp(w: Tensor) -> Tensor:
 RULE = Rule(
     "hold",
     forward,
-    linear,
-    transpose,
-    inverse,
+    identity.forward,
+    identity.forward,
+    identity.forward,
     vjp=vjp,
     gating="carries",
     equation="exact",
-    targets=spellings(adapt, forward, "detach", "data", in_place=True),
+    targets=spellings(identity.adapt, forward, "detach", "data", in_place=True),
 )

@@ -1,34 +1,20 @@
-"""Identity: y = x; dropout and stochastic depth in eval mode, and copies."""
+"""Identity: y = x; dropout and stochastic depth in eval mode, copies, casts."""
 
 from __future__ import annotations
 
 import importlib
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from naflow_fx.rules._spellings import plain, spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Function, Rule
 
 
 def forward(input: Tensor) -> Tensor:
-    """x."""
+    """x; A, A^T and A^+ are the same."""
     return input
-
-
-def linear(v: Tensor) -> Tensor:
-    """A v = v."""
-    return v
-
-
-def transpose(w: Tensor) -> Tensor:
-    """A^T w = w."""
-    return w
-
-
-def inverse(z: Tensor) -> Tensor:
-    """z."""
-    return z
 
 
 def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
@@ -47,9 +33,9 @@ def _torchvision(name: str) -> tuple[Any, ...]:
 RULE = Rule(
     "identity",
     forward,
-    linear,
-    transpose,
-    inverse,
+    forward,
+    forward,
+    forward,
     gating="carries",
     view=True,
     equation="identity",
@@ -64,3 +50,49 @@ RULE = Rule(
         plain,
     ),
 )  # fmt: skip
+
+
+def cast(input: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """x as another floating point type; None: x itself, maybe in another memory layout."""
+    return input if dtype is None else input.to(dtype)
+
+
+def cast_transpose(w: Tensor, input: Tensor) -> Tensor:
+    """A^T w = w, as the input's type."""
+    return w.to(input.dtype)
+
+
+def to(dtype: torch.dtype) -> Function:
+    """The adapter for a method that is named after a type."""
+    return lambda input, *rest, **options: {"input": input, "dtype": dtype}
+
+
+def adapt_cast(input: Any, *rest: Any, **options: Any) -> Arguments:
+    """to's or type's arguments: a type, a device, a layout."""
+    given = [*rest, *options.values()]
+    dtypes = [x for x in given if isinstance(x, torch.dtype)]
+    known = (torch.dtype, torch.device, torch.memory_format, torch.layout, str, bool, type(None))
+    if any(not isinstance(x, known) for x in given):
+        raise ValueError("a type taken from another tensor")
+    if any(not dtype.is_floating_point for dtype in dtypes):
+        raise ValueError("rounding to integers has no derivative")
+    return {"input": input, "dtype": dtypes[0] if dtypes else None}
+
+
+_aten = torch.ops.aten
+_FLOATS = ("float", "double", "half", "bfloat16")  # a method and a type
+CAST = Rule(
+    "cast",
+    cast,
+    cast,
+    cast_transpose,
+    cast_transpose,
+    gating="carries",
+    view=True,
+    equation="identity",
+    targets={
+        **{name: to(getattr(torch, name)) for name in _FLOATS},
+        **spellings(adapt_cast, "to.dtype", _aten.to.dtype_layout, _aten.to.device, "_to_copy"),
+        "type": adapt_cast,
+    },
+)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -17,14 +16,14 @@ from naflow_fx.rules._separable import (
     pseudo_inverses,
     transpose,
 )
-from naflow_fx.rules._shapes import grown
-from naflow_fx.rules._spellings import from_module
-from naflow_fx.rules.contract import Arguments, Rule, bind
+from naflow_fx.rules._shapes import Ints, grown
+from naflow_fx.rules._spellings import by_rank, from_module, spellings
+from naflow_fx.rules.contract import Arguments, Function, Rule, bind
 
 
 def forward(
     input: Tensor,
-    size: tuple[int, ...] | int | None = None,
+    size: Ints | int | None = None,
     scale_factor: tuple[float, ...] | float | None = None,
     mode: str = "nearest",
     align_corners: bool | None = None,
@@ -38,13 +37,13 @@ def forward(
 
 
 def capture(
-    size: tuple[int, ...] | int | None,
+    size: Ints | int | None,
     scale_factor: tuple[float, ...] | float | None,
     mode: str,
     align_corners: bool | None,
     recompute_scale_factor: bool | None,
     antialias: bool,
-    input_shape: tuple[int, ...],
+    input_shape: Ints,
 ) -> tuple[Matrices, Matrices]:
     """One matrix [out, in] per space axis, and their pseudo-inverses; float64 constants."""
     matrices = []
@@ -75,41 +74,17 @@ def adapt(*args: Any, **kwargs: Any) -> Arguments:
     return found
 
 
-def adapt_aten(mode: str, corners: bool) -> Callable[..., Arguments]:
+def adapt_aten(mode: str) -> Function:
     """The adapter for aten's upsample_*.vec of a mode."""
 
-    def smooth(input: Any, size: Any, align_corners: bool, factors: Any = None) -> Arguments:
-        return adapt(input, size, None if size else tuple(factors), mode, align_corners)
+    def arguments(input: Any, size: Any, *rest: Any) -> Arguments:
+        *corners, factors = rest  # align_corners, where the mode has it
+        size = tuple(size) if size else None
+        return adapt(input, size, None if size else tuple(factors), mode, *corners)
 
-    def plain(input: Any, size: Any, factors: Any = None) -> Arguments:
-        return adapt(input, tuple(size) if size else None,
-                     None if size else tuple(factors), mode)  # fmt: skip
-
-    return smooth if corners else plain
+    return arguments
 
 
-def adapt_nearest(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
-    """F.upsample_nearest's arguments."""
-    return adapt(input, size, scale_factor)
-
-
-def adapt_bilinear(input: Any, size: Any = None, scale_factor: Any = None) -> Arguments:
-    """F.upsample_bilinear's arguments."""
-    return adapt(input, size, scale_factor, "bilinear", True)
-
-
-_aten = torch.ops.aten
-_ATEN = {
-    mode: [getattr(_aten, name.format(rank)).vec for rank in ranks]
-    for name, ranks, mode in (
-        ("upsample_nearest{}d", (1, 2, 3), "nearest"),
-        ("_upsample_nearest_exact{}d", (1, 2, 3), "nearest-exact"),
-        ("upsample_linear{}d", (1,), "linear"),
-        ("upsample_bilinear{}d", (2,), "bilinear"),
-        ("upsample_trilinear{}d", (3,), "trilinear"),
-        ("upsample_bicubic{}d", (2,), "bicubic"),
-    )
-}
 RULE = Rule(
     "interpolate",
     forward,
@@ -122,14 +97,19 @@ RULE = Rule(
     gating="carries",
     equation="least squares, exact",
     targets={
-        F.interpolate: adapt, F.upsample: adapt,
-        F.upsample_nearest: adapt_nearest, F.upsample_bilinear: adapt_bilinear,
-        **{target: adapt_aten(mode, corners=not mode.startswith("nearest"))
-           for mode, targets in _ATEN.items() for target in targets},
+        **dict.fromkeys((F.interpolate, F.upsample, F.upsample_nearest), adapt),
+        F.upsample_bilinear: partial(adapt, mode="bilinear", align_corners=True),
+        **by_rank(lambda rank: adapt_aten("nearest"), "upsample_nearest{}d.vec"),
+        **by_rank(lambda rank: adapt_aten("nearest-exact"), "_upsample_nearest_exact{}d.vec"),
+        **spellings(adapt_aten("linear"), "upsample_linear1d.vec"),
+        **spellings(adapt_aten("bilinear"), "upsample_bilinear2d.vec"),
+        **spellings(adapt_aten("trilinear"), "upsample_trilinear3d.vec"),
+        **spellings(adapt_aten("bicubic"), "upsample_bicubic2d.vec"),
     },
     modules=dict.fromkeys(
         (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
-        from_module(adapt, "size", "scale_factor", "mode", "align_corners",
-                    "recompute_scale_factor"),
+        from_module(
+            adapt, "size", "scale_factor", "mode", "align_corners", "recompute_scale_factor"
+        ),
     ),
-)  # fmt: skip
+)

@@ -12,36 +12,30 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._separable import axis_matrix
 from naflow_fx.rules._separable import transpose as transpose_separable
+from naflow_fx.rules._shapes import Ints
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, bind
 
 
-def forward(
-    input: Tensor, pad: tuple[int, ...], mode: str = "constant", value: float | None = None
-) -> Tensor:
+def forward(input: Tensor, pad: Ints, mode: str = "constant", value: float | None = None) -> Tensor:
     """F.pad of the last len(pad) / 2 dimensions, widths last axis first."""
     return F.pad(input, pad, mode=mode, value=value)
 
 
-def linear(v: Tensor, pad: tuple[int, ...], mode: str) -> Tensor:
+def linear(v: Tensor, pad: Ints, mode: str) -> Tensor:
     """A v: padding with zero, or with copies of v."""
     return F.pad(v, pad, mode=mode)
 
 
-def transpose(w: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, ...]) -> Tensor:
-    """A^T w: crop, each copy added to its source."""
-    return transpose_pad(w, pad, mode, input_shape)
-
-
-def inverse(z: Tensor, pad: tuple[int, ...], mode: str, input_shape: tuple[int, ...]) -> Tensor:
+def inverse(z: Tensor, pad: Ints, mode: str, input_shape: Ints) -> Tensor:
     """A^+ z: crop; where a pixel was copied, the mean of its copies (exact least squares)."""
     if mode == "constant":
         return F.pad(z, [-width for width in pad])
-    copies = transpose_pad(torch.ones_like(z), pad, mode, input_shape)
-    return transpose_pad(z, pad, mode, input_shape) / copies.clamp(min=1)
+    copies = transpose(torch.ones_like(z), pad, mode, input_shape)
+    return transpose(z, pad, mode, input_shape) / copies.clamp(min=1)
 
 
-def shift(input: Tensor, pad: tuple[int, ...], mode: str, value: float | None) -> Tensor | None:
+def shift(input: Tensor, pad: Ints, mode: str, value: float | None) -> Tensor | None:
     """c: the constant border; 0 where it is infinite, which no maximum ever picks."""
     if not has_shift(mode, value):
         return None
@@ -53,8 +47,8 @@ def has_shift(mode: str, value: float | None) -> bool:
     return mode == "constant" and bool(value) and not math.isinf(value or 0.0)
 
 
-def transpose_pad(w: Tensor, pad: Sequence[int], mode: str, input_shape: tuple[int, ...]) -> Tensor:
-    """The transpose of F.pad, also for a convolution's own padding."""
+def transpose(w: Tensor, pad: Sequence[int], mode: str, input_shape: Ints) -> Tensor:
+    """A^T w: crop, each copy added to its source; also of a convolution's own padding."""
     if mode == "constant":
         return F.pad(w, [-width for width in pad])
     rank = len(pad) // 2

@@ -7,22 +7,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from naflow_fx.rules._rearrangement import rearrangement
+from naflow_fx.rules._shapes import Ints
 from naflow_fx.rules._spellings import plain, spellings
 from naflow_fx.rules.contract import TOKENS, Arguments, Labels
+from naflow_fx.rules.rearrangements import rearrangement
 
 
-def forward(input: Tensor, output_shape: tuple[int, ...]) -> Tensor:
+def forward(input: Tensor, output_shape: Ints) -> Tensor:
     """x in `output_shape`, -1 at the batch dimension."""
     return input.reshape(output_shape)
 
 
-def back(w: Tensor, input_shape: tuple[int, ...]) -> Tensor:
+def back(w: Tensor, input_shape: Ints) -> Tensor:
     """w in the input's shape."""
     return w.reshape(input_shape)
 
 
-def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int, ...]) -> Labels:
+def labels(labels: Labels, input_shape: Ints, output_shape: Ints) -> Labels:
     """Dimensions that stay keep their letter; split and merged ones are tracked."""
     found: list[str] = []
     for before, after in groups(input_shape, output_shape):
@@ -31,7 +32,7 @@ def labels(labels: Labels, input_shape: tuple[int, ...], output_shape: tuple[int
     return _rejoin(tuple(found), labels)
 
 
-def groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+def groups(before: Ints, after: Ints) -> list[tuple[list[int], list[int]]]:
     """Runs of dimensions of both shapes that hold the same numbers; -1 matches -1."""
     found = []
     i = j = 0
@@ -50,7 +51,7 @@ def groups(before: tuple[int, ...], after: tuple[int, ...]) -> list[tuple[list[i
     return found
 
 
-def _size(shape: tuple[int, ...], dims: list[int]) -> int:
+def _size(shape: Ints, dims: list[int]) -> int:
     big = 1 << 40  # the batch: larger than any product of the others
     return math.prod(big if shape[d] == -1 else shape[d] for d in dims)
 

@@ -17,13 +17,8 @@ def forward(input: Tensor, dim: int) -> Tensor:
 
 
 def linear(v: Tensor, output: Tensor, dim: int) -> Tensor:
-    """A v = p v - p sum(p v), p the output."""
+    """A v = p v - p sum(p v), p the output; A is symmetric."""
     return output * (v - (output * v).sum(dim, keepdim=True))
-
-
-def transpose(w: Tensor, output: Tensor, dim: int) -> Tensor:
-    """A^T w: A is symmetric."""
-    return linear(w, output, dim)
 
 
 def support(w: Tensor, dim: int) -> Tensor:
@@ -70,7 +65,7 @@ RULE = Rule(
     "softmax",
     forward,
     linear,
-    transpose,
+    linear,
     shift=shift,
     support=support,
     gating="squashes",

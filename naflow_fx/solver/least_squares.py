@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rules._gate import quotient
 from naflow_fx.rules._shapes import full_shape, sum_to
+from naflow_fx.rules.gates import quotient
 from naflow_fx.solver.krylov import (
     Operator,
     Problem,

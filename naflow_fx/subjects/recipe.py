@@ -12,7 +12,7 @@ from typing import Any
 
 from naflow_fx.artefacts.plain_data import made
 from naflow_fx.errors import ModelError
-from naflow_fx.view.files import write
+from naflow_fx.files import write
 
 if sys.version_info >= (3, 11):
     import tomllib

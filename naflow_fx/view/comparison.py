@@ -11,8 +11,7 @@ from PIL import Image
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import DIVERGING, Bytes, Floats, as_array, resize_map, show_on_image
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.rows import rows_grid
-from naflow_fx.view.sheet import Label
+from naflow_fx.view.sheet import Label, rows_grid
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData

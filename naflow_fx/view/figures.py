@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from naflow_fx.errors import FlowError, one_of, required, unfit
 from naflow_fx.selection import choose, spread
-from naflow_fx.view.colours import colourise, resize_map, show_on_image
-from naflow_fx.view.measures import along_depth
+from naflow_fx.view.colours import drawn
 from naflow_fx.view.photos import as_photos
-from naflow_fx.view.record import shape_text
+from naflow_fx.view.record import along_depth, shape_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +50,6 @@ def plot(
     flow: FlowData,
     images: Any,
     kind: Kind,
-    *,
     layers: Sequence[str] | None,
     alpha: float,
     colormap: str,
@@ -82,13 +80,13 @@ def pictures(
 ) -> list[list[NDArray[np.uint8]]]:
     """For every image its photo (if given) and its maps' pictures, RGB uint8 [H, W, 3]."""
     maps = flow.drawable("map")
-    size = (flow.input_size[0], flow.input_size[1])
-    if images is None:
-        return [[colourise(resize_map(maps[name][i], size), colormap) for name in names]
-                for i in range(len(flow))]  # fmt: skip
+    photos = [None] * len(flow) if images is None else as_photos(images, len(flow))
     return [
-        [photo, *(show_on_image(photo, maps[n][i], alpha=alpha, colormap=colormap) for n in names)]
-        for i, photo in enumerate(as_photos(images, len(flow)))
+        [
+            *([] if photo is None else [photo]),
+            *(drawn(photo, maps[n][i], flow.input_size, alpha, colormap) for n in names),
+        ]
+        for i, photo in enumerate(photos)
     ]
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, and pictures inside of pages."""
+"""Folders that are written whole or not at all, and pictures inside of pages."""
 
 from __future__ import annotations
 
@@ -15,35 +15,7 @@ from typing import Any
 from PIL import Image
 
 from naflow_fx.errors import FlowError
-
-DRAFT = ".naflow-"  # how the names of what is being written begin
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path in the same folder, which is made, for a new file that replaces `path` at the end.
-
-    If anything is raised, nothing remains and an earlier file at `path` stays as it is.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=path.parent) as stage:
-        made = Path(stage) / path.name
-        yield made
-        made.replace(path)
-
-
-def write(path: Path, content: str | bytes) -> Path:
-    """Write a file, text as UTF-8 with plain newlines, whole or not at all; gives its path.
-
-    Raises:
-        OSError: it can't be written; what was there stays.
-    """
-    with replacing(path) as draft:
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    return path
+from naflow_fx.files import DRAFT
 
 
 @contextmanager

@@ -13,12 +13,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from naflow_fx.errors import FlowError, unfit
+from naflow_fx.files import replacing
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, show_on_image
-from naflow_fx.view.files import replacing
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.sheet import GREY, INK, PAPER, shorten
+from naflow_fx.view.sheet import GREY, INK, PAPER, shorten, side_by_side
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -109,13 +109,10 @@ def _resized(photo: Bytes, height: int) -> Bytes:
 
 def _frame(pictures: Sequence[Bytes], name: str, text: str, done: float) -> Bytes:
     """Pictures in a row, a bar of progress, the layer's name."""
-    height = pictures[0].shape[0]
-    width = sum(picture.shape[1] for picture in pictures) + GAP * (len(pictures) - 1)
+    row = side_by_side([*map(Image.fromarray, pictures)], GAP)
+    width, height = row.size
     sheet = Image.new("RGB", (width, height + CAPTION), PAPER)
-    left = 0
-    for picture in pictures:
-        sheet.paste(Image.fromarray(picture), (left, 0))
-        left += picture.shape[1] + GAP
+    sheet.paste(row)
     pen = ImageDraw.Draw(sheet)
     pen.rectangle((0, height, round(width * done), height + RULE - 1), fill=(213, 94, 0))
     large, small = ImageFont.load_default(14), ImageFont.load_default(11)

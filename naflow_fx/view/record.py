@@ -1,4 +1,4 @@
-"""flow.json: one image's flow as JSON, and the words that the grid's headings take from it."""
+"""flow.json: a flow of one image as JSON, and the words of the grid's headings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
+from naflow_fx.flow.statistics import measured
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -20,6 +21,7 @@ ClassNames = Sequence[str] | Mapping[int, str] | None
 RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
 FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
 PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
+MEASURES = ("max", "residual", "norm_ratio", "sigma_max")  # of a layer
 
 
 def make_record(
@@ -33,34 +35,48 @@ def make_record(
 
     files: call site -> its picture, of those that have one. arrays: there are the maps' numbers.
     """
-    target = None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
+    target = explained_class(flow)
     return {
         "format": FORMAT,
         **info,
         "input_size": list(flow.input_size),
-        "score": _number(flow.score),
+        "score": finite(flow.score),
         "target": target,
         "target_name": None if target is None else class_name(class_names, target),
         "top5": likeliest(flow, class_names),
         "options": dict(flow.options),
-        "layers": [_layer(flow, name, files.get(name)) for name in flow.maps],
+        "layers": [layer_record(flow, name, files.get(name)) for name in flow.maps],
         "files": [GRID, *files.values(), *[ARRAYS][: int(arrays)]],
         "versions": versions(),
     }
 
 
-def _layer(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
+def layer_record(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
     """One call site's entry."""
     maps = flow.maps[name]
+    found = (maps.max(), *(getattr(flow, part).get(name) for part in MEASURES[1:]))
+    numbers = dict(zip(MEASURES, map(finite, found), strict=True))
+    return {"name": name, "shape": list(maps.shape[1:]), **numbers, "file": file}
+
+
+def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:
+    """Measure -> call site -> one number an image, None where there is none.
+
+    "spread", "scatter" and "agreement" of the maps (docs/statistics.md), "residual",
+    "norm_ratio", "sigma_max", and "abandoned" (the share of neurons that don't reach the feature
+    node) of a flow that was made with ``keep=("used",)``.
+    """
+    parts = ("residual", "norm_ratio", "sigma_max", "abandoned")
+    found = measured(flow.maps) | {part: getattr(flow, part) for part in parts}
     return {
-        "name": name,
-        "shape": list(maps.shape[1:]),
-        "max": _number(maps.flatten().amax()[None]),
-        "residual": _number(flow.residual.get(name)),
-        "norm_ratio": _number(flow.norm_ratio.get(name)),
-        "sigma_max": _number(flow.sigma_max.get(name)),
-        "file": file,
+        measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
+        for measure, of in found.items()
     }
+
+
+def explained_class(flow: FlowData) -> int | None:
+    """The class that a flow of one image explains; None for a function of the output."""
+    return None if flow.target is None or flow.target[0] < 0 else int(flow.target[0])
 
 
 def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
@@ -73,7 +89,7 @@ def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
     except FlowError:
         return []
     return [
-        {"class": c, "name": class_name(class_names, c), "probability": _finite(p)} for c, p in best
+        {"class": c, "name": class_name(class_names, c), "probability": finite(p)} for c, p in best
     ]
 
 
@@ -117,10 +133,15 @@ def details(record: Mapping[str, Any]) -> str:
     what = "a function of the output" if target is None else f"class {target} {name or ''}".strip()
     explained = f"explained: {what}" + (f", score {score:.4g}" if score is not None else "")
     model = [str(record["model"])] if record.get("model") else []
-    pairs = sorted(_flat(record["options"]), key=lambda pair: pair[0] != "method")
+    return " · ".join([*model, explained, *option_words(record["options"])])
+
+
+def option_words(options: Mapping[str, Any]) -> list[str]:
+    """The options that matter: the method, and of the one that has an inverse all others."""
+    pairs = sorted(_flat(options), key=lambda pair: pair[0] != "method")
     if ("method", "naflow") not in pairs:  # the other methods have no inverse to tell about
         pairs = [pair for pair in pairs if pair[0] == "method"]
-    return " · ".join([*model, explained, *(f"{key} {value}" for key, value in pairs)])
+    return [f"{key} {value}" for key, value in pairs]
 
 
 def _flat(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -132,14 +153,10 @@ def _flat(options: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield key, value
 
 
-def _number(values: Tensor | None) -> float | None:
-    """The value of a tensor [1] for JSON, None where it is missing or not finite."""
-    return None if values is None else _finite(float(values[0]))
-
-
-def _finite(value: float) -> float | None:
-    """A number that JSON can hold, None for NaN and infinities."""
-    return value if math.isfinite(value) else None
+def finite(value: Any) -> float | None:
+    """A number, or a tensor of one, as JSON holds it: None for NaN, infinities and None."""
+    number = math.nan if value is None else float(value)
+    return number if math.isfinite(number) else None
 
 
 def versions() -> dict[str, str]:

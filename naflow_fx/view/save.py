@@ -1,8 +1,8 @@
-"""Writing a flow: a grid, one picture a call site and flow.json, whole or not at all."""
+"""Writing a flow: a grid, a picture a call site and flow.json, whole or not at all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import Bytes, colourise, resize_map, show_on_image, write_png
+from naflow_fx.view.colours import Bytes, drawn, write_png
 from naflow_fx.view.files import plain_json, publish, staging
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
@@ -27,12 +27,13 @@ from naflow_fx.view.record import (
     picture_names,
     shape_text,
 )
-from naflow_fx.view.sheet import Label, grid
+from naflow_fx.view.sheet import Label, grid, side_by_side
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData, Scale
 
-THUMBNAIL = 512  # longest side of what goes into the grid, pixels
+IN_GRID = 512  # longest side of what goes into the grid, pixels
+GUTTER = 8  # pixels between the images of one picture
 LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
 
 
@@ -78,47 +79,63 @@ def save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> l
     return [folder / place for place in places]
 
 
-def finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
-    """Write the grid and flow.json of a sample."""
-    write_png(sheet, folder / GRID)
-    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
-
-
 def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Style) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
     files = picture_names(choose(list(flow.maps), style.layers))
-    labels: list[Label] = []
-    small: list[Image.Image] = []
-    for name, picture in _pictures(flow, files, photo, style):
-        write_png(Image.fromarray(picture), folder / files[name])
-        empty = "" if flow.maps[name].any() else ", all zero"
-        labels.append((name, shape_text(flow.maps[name]) + empty))
-        small.append(thumbnail(picture, THUMBNAIL))
-        if style.on_picture is not None:
-            style.on_picture(name)
+    labels, (pictures,) = write_maps([flow], [photo], files, folder, style, IN_GRID)
     if style.arrays:
         numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
         np.savez_compressed(folder / ARRAYS, **numbers)
     record = make_record(flow, style.class_names, style.info, files, style.arrays)
-    finish(folder, record, _sheet(record, photo, labels, small, style))
+    few = f" · {len(files)} of {len(flow.maps)} layers" if len(files) < len(flow.maps) else ""
+    sheet = grid(
+        None if photo is None else thumbnail(photo, IN_GRID),
+        labels,
+        pictures,
+        photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
+        subtitle=details(record) + few,
+        **heading(style, headline(record)),
+    )
+    finish(folder, record, sheet)
 
 
-def _pictures(
-    flow: FlowData, names: Iterable[str], photo: Bytes | None, style: Style
-) -> Iterator[tuple[str, Bytes]]:
-    """Call site and picture, RGB uint8 [H, W, 3], one at a time: photos may be large."""
-    maps = flow.drawable(style.scale)
-    for name in names:
-        if photo is None:
-            height, width = flow.input_size
-            yield (
-                name,
-                colourise(resize_map(maps[name][0], (height, width), style.smooth), style.colormap),
-            )
-        else:
-            one = maps[name][0]
-            yield name, show_on_image(photo, one, alpha=style.alpha, colormap=style.colormap,
-                                      smooth=style.smooth)  # fmt: skip
+def write_maps(
+    flows: Sequence[FlowData],
+    photos: Sequence[Bytes | None],
+    files: Mapping[str, str],
+    folder: Path,
+    style: Style,
+    longest: int,
+) -> tuple[list[Label], list[list[Image.Image]]]:
+    """Write the picture of each call site; gives the labels, and of each image the small pictures.
+
+    One call site at a time: photos may be large.
+    """
+    maps = [flow.drawable(style.scale) for flow in flows]
+    labels: list[Label] = []
+    rows: list[list[Image.Image]] = [[] for _ in flows]
+    look = (style.alpha, style.colormap, style.smooth)
+    for name, file in files.items():
+        pictures = [
+            drawn(photo, planes[name][0], flow.input_size, *look)
+            for flow, photo, planes in zip(flows, photos, maps, strict=True)
+        ]
+        write_png(_beside(pictures), folder / file)
+        for row, picture in zip(rows, pictures, strict=True):
+            row.append(thumbnail(picture, longest))
+        empty = "" if any(flow.maps[name].any() for flow in flows) else ", all zero"
+        labels.append((name, shape_text(flows[0].maps[name]) + empty))
+        if style.on_picture is not None:
+            style.on_picture(name)
+    return labels, rows
+
+
+def _beside(pictures: Iterable[Bytes]) -> Image.Image:
+    """The pictures side by side at the first one's height, a white gutter between them."""
+    first, *others = map(Image.fromarray, pictures)
+    scaled = [p.resize((max(1, round(p.width * first.height / p.height)), first.height))
+              for p in others]  # fmt: skip
+    return side_by_side([first, *scaled], GUTTER)
 
 
 def thumbnail(picture: Bytes, longest: int) -> Image.Image:
@@ -128,23 +145,13 @@ def thumbnail(picture: Bytes, longest: int) -> Image.Image:
     return small
 
 
-def _sheet(
-    record: Mapping[str, Any],
-    photo: Bytes | None,
-    labels: Sequence[Label],
-    pictures: Sequence[Image.Image],
-    style: Style,
-) -> Image.Image:
-    """The grid of one image with its headings."""
-    every = len(record["layers"])
-    few = f" · {len(pictures)} of {every} layers" if len(pictures) < every else ""
-    return grid(
-        None if photo is None else thumbnail(photo, THUMBNAIL),
-        labels,
-        pictures,
-        title=" · ".join(part for part in (style.title, headline(record)) if part),
-        subtitle=details(record) + few,
-        photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
-        colormap=style.colormap,
-        legend=("0", LEGENDS[style.scale]),
-    )
+def heading(style: Style, found: str) -> dict[str, Any]:
+    """What both sheets are told of the style; the title is followed by what was found."""
+    title = " · ".join(part for part in (style.title, found) if part)
+    return {"title": title, "colormap": style.colormap, "legend": ("0", LEGENDS[style.scale])}
+
+
+def finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
+    """Write the grid and flow.json of a sample."""
+    write_png(sheet, folder / GRID)
+    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""The sheet of all maps: a photo, then the map of every call site over it, in order, labelled."""
+"""Sheets of maps over photos: all call sites of one image in order, or a row an image."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,73 +18,186 @@ LABEL = 50  # height under a picture for its name and detail
 BAR_WIDTH, BAR_HEIGHT = 200, 12
 PAPER, INK, GREY = (255, 255, 255), (24, 24, 27), (105, 105, 115)
 NARROWEST = 760  # width that title and colour bar need side by side
+SIDE = 24  # width of the rows' names, which are written upwards
+ONE_BAND = 7  # call sites that are shown in one band, however wide
+SHAPE = 1.5  # width over height that several bands come near to
 Label = str | tuple[str, str]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things are on the sheet; all lengths in pixels."""
+    """Where things are on a sheet: bands of rows of pictures, names below; lengths in pixels."""
 
     cell: tuple[int, int]  # width, height of one picture
     columns: int
-    rows: int
-    header: int
+    bands: int
+    rows: int = 1  # of a band
+    side: int = 0  # width of the rows' names
+    gap: int = 0  # under a row
+    lines: int = 1  # of the subtitle
+
+    @property
+    def header(self) -> int:
+        """Height of title, subtitle and colour bar."""
+        return max(MARGIN + TITLE + 12 + self.lines * (SUBTITLE + 6), MARGIN + 56) + 16
+
+    @property
+    def band(self) -> int:
+        """Height of one band: the rows, then the names."""
+        return self.rows * (self.cell[1] + self.gap) + LABEL
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the sheet."""
-        width = 2 * MARGIN + self.columns * (self.cell[0] + GAP) - GAP
-        height = self.header + self.rows * (self.cell[1] + LABEL) + MARGIN // 2
-        return max(width, NARROWEST), height
+        width = 2 * MARGIN + self.side + self.columns * (self.cell[0] + GAP) - GAP
+        return max(width, NARROWEST), self.header + self.bands * self.band + MARGIN // 2
 
-    def corner(self, index: int) -> tuple[int, int]:
-        """Left upper corner (x, y) of picture `index`."""
-        row, column = divmod(index, self.columns)
+    def corner(self, band: int, column: int, row: int = 0) -> tuple[int, int]:
+        """Left upper corner (x, y) of a picture; of the row behind the last, of its name."""
         return (
-            MARGIN + column * (self.cell[0] + GAP),
-            self.header + row * (self.cell[1] + LABEL),
+            MARGIN + self.side + column * (self.cell[0] + GAP),
+            self.header + band * self.band + row * (self.cell[1] + self.gap),
         )
 
 
-def _layout(count: int, shape: tuple[int, ...], cell: int, lines: int) -> Layout:
-    """A layout for `count` pictures of `shape` (H, W, 3), the sheet about 3:2."""
-    height, width = shape[:2]
-    scale = max(cell / max(height, width), 0.7 * cell / width)  # tall ones keep room for names
-    box = (max(1, round(width * scale)), max(1, round(height * scale)))
-    ideal = math.sqrt(1.5 * count * (box[1] + LABEL) / (box[0] + GAP))
-    columns = max(1, min(count, math.ceil(ideal)))
-    header = MARGIN + TITLE + 12 + lines * (SUBTITLE + 6) + 16
-    header = max(header, MARGIN + 56 + 16)
-    return Layout(box, columns, math.ceil(count / columns), header)
+def grid(
+    photo: Any | None,
+    titles: Sequence[Label],
+    overlays: Sequence[Any],
+    *,
+    photo_label: Label = "photo",
+    cell: int = 176,
+    **heading: Any,
+) -> Image.Image:
+    """One sheet: the photo, then every overlay in order under its title, with a colour bar.
+
+    photo: RGB uint8 [H, W, 3] array, tensor or PIL image; None leaves its place out.
+    titles: for each overlay its call-site name, or (name, detail such as the map's size); names
+    too long for their place lose their middle.
+    overlays: RGB uint8 [H, W, 3], all drawn at the size of the first picture.
+    heading: `title`, `subtitle`; the subtitle is wrapped at " · ".
+    legend: words at the colour bar's two ends. cell: longer side of a picture,
+    pixels (tall pictures are at least 0.7 of it wide).
+    Raises ValueError when counts, shapes or types do not fit.
+    """
+    labels, pictures = list(titles), list(overlays)
+    if photo is not None:
+        labels, pictures = [photo_label, *labels], [photo, *pictures]
+    arrays = _check(labels, pictures, cell)
+    box = _box(arrays[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
+    ideal = math.sqrt(1.5 * len(arrays) * (box[1] + LABEL) / (box[0] + GAP))
+    columns = max(1, min(len(arrays), math.ceil(ideal)))
+    layout = Layout(box, columns, math.ceil(len(arrays) / columns))
+    sheet, layout = _begin(layout, **heading)
+    for index, (label, array) in enumerate(zip(labels, arrays, strict=True)):
+        band, column = divmod(index, columns)
+        _paste(sheet, array, layout.corner(band, column), box)
+        x, y = layout.corner(band, column, row=1)
+        _draw_label(sheet, (x, y + 4), box[0], label, index + (photo is None))
+    return sheet
 
 
-def shorten(text: str, width: float, font: Font) -> str:
-    """`text`, with its middle replaced by an ellipsis until it is at most `width` pixels wide."""
-    if font.getlength(text) <= width:
-        return text
-    low, high = 0, len(text) - 1
-    while low < high:
-        kept = (low + high + 1) // 2
-        low, high = (kept, high) if font.getlength(_cut(text, kept)) <= width else (low, kept - 1)
-    return _cut(text, low)
+def rows_grid(
+    names: Sequence[str],
+    photos: Sequence[Any],
+    titles: Sequence[Label],
+    overlays: Sequence[Sequence[Any]],
+    *,
+    cell: int = 150,
+    columns: int | None = None,
+    **heading: Any,
+) -> Image.Image:
+    """One sheet: row i is photo i and its maps, column j is one call site; in bands if many.
+
+    names: of the rows, written upwards at their left. photos: RGB uint8 [H, W, 3], one a row.
+    titles: for each call site its name, or (name, detail). overlays: [rows][call sites], RGB
+    uint8 [H, W, 3], all drawn at the size of the first photo. title, subtitle: heading, the
+    subtitle wrapped at " · ". legend: words at the colour bar's two ends. cell: longer side of a
+    picture, pixels. columns: call sites in one band; None: all up to seven, more so that the sheet
+    is about 3:2.
+    Raises ValueError when counts, shapes or types do not fit.
+    """
+    if not len(names) == len(photos) == len(overlays) or not names:
+        raise ValueError(f"Rows need a name, a photo and maps each: got {len(names)} names, "
+                        f"{len(photos)} photos, {len(overlays)} rows of maps.")  # fmt: skip
+    shown = _check(names, photos, cell)
+    rows = [_check(titles, row, cell) if row else [] for row in overlays]
+    layout = _bands(len(titles), len(names), _box(shown[0], cell), columns)
+    sheet, layout = _begin(layout, **heading)
+    across = layout.columns - 1  # call sites in one band
+    for band in range(layout.bands):
+        sites = range(band * across, min((band + 1) * across, len(titles)))
+        for row, name in enumerate(names):
+            for column, picture in enumerate([shown[row], *(rows[row][site] for site in sites)]):
+                _paste(sheet, picture, layout.corner(band, column, row), layout.cell)
+            _draw_upwards(sheet, name, layout.corner(band, 0, row), layout.cell[1])
+        for column, site in enumerate(sites, start=1):
+            x, y = layout.corner(band, column, len(names))
+            _draw_label(sheet, (x, y - 2), layout.cell[0], titles[site], site + 1)
+    return sheet
 
 
-def _cut(text: str, kept: int) -> str:
-    """The first and last letters of `text`, `kept` in all, the end favoured."""
-    head = kept // 2
-    return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+def _check(titles: Sequence[Label], pictures: Sequence[Any], cell: int) -> list[Any]:
+    """The pictures as arrays, all RGB uint8 and as many as the titles; ValueError otherwise."""
+    if len(titles) != len(pictures):
+        raise ValueError(f"A grid needs a title a picture: got {len(titles)} for {len(pictures)}.")
+    if not pictures:
+        raise ValueError("A grid needs a photo or at least one map.")
+    if cell < 32:
+        raise ValueError(f"cell must be at least 32 pixels, got {cell}.")
+    arrays = [as_array(picture) for picture in pictures]
+    wrong = {
+        str((a.shape, str(a.dtype)))
+        for a in arrays
+        if a.ndim != 3 or a.shape[2] != 3 or a.dtype != np.uint8
+    }
+    if wrong:
+        raise ValueError(f"Pictures must be RGB uint8 [H, W, 3], got {', '.join(sorted(wrong))}.")
+    return arrays
 
 
-def _draw_label(
-    draw: ImageDraw.ImageDraw, at: tuple[int, int], width: int, label: Label, order: int
-) -> None:
-    """Write name and detail of one picture, the detail after its number in the order."""
-    name, detail = label if isinstance(label, tuple) else (label, "")
-    detail = " · ".join(part for part in (str(order) if order else "", detail) if part)
-    large, small = ImageFont.load_default(NAME), ImageFont.load_default(DETAIL)
-    draw.text(at, shorten(name, width, large), fill=INK, font=large)
-    draw.text((at[0], at[1] + NAME + 3), shorten(detail, width, small), fill=GREY, font=small)
+def _box(picture: Any, longest: int, narrowest: float = 0) -> tuple[int, int]:
+    """Width and height at which a picture [H, W, 3] is drawn."""
+    height, width = picture.shape[:2]
+    scale = max(longest / max(height, width), narrowest / width)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _bands(sites: int, rows: int, cell: tuple[int, int], columns: int | None) -> Layout:
+    """A layout for `sites` call sites, in one band if they are few, else about SHAPE."""
+
+    def made(wanted: int) -> Layout:
+        return Layout(cell, 1 + wanted, math.ceil(sites / wanted), rows, SIDE, GAP // 2)
+
+    if columns is None and sites > ONE_BAND:
+        choices = [made(c) for c in range(1, sites + 1)]
+        best = min(choices, key=lambda b: abs(math.log(b.size[0] / b.size[1] / SHAPE)))
+        return made(math.ceil(sites / best.bands))  # bands of equal length
+    return made(columns or max(sites, 1))
+
+
+def _begin(
+    layout: Layout,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    colormap: str = "inferno",
+    legend: tuple[str, str] = ("0", "largest value of each map"),
+) -> tuple[Image.Image, Layout]:
+    """A sheet with its heading and colour bar, and the layout with the subtitle's lines."""
+    room = layout.size[0] - 2 * MARGIN - BAR_WIDTH - 2 * GAP
+    large, small = ImageFont.load_default(TITLE), ImageFont.load_default(SUBTITLE)
+    lines = _wrapped(subtitle, room, small)
+    layout = replace(layout, lines=len(lines))
+    sheet = Image.new("RGB", layout.size, PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((MARGIN, MARGIN - 4), shorten(title, room, large), fill=INK, font=large)
+    for number, line in enumerate(lines):
+        y = MARGIN + TITLE + 8 + number * (SUBTITLE + 6)
+        draw.text((MARGIN, y), line, fill=GREY, font=small)
+    _draw_bar(sheet, colormap, legend)
+    return sheet, layout
 
 
 def _draw_bar(sheet: Image.Image, colormap: str, legend: tuple[str, str]) -> None:
@@ -112,74 +225,58 @@ def _wrapped(text: str, width: float, font: Font) -> list[str]:
     return lines
 
 
-def _check(titles: Sequence[Label], pictures: Sequence[Any], cell: int) -> list[Any]:
-    """The pictures as arrays, all RGB uint8 and as many as the titles; ValueError otherwise."""
-    if len(titles) != len(pictures):
-        raise ValueError(f"A grid needs a title a picture: got {len(titles)} for {len(pictures)}.")
-    if not pictures:
-        raise ValueError("A grid needs a photo or at least one map.")
-    if cell < 32:
-        raise ValueError(f"cell must be at least 32 pixels, got {cell}.")
-    arrays = [as_array(picture) for picture in pictures]
-    wrong = {str((a.shape, str(a.dtype))) for a in arrays if not _is_rgb(a)}
-    if wrong:
-        raise ValueError(f"Pictures must be RGB uint8 [H, W, 3], got {', '.join(sorted(wrong))}.")
-    return arrays
+def shorten(text: str, width: float, font: Font) -> str:
+    """`text`, with its middle replaced by an ellipsis until it is at most `width` pixels wide."""
+    if font.getlength(text) <= width:
+        return text
+    low, high = 0, len(text) - 1
+    while low < high:
+        kept = (low + high + 1) // 2
+        low, high = (kept, high) if font.getlength(_cut(text, kept)) <= width else (low, kept - 1)
+    return _cut(text, low)
 
 
-def _is_rgb(array: Any) -> bool:
-    """Whether an array is RGB uint8 [H, W, 3]."""
-    return bool(array.ndim == 3 and array.shape[2] == 3 and array.dtype == np.uint8)
+def _cut(text: str, kept: int) -> str:
+    """The first and last letters of `text`, `kept` in all, the end favoured."""
+    head = kept // 2
+    return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
 
 
-def grid(
-    photo: Any | None,
-    titles: Sequence[Label],
-    overlays: Sequence[Any],
-    *,
-    title: str = "",
-    subtitle: str = "",
-    photo_label: Label = "photo",
-    colormap: str = "inferno",
-    legend: tuple[str, str] = ("0", "largest value of each map"),
-    cell: int = 176,
-) -> Image.Image:
-    """One sheet: the photo, then every overlay in order under its title, with a colour bar.
-
-    photo: RGB uint8 [H, W, 3] array, tensor or PIL image; None leaves its place out.
-    titles: for each overlay its call-site name, or (name, detail such as the map's size); names
-    too long for their place lose their middle.
-    overlays: RGB uint8 [H, W, 3], all drawn at the size of the first picture.
-    title, subtitle: heading; the subtitle is wrapped at " · ".
-    legend: words at the colour bar's two ends. cell: longer side of a picture,
-    pixels (tall pictures are at least 0.7 of it wide).
-    Raises FlowError when counts, shapes or types do not fit.
-    """
-    arrays = _check(titles, overlays, cell) if overlays or photo is None else []
-    if photo is not None:
-        arrays = [*_check([photo_label], [photo], cell), *arrays]
-    labels = [photo_label, *titles] if photo is not None else list(titles)
-    trial = _layout(len(arrays), arrays[0].shape, cell, 1)
-    room = trial.size[0] - 2 * MARGIN - BAR_WIDTH - 2 * GAP
-    lines = _wrapped(subtitle, room, ImageFont.load_default(SUBTITLE))
-    layout = _layout(len(arrays), arrays[0].shape, cell, len(lines))
-    sheet = Image.new("RGB", layout.size, PAPER)
-    _draw_heading(sheet, title, lines, room)
-    _draw_bar(sheet, colormap, legend)
+def _draw_label(
+    sheet: Image.Image, at: tuple[int, int], width: int, label: Label, order: int
+) -> None:
+    """Write name and detail of one picture, the detail after its number in the order."""
+    name, detail = label if isinstance(label, tuple) else (label, "")
+    detail = " · ".join(part for part in (str(order) if order else "", detail) if part)
     draw = ImageDraw.Draw(sheet)
-    for index, (label, array) in enumerate(zip(labels, arrays, strict=True)):
-        x, y = layout.corner(index)
-        sheet.paste(Image.fromarray(array).resize(layout.cell, Image.Resampling.LANCZOS), (x, y))
-        order = index if photo is not None else index + 1
-        _draw_label(draw, (x, y + layout.cell[1] + 4), layout.cell[0], label, order)
-    return sheet
+    large, small = ImageFont.load_default(NAME), ImageFont.load_default(DETAIL)
+    draw.text(at, shorten(name, width, large), fill=INK, font=large)
+    draw.text((at[0], at[1] + NAME + 3), shorten(detail, width, small), fill=GREY, font=small)
 
 
-def _draw_heading(sheet: Image.Image, title: str, lines: list[str], room: float) -> None:
-    """Write the title and the lines under it."""
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(TITLE), ImageFont.load_default(SUBTITLE)
-    draw.text((MARGIN, MARGIN - 4), shorten(title, room, large), fill=INK, font=large)
-    for number, line in enumerate(lines):
-        y = MARGIN + TITLE + 8 + number * (SUBTITLE + 6)
-        draw.text((MARGIN, y), line, fill=GREY, font=small)
+def _paste(sheet: Image.Image, picture: Any, at: tuple[int, int], cell: tuple[int, int]) -> None:
+    sheet.paste(Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS), at)
+
+
+def _draw_upwards(sheet: Image.Image, name: str, at: tuple[int, int], length: int) -> None:
+    """Write a row's name from below upwards, left of its photo; what is behind " · " in grey."""
+    font = ImageFont.load_default(NAME)
+    strip = Image.new("RGB", (length, SIDE), PAPER)
+    draw = ImageDraw.Draw(strip)
+    text = shorten(name, length - 4, font)
+    head, separator, rest = text.partition(" · ")
+    width = font.getlength(text)
+    left = (length - width) / 2
+    draw.text((left, 2), head, fill=INK, font=font)
+    draw.text((left + font.getlength(head), 2), separator + rest, fill=GREY, font=font)
+    sheet.paste(strip.transpose(Image.Transpose.ROTATE_90), (at[0] - SIDE, at[1]))
+
+
+def side_by_side(pictures: Sequence[Image.Image], gap: int) -> Image.Image:
+    """Pictures of one height in a row, white between them."""
+    width = sum(picture.width + gap for picture in pictures) - gap
+    row, left = Image.new("RGB", (width, pictures[0].height), PAPER), 0
+    for picture in pictures:
+        row.paste(picture, (left, 0))
+        left += picture.width + gap
+    return row

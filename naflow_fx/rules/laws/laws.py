@@ -191,10 +191,10 @@ def groups(p: Point) -> Findings:
 def batch(p: Point) -> Findings:
     """What a batch gives is what its samples give alone: f, captures, A, A^T, c, inverse, vjp."""
     v, w = p.randoms(10), p.random(p.output, 20)
-    together = _results(p, v, w)
+    together = results(p, v, w)
     for sample in range(len(p.output)):
         one = slice(sample, sample + 1)
-        alone = _results(Point(p.rule, p.case, sample=sample), [x[one] for x in v], w[one])
+        alone = results(Point(p.rule, p.case, sample=sample), [x[one] for x in v], w[one])
         for name, value in together.items():
             for a, b in zip(_tensors(value), _tensors(alone[name]), strict=True):
                 part = a if a.shape == b.shape else a[one]
@@ -210,9 +210,9 @@ def dtype(p: Point) -> Findings:
             if "not implemented for" in str(error):
                 continue  # torch has no such operator here
             raise
-        results = _results(q, q.randoms(10), q.random(q.output, 20))
-        del results["captures"]
-        for name, leaf in ((name, x) for name, value in results.items() for x in _tensors(value)):
+        found = results(q, q.randoms(10), q.random(q.output, 20))
+        del found["captures"]
+        for name, leaf in ((name, x) for name, value in found.items() for x in _tensors(value)):
             if leaf.dtype != wanted:
                 yield f"{name} is {leaf.dtype} where the input is {wanted}"
             if not bool(leaf.isfinite().all()):
@@ -233,12 +233,12 @@ def pure(p: Point) -> Findings:
     v, w = p.randoms(10), p.random(p.output, 20)
     given = [*v, w, *_tensors(p.state)]
     copies = [x.clone() for x in given]
-    _results(p, v, w)
+    results(p, v, w)
     if not all(map(torch.equal, given, copies)):
         yield "a function changes its arguments in place"
 
 
-def _results(p: Point, v: list[Tensor], w: Tensor) -> dict[str, Any]:
+def results(p: Point, v: list[Tensor], w: Tensor) -> dict[str, Any]:
     """What all functions make of an input-shaped v and an output-shaped w."""
     found = {"f": p.output, "captures": p.captures, "A v": p.linear(v), "c": p.shift(),
              "A^T w": p.transpose(w), "the derivative": p.vjp(w)}  # fmt: skip

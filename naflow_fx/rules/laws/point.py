@@ -78,10 +78,9 @@ class Point:
         case: Case,
         dtype: torch.dtype = torch.float64,
         sample: int | None = None,
-        seed: int = 0,
     ) -> None:
         self.rule, self.case, self.first = rule, case, rule.operands[0]
-        inputs, others = case.draw(self.first, dtype, seed)
+        inputs, others = case.draw(self.first, dtype)
         if sample is not None:
             inputs = tree_map(_cutter(self._batch(inputs), sample), inputs)
         self.inputs = inputs

@@ -14,10 +14,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from naflow_fx.view.files import write
+from naflow_fx.files import write
 from naflow_fx.view.html import render
 from naflow_fx.view.page.record import Graph, HasGraph, ReportEntry, make_graph_report, make_report
-from naflow_fx.view.record import versions
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
@@ -48,7 +47,7 @@ def save_report(
         FlowError: nothing to show, or images, names and flows that don't fit.
         OSError: the file can't be written; what was there stays.
     """
-    report = make_report(entries, title, colormap, alpha, _made_by())
+    report = make_report(entries, title, colormap, alpha)
     return write(Path(path), make_page(title, report))
 
 
@@ -58,7 +57,7 @@ def save_graph(path: str | Path, graph: HasGraph | Graph, *, title: str | None =
     Raises:
         OSError: the file can't be written; what was there stays.
     """
-    report = make_graph_report(graph, title, _made_by())
+    report = make_graph_report(graph, title)
     return write(Path(path), make_page(report["title"], report))
 
 
@@ -77,16 +76,8 @@ def make_page(title: str, report: dict[str, Any]) -> str:
     )
 
 
-def _made_by() -> str:
-    found = versions()
-    first = {"naflow-fx": found.pop("naflow-fx", "")}
-    return "Made by " + ", ".join(f"{k} {v}".strip() for k, v in {**first, **found}.items())
-
-
 def _bundled(name: str) -> str:
-    return (
-        resources.files("naflow_fx.view.page").joinpath("bundle").joinpath(name).read_text("utf-8")
-    )
+    return (resources.files("naflow_fx.view.page") / "bundle" / name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

@@ -20,10 +20,18 @@ from torch import Tensor
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
 from naflow_fx.view.files import data_uri
-from naflow_fx.view.measures import along_depth
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.reconstruction import channels_first, reconstruct
-from naflow_fx.view.record import ClassNames, class_name, details, likeliest
+from naflow_fx.view.record import (
+    ClassNames,
+    along_depth,
+    class_name,
+    explained_class,
+    finite,
+    likeliest,
+    option_words,
+    versions,
+)
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -74,9 +82,7 @@ class ReportEntry:
     class_names: ClassNames = None
 
 
-def make_report(
-    entries: Iterable[ReportEntry], title: str, colormap: str, alpha: float, made_by: str
-) -> Record:
+def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha: float) -> Record:
     """All that a page shows.
 
     Raises:
@@ -91,38 +97,39 @@ def make_report(
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    return {
-        "title": title,
-        "made_by": made_by,
-        "colormap": colormap,
-        "alpha": alpha,
-        "colormaps": _colormaps(),
-        "diverging": _base64(DIVERGING),
-        "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
-        "photos": [photo for photo, _ in shown],
-        "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
-    }
+    models = [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given]
+    return _report(title, models, shown, colormap, alpha)
 
 
-def make_graph_report(graph: HasGraph | Graph, title: str | None, made_by: str) -> Record:
+def make_graph_report(graph: HasGraph | Graph, title: str | None) -> Record:
     """A report without flows: the inverse graph alone."""
     inspection = inspected(graph)
     name = inspection.model or "model"
+    models = [{"name": name, "graph": _graph(inspection)}]
+    return _report(title or f"Inverse graph: {name}", models)
+
+
+def _report(
+    title: str,
+    models: list[Record],
+    shown: Sequence[tuple[Record, Record]] = (),
+    colormap: str = "inferno",
+    alpha: float = 0.5,
+) -> Record:
+    """Models, and photos each with its entry; what made it, and the colours."""
+    made = versions()
+    made = {"naflow-fx": made.pop("naflow-fx", ""), **made}
     return {
-        "title": title or f"Inverse graph: {name}",
-        "made_by": made_by,
-        "colormap": next(iter(TABLES)),
-        "alpha": 0.5,
-        "colormaps": _colormaps(),
+        "title": title,
+        "made_by": "Made by " + ", ".join(f"{k} {v}".strip() for k, v in made.items()),
+        "colormap": colormap,
+        "alpha": alpha,
+        "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
-        "models": [{"name": name, "graph": _graph(inspection)}],
-        "photos": [],
-        "entries": [],
+        "models": models,
+        "photos": [photo for photo, _ in shown],
+        "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
     }
-
-
-def _colormaps() -> dict[str, str]:
-    return {name: _base64(table) for name, table in TABLES.items()}
 
 
 def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
@@ -150,17 +157,17 @@ def _photo(name: str, pixels: Bytes) -> Record:
 
 def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     """One image's record (a flow with N = 1)."""
-    words = _explained(flow, class_names)
-    record = {"target": None, "target_name": None, "score": None, "options": flow.options}
+    target = explained_class(flow)
+    told = "a function of the output" if target is None else _words(class_names, target)
     numbers = along_depth(flow)
     planes = flow.drawable("map")
     pictures = reconstruct(flow) if flow.bpfm else {}
     return {
         "model": model,
-        "explained": words,
-        "score": _finite(flow.score[0]),
+        "explained": told,
+        "score": finite(flow.score),
         "top": _top(flow, class_names),
-        "options": details(record).partition(" · ")[2],
+        "options": " · ".join(option_words(flow.options)),
         "layers": [
             {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
              **{measure: values.get(name, [None])[0] for measure, values in numbers.items()}}
@@ -169,12 +176,8 @@ def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     }  # fmt: skip
 
 
-def _explained(flow: FlowData, class_names: ClassNames) -> str:
-    """The words for what the maps explain."""
-    target = None if flow.target is None else int(flow.target[0])
-    if target is None or target < 0:
-        return "a function of the output"
-    return class_name(class_names, target) or f"class {target}"
+def _words(class_names: ClassNames, index: int) -> str:
+    return class_name(class_names, index) or f"class {index}"
 
 
 def _top(flow: FlowData, class_names: ClassNames) -> list[Record]:
@@ -192,7 +195,7 @@ def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
         "name": name,
         "block": name.rpartition(".")[0],
         "shape": list(plane.shape),
-        "max": _finite(flow.maps[name].max()),
+        "max": finite(flow.maps[name].max()),
         "map": _base64(plane.astype("<f2")),
     }
     z, importance = flow.bpfm.get(name), flow.importance.get(name)
@@ -246,11 +249,6 @@ def _bytes(plane: Tensor) -> Record:
 
 def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
-
-
-def _finite(value: Tensor) -> float | None:
-    number = float(value)
-    return number if np.isfinite(number) else None
 
 
 def inspected(source: HasGraph | Graph) -> Graph:

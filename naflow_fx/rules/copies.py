@@ -1,0 +1,157 @@
+"""Copies of the same numbers: broadcasting to a shape, repeats, patches as columns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rules._shapes import Ints, full_shape, grown, sum_to, tuple_of
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
+
+
+def expand(input: Tensor, output_shape: Ints) -> Tensor:
+    """x broadcast to `output_shape`, -1 at the batch dimension."""
+    return input.expand(full_shape(output_shape, input))
+
+
+def expand_transpose(w: Tensor, input_shape: Ints) -> Tensor:
+    """A^T w: the sum over the copies."""
+    return sum_to(w, input_shape)
+
+
+def expand_inverse(z: Tensor, input_shape: Ints) -> Tensor:
+    """A^+ z: the mean of the copies."""
+    return mean_of_copies(z, sum_to(z, input_shape))
+
+
+def mean_of_copies(z: Tensor, total: Tensor) -> Tensor:
+    """The mean, given the sum `total` over equally many copies of each number in z."""
+    return total / (z[0].numel() / total[0].numel())
+
+
+def adapt_expand(input: Any, *rest: Any, **options: Any) -> Arguments:
+    """The first argument; the shape itself is known from the example."""
+    return {"input": input}
+
+
+EXPAND = Rule(
+    "expand",
+    expand,
+    expand,
+    expand_transpose,
+    expand_inverse,
+    labels=grown,
+    gating="carries",
+    equation="least squares, exact",
+    targets=spellings(adapt_expand, "expand", "expand_as", "broadcast_to"),
+)
+
+
+def repeat(input: Tensor, repeats: Ints, interleave: bool = False) -> Tensor:
+    """x, `repeats[d]` times along dimension d; `interleave`: each entry's copies together."""
+    if not interleave:
+        return input.repeat(repeats)
+    for dim, count in enumerate(repeats):
+        input = input.repeat_interleave(count, dim) if count > 1 else input
+    return input
+
+
+def repeat_transpose(w: Tensor, repeats: Ints, interleave: bool, input_shape: Ints) -> Tensor:
+    """A^T w: the sum over the copies."""
+    sizes: list[int] = []
+    copies = []
+    repeats = repeats + (1,) * (len(input_shape) - len(repeats) if interleave else 0)
+    shape = (1,) * (len(repeats) - len(input_shape)) + tuple(input_shape)
+    for size, count in zip(full_shape(shape, w), repeats, strict=True):
+        copies.append(len(sizes) + (1 if interleave else 0))
+        sizes += [size, count] if interleave else [count, size]
+    return w.reshape(sizes).sum(copies).reshape(full_shape(input_shape, w))
+
+
+def repeat_inverse(z: Tensor, repeats: Ints, interleave: bool, input_shape: Ints) -> Tensor:
+    """A^+ z: the mean of the copies."""
+    return mean_of_copies(z, repeat_transpose(z, repeats, interleave, input_shape))
+
+
+def adapt_repeat(input: Any, *repeats: Any, **options: Any) -> Arguments:
+    """repeat's or tile's arguments."""
+    found = options.get("repeats", options.get("dims", repeats))
+    counts = found[0] if len(found) == 1 and not isinstance(found[0], int) else found
+    if counts and counts[0] != 1:
+        raise ValueError(f"repeat{tuple(counts)}: copies along the batch dimension")
+    return {"input": input, "repeats": tuple(counts)}
+
+
+def adapt_interleave(input: Any, repeats: Any, dim: Any = None, **options: Any) -> Arguments:
+    """repeat_interleave's arguments."""
+    if not isinstance(repeats, int) or dim is None or dim < 1:
+        raise ValueError("repeat_interleave: wanted one number and a dimension of 1 or more")
+    counts = (1,) * dim + (repeats,)
+    return {"input": input, "repeats": counts, "interleave": True}
+
+
+REPEAT = Rule(
+    "repeat",
+    repeat,
+    repeat,
+    repeat_transpose,
+    repeat_inverse,
+    labels=grown,
+    gating="carries",
+    equation="least squares, exact",
+    targets=spellings(adapt_repeat, "repeat", "tile")
+    | spellings(adapt_interleave, "repeat_interleave.self_int"),
+)
+
+
+def unfold(input: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints) -> Tensor:
+    """The windows of x [N, C, H, W] as columns, [N, C kh kw, L] (im2col).
+
+    y[:, (c, i, j), l] = x[c] at place (i, j) of window l.
+    """
+    return F.unfold(input, kernel, dilation, padding, stride)
+
+
+def unfold_transpose(
+    w: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints, input_shape: Ints
+) -> Tensor:
+    """A^T w: every number added to the pixel that it was copied from (col2im)."""
+    return F.fold(w, input_shape[2:], kernel, dilation, padding, stride)
+
+
+def unfold_inverse(
+    z: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints, input_shape: Ints
+) -> Tensor:
+    """A^+ z: the mean of a pixel's copies; 0 where no window reads it."""
+    how = (kernel, dilation, padding, stride, input_shape)
+    return unfold_transpose(z, *how) / unfold_transpose(torch.ones_like(z), *how).clamp(min=1)
+
+
+def unfold_labels(labels: Labels) -> Labels:
+    """Windows in order, a place in one as a part of the channels."""
+    return (labels[0], labels[1], TOKENS)
+
+
+def adapt_unfold(
+    input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
+) -> Arguments:
+    """F.unfold's arguments."""
+    given = {"kernel": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+    return {"input": input} | {name: tuple_of(size, 2) for name, size in given.items()}
+
+
+UNFOLD = Rule(
+    "unfold",
+    unfold,
+    unfold,
+    unfold_transpose,
+    unfold_inverse,
+    labels=unfold_labels,
+    equation="least squares, exact",
+    targets={F.unfold: adapt_unfold, torch.ops.aten.im2col.default: adapt_unfold},
+    modules={nn.Unfold: from_module(adapt_unfold, "kernel_size", "dilation", "padding", "stride")},
+)

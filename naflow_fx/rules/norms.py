@@ -1,0 +1,336 @@
+"""Batch, layer, group and instance norm: y = s x + c, with s and c captured or constant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from naflow_fx.rules._shapes import Ints, per_channel
+from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules.contract import Arguments, Function, Rule, bind, same
+
+DEAD = 1e-6  # where |s| is below this share of the largest, nothing comes back
+
+
+def batch_norm(
+    input: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * gamma + beta, per channel of [N, C, ...]."""
+    return F.batch_norm(input, running_mean, running_var, weight, bias, False, 0.0, eps)
+
+
+def batch_norm_capture(
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+    input_shape: Ints,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale s, offset c and 1 / s, each [1, C, 1, ...]; constants, so made once at compile time.
+
+    1 / s is 0 in a dead channel, |s| < 1e-6 of the largest.
+    """
+    scale = torch.rsqrt(running_var.double() + eps)
+    if weight is not None:
+        scale = scale * weight
+    offset = -running_mean.double() * scale
+    if bias is not None:
+        offset = offset + bias
+    alive = scale.abs() > DEAD * scale.abs().amax()
+    reciprocal = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
+    rank, dtype = len(input_shape), running_var.dtype
+    first, second, third = (per_channel(x.to(dtype), rank) for x in (scale, offset, reciprocal))
+    return first, second, third
+
+
+def batch_norm_linear(v: Tensor, scale: Tensor) -> Tensor:
+    """A v = s v, and so is A^T v."""
+    return v * scale
+
+
+def batch_norm_inverse(z: Tensor, offset: Tensor, reciprocal: Tensor) -> Tensor:
+    """(z - c) / s (Eq. 11, with eps); 0 in a dead channel."""
+    return (z - offset) * reciprocal
+
+
+def batch_norm_shift(offset: Tensor) -> Tensor:
+    """c = beta - mean s."""
+    return offset
+
+
+def batch_norm_diagonal(scale: Tensor) -> Tensor:
+    """d = s."""
+    return scale
+
+
+def adapt_batch_norm(
+    input: Any, running_mean: Any, running_var: Any, weight: Any = None, bias: Any = None,
+    training: bool = False, momentum: float = 0.1, eps: float = 1e-5,
+) -> Arguments:  # fmt: skip
+    """F.batch_norm's arguments; the mode is read as eval."""
+    if running_mean is None:
+        raise ValueError("batch statistics (no running mean): a map would depend on the batch")
+    return bind(batch_norm, input, running_mean, running_var, weight, bias, eps)
+
+
+def from_aten(eps_at: int) -> Function:
+    """The adapter for a batch norm of aten's: another order, eps behind the five tensors."""
+
+    def arguments(
+        input: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any, piece: int = 0
+    ) -> Arguments:
+        return adapt_batch_norm(input, mean, var, weight, bias, eps=rest[eps_at])
+
+    return arguments
+
+
+_NAMES = ("running_mean", "running_var", "weight", "bias", "eps")
+_MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+BATCH_NORM = Rule(
+    "batch_norm",
+    batch_norm,
+    batch_norm_linear,
+    batch_norm_linear,
+    batch_norm_inverse,
+    capture=batch_norm_capture,
+    captures=("scale", "offset", "reciprocal"),
+    shift=batch_norm_shift,
+    diagonal=batch_norm_diagonal,
+    equation="Eq. 11",
+    targets={
+        F.batch_norm: adapt_batch_norm,
+        torch.ops.aten.batch_norm.default: from_aten(2),
+        torch.ops.aten._native_batch_norm_legit_no_training.default: from_aten(1),
+    },
+    modules=dict.fromkeys(_MODULES, from_module(adapt_batch_norm, *_NAMES)),
+)
+
+
+# Over the sample: y = s (x - m) + b, s = r gamma, with the statistics m and r captured.
+
+
+def diagonal(rstd: Tensor, weight: Tensor | None) -> Tensor:
+    """d = s = r gamma."""
+    return rstd if weight is None else rstd * weight
+
+
+def linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
+    """A v = s v, and so is A^T v."""
+    return v * diagonal(rstd, weight)
+
+
+def shift(mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """c = b - m s."""
+    shifted = -mean * diagonal(rstd, weight)
+    return shifted if bias is None else shifted + bias
+
+
+def inverse(
+    z: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """(z - c) / s; 0 where s is dead."""
+    return undo(z, diagonal(rstd, weight), shift(mean, rstd, weight, bias))
+
+
+def undo(z: Tensor, s: Tensor, c: Tensor) -> Tensor:
+    """(z - c) / s; 0 where s is dead."""
+    dims = tuple(range(1, s.dim()))
+    alive = s.abs() > DEAD * s.abs().amax(dims, keepdim=True)
+    return torch.where(alive, (z - c) / torch.where(alive, s, 1.0), 0.0)
+
+
+def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: Ints) -> Tensor:
+    """r (g - mean(g) - xhat mean(g xhat)): the derivative of (x - m) r, statistics over `dims`."""
+    centred = g - g.mean(dims, keepdim=True)
+    return rstd * (centred - xhat * (g * xhat).mean(dims, keepdim=True))
+
+
+def layer_norm(
+    input: Tensor,
+    normalized_shape: Ints,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * gamma + beta, statistics over the last dimensions."""
+    return F.layer_norm(input, normalized_shape, weight, bias, eps)
+
+
+def layer_norm_capture(input: Tensor, normalized_shape: Ints, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(var + eps), of size 1 in the last dimensions."""
+    dims = _dims(normalized_shape)
+    var, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
+    return mean, torch.rsqrt(var + eps)
+
+
+def layer_norm_vjp(
+    w: Tensor,
+    input: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    normalized_shape: Ints,
+    weight: Tensor | None,
+) -> Tensor:
+    """A^T w through the statistics, too."""
+    g = w if weight is None else w * weight
+    return pull(g, (input - mean) * rstd, rstd, _dims(normalized_shape))
+
+
+def _dims(normalized_shape: Ints) -> Ints:
+    return tuple(range(-len(normalized_shape), 0))
+
+
+def adapt_layer_norm(*args: Any, **kwargs: Any) -> Arguments:
+    """F.layer_norm's arguments."""
+    found: Arguments = same(layer_norm, "cudnn_enable")(*args, **kwargs)
+    return found | {"normalized_shape": tuple(found["normalized_shape"])}
+
+
+_AFFINE = ("weight", "bias", "eps")
+LAYER_NORM = Rule(
+    "layer_norm",
+    layer_norm,
+    linear,
+    linear,
+    inverse,
+    capture=layer_norm_capture,
+    captures=("mean", "rstd"),
+    shift=shift,
+    vjp=layer_norm_vjp,
+    diagonal=diagonal,
+    equation="Eq. 11, the sample's statistics",
+    targets=spellings(adapt_layer_norm, "layer_norm"),
+    modules={nn.LayerNorm: from_module(adapt_layer_norm, "normalized_shape", *_AFFINE)},
+)
+
+
+def group_norm(
+    input: Tensor,
+    num_groups: int | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """(x - mean) / sqrt(var + eps) * gamma + beta; statistics over a group of channels and space.
+
+    `num_groups` None: every channel is a group (instance norm).
+    """
+    return F.group_norm(input, num_groups or input.shape[1], weight, bias, eps)
+
+
+def group_norm_capture(input: Tensor, num_groups: int | None, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(var + eps), [N, C, 1, ...]."""
+    x = _grouped(input, num_groups)
+    var, mean = torch.var_mean(x, (2,), correction=0, keepdim=True)
+    return _spread(mean, input), _spread(torch.rsqrt(var + eps), input)
+
+
+def group_norm_linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
+    """A v = s v, and so is A^T v."""
+    return v * group_norm_diagonal(rstd, weight)
+
+
+def group_norm_inverse(
+    z: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """(z - c) / s; 0 where s is dead."""
+    return undo(z, group_norm_diagonal(rstd, weight), group_norm_shift(mean, rstd, weight, bias))
+
+
+def group_norm_vjp(
+    w: Tensor,
+    input: Tensor,
+    mean: Tensor,
+    rstd: Tensor,
+    num_groups: int | None,
+    weight: Tensor | None,
+) -> Tensor:
+    """A^T w through the statistics, too."""
+    g = w if weight is None else w * per_channel(weight, w.dim())
+    xhat = ((input - mean) * rstd).expand(input.shape)
+    r = _grouped(rstd.expand(input.shape), num_groups)[..., :1]
+    pulled = pull(_grouped(g, num_groups), _grouped(xhat, num_groups), r, (2,))
+    return pulled.reshape(input.shape)
+
+
+def group_norm_shift(
+    mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """c = beta - mean s."""
+    return shift(mean, rstd, _channels(weight, rstd), _channels(bias, rstd))
+
+
+def group_norm_diagonal(rstd: Tensor, weight: Tensor | None) -> Tensor:
+    """d = s."""
+    return diagonal(rstd, _channels(weight, rstd))
+
+
+def _channels(vector: Tensor | None, like: Tensor) -> Tensor | None:
+    return None if vector is None else per_channel(vector, like.dim())
+
+
+def _grouped(x: Tensor, num_groups: int | None) -> Tensor:
+    """[N, C, ...] -> [N, groups, rest]."""
+    return x.reshape(x.shape[0], num_groups or x.shape[1], -1)
+
+
+def _spread(statistic: Tensor, like: Tensor) -> Tensor:
+    """[N, groups, 1] -> [N, C, 1, ...]."""
+    channels = statistic.expand(-1, -1, like.shape[1] // statistic.shape[1])
+    return channels.reshape(like.shape[0], like.shape[1], *(1,) * (like.dim() - 2))
+
+
+def adapt_instance(
+    input: Any, running_mean: Any = None, running_var: Any = None, weight: Any = None,
+    bias: Any = None, use_input_stats: bool = True, momentum: float = 0.1, eps: float = 1e-5,
+) -> Any:  # fmt: skip
+    """F.instance_norm's arguments; with running statistics it is a batch norm."""
+    if not use_input_stats:
+        found = adapt_batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+        return batch_norm, found
+    return bind(group_norm, input, None, weight, bias, eps)
+
+
+def adapt_instance_aten(input: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
+    """aten.instance_norm's arguments: another order, and one more."""
+    return adapt_instance(input, mean, var, weight, bias, *rest[:3])
+
+
+def from_instance(module: Any) -> Any:
+    """The arguments of an nn.InstanceNormNd."""
+    own = {name: getattr(module, name) for name in _NAMES}
+    return adapt_instance(None, **own, use_input_stats=not module.track_running_stats)
+
+
+_grouped_norm = same(group_norm, "cudnn_enabled")
+GROUP_NORM = Rule(
+    "group_norm",
+    group_norm,
+    group_norm_linear,
+    group_norm_linear,
+    group_norm_inverse,
+    capture=group_norm_capture,
+    captures=("mean", "rstd"),
+    shift=group_norm_shift,
+    vjp=group_norm_vjp,
+    diagonal=group_norm_diagonal,
+    equation="Eq. 11, the sample's statistics",
+    targets={
+        **spellings(_grouped_norm, "group_norm"),
+        F.instance_norm: adapt_instance,
+        torch.ops.aten.instance_norm.default: adapt_instance_aten,
+    },
+    modules={
+        nn.GroupNorm: from_module(_grouped_norm, "num_groups", *_AFFINE),
+        **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), from_instance),
+    },
+)

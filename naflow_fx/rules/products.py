@@ -1,0 +1,173 @@
+"""Products and quotients: y = g x, y = x / g.  The gate g is captured, or it is a constant."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from naflow_fx.rules import gates, tangents
+from naflow_fx.rules._shapes import Ints, full_shape, sum_to
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments, Rule, same
+
+
+def mul(input: Tensor, gate: Tensor | float) -> Tensor:
+    """x * g, broadcast."""
+    return input * gate
+
+
+def mul_linear(v: Tensor, gate: Tensor | float, output_shape: Ints) -> Tensor:
+    """A v = g v."""
+    y = v * gate
+    return y.expand(full_shape(output_shape, y))
+
+
+def mul_transpose(w: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
+    """A^T w = g w."""
+    return sum_to(w * gate, input_shape)
+
+
+def mul_inverse(z: Tensor, gate: Tensor | float, damping: float, input_shape: Ints) -> Tensor:
+    """g z / (g^2 + damping max g^2), the maximum per sample; z / g where g is a number.
+
+    Where the input was broadcast, the same with sums over its copies: least squares.
+    """
+    if not isinstance(gate, Tensor):
+        return z / gate if gate else torch.zeros_like(z)
+    if math.prod(input_shape[1:]) == math.prod(z.shape[1:]):
+        return gates.inverse(z, gate, damping)
+    top = sum_to(z * gate, input_shape)
+    square = sum_to((gate * gate).expand_as(z), input_shape)
+    largest = square.amax(tuple(range(1, square.dim())), keepdim=True)
+    bottom = square + damping * largest
+    return gates.quotient(top, bottom)
+
+
+def mul_vjp(
+    w: Tensor, input: Tensor, gate: Tensor | float, input_shape: Ints, active: Ints = (0, 1)
+) -> tuple[Tensor, Tensor | None]:
+    """(g w, x w), each summed over what was broadcast."""
+    if not isinstance(gate, Tensor) or 1 not in active:
+        return sum_to(w * gate, input_shape), None
+    shape = (-1 if gate.dim() == input.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
+    return sum_to(w * gate, input_shape), sum_to(w * input, shape)
+
+
+def mul_diagonal(gate: Tensor | float) -> Tensor | float:
+    """d = g."""
+    return gate
+
+
+def swap(arguments: Arguments) -> Arguments:
+    """The same product with the other operand as its gate."""
+    return arguments | {"input": arguments["gate"], "gate": arguments["input"]}
+
+
+def adapt_mul(input: Any, other: Any) -> Arguments:
+    """torch.mul's arguments; which operand is the gate is found from the graph."""
+    return {"input": input, "gate": other}
+
+
+MUL = Rule(
+    "mul",
+    mul,
+    mul_linear,
+    mul_transpose,
+    mul_inverse,
+    vjp=mul_vjp,
+    diagonal=mul_diagonal,
+    operands=("input", "gate"),
+    control=("gate",),
+    swap=swap,
+    gating="carries",
+    equation="gate, damped",
+    targets={
+        **spellings(same(mul, gate=-1.0), "neg", "negative", operator.neg, in_place=True),
+        **spellings(adapt_mul, "mul.Tensor", operator.mul, operator.imul, in_place=True),
+        **spellings(adapt_mul, "multiply"),
+    },
+)
+
+
+def div(input: Tensor, gate: Tensor | float) -> Tensor:
+    """x / g, broadcast; the divisor g is captured like a gate, or it is a constant."""
+    return input / gate
+
+
+def div_linear(v: Tensor, gate: Tensor | float, output_shape: Ints) -> Tensor:
+    """A v = v / g."""
+    y = v / gate
+    return y.expand(full_shape(output_shape, y))
+
+
+def div_transpose(w: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
+    """A^T w = w / g."""
+    return sum_to(w / gate, input_shape)
+
+
+def div_inverse(z: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
+    """g z; least squares where the input was broadcast."""
+    if not isinstance(gate, Tensor):
+        return z * gate
+    d = torch.ones_like(z) / gate
+    return sum_to(z * d, input_shape) / sum_to(d * d, input_shape)
+
+
+def div_vjp(
+    w: Tensor,
+    input: Tensor,
+    gate: Tensor | float,
+    output: Tensor,
+    input_shape: Ints,
+    active: Ints = (0, 1),
+) -> tuple[Tensor, Tensor | None]:
+    """(w / g, -w y / g), each summed over what was broadcast."""
+    part = w / gate
+    if not isinstance(gate, Tensor) or 1 not in active:
+        return sum_to(part, input_shape), None
+    shape = (-1 if gate.dim() == w.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
+    return sum_to(part, input_shape), sum_to(-part * output, shape)
+
+
+def div_diagonal(gate: Tensor | float) -> Tensor | float:
+    """d = 1 / g."""
+    return 1 / gate
+
+
+def adapt_div(input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
+    """torch.div's arguments; a constant divided by an activation is a power of it."""
+    if rounding_mode is not None:
+        raise ValueError(f"rounding_mode={rounding_mode!r} is not differentiable")
+    if isinstance(input, (int, float, Tensor)):
+        factor = float(input) if isinstance(input, int) else input
+        return tangents.power, {"input": other, "exponent": -1, "factor": factor}
+    return {"input": input, "gate": other}
+
+
+def adapt_reversed(input: Any, other: Any) -> Any:
+    """The arguments of the method that `other / input` calls."""
+    return adapt_div(other, input)
+
+
+DIV = Rule(
+    "div",
+    div,
+    div_linear,
+    div_transpose,
+    div_inverse,
+    vjp=div_vjp,
+    diagonal=div_diagonal,
+    operands=("input", "gate"),
+    control=("gate",),
+    gating="carries",
+    equation="exact",
+    targets={
+        **spellings(adapt_div, "div.Tensor", operator.truediv, operator.itruediv, in_place=True),
+        **spellings(adapt_div, "divide", "true_divide"),
+        "__rtruediv__": adapt_reversed,
+    },
+)
