@@ -135,6 +135,24 @@ def test_pairs_of_the_same_names_are_kept_apart(photos: Path, out: Path, small: 
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("asked", [[], ["--layers", "all"]])
+def test_a_few_layers_are_drawn_unless_all_are_asked_for(
+    asked: list[str],
+    photos: Path,
+    out: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("naflow_fx.cli.setup.SHEET", 2)
+    first = str(photos / "red" / "a.png")
+    assert main(["compare", first, first, "--out", str(out), *asked]) == 0
+    maps = {"maps/001_x.png", "maps/002_relu.png"}
+    assert names_in(out / "a-a") == (COMPARED if asked else maps | {"grid.png", "flow.json"})
+    assert [layer["name"] for layer in record_of(out / "a-a")["layers"]] == ["x", "conv", "relu"]
+    few = "" if asked else " of 3; every one: --layers all"
+    assert f"{3 if asked else 2} maps{few}\n" in capsys.readouterr().out
+
+
 def test_options_reach_the_explainer(photos: Path, out: Path, small: Any) -> None:
     argv = "--layers conv --method hirescam --metric dot --at relu --pool mean --weights W"
     first = str(photos / "red" / "a.png")

@@ -514,6 +514,11 @@ def test_arguments_and_weights_as_made(photo: str, capsys: pytest.CaptureFixture
     assert_equal(first[0], again[0], 0.0)
 
 
+def test_a_maker_whose_arguments_nobody_knows_is_called() -> None:
+    with pytest.raises(ModelError, match="gave a dict; wanted a torch.nn.Module"):
+        nf.subject("builtins:dict", size=9, mean=0, std=1).build()
+
+
 def test_a_subjects_file_holds_what_was_said(work: Path, tmp_path: Path) -> None:
     (work / "resnet18").mkdir()
     (work / "hub").mkdir()

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import naflow_fx as nf
 from naflow_fx import models
-from naflow_fx.cli.photos import seen
 from naflow_fx.models.preprocess import open_photo
+from naflow_fx.subjects.inputs import seen
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "efficientnet_lite0"

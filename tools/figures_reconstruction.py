@@ -17,9 +17,9 @@ import torch
 from torch import fx
 
 import naflow_fx as nf
-from naflow_fx.cli.photos import seen
 from naflow_fx.models.preprocess import open_photo
 from naflow_fx.options import Rows
+from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import rows_grid
 

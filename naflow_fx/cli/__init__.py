@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from naflow_fx.cli.parser import make_parser
 from naflow_fx.errors import NaflowError, is_out_of_memory
@@ -29,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_streams()
     args = make_parser().parse_args(argv)
     try:
-        _command(args.command, alone=argv is None)(args)
+        if argv is None:
+            _import_torch()
+        args.command(args)
         sys.stdout.flush()
     except NaflowError as error:
         return _complain(str(error))
@@ -58,22 +59,15 @@ def _open_streams() -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
-def _command(name: str, alone: bool) -> Callable[[argparse.Namespace], None]:
-    """The function of `naflow_fx.cli` that is called "module:function".
+def _import_torch() -> None:
+    """Import torch, which lives as long as the process, kept from the searches for garbage.
 
-    alone: the process is ours.  Then torch, which lives to the end, is imported now and kept out
-    of the interpreter's searches for garbage: they take a fifth of the time of importing it, and
-    as long again later.
+    They take a fifth of the time of importing it, and as long again later.
     """
-    module, function = name.split(":")
-    found: Callable[[argparse.Namespace], None]
-    found = getattr(importlib.import_module(f"naflow_fx.cli.{module}"), function)
-    if alone:
-        gc.disable()
-        importlib.import_module("torch")
-        gc.freeze()
-        gc.enable()
-    return found
+    gc.disable()
+    importlib.import_module("torch")
+    gc.freeze()
+    gc.enable()
 
 
 def _complain(message: str) -> int:

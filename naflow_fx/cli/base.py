@@ -12,9 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, NoReturn, TypeAlias
 
+from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import printable
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
+Command: TypeAlias = Callable[[argparse.Namespace], None]
+FORM: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 
 FILES = (".html", ".json", ".png", ".jpg", ".svg", ".pdf", ".pt2", ".onnx", ".parquet", ".csv")
 
@@ -47,29 +51,54 @@ class Parser(argparse.ArgumentParser):
         return None
 
 
-def make(
-    create: Callable[..., argparse.ArgumentParser], *args: str, **texts: str
-) -> argparse.ArgumentParser:
-    """A parser whose epilog keeps its lines, and that takes no abbreviations of options."""
-    form = argparse.RawDescriptionHelpFormatter
-    return create(*args, formatter_class=form, allow_abbrev=False, **texts)
-
-
 def command(
-    commands: Commands, name: str, text: str, epilog: str, run: str, operands: str = ""
+    commands: Commands, run: Command, text: str, epilog: str, operands: str = ""
 ) -> argparse.ArgumentParser:
-    """A parser for the command `name`.
+    """A parser for the command that a function runs, of its name.
 
-    text: one line of help. epilog: what is written, examples. run: "module:function" of
-    `naflow_fx.cli`, which `main` imports. operands: how the usage line shows them.
+    text: one line of help. epilog: what is written, examples. operands: how the usage line shows
+    them.
     """
+    name = run.__name__.replace("_", "-")
+    usage = " ".join(filter(None, ("naflow-fx", name, operands, "[options]")))
     description = f"{text[0].upper()}{text[1:]}."
-    usage = f"naflow-fx {name} {operands}{' ' if operands else ''}[options]"
-    parser = make(
-        commands.add_parser, name, help=text, usage=usage, description=description, epilog=epilog
+    parser = commands.add_parser(
+        name, help=text, usage=usage, description=description, epilog=epilog, **FORM
     )
     parser.set_defaults(command=run)
     return parser
+
+
+def option(
+    to: Options, words: str, text: str, kind: Any = None, default: Any = None, **more: Any
+) -> None:
+    """Add what a person can give.
+
+    Args:
+        to: a parser, or a group of it.
+        words: its name and what is given: "photos PHOTO...", an operand, here several;
+            "--size PIXELS", an option; "--quiet", a switch.
+        text: of the help; "(default: ...)" is added where it doesn't say so.
+        kind: what turns a word into a value, or the words that there are.
+        default: where nothing is given.
+        more: of `argparse`.
+    """
+    name, _, value = words.partition(" ")
+    if default is not None and "(default" not in text:
+        text = f"{text} (default: %(default)s)".strip()
+    if name.startswith("-"):
+        more["default"] = default
+    if value:
+        more["metavar"] = value.removesuffix("...")
+    if value.endswith("..."):
+        more.setdefault("nargs", "+")
+    if isinstance(kind, tuple):
+        more["choices"] = kind
+    elif kind is not None:
+        more["type"] = kind
+    elif not value:
+        more.update(action="store_true", default=False)
+    to.add_argument(name, help=text, **more)
 
 
 def share(text: str) -> float:
@@ -80,21 +109,17 @@ def share(text: str) -> float:
     return value
 
 
-def count(text: str) -> int:
+def count(text: str, least: int = 1) -> int:
     """A number of things, 1 or more."""
-    return _at_least(1, text)
-
-
-def whole(text: str) -> int:
-    """A number of things, 0 or more."""
-    return _at_least(0, text)
-
-
-def _at_least(least: int, text: str) -> int:
     value = int(text)
     if value < least:
         raise argparse.ArgumentTypeError(f"must be {least} or more, got {text}")
     return value
+
+
+def whole(text: str) -> int:
+    """A number of things, 0 or more."""
+    return count(text, least=0)
 
 
 def pair(text: str) -> tuple[str, Any]:
@@ -136,4 +161,12 @@ def folder(text: str) -> str:
 def news_aside() -> Iterator[None]:
     """Send what downloads print to stderr where that is a terminal, else nowhere."""
     with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Tell what takes its time, and for how long it has."""
+    with progress(count=False) as bar, news_aside():
+        bar.add_task(text, total=None)
         yield

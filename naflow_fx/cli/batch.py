@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
-
-from naflow_fx.cli.base import Commands, command, count, folder, whole
-from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
+from naflow_fx.cli.base import Commands, command, count, folder, option, whole
+from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.tables import show
 from naflow_fx.cli.variants import add_targets, each
 from naflow_fx.errors import DatasetError
+from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
     from naflow_fx.dataset.run import DatasetRun
@@ -43,64 +44,42 @@ examples:
     --device cuda
   naflow-fx report results        a page: classes, depth curves, unusual photos, worst residuals
 """
+PART_HELP = """photos a file, a multiple of the batch; at most so many are done again after a kill,
+twice if a file was being written"""
+ENGINE_HELP = """local: this process; ray: a cluster or this machine, needs naflow-fx[ray];
+torchrun: one share of the parts a rank"""
 TOLD = 8  # layers whose statistics are printed
+RUN = ("maps", "kind", "device", "batch_size", "part_size", "workers", "engine", "actors",
+       "retry_failed")  # fmt: skip
 KINDS = ("folder", "imagefolder", "list", "tar", "parquet")
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "batch", TEXT, EXAMPLES, "batch:batch", "SOURCE --out DIR")
-    parser.add_argument("source", metavar="SOURCE", help="where the photos are, see below")
-    parser.add_argument(
-        "--out", type=folder, required=True, metavar="DIR", help="where the results go"
-    )
-    parser.add_argument("--kind", choices=KINDS, help="of SOURCE (default: from what is there)")
+    parser = command(commands, batch, TEXT, EXAMPLES, "SOURCE --out DIR")
+    option(parser, "source SOURCE", "where the photos are, see below")
+    option(parser, "--out DIR", "where the results go", folder, required=True)
+    option(parser, "--kind", "of SOURCE (default: from what is there)", KINDS)
     add_targets(parser, "the predicted one", "; label: each photo's own")
-    add_run_options(parser)
+    _add_run_options(parser)
     add_model_options(parser, artefact=True)
     add_method_options(parser, several=True)
 
 
-def add_run_options(parser: argparse.ArgumentParser) -> None:
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     """Options of how it is computed and stored."""
     group = parser.add_argument_group("the run")
-    group.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
-    group.add_argument(
-        "--batch-size", type=count, default=8, metavar="N", help="photos a call (default: 8)"
-    )
-    group.add_argument(
-        "--part-size",
-        type=count,
-        default=64,
-        metavar="N",
-        help="photos a file, a multiple of the batch; at most so many are done again after a "
-        "kill, twice if a file was being written (default: 64)",
-    )
-    group.add_argument(
-        "--maps",
-        nargs="*",
-        metavar="GLOB",
-        help="layers whose maps are stored; none after it: measures alone (default: all computed)",
-    )
-    group.add_argument(
-        "--workers", type=whole, metavar="N", help="processes that decode (default: by the machine)"
-    )
-    group.add_argument(
-        "--engine",
-        choices=("local", "ray", "torchrun"),
-        default="local",
-        help="local: this process; ray: a cluster or this machine, needs naflow-fx[ray]; "
-        "torchrun: one share of the parts a rank",
-    )
-    group.add_argument(
-        "--actors", type=count, metavar="N", help="explainers of --engine ray (default: one a GPU)"
-    )
-    group.add_argument("--compile", action="store_true", help="through torch.compile; its start "
-                       "takes minutes")  # fmt: skip
-    group.add_argument(
-        "--retry-failed", action="store_true", help="try the photos of failed.jsonl again"
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress, the last lines alone")
+    add_device(group)
+    option(group, "--batch-size N", "photos a call", count, 8)
+    option(group, "--part-size N", PART_HELP, count, 64)
+    text = "layers whose maps are stored; none after it: measures alone (default: all computed)"
+    option(group, "--maps GLOB...", text, nargs="*")
+    option(group, "--workers N", "processes that decode (default: by the machine)", whole)
+    option(group, "--engine", ENGINE_HELP, ("local", "ray", "torchrun"), "local")
+    option(group, "--actors N", "explainers of --engine ray (default: one a GPU)", count)
+    option(group, "--compile", "through torch.compile; its start takes minutes")
+    option(group, "--retry-failed", "try the photos of failed.jsonl again")
+    option(group, "--quiet", "no progress, the last lines alone")
 
 
 def batch(args: argparse.Namespace) -> None:
@@ -110,7 +89,6 @@ def batch(args: argparse.Namespace) -> None:
 
 def _run(args: argparse.Namespace) -> None:
     """One target by one method, into one folder."""
-    from naflow_fx.cli.setup import open_device, open_subject
     from naflow_fx.dataset.run import explain_dataset
 
     subject = open_subject(args)  # also checks that options and artefact go together
@@ -120,21 +98,9 @@ def _run(args: argparse.Namespace) -> None:
     spec = explainer_spec(args, subject)
     if callable(target):
         spec, target = replace(spec, target=args.target), None
+    how = {name: getattr(args, name) for name in RUN}
     done = explain_dataset(
-        spec,
-        args.source,
-        args.out,
-        target=target,
-        maps=args.maps,
-        kind=args.kind,
-        device=args.device,
-        batch_size=args.batch_size,
-        part_size=args.part_size,
-        workers=args.workers,
-        engine=args.engine,
-        actors=args.actors,
-        retry_failed=args.retry_failed,
-        progress=not args.quiet,
+        spec, args.source, args.out, target=target, progress=not args.quiet, **how
     )
     tell(done)
     if not args.quiet:
@@ -145,7 +111,6 @@ def tell_statistics(place: Path) -> None:
     """Print what the maps say together, of a run that is complete and has stored some."""
     from naflow_fx.dataset.aggregate import SAMPLE, statistics_of
     from naflow_fx.dataset.results import open_results
-    from naflow_fx.view.terminal import say
 
     results = open_results(place)
     found = statistics_of(results, TOLD) if results.complete else None
@@ -157,7 +122,6 @@ def tell_statistics(place: Path) -> None:
 
 def explainer_spec(args: argparse.Namespace, subject: Subject) -> ExplainerSpec:
     """The explainer that the command line names."""
-    from naflow_fx.cli.setup import choose
     from naflow_fx.dataset.spec import ExplainerSpec
     from naflow_fx.subjects import ArtefactSubject
 
@@ -177,14 +141,9 @@ def explainer_spec(args: argparse.Namespace, subject: Subject) -> ExplainerSpec:
 
 def tell(done: DatasetRun) -> None:
     """Print what a call did."""
-    from naflow_fx.cli.tables import console
-
-    out = console()
-    if done.done:
-        out.print(Text(f"{done.done} photos in {done.seconds:.0f} s, {done.rate:.3g}/s, device "
-                       f"busy {done.device_share:.0%}"))  # fmt: skip
-    else:
-        out.print(Text(done.found))
-    rows = done.photos - done.failed
     lost = f", {done.failed} in failed.jsonl" if done.failed else ""
-    out.print(Text(f"written: {Path(done.out)}, {rows} rows{lost}"))
+    took = f"{done.done} photos in {done.seconds:.0f} s, {done.rate:.3g}/s"
+    show(
+        f"{took}, device busy {done.device_share:.0%}" if done.done else done.found,
+        f"written: {Path(done.out)}, {done.photos - done.failed} rows{lost}",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, whole
+from naflow_fx.cli.base import Commands, command, option, whole
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
@@ -26,11 +26,10 @@ examples:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "diff", TEXT, EXAMPLES, "diff:diff", "RESULTS_A RESULTS_B")
-    parser.add_argument("first", metavar="RESULTS_A", help="a folder of `naflow-fx batch`")
-    parser.add_argument("second", metavar="RESULTS_B", help="another one")
-    text = "photos that are listed, those that agree least first (default: %(default)s)"
-    parser.add_argument("--photos", type=whole, default=10, metavar="N", help=text)
+    parser = command(commands, diff, TEXT, EXAMPLES, "RESULTS_A RESULTS_B")
+    option(parser, "first RESULTS_A", "a folder of `naflow-fx batch`")
+    option(parser, "second RESULTS_B", "another one")
+    option(parser, "--photos N", "photos that are listed, those that agree least first", whole, 10)
 
 
 def diff(args: argparse.Namespace) -> None:

@@ -14,9 +14,8 @@ from PIL import Image
 from torch import Tensor, fx, nn
 
 import naflow_fx
-from naflow_fx.cli.base import news_aside
-from naflow_fx.cli.photos import check_writable, shown
-from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.base import waiting
+from naflow_fx.cli.setup import check_writable, choose, drawn, open_device, open_subject, shown
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import open_photo
@@ -97,8 +96,7 @@ class Encoder:
         """The explainer of pairs of a query and `shots` supports; made when first asked for."""
         if shots not in self.explainers:
             target = replace(self.similarity, shots=shots)
-            with progress(count=False) as bar:
-                bar.add_task(f"compiling {self.subject.name}", total=None)
+            with waiting(f"compiling {self.subject.name}"):
                 made = naflow_fx.compile(self.model, example, target=target, **choose(self.args))
             self.explainers[shots] = made
         return self.explainers[shots]
@@ -120,15 +118,17 @@ class Encoder:
         photos = [open_photo(path) for path in paths]
         images = self.inputs(photos)
         explainer = self.explainer(len(supports), images[:1])
+        layers = drawn(self.args, explainer.layers)
         with progress() as bar:
-            task = bar.add_task(shown(query), total=len(explainer.layers) + 1)
+            task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
             seen_photos = [seen(self.preprocessing, photo) for photo in photos]
             flow.save(
                 place, seen_photos[:1], seen_photos[1:],
-                names=names, alpha=self.args.alpha, colormap=self.args.colormap, title=title,
+                names=names, layers=layers, title=title,
+                alpha=self.args.alpha, colormap=self.args.colormap,
                 info={**self._facts(paths, photos), **facts},
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
@@ -169,10 +169,8 @@ def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) 
     device = open_device(args.device)
     for place in places:
         check_writable(place)
-    with progress(count=False) as bar:
-        bar.add_task(f"preparing {subject.name}", total=None)
-        with news_aside():
-            model = subject.build(device)
+    with waiting(f"preparing {subject.name}"):
+        model = subject.build(device)
         example = subject.preprocessing(photo)[None].to(device)
         embedder = encoder_of(model, example, similarity)
     return Encoder(subject, model, embedder, similarity, device, args)

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.text import Text
+from rich.table import Table
 
 from naflow_fx import selection
-from naflow_fx.cli.base import Commands, command, count, news_aside
-from naflow_fx.cli.options import add_model_options, add_place_options
+from naflow_fx.cli.base import Commands, command, count, news_aside, option
+from naflow_fx.cli.options import add_device, add_model_options, add_out
+from naflow_fx.cli.setup import open_device, open_subject
+from naflow_fx.cli.tables import plain_table, show
 from naflow_fx.errors import EvaluationError
 from naflow_fx.view.progress import progress
 
@@ -61,44 +62,28 @@ SANITY = "Rank correlation of maps with those of random weights, another class, 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "evaluate", TEXT, EXAMPLES, "evaluate:evaluate")
-    add_place_options(parser)
-    add_data_options(parser)
-    group = parser.add_argument_group("what is measured")
-    group.add_argument(
-        "--methods",
-        nargs="+",
-        metavar="NAME",
-        help=f"naflow-all, peers, ...: an unknown one lists them (default: {' '.join(METHODS)})",
-    )
-    group.add_argument(
-        "--metrics",
-        nargs="+",
-        default=METRICS,
-        metavar="NAME",
-        help=f"energy, pointing, insertion, road, fidelity, ... (default: {' '.join(METRICS)})",
-    )
-    text = "also: how far maps change with random weights, for another class"
-    group.add_argument("--sanity", action="store_true", help=text)
-    add_model_options(parser, artefact=True, layers="seven, evenly over the depth")
-
-
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Options that choose the images."""
+    parser = command(commands, evaluate, TEXT, EXAMPLES)
+    add_out(parser)
+    add_device(parser)
     group = parser.add_argument_group("the data")
-    group.add_argument("--data", choices=DATA, default=DATA[0], help="(default: %(default)s)")
-    group.add_argument("--root", metavar="DIR", help="where the data set lies")
-    group.add_argument("--annotations", metavar="PATH", help="its boxes: a file or a folder")
-    group.add_argument(
-        "--class-map", metavar="FILE", help="JSON: the data set's classes -> the network's numbers"
-    )
-    group.add_argument("--limit", type=count, metavar="N", help="images, at most")
+    option(group, "--data", "", DATA, DATA[0])
+    option(group, "--root DIR", "where the data set lies")
+    option(group, "--annotations PATH", "its boxes: a file or a folder")
+    text = "JSON: the data set's classes -> the network's numbers"
+    option(group, "--class-map FILE", text)
+    option(group, "--limit N", "images, at most", count)
+    group = parser.add_argument_group("what is measured")
+    text = f"naflow-all, peers, ...: an unknown one lists them (default: {' '.join(METHODS)})"
+    option(group, "--methods NAME...", text)
+    text = f"energy, pointing, insertion, road, fidelity, ... (default: {' '.join(METRICS)})"
+    option(group, "--metrics NAME...", text, default=METRICS)
+    text = "also: how far maps change with random weights, for another class"
+    option(group, "--sanity", text)
+    add_model_options(parser, artefact=True, layers="seven, evenly over the depth")
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
-    from naflow_fx.cli.setup import open_device
-    from naflow_fx.cli.tables import console
     from naflow_fx.files import write
 
     check_names(args)
@@ -113,23 +98,20 @@ def evaluate(args: argparse.Namespace) -> None:
     checks = sanity_rows(args, data, model) if args.sanity else []
     write(place / "evaluation.md", page(result, checks))
     written = ["evaluation.md", *curves(result, place)]
-    out = console()
-    show(out, f"{data.name}: {len(data)} images, mean over layers and images [95 %]", result.rows())
+    title = f"{data.name}: {len(data)} images, mean over layers and images [95 %]"
+    show(table_of(result.rows()), title=title)
     if checks:
-        show(out, SANITY, checks)
-    out.print(Text(f"written: {place / 'evaluation.json'}, {', '.join(written)}"))
+        show(table_of(checks), title=SANITY)
+    show(f"written: {place / 'evaluation.json'}, {', '.join(written)}")
 
 
-def show(out: Console, title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table, its first row the head."""
-    from naflow_fx.cli.tables import plain_table
-
-    out.print(Text(title, style="bold"))
+def table_of(rows: Sequence[Sequence[str]]) -> Table:
+    """A table, its first row the head."""
     head, *body = rows
     table = plain_table(*head, right=head[1:])
     for row in body:
         table.add_row(*row)
-    out.print(table)
+    return table
 
 
 def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> Evaluation:
@@ -238,7 +220,6 @@ def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
 
     EvaluationError: boxes can't take the photo's way through a function.
     """
-    from naflow_fx.cli.setup import open_subject
     from naflow_fx.evaluation.synthetic import synthetic, trained
     from naflow_fx.models.preprocess import Preprocessing
 

@@ -5,19 +5,30 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, news_aside
-from naflow_fx.cli.options import add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.base import Commands, command, option, waiting
+from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.setup import (
+    check_writable,
+    choose,
+    drawn,
+    open_device,
+    open_subject,
+    places,
+    question,
+    shown,
+)
+from naflow_fx.cli.tables import class_words, prediction, show_flow
 from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
 from naflow_fx.errors import PhotoError
-from naflow_fx.selection import spread
 from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from naflow_fx.flow import AttentionFlow
-    from naflow_fx.subjects import Subject
-    from naflow_fx.subjects.api import Explains
 
 TEXT = "explain photos: what each layer looks at, from the input to the decision"
 EXAMPLES = """\
@@ -41,33 +52,23 @@ examples:
   naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
 """
 ROWS = "rows.png"
-SHEET = 12  # layers that are drawn where nobody says which
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "explain", TEXT, EXAMPLES, "explain:explain", "PHOTO...")
-    parser.add_argument(
-        "photos", nargs="+", metavar="PHOTO", help="picture files, before the options"
-    )
+    parser = command(commands, explain, TEXT, EXAMPLES, "PHOTO...")
+    option(parser, "photos PHOTO...", "picture files, before the options")
     add_targets(parser, "the predicted one")
     add_picture_options(parser)
-    parser.add_argument(
-        "--verbose", action="store_true", help="print a table of all layers with their numbers"
-    )
-    text = "draw the cells of the maps' own grids, not a smooth picture"
-    parser.add_argument("--cells", action="store_true", help=text)
-    text = "also write maps.npz, the raw map of every layer"
-    parser.add_argument("--save-arrays", action="store_true", help=text)
-    add_model_options(parser, artefact=True, layers="all are computed, twelve of them drawn")
+    option(parser, "--verbose", "print a table of all layers with their numbers")
+    option(parser, "--cells", "draw the cells of the maps' own grids, not a smooth picture")
+    option(parser, "--save-arrays", "also write maps.npz, the raw map of every layer")
+    add_model_options(parser, artefact=True, layers=DRAWN)
     add_method_options(parser, several=True)
 
 
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.photos import check_writable, places, question, shown
-    from naflow_fx.cli.setup import choose, open_device, open_subject
-    from naflow_fx.cli.tables import print_flow
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.subjects import compiled_in
 
@@ -80,78 +81,59 @@ def explain(args: argparse.Namespace) -> None:
     chosen = variants(args)
     if len(chosen) == 1:
         args = of_variant(args, chosen[0])
-    asked = [question(args, [photo]) for photo in photos]
-    folders = places([photo.stem for photo in photos], Path(args.out), asked)
+    folders = places(args, [photo.stem for photo in photos], photos)
     subject, names = open_subject(args), names_of([one.words for one in chosen])
     targets = [subject.target(one.target) for one in chosen]
     options = {one.method: choose(of_variant(args, one)) for one in chosen}
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
-    with progress(count=False) as bar, news_aside():
-        bar.add_task(f"preparing {subject.name}", total=None)
+    with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
         fixed = compiled_in(targets)
         made = {m: subject.explainer(example, **how, **fixed) for m, how in options.items()}
-    sites = made[chosen[0].method].layers
-    layers = sites if args.layers else spread(sites, SHEET)
+    layers = drawn(args, made[chosen[0].method].layers)
     for photo, place in zip(photos, folders, strict=True):
         flows: dict[str, AttentionFlow] = {}
         for name, one, target in zip(names, chosen, targets, strict=True):
             there = place / folder_of(name) if len(chosen) > 1 else place
-            how = (made[one.method], target, layers, subject)
-            flows[name] = _explain_one(photo, there, *how, args)
-            print_flow(flows[name], layers, shown(photo), there, subject.class_names, args.verbose)
+            with progress() as bar:
+                bar.add_task(shown(photo), total=len(layers) + 1)
+                flow: AttentionFlow = made[one.method](subject.inputs([photo], device), target)
+                flows[name] = subject.told(flow.detach().cpu(), [photo])
+                _save(flows[name], photo, there, layers, args, bar)
+            show_flow(flows[name], layers, shown(photo), there, args.verbose)
         if len(chosen) > 1:
             _sheet(flows, layers, shown(photo), place / ROWS, args)
 
 
-def _explain_one(
+def _save(
+    flow: AttentionFlow,
     photo: Path,
     place: Path,
-    explainer: Explains,
-    target: Any,
     layers: Sequence[str],
-    subject: Subject,
     args: argparse.Namespace,
-) -> AttentionFlow:
-    """Explain one photo and draw some of its layers; gives the flow, in main memory."""
-    from naflow_fx.cli.photos import shown
-    from naflow_fx.cli.setup import open_device
-
-    with progress() as bar:
-        task = bar.add_task(shown(photo), total=len(layers) + 1)
-        tensor = subject.inputs([photo], open_device(args.device))
-        flow: AttentionFlow = explainer(tensor, target=target).detach().cpu()
-        flow = subject.told(flow, [photo])
-        bar.advance(task)
-        flow.save(
-            place,
-            layers=layers,
-            alpha=args.alpha,
-            colormap=args.colormap,
-            title=shown(photo),
-            info=_facts(photo, args),
-            on_picture=lambda name: bar.advance(task),
-            arrays=args.save_arrays,
-            smooth=not args.cells,
-        )
-    return flow
-
-
-def _facts(photo: Path, args: argparse.Namespace) -> dict[str, Any]:
-    """What flow.json says of the photo and the question."""
-    from naflow_fx.cli.photos import question, shown
+    bar: Progress,
+) -> None:
+    """The pictures of some layers, and flow.json with what it says of the photo."""
     from naflow_fx.models.preprocess import open_photo
 
-    asked = question(args, [photo])
+    (task,) = bar.task_ids
+    bar.advance(task)
+    asked, image = question(args, photo), open_photo(photo)
     (digest,) = asked["photos"]
-    image = open_photo(photo)
-    return {
-        "photo": {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]},
-        "question": asked,
-        "device": args.device,
-    }
+    facts = {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]}
+    flow.save(
+        place,
+        layers=layers,
+        alpha=args.alpha,
+        colormap=args.colormap,
+        title=shown(photo),
+        info={"photo": facts, "question": asked, "device": args.device},
+        on_picture=lambda _: bar.advance(task),
+        arrays=args.save_arrays,
+        smooth=not args.cells,
+    )
 
 
 def _sheet(
@@ -162,12 +144,10 @@ def _sheet(
     args: argparse.Namespace,
 ) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
-    from naflow_fx.cli.tables import class_words, prediction
     from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
     from naflow_fx.view.photos import as_photos
-    from naflow_fx.view.terminal import say
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
@@ -175,7 +155,7 @@ def _sheet(
     bright = f"bright: what speaks for {words.pop()}" if len(words) == 1 else "bright: the evidence"
     sheet = comparison(
         flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,
-        title=f"{title}: {prediction(first, first.about.class_names).partition(' (')[0]}",
+        title=f"{title}: {prediction(first).partition(' (')[0]}",
         subtitle=f"from the first layers to the decision · {bright}",
     )  # fmt: skip
     with replacing(path) as draft:

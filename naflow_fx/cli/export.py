@@ -6,10 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from naflow_fx.cli.base import Commands, command, named, news_aside
-from naflow_fx.cli.options import DEVICE_HELP, add_method_options, add_model_options
+from naflow_fx.cli.base import Commands, command, named, option, waiting
+from naflow_fx.cli.info import size_text
+from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.setup import choose, open_device, open_subject
 from naflow_fx.errors import OptionError
-from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
 FORMATS = ("pt2", "aoti", "onnx")
@@ -31,12 +32,10 @@ examples:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "export", TEXT, EXAMPLES, "export:export")
-    parser.add_argument("--format", required=True, choices=FORMATS, help="of the file, see below")
-    parser.add_argument(
-        "--out", type=named, required=True, metavar="FILE", help="ends in .pt2 (pt2, aoti) or .onnx"
-    )
-    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
+    parser = command(commands, export, TEXT, EXAMPLES)
+    option(parser, "--format", "of the file, see below", FORMATS, required=True)
+    option(parser, "--out FILE", "ends in .pt2 (pt2, aoti) or .onnx", named, required=True)
+    add_device(parser)
     add_model_options(parser)
     add_method_options(parser)
 
@@ -46,8 +45,6 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     from naflow_fx.artefacts import ENDINGS, KINDS, check_name
-    from naflow_fx.cli.info import size_text
-    from naflow_fx.cli.setup import choose, open_device, open_subject
     from naflow_fx.models.preprocess import Preprocessing
     from naflow_fx.subjects import ArtefactSubject
 
@@ -59,10 +56,8 @@ def export(args: argparse.Namespace) -> None:
     example = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     if isinstance(subject, ArtefactSubject):
         raise OptionError(f"{subject.path}: has been exported; give the network it was made of")
-    with progress(count=False) as bar:
-        bar.add_task(f"{subject.name} as {KINDS[args.format]}", total=None)
-        with news_aside():
-            explainer: Any = subject.program(example.to(device), **options)
+    with waiting(f"{subject.name} as {KINDS[args.format]}"):
+        explainer: Any = subject.program(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
         write[args.format](
             path,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from naflow_fx.cli.base import Commands, command, count
+from naflow_fx.cli.base import Commands, command, count, option
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.setup import places, question, shown
+from naflow_fx.cli.tables import plain_table, show
 from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError, TargetError
 
@@ -38,32 +39,13 @@ examples:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(
-        commands, "few-shot", TEXT, EXAMPLES, "few_shot:few_shot", "--support DIR --query PHOTO..."
-    )
-    parser.add_argument(
-        "--support", required=True, metavar="DIR", help="a folder with a folder for each class"
-    )
-    parser.add_argument(
-        "--query", required=True, nargs="+", metavar="PHOTO", help="picture files to classify"
-    )
-    parser.add_argument(
-        "--shots",
-        type=count,
-        default=SHOTS,
-        metavar="N",
-        help="pictures of each class, its first by name (default: at most %(default)s)",
-    )
-    parser.add_argument(
-        "--temperature",
-        type=float,
-        default=TEMPERATURE,
-        metavar="T",
-        help="of the logits (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--match", metavar="CLASS", help="the class to compare with (default: the predicted one)"
-    )
+    parser = command(commands, few_shot, TEXT, EXAMPLES, "--support DIR --query PHOTO...")
+    option(parser, "--support DIR", "a folder with a folder for each class", required=True)
+    option(parser, "--query PHOTO...", "picture files to classify", required=True)
+    text = "pictures of each class, its first by name (default: at most %(default)s)"
+    option(parser, "--shots N", text, count, SHOTS)
+    option(parser, "--temperature T", "of the logits", float, TEMPERATURE)
+    option(parser, "--match CLASS", "the class to compare with (default: the predicted one)")
     add_pair_options(parser)
 
 
@@ -87,7 +69,6 @@ def _few_shot(args: argparse.Namespace) -> None:
     import torch
 
     from naflow_fx.cli.encoder import open_encoder
-    from naflow_fx.cli.photos import places, question
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.pairs.embedding import compare, embed
 
@@ -95,8 +76,7 @@ def _few_shot(args: argparse.Namespace) -> None:
     photos = [open_photo(query) for query in queries]
     found = _folders(folder, Path(args.results))
     match = None if args.match is None else _index(args.match, list(found))
-    asked = [question(args, [query]) for query in queries]
-    folders = places([query.stem for query in queries], Path(args.out), asked)
+    folders = places(args, [query.stem for query in queries], queries)
     encoder = open_encoder(args, queries[0], folders)
     classes = _classes(encoder, found, folder, args.match)
     means = torch.stack([one.mean for one in classes])
@@ -111,7 +91,6 @@ def _few_shot(args: argparse.Namespace) -> None:
 def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     """Class name -> its pictures, of every folder in a folder that has any; not of `out`."""
     from naflow_fx.cli.encoder import check_folder, pictures_in
-    from naflow_fx.cli.photos import shown
 
     check_folder(folder)
     inside = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
@@ -172,13 +151,11 @@ def _explain(
 ) -> None:
     """Explain one query with the shots of a class, save and print."""
     from naflow_fx.cli.encoder import report
-    from naflow_fx.cli.photos import question, shown
-    from naflow_fx.cli.tables import console
 
     best, chosen = classes[int(logits.argmax())].name, classes[match]
     rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
     facts = {
-        "question": question(encoder.args, [query]),
+        "question": question(encoder.args, query),
         "prediction": best,
         "match": chosen.name,
         "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
@@ -191,18 +168,14 @@ def _explain(
     except InputError as error:  # a similarity of exactly 0
         report(f"{shown(query)} with {chosen.name} is not explained: {error}")
         return
-    console().print(Text(f"written: {os.fspath(place / 'grid.png')}, compared with {chosen.name}"))
+    show(f"written: {place / 'grid.png'}, compared with {chosen.name}")
 
 
 def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
     """Prediction and a table of the classes, the likeliest first."""
-    from naflow_fx.cli.tables import console, plain_table
-
     order = logits.argsort(descending=True).tolist()
     shares = logits.softmax(0)
-    out = console()
     first = f"{classes[order[0]].name} {float(shares[order[0]]):.1%}"
-    out.print(Text(f"{query}: {first}", style="bold"))
     heads = ("shots", "similarity", "logit", "probability")
     table = plain_table("class", *heads, right=heads)
     for i in order:
@@ -210,4 +183,4 @@ def _print(query: str, logits: Tensor, classes: list[Class], temperature: float)
         shots = f"{len(one.shots)} of {one.pictures}"
         similarity = f"{logit / temperature:.4f}" if temperature else "-"
         table.add_row(Text(one.name), shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}")
-    out.print(table)
+    show(table, title=f"{query}: {first}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.cli.base import Commands, command
+from naflow_fx.cli.base import Commands, command, option
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ examples:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "info", TEXT, EXAMPLES, "info:info", "FILE")
-    parser.add_argument("file", metavar="FILE", help="an artefact, .pt2 or .onnx")
-    parser.add_argument("--json", action="store_true", help="everything, as JSON")
+    parser = command(commands, info, TEXT, EXAMPLES, "FILE")
+    option(parser, "file FILE", "an artefact, .pt2 or .onnx")
+    option(parser, "--json", "everything, as JSON")
 
 
 def info(args: argparse.Namespace) -> None:

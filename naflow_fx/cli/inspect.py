@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, named
+from naflow_fx.cli.base import Commands, command, named, option
 from naflow_fx.cli.options import add_method_options, add_model_options
+from naflow_fx.cli.setup import check_file, choose, open_subject
+from naflow_fx.cli.tables import layer_table, show
 from naflow_fx.errors import OptionError
 from naflow_fx.view.terminal import say
 
@@ -32,30 +34,17 @@ BINARY = ("png", "pdf")  # nothing for a terminal
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "inspect", TEXT, EXAMPLES, "inspect:inspect")
-    parser.add_argument(
-        "--format", choices=FORMATS, help="(default: as the name of --out ends; else table)"
-    )
-    parser.add_argument(
-        "--out",
-        type=named,
-        metavar="FILE",
-        help="where to write (default: the terminal; of html, inspect.html)",
-    )
-    parser.add_argument(
-        "--photo",
-        metavar="PHOTO",
-        help="a picture file to run, for residuals and norm ratios; on the best public weights",
-    )
-    parser.add_argument(
-        "--expand",
-        nargs="+",
-        metavar="GLOB",
-        help="of pictures: blocks to draw layer by layer (default: as many as stay readable)",
-    )
-    parser.add_argument("--only", metavar="BLOCK", help="of pictures: one block alone")
+    parser = command(commands, inspect, TEXT, EXAMPLES)
+    option(parser, "--format", "(default: as the name of --out ends; else table)", FORMATS)
+    text = "where to write (default: the terminal; of html, inspect.html)"
+    option(parser, "--out FILE", text, named)
+    text = "a picture file to run, for residuals and norm ratios; on the best public weights"
+    option(parser, "--photo PHOTO", text)
+    text = "of pictures: blocks to draw layer by layer (default: as many as stay readable)"
+    option(parser, "--expand GLOB...", text)
+    option(parser, "--only BLOCK", "of pictures: one block alone")
     text = "write what names the network and its input, for --subject"
-    parser.add_argument("--save-subject", type=named, metavar="FILE.toml", help=text)
+    option(parser, "--save-subject FILE.toml", text, named)
     add_model_options(parser, artefact=True)
     add_method_options(parser)
 
@@ -63,7 +52,6 @@ def add(commands: Commands) -> None:
 def inspect(args: argparse.Namespace) -> None:
     """Run the command; without --photo and --weights on random weights, nothing is fetched."""
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.cli.setup import choose, open_subject
 
     out = _checked(args)
     options, subject = choose(args), open_subject(args)
@@ -82,24 +70,19 @@ def inspect(args: argparse.Namespace) -> None:
 
 def _print_layers(flow: AttentionFlow, args: argparse.Namespace) -> None:
     """The layers of an artefact; without a photo those of a grey one, and no measures."""
-    from naflow_fx.cli.tables import console, layer_table
-
     if args.format != "table":
         raise OptionError(f"--format {args.format}: an artefact doesn't tell how its layers are "
                           "computed; inspect the network it was made of")  # fmt: skip
     if args.photo is None:
         flow.residual, flow.norm_ratio = {}, {}
-    console().print(layer_table(flow))
+    show(layer_table({"": flow}))
 
 
 def _checked(args: argparse.Namespace) -> Path | None:
     """Where to write, None for the terminal; OptionError for options that don't fit together."""
-    from naflow_fx.cli.photos import check_writable
     from naflow_fx.inspection.graphs import DRAWN, kind_of
 
-    out = None if args.out is None else Path(args.out)
-    if out is not None and out.is_dir():
-        raise OptionError(f"--out {out}: is a folder; give the name of a file")
+    out = None if args.out is None else check_file(args.out)
     if args.format is None:
         args.format = "table" if out is None else kind_of(out)
     if (args.expand or args.only) and args.format not in (*DRAWN, "dot"):
@@ -108,7 +91,6 @@ def _checked(args: argparse.Namespace) -> Path | None:
         raise OptionError(f"--format {args.format}: add --out FILE")
     if out is None:
         return Path("inspect.html") if args.format == "html" else None
-    check_writable(out.parent / f".{out.name}")
     return out
 
 

@@ -6,9 +6,9 @@ import argparse
 from typing import TYPE_CHECKING
 
 from rich.table import Table
-from rich.text import Text
 
 from naflow_fx.cli.base import Commands, command
+from naflow_fx.cli.tables import plain_table, show
 
 if TYPE_CHECKING:
     from naflow_fx.models.card import ModelCard
@@ -23,29 +23,23 @@ are downloaded stay in torch's cache; any model also takes a checkpoint file of 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    command(commands, "models", TEXT, NOTE, "models:models")
+    command(commands, models, TEXT, NOTE)
 
 
 def models(args: argparse.Namespace) -> None:
     """Print every model's name, weights, input and licence, by where the weights come from."""
     from naflow_fx import models as zoo
-    from naflow_fx.cli.tables import console
 
-    out = console()
     cards = [zoo.card(name) for name in zoo.names()]
     for source in dict.fromkeys(card.weights_source for card in cards):
         group = [card for card in cards if card.weights_source == source]
         licences = {card.licence for card in group}
         heading = f"weights: {source}" + (f"; {licences.pop()}" if len(licences) == 1 else "")
-        out.print(Text(heading, style="bold"))
-        for table in _by_hand(group) if group[0].checkpoint else [_by_name(group)]:
-            out.print(table)
+        show(*(_by_hand(group) if group[0].checkpoint else [_by_name(group)]), title=heading)
 
 
 def _by_name(cards: list[ModelCard]) -> Table:
     """Models whose public weights have names, best first."""
-    from naflow_fx.cli.tables import plain_table
-
     table = plain_table("name", "public weights", "input")
     for card in cards:
         weights = ", ".join(card.weights) or "none"
@@ -55,8 +49,6 @@ def _by_name(cards: list[ModelCard]) -> Table:
 
 def _by_hand(cards: list[ModelCard]) -> list[Table]:
     """Models whose checkpoint files, where there are any, are to be had elsewhere; two tables."""
-    from naflow_fx.cli.tables import plain_table
-
     facts = plain_table("name", "output", "input", "repository's licence")
     places = plain_table("name", "public checkpoint")
     for card in cards:

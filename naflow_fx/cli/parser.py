@@ -1,4 +1,4 @@
-"""The command line's parser: one file a command, listed here in the order of its help.
+"""The command line's parser: one file a command, in the order of its help.
 
 No command imports torch before it runs: `naflow-fx --help` answers at once.
 """
@@ -6,43 +6,15 @@ No command imports torch before it runs: `naflow-fx --help` answers at once.
 from __future__ import annotations
 
 import argparse
+import importlib
 from importlib.metadata import PackageNotFoundError, version
 
-from naflow_fx.cli import (
-    base,
-    batch,
-    compare,
-    decompose,
-    diff,
-    evaluate,
-    explain,
-    export,
-    few_shot,
-    info,
-    inspect,
-    models,
-    report,
-    retrieve,
-)
+from naflow_fx.cli.base import FORM, Parser
 
 __all__ = ["COMMANDS", "make_parser"]
 
-COMMANDS = (
-    explain,
-    report,
-    batch,
-    diff,
-    compare,
-    retrieve,
-    few_shot,
-    decompose,
-    evaluate,
-    inspect,
-    export,
-    info,
-    models,
-)
-
+COMMANDS = ("explain", "report", "batch", "diff", "compare", "retrieve", "few_shot", "decompose",
+            "evaluate", "inspect", "export", "info", "models")  # fmt: skip
 TOP_EXAMPLES = """\
 examples:
   naflow-fx explain cat.jpg                      maps of every layer, bundled model, ./naflow_out
@@ -61,17 +33,13 @@ examples:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `args.command` is the "module:function" chosen."""
-    parser = base.make(
-        base.Parser,
-        prog="naflow-fx",
-        epilog=TOP_EXAMPLES,
-        description=("Attention maps for every layer of a trained convolutional network."),
-    )
+    """The parser of the whole command line; `args.command` is the function of the chosen one."""
+    text = "Attention maps for every layer of a trained convolutional network."
+    parser = Parser(prog="naflow-fx", description=text, epilog=TOP_EXAMPLES, **FORM)
     parser.add_argument("--version", action="version", version=f"naflow-fx {_version()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for one in COMMANDS:
-        one.add(commands)
+    for name in COMMANDS:
+        importlib.import_module(f"naflow_fx.cli.{name}").add(commands)
     return parser
 
 

@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from naflow_fx.cli.base import Commands, command, named, news_aside, share
-from naflow_fx.cli.options import (
-    COLORMAPS,
-    DEVICE_HELP,
-    add_method_options,
-    add_model_options,
-)
-from naflow_fx.cli.variants import add_targets, names_of, of_variant, variants
+from naflow_fx.cli.base import Commands, command, named, news_aside, option
+from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
+from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
+from naflow_fx.cli.variants import add_targets, names_of, numbered, of_variant, variants
 from naflow_fx.errors import OptionError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -41,51 +37,30 @@ examples:
   naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
   naflow-fx report wall.jpg --models old=nets.py:Crack new=nets.py:wide --subject crack.toml
 """
+MODELS_HELP = """several networks instead of --model, each with a checkpoint file or the name of
+public weights if not the best ones are meant"""
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "report", TEXT, EXAMPLES, "report:report", "PHOTO...")
-    parser.add_argument(
-        "photos",
-        nargs="+",
-        metavar="PHOTO",
-        help="picture files, first of all; or one folder of `naflow-fx batch`",
-    )
-    parser.add_argument(
-        "--models",
-        nargs="+",
-        metavar="[LABEL=]NAME[=WEIGHTS]",
-        help="several networks instead of --model, each with a checkpoint file or the name of "
-        "public weights if not the best ones are meant",
-    )
-    parser.add_argument(
-        "--out",
-        type=named,
-        default="report.html",
-        metavar="FILE",
-        help="what to write (default: %(default)s)",
-    )
-    parser.add_argument("--title", help="heading of the page (default: the photos' names)")
+    parser = command(commands, report, TEXT, EXAMPLES, "PHOTO...")
+    text = "picture files, first of all; or one folder of `naflow-fx batch`"
+    option(parser, "photos PHOTO...", text)
+    option(parser, "--models [LABEL=]NAME[=WEIGHTS]...", MODELS_HELP)
+    option(parser, "--out FILE", "what to write", named, "report.html")
+    option(parser, "--title TITLE", "heading of the page (default: the photos' names)")
     add_targets(parser, "each model's prediction")
-    parser.add_argument(
-        "--small",
-        action="store_true",
-        help="a smaller file: without energy of Z, top channels and abandoned neurons",
-    )
-    parser.add_argument("--device", default="cpu", metavar="D", help=DEVICE_HELP)
-    text = "to start with (default: %(default)s)"
-    parser.add_argument("--colormap", choices=COLORMAPS, default=COLORMAPS[0], help=text)
-    parser.add_argument("--alpha", type=share, default=0.5, metavar="A", help=text)
+    text = "a smaller file: without energy of Z, top channels and abandoned neurons"
+    option(parser, "--small", text)
+    add_device(parser)
+    add_colours(parser, "to start with", "to start with")
     add_model_options(parser, artefact=True)
     add_method_options(parser, several=True)
 
 
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.photos import check_writable
-    from naflow_fx.cli.setup import choose, open_device
     from naflow_fx.dataset import is_results
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
@@ -96,7 +71,8 @@ def report(args: argparse.Namespace) -> None:
 
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
-    names, photos = _names(args.photos), [open_photo(photo) for photo in args.photos]
+    names = numbered(shown(Path(photo)) for photo in args.photos)
+    photos = [open_photo(photo) for photo in args.photos]
     chosen = list(_each(args))
     asked = [(subject, one) for subject in chosen for one in variants(args)]
     facts = [model.facts for model, _ in asked]
@@ -107,9 +83,7 @@ def report(args: argparse.Namespace) -> None:
     for one in variants(args):
         choose(of_variant(args, one))
     device = open_device(args.device)
-    if out.is_dir():
-        raise OptionError(f"--out {out}: is a folder; give the name of a file")
-    check_writable(out.parent / f".{out.name}")
+    check_file(args.out)
     with progress() as bar, news_aside():
         task = bar.add_task("explaining", total=len(asked) * len(photos))
         made = [
@@ -122,22 +96,8 @@ def report(args: argparse.Namespace) -> None:
     say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
 
 
-def _names(photos: Sequence[str]) -> list[str]:
-    """What to call the photos: their files' names, numbered where two are the same."""
-    from naflow_fx.cli.photos import shown
-
-    found: list[str] = []
-    for photo in photos:
-        name, number = shown(Path(photo)), 1
-        while (name if number == 1 else f"{name} ({number})") in found:
-            number += 1
-        found.append(name if number == 1 else f"{name} ({number})")
-    return found
-
-
 def _each(args: argparse.Namespace) -> Iterator[Subject]:
     """The network of the command line, or each of --models: [LABEL=]NAME[=WEIGHTS]."""
-    from naflow_fx.cli.setup import open_subject
     from naflow_fx.subjects.openers import is_reference
 
     if args.models is None:
@@ -168,7 +128,6 @@ def _entry(
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.cli.setup import choose
     from naflow_fx.subjects import ArtefactSubject, compiled_in
     from naflow_fx.view.page import ReportEntry
 

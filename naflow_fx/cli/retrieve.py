@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from naflow_fx.cli.base import Commands, command, count
+from naflow_fx.cli.base import Commands, command, count, option
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.setup import places, question, shown
+from naflow_fx.cli.tables import plain_table, show
 from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError
 
@@ -33,12 +35,10 @@ examples:
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = command(commands, "retrieve", TEXT, EXAMPLES, "retrieve:retrieve", "QUERY GALLERY")
-    parser.add_argument("query", metavar="QUERY", help="a picture file")
-    parser.add_argument("gallery", metavar="GALLERY", help="a folder of pictures")
-    parser.add_argument(
-        "--top-k", type=count, default=5, metavar="K", help="hits (default: %(default)s)"
-    )
+    parser = command(commands, retrieve, TEXT, EXAMPLES, "QUERY GALLERY")
+    option(parser, "query QUERY", "a picture file")
+    option(parser, "gallery GALLERY", "a folder of pictures")
+    option(parser, "--top-k K", "hits", count, 5)
     add_pair_options(parser)
 
 
@@ -50,7 +50,6 @@ def retrieve(args: argparse.Namespace) -> None:
 def _retrieve(args: argparse.Namespace) -> None:
     """One method, into one folder."""
     from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, report
-    from naflow_fx.cli.photos import places, question
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.pairs.embedding import compare, embed
 
@@ -60,7 +59,7 @@ def _retrieve(args: argparse.Namespace) -> None:
     found = [p for p in pictures_in(gallery, Path(args.results)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
-    (place,) = places([query.stem], Path(args.out), [question(args, [query])])
+    (place,) = places(args, [query.stem], [query])
     encoder = open_encoder(args, query, [place])
     image = encoder.inputs([photo])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
@@ -83,11 +82,10 @@ def _explain(
 ) -> str:
     """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
     from naflow_fx.cli.encoder import report
-    from naflow_fx.cli.photos import question, shown
 
     rows = ["query", f"hit {rank} · {value:.3f}"]
     title = f"{shown(query)} and hit {rank}, {shown(hit)}"
-    facts = {"question": question(encoder.args, [query]), "rank": rank, "hit": inside}
+    facts = {"question": question(encoder.args, query), "rank": rank, "hit": inside}
     try:
         encoder.explain(place, query, [hit], rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
@@ -104,12 +102,7 @@ def _inside(path: Path, folder: Path) -> str:
 def _print(
     query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], pictures: list[str]
 ) -> None:
-    from naflow_fx.cli.photos import shown
-    from naflow_fx.cli.tables import console, plain_table
-
-    out = console()
-    out.print(Text(f"{shown(query)}: {len(hits)} of {count} pictures", style="bold"))
     table = plain_table("#", "hit", "similarity", "pictures", right=("#", "similarity"))
     for rank, ((path, value), grid) in enumerate(zip(hits, pictures, strict=True), start=1):
         table.add_row(str(rank), Text(_inside(path, gallery)), f"{value:.4f}", Text(grid))
-    out.print(table)
+    show(table, title=f"{shown(query)}: {len(hits)} of {count} pictures")

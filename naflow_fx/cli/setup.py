@@ -1,24 +1,104 @@
-"""From command-line options to a device and a compiled explainer."""
+"""From command-line options to photos, the folders that are written, a device and a network."""
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
+from naflow_fx.cli.options import SHEET
 from naflow_fx.errors import OptionError
 from naflow_fx.options import Inverse
-from naflow_fx.subjects import ArtefactSubject, Recipe, Subject, opened
+from naflow_fx.selection import spread
+from naflow_fx.view.files import staging
+from naflow_fx.view.terminal import printable
+
+if TYPE_CHECKING:
+    import torch
+
+    from naflow_fx.subjects import Subject
 
 SOLVER = ("damping", "steps", "rows", "precision")
 CHOICES = ("layers", "method", "reduction")
+NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "results", "device",
+             "trusted", "verbose", "alpha", "colormap", "cells", "save_arrays")  # fmt: skip
+
+
+def shown(photo: Path) -> str:
+    """The file's name as text that can be printed and stored, whatever its bytes are."""
+    return printable(os.fsencode(photo.name).decode("utf-8", "replace"))
+
+
+def question(args: argparse.Namespace, *photos: Path) -> dict[str, Any]:
+    """What is asked of photos, as plain data: what they hold, and the options that decide."""
+    given = {name: value for name, value in vars(args).items() if name not in NO_MATTER}
+    digests = [hashlib.sha256(photo.read_bytes()).hexdigest() for photo in photos]
+    found: dict[str, Any] = json.loads(json.dumps({"photos": digests, **given}))
+    return found
+
+
+def places(
+    args: argparse.Namespace,
+    names: Sequence[str],
+    photos: Sequence[Path | tuple[Path, ...]],
+    record: str = "flow.json",
+) -> list[Path]:
+    """A folder in --out for each name: numbered where that has the answer to another question.
+
+    photos: what each question is about. record: a folder's question is the entry "question" of the
+    file of this name in it, or in its folders.
+    """
+    taken: set[str] = set()
+    found: list[Path] = []
+    for stem, photo in zip(names, photos, strict=True):
+        about = photo if isinstance(photo, tuple) else (photo,)
+        asked, name, number = question(args, *about), stem, 1
+        while name.casefold() in taken or _other(Path(args.out, name), asked, record):
+            number += 1
+            name = f"{stem}-{number}"
+        taken.add(name.casefold())
+        found.append(Path(args.out, name))
+    return found
+
+
+def _other(place: Path, asked: dict[str, Any], record: str) -> bool:
+    """Whether a folder holds the answer to another question."""
+    written = [*place.glob(record), *place.glob(f"*/{record}")]
+    try:
+        return any(json.loads(f.read_text("utf-8")).get("question") != asked for f in written)
+    except (OSError, ValueError, AttributeError):
+        return True
+
+
+def check_file(out: str) -> Path:
+    """The file of --out, if it can be written; OptionError, FlowError or OSError if not."""
+    path = Path(out)
+    if path.is_dir():
+        raise OptionError(f"--out {path}: is a folder; give the name of a file")
+    check_writable(path.parent / f".{path.name}")
+    return path
+
+
+def check_writable(place: Path) -> None:
+    """Nothing if files can be made at `place`; else the FlowError or OSError that tells why not."""
+    with staging(place) as stage:
+        stage.mkdir()
+
+
+def drawn(args: argparse.Namespace, layers: Sequence[str]) -> list[str]:
+    """Those of the layers that are drawn: all that --layers asks for, else a few of them."""
+    return list(layers) if args.layers else spread(layers, SHEET)
 
 
 def open_device(name: str) -> torch.device:
     """The device `name`, tried with one number; OptionError if it is not to be had."""
+    import torch
+
     try:
         device = torch.device(name)
         torch.zeros(1, device=device).cpu()
@@ -37,20 +117,14 @@ def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
 def open_subject(args: argparse.Namespace) -> Subject:
     """The network that the command line names; nothing is built or loaded yet.
 
+    What the command line says goes before what --subject says.
+
     Raises:
         ModelError, ArtefactError: there is none, or it can't explain photos.
         OptionError: options that an artefact has already chosen.
     """
-    found = opened(recipe_of(args), trusted=getattr(args, "trusted", False))
-    fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
-    if fixed:
-        raise OptionError(f"--{', --'.join(fixed)}: the artefact was made with its own; leave it "
-                          "out, or explain with --model")  # fmt: skip
-    return found
+    from naflow_fx.subjects import ArtefactSubject, Recipe, opened
 
-
-def recipe_of(args: argparse.Namespace) -> Recipe:
-    """What the command line says of the network, over what --subject says."""
     base = Recipe() if args.subject is None else Recipe.read(args.subject)
     said: dict[str, Any] = given(args, [f.name for f in fields(Recipe)])
     if "model" in said:  # another network: the file's weights are not its own
@@ -58,13 +132,17 @@ def recipe_of(args: argparse.Namespace) -> Recipe:
     for key, kind in (("mean", tuple), ("std", tuple), ("model_args", dict)):
         if key in said:
             said[key] = kind(said[key])
-    return replace(base, **said)
+    found = opened(replace(base, **said), trusted=getattr(args, "trusted", False))
+    fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
+    if fixed:
+        raise OptionError(f"--{', --'.join(fixed)}: the artefact was made with its own; leave it "
+                          "out, or explain with --model")  # fmt: skip
+    return found
 
 
 def choose(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of `naflow_fx.compile`: those that were given.  OptionError for bad values."""
     options = given(args, CHOICES)
-    solver = given(args, SOLVER)
-    if solver:
+    if solver := given(args, SOLVER):
         options["inverse"] = Inverse(**solver)
     return options

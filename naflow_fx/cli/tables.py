@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
-from torch import Tensor
 
 from naflow_fx.errors import FlowError
-from naflow_fx.flow import AttentionFlow
-from naflow_fx.view.record import shape_text
 from naflow_fx.view.terminal import printable
+
+if TYPE_CHECKING:
+    from naflow_fx.flow.data import FlowData
 
 
 class _Printable(Console):
@@ -30,9 +31,13 @@ class _Printable(Console):
             yield Segment(text if control else printable(text), style, control)
 
 
-def console() -> Console:
-    """The console on stdout: as wide as the terminal, or as wide as needed in a pipe or file."""
-    return _Printable(width=None if sys.stdout.isatty() else 240, highlight=False)
+def show(*parts: str | Table, title: str = "") -> None:
+    """Print on stdout, as wide as the terminal, or as wide as needed in a pipe or file."""
+    out = _Printable(width=None if sys.stdout.isatty() else 240, highlight=False)
+    if title:
+        out.print(Text(title, style="bold"))
+    for part in parts:
+        out.print(Text(part) if isinstance(part, str) else part)
 
 
 def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
@@ -43,74 +48,77 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     return table
 
 
-def print_flow(
-    flow: AttentionFlow,
-    drawn: Sequence[str],
-    photo: str,
-    place: Path,
-    names: Sequence[str],
-    verbose: bool,
-) -> None:
+def show_flow(flow: FlowData, drawn: Sequence[str], photo: str, place: Path, verbose: bool) -> None:
     """Print prediction, what was explained and where the pictures of the layers `drawn` are.
 
     verbose: the numbers of all layers, too.
     """
-    out = console()
-    out.print(Text(f"{photo}: {prediction(flow, names)}", style="bold"))
-    out.print(Text(f"explained: {explained(flow, names)}"))
-    if verbose:
-        out.print(layer_table(flow))
+    table = [layer_table({"": flow})] if verbose else []
+    told = f"explained: {explained(flow)}"
+    show(told, *table, written(place, drawn, flow), title=f"{photo}: {prediction(flow)}")
+
+
+def written(place: Path, drawn: Sequence[str], flow: FlowData) -> str:
+    """Where the pictures of the layers `drawn` of a flow are."""
     few = f" of {len(flow.maps)}; every one: --layers all" if len(drawn) < len(flow.maps) else ""
-    out.print(Text(f"written: {place / 'grid.png'}, flow.json, {len(drawn)} maps{few}"))
+    return f"written: {place / 'grid.png'}, flow.json, {len(drawn)} maps{few}"
 
 
-def prediction(flow: AttentionFlow, names: Sequence[str]) -> str:
+def prediction(flow: FlowData) -> str:
     """The likeliest classes of the first image with their probabilities, or the box of it."""
     if (box := flow.about.info.get("detection")) is not None:
-        return (f"box {box['index']} of {box['count']}, {_class(box['label'], names)} "
+        return (f"box {box['index']} of {box['count']}, {_class(flow, box['label'])} "
                 f"{box['confidence']:.1%}, {box['where']}")  # fmt: skip
     try:
         best = flow.top5()[0]
     except FlowError:
         return "the output is not a row of class scores"
-    first, *others = [f"{_class(c, names)} {p:.1%}" for c, p in best]
+    first, *others = [f"{_class(flow, c)} {p:.1%}" for c, p in best]
     return first + (f" (then {', '.join(others[:2])})" if others else "")
 
 
-def explained(flow: AttentionFlow, names: Sequence[str]) -> str:
+def explained(flow: FlowData) -> str:
     """The class that the maps of the first image explain, and its score."""
     score = f"score {float(flow.score[0]):.4g}"
-    if flow.target is None or int(flow.target[0]) < 0:
-        return score
-    target = int(flow.target[0])
-    return f"class {target}, {_class(target, names)}, {score}"
+    target = _target(flow)
+    return score if target is None else f"class {target}, {_class(flow, target)}, {score}"
 
 
-def class_words(flow: AttentionFlow) -> str:
+def class_words(flow: FlowData) -> str:
     """What the explained class of the first image is called."""
-    if flow.target is None or int(flow.target[0]) < 0:
-        return "score"
-    return _class(int(flow.target[0]), flow.about.class_names)
+    target = _target(flow)
+    return "score" if target is None else _class(flow, target)
 
 
-def layer_table(flow: AttentionFlow) -> Table:
-    """One row a call site: number, name, map size, and of the first image residual and norm ratio.
-
-    Columns for which there is no number at all (methods without an inverse) are left out.
-    """
-    measures = {"residual": flow.residual, "norm ratio": flow.norm_ratio}
-    measures = {name: values for name, values in measures.items() if values}
-    table = plain_table("#", "layer", "map", *measures, right=("#", "map", *measures))
-    for order, (name, maps) in enumerate(flow.maps.items(), start=1):
-        numbers = [_short(values.get(name)) for values in measures.values()]
-        table.add_row(str(order), Text(name), shape_text(maps), *numbers)
-    return table
+def _target(flow: FlowData) -> int | None:
+    """The explained class of the first image."""
+    return None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
 
 
-def _class(index: int, names: Sequence[str]) -> str:
+def _class(flow: FlowData, index: int) -> str:
+    names = flow.about.class_names
     return names[index] if index < len(names) else f"class {index}"
 
 
-def _short(values: Tensor | None) -> str:
-    """The first of [N] with three digits, "-" where there is none."""
-    return "-" if values is None else f"{float(values[0]):.3g}"
+def layer_table(flows: Mapping[str, FlowData]) -> Table:
+    """One row a call site: number, name, map size, and of first images residual and norm ratio.
+
+    Columns for which there is no number at all (methods without an inverse) are left out.
+
+    Args:
+        flows: of the same call sites, under what its columns are called.
+    """
+    from naflow_fx.view.record import shape_text
+
+    columns = {
+        ", ".join(filter(None, (measure.replace("_", " "), name))): values
+        for measure in ("residual", "norm_ratio")
+        for name, flow in flows.items()
+        if (values := getattr(flow, measure))
+    }
+    table = plain_table("#", "layer", "map", *columns, right=("#", "map", *columns))
+    first = next(iter(flows.values()))
+    for order, (site, maps) in enumerate(first.maps.items(), start=1):
+        numbers = [f"{float(v[site][0]):.3g}" if site in v else "-" for v in columns.values()]
+        table.add_row(str(order), Text(site), shape_text(maps), *numbers)
+    return table

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from naflow_fx.cli.base import Command, option
 
 PREDICTED = "predicted"  # the word for the predicted class, where it stands beside others
 
@@ -26,14 +29,10 @@ class Variant:
 
 def add_targets(parser: argparse.ArgumentParser, default: str, more: str = "") -> None:
     """--target, of one or several classes; more: other words that it takes, with their meaning."""
-    parser.add_argument(
-        "--target",
-        nargs="+",
-        metavar="CLASS|NAME",
-        help=f"class to explain, a number or a name (default: {default}){more}; several, of which "
-        f"one may be {PREDICTED!r}, stand beside each other; of other outputs segment:CLASS, "
-        "box:0 (of a detector), binary:0 or binary:1, number:0 (of a regression)",
-    )
+    text = f"""class to explain, a number or a name (default: {default}){more}; several, of which
+    one may be {PREDICTED!r}, stand beside each other; of other outputs segment:CLASS, box:0 (of a
+    detector), binary:0 or binary:1, number:0 (of a regression)"""
+    option(parser, "--target CLASS|NAME...", text)
 
 
 def variants(args: argparse.Namespace) -> list[Variant]:
@@ -50,7 +49,7 @@ def of_variant(args: argparse.Namespace, one: Variant) -> argparse.Namespace:
                                  "methods": None})  # fmt: skip
 
 
-def each(args: argparse.Namespace, run: Callable[[argparse.Namespace], None]) -> None:
+def each(args: argparse.Namespace, run: Command) -> None:
     """Runs a command for every variant; of several, each writes into a folder of its own.
 
     `results` is the folder of all of them, which holds no photos to read.
@@ -72,13 +71,17 @@ def folder_of(name: str) -> str:
 def names_of(rows: Sequence[Mapping[str, str]]) -> list[str]:
     """Names by what differs between the rows; by the first part of all where nothing does.
 
-    rows: of the same keys.  Names are unique, numbered if need be.
+    rows: of the same keys.
     """
     keys = [key for key in rows[0] if len({row[key] for row in rows}) > 1] or list(rows[0])[:1]
+    names = (", ".join(filter(None, (row[key] for key in keys))) for row in rows)
+    return numbered(name or "default" for name in names)
+
+
+def numbered(names: Iterable[str]) -> list[str]:
+    """The names, a number behind those that have been there: "cat", "cat (2)"."""
     made: list[str] = []
-    for row in rows:
-        name, number = ", ".join(filter(None, (row[key] for key in keys))) or "default", 1
-        while (name if number == 1 else f"{name} ({number})") in made:
-            number += 1
-        made.append(name if number == 1 else f"{name} ({number})")
+    for name in names:
+        several = (f"{name} ({number})" for number in itertools.count(2))
+        made.append(next(one for one in itertools.chain([name], several) if one not in made))
     return made

@@ -26,6 +26,7 @@ class PairFlow(PairData):
         support_images: Any,
         *,
         names: Sequence[str] | None = None,
+        layers: Sequence[str] | None = None,
         alpha: float = 0.5,
         colormap: str = "inferno",
         scale: Scale = "map",
@@ -46,6 +47,7 @@ class PairFlow(PairData):
                 all pairs.
             support_images: N x shots of them, pair by pair; likewise.
             names: of a pair's rows, the query's first; None: query and support.
+            layers: names or globs of call sites that are drawn; None: all.  flow.json has all.
             alpha: share of the colours, 0 to 1.
             colormap: "inferno", "magma", "viridis", "jet", "gray".
             scale: as in `AttentionFlow.normalised`, for each image by itself.
@@ -59,5 +61,5 @@ class PairFlow(PairData):
         from naflow_fx.view.pairs import save_pairs
         from naflow_fx.view.save import Style
 
-        style = Style(alpha, colormap, scale, title, None, info or {}, on_picture)
+        style = Style(alpha, colormap, scale, title, None, info or {}, on_picture, layers)
         return save_pairs(self, Path(folder), query_images, support_images, style, names)

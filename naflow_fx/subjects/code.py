@@ -120,6 +120,9 @@ def _check_arguments(make: Callable[..., Any], recipe: Recipe) -> None:
     """ModelError if the maker can't be called with the recipe's arguments."""
     try:
         signature = inspect.signature(make)
+    except (TypeError, ValueError):  # nothing is known of it, as of some of C's
+        return
+    try:
         signature.bind(**recipe.model_args)
     except TypeError as error:
         raise ModelError(f"{recipe.model}{signature}: {error}; give --model-args width=8 and "

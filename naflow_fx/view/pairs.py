@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from naflow_fx.errors import FlowError
+from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import (
@@ -68,7 +69,7 @@ def _write_pair(
     flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: Style
 ) -> None:
     """Write all files of one pair into the new `folder`."""
-    files = picture_names(flow.query.maps)
+    files = picture_names(choose(list(flow.query.maps), style.layers))
     flows = [flow.query, *flow.support]
     labels, rows = write_maps(flows, photos, files, folder, style, IN_ROWS)
     record = _record(flow, style.info, files)
@@ -89,8 +90,8 @@ def _record(flow: PairData, info: Mapping[str, Any], files: Mapping[str, str]) -
     """The contents of a pair's flow.json; per layer and image, the query's numbers first."""
     flows = [flow.query, *flow.support]
     layers = []
-    for name, file in files.items():
-        each = [layer_record(one, name, file) for one in flows]
+    for name in flow.query.maps:
+        each = [layer_record(one, name, files.get(name)) for one in flows]
         layers.append(each[0] | {measure: [one[measure] for one in each] for measure in MEASURES})
     return {
         "format": FORMAT,
