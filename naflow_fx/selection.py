@@ -38,7 +38,7 @@ def no_site(error: type[NaflowError], names: Sequence[str], missing: Sequence[st
     close = [name for one in missing for name in get_close_matches(one, names, 3, 0.4)]
     start = "Did you mean" if close else "There are"
     return error(f"no call site is named {', '.join(missing)} (of {len(names)}).\n"
-                 f"  {start}: {', '.join(close or spread(names, 6))}")  # fmt: skip
+                 f"  {start}: {', '.join(close or evenly(names, 6))}")  # fmt: skip
 
 
 def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
@@ -52,7 +52,7 @@ def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
     return found
 
 
-def spread(names: Sequence[T], count: int) -> list[T]:
+def evenly(names: Sequence[T], count: int) -> list[T]:
     """At most `count` (2 or more) of the names, evenly spread, first and last included."""
     if len(names) <= count:
         return list(names)

@@ -14,7 +14,7 @@ from PIL import Image
 from small_flow import explained
 
 from naflow_fx.errors import FlowError
-from naflow_fx.selection import spread
+from naflow_fx.selection import evenly
 from naflow_fx.view.figures import FlowFigure
 from naflow_fx.view.films import Look, draw
 
@@ -85,10 +85,10 @@ def test_what_cannot_be_plotted(arguments: dict[str, Any], message: str) -> None
         flow.plot(**arguments)
 
 
-def test_spread_keeps_both_ends() -> None:
+def test_evenly_keeps_both_ends() -> None:
     names = [str(i) for i in range(100)]
-    assert spread(names, 3) == ["0", "50", "99"]
-    assert spread(names[:2], 3) == ["0", "1"]
+    assert evenly(names, 3) == ["0", "50", "99"]
+    assert evenly(names[:2], 3) == ["0", "1"]
 
 
 def test_a_gif_has_a_frame_a_layer(tmp_path: Path) -> None:

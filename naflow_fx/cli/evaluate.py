@@ -160,7 +160,7 @@ def explainer_maker(
     from naflow_fx.compiler import compile
     from naflow_fx.evaluation.methods import OF_THE_INPUT, make
 
-    layers = args.layers or spread(compile(model, example, method="hirescam").layers)
+    layers = args.layers or evenly(compile(model, example, method="hirescam").layers)
     sites = compile(model, example, method="hirescam", layers=layers).layers
     return lambda name, network: make(
         name, network, example, None if name in OF_THE_INPUT else sites, args.metrics
@@ -192,9 +192,9 @@ def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module)
     return rows
 
 
-def spread(layers: list[str]) -> list[str]:
+def evenly(layers: list[str]) -> list[str]:
     """Seven layers, evenly over the depth, the last one among them; all where there are fewer."""
-    return layers if len(layers) <= LAYERS else selection.spread(layers, LAYERS + 1)[1:]
+    return layers if len(layers) <= LAYERS else selection.evenly(layers, LAYERS + 1)[1:]
 
 
 def check_names(args: argparse.Namespace) -> None:

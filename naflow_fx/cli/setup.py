@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from naflow_fx.cli.options import SHEET
 from naflow_fx.errors import OptionError
 from naflow_fx.options import Inverse
-from naflow_fx.selection import spread
+from naflow_fx.selection import evenly
 from naflow_fx.view.files import staging
 from naflow_fx.view.terminal import printable
 
@@ -92,7 +92,7 @@ def check_writable(place: Path) -> None:
 
 def drawn(args: argparse.Namespace, layers: Sequence[str]) -> list[str]:
     """Those of the layers that are drawn: all that --layers asks for, else a few of them."""
-    return list(layers) if args.layers else spread(layers, SHEET)
+    return list(layers) if args.layers else evenly(layers, SHEET)
 
 
 def open_device(name: str) -> torch.device:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from naflow_fx.dataset import MAP, MEASURES
 from naflow_fx.dataset.results import Results
-from naflow_fx.selection import spread
+from naflow_fx.selection import evenly
 
 if TYPE_CHECKING:
     from naflow_fx.flow.statistics import Statistics
@@ -124,7 +124,7 @@ def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statis
     if not spatial or not full:
         return None
     files = max(2, photos // max(results.counts))
-    return results.statistics(spread(spatial, layers), spread(full, files))
+    return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
 def measures_of(results: Results) -> tuple[dict[str, Any], dict[str, Floats]]:

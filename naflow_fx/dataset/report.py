@@ -21,7 +21,7 @@ from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
 from naflow_fx.files import write
 from naflow_fx.models.preprocess import Preprocessing
-from naflow_fx.selection import spread
+from naflow_fx.selection import evenly
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
@@ -187,7 +187,7 @@ def _facts(results: Results) -> str:
 def _shown_layers(context: Context, count: int) -> list[str]:
     """Stored layers along depth; the input's map, bright points, only if there is room."""
     flat = [n for n in context.results.stored if len(context.results.shapes[n]) == 2]
-    return spread(flat[1:] if len(flat) > count else flat, count)
+    return evenly(flat[1:] if len(flat) > count else flat, count)
 
 
 def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:

@@ -231,7 +231,7 @@ def group_norm_capture(input: Tensor, num_groups: int | None, eps: float) -> tup
     """Mean and 1 / sqrt(var + eps), [N, C, 1, ...]."""
     x = _grouped(input, num_groups)
     var, mean = torch.var_mean(x, (2,), correction=0, keepdim=True)
-    return _spread(mean, input), _spread(torch.rsqrt(var + eps), input)
+    return _broadcast(mean, input), _broadcast(torch.rsqrt(var + eps), input)
 
 
 def group_norm_linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
@@ -283,7 +283,7 @@ def _grouped(x: Tensor, num_groups: int | None) -> Tensor:
     return x.reshape(x.shape[0], num_groups or x.shape[1], -1)
 
 
-def _spread(statistic: Tensor, like: Tensor) -> Tensor:
+def _broadcast(statistic: Tensor, like: Tensor) -> Tensor:
     """[N, groups, 1] -> [N, C, 1, ...]."""
     channels = statistic.expand(-1, -1, like.shape[1] // statistic.shape[1])
     return channels.reshape(like.shape[0], like.shape[1], *(1,) * (like.dim() - 2))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from naflow_fx.errors import FlowError, one_of, required, unfit
-from naflow_fx.selection import choose, spread
+from naflow_fx.selection import choose, evenly
 from naflow_fx.view.colours import drawn
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import along_depth, shape_text
@@ -66,7 +66,7 @@ def plot(
         )
     names = choose(list(flow.maps), layers)
     if kind == "strip" and layers is None:
-        names = spread(names, STRIP)
+        names = evenly(names, STRIP)
     rows = pictures(flow, images, names, alpha, colormap)
     labels = [f"{name}\n{shape_text(flow.maps[name])}" for name in names]
     if images is not None:
@@ -133,7 +133,7 @@ def _curves(flow: FlowData, names: Sequence[str], title: str | None) -> FlowFigu
     for one, measure in zip(axes, known, strict=True):
         _curve(one, measured[measure], names, len(flow))
         one.set_title(MEASURES[measure], fontsize=9, loc="left")
-    ticks = spread(list(names), 16)
+    ticks = evenly(list(names), 16)
     axes[-1].set_xticks([list(names).index(name) for name in ticks], ticks)
     axes[-1].tick_params("x", labelrotation=60, labelsize=6)
     for label in axes[-1].get_xticklabels():

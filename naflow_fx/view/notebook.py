@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from naflow_fx.errors import FlowError
-from naflow_fx.selection import spread
+from naflow_fx.selection import evenly
 from naflow_fx.view.colours import colourise
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import render
@@ -62,7 +62,7 @@ def _flow(flow: FlowData) -> dict[str, Any]:
         planes = flow.drawable("map")
     except FlowError:
         return found
-    names = spread(list(planes), LAYERS)
+    names = evenly(list(planes), LAYERS)
     count = min(len(flow), IMAGES)
     rows = [[_picture(planes[name][i]) for name in names] for i in range(count)]
     return found | {"names": names, "rows": rows, "more": len(flow) - IMAGES, "side": SIDE}
