@@ -97,7 +97,7 @@ def test_a_file_that_runs_wrong_is_not_left(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rank", [1, 3])
+@pytest.mark.parametrize("rank", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_onnx_of_other_ranks_without_a_bias(rank: int, tmp_path: Path) -> None:
     """ONNX's translation of a bias-free conv3d can't run; the solver's are such, too."""
     torch.manual_seed(0)

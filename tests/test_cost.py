@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import naflow_fx as nf
 from naflow_fx import models
 
+SLOW = pytest.mark.slow
 NETWORKS = ("resnet18", "resnet50", "efficientnet_lite0")
 # Multiplications of the default for one of a forward pass and a backward pass to the input: now
 # 4.24, 4.31 and 4.08.  At most 5.5 is promised; lower these when it gets cheaper.
@@ -77,7 +78,9 @@ def test_the_price_of_the_default(name: str) -> None:
     assert PRICES[name] - 0.2 < price < PRICES[name]
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [NETWORKS[0], *(pytest.param(n, marks=SLOW) for n in NETWORKS[1:])]
+)
 def test_a_step_costs_a_forward_and_a_backward_pass(name: str) -> None:
     """A and A^T of every layer once."""
     three, four, six = (cost(name, steps=steps) for steps in (3, 4, 6))

@@ -84,6 +84,7 @@ def test_what_detection_refuses() -> None:
         nf.targets.detection(one, torch.rand(2, 3, 64, 64))
 
 
+@pytest.mark.slow
 def test_boxes_on_the_command_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -278,6 +278,7 @@ def energies(out: str) -> dict[str, Any]:
     return {k: v["energy"] for k, v in found["scores"].items()}
 
 
+@pytest.mark.slow
 def test_export_info_and_every_command_of_an_artefact(
     right: dict[str, Maps],
     boxed: list[str],
