@@ -153,7 +153,7 @@ Relevance = Callable[[fx.GraphModule, Tensor, Tensor, Tensor], Tensor]
 
 
 def deep_lift(model: nn.Module) -> Explain:
-    """|sum over channels| of DeepLIFT's contributions, from an input of 0, by captum.
+    """`|sum over channels|` of DeepLIFT's contributions, from an input of 0, by captum.
 
     The rescale rule (Shrikumar et al., ICML 2017): a nonlinearity passes back its output's change
     over its input's.  Contributions add up to the score minus that of an input of 0, but where
