@@ -7,6 +7,7 @@ cases (docs/operators.md).
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,36 +15,6 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from naflow_fx.errors import RuleError
-from naflow_fx.rules import (
-    add,
-    cat,
-    choices,
-    class_score,
-    compare,
-    conv,
-    conv_transpose,
-    copies,
-    flat_cat,
-    gates,
-    getitem,
-    grid_sample,
-    hold,
-    identity,
-    interpolate,
-    matrices,
-    norms,
-    pad,
-    pair_side,
-    pools,
-    products,
-    rearrangements,
-    rectifiers,
-    reductions,
-    relu,
-    reshape,
-    softmax,
-    tangents,
-)
 from naflow_fx.rules.contract import Function, Rule
 
 
@@ -89,36 +60,37 @@ def kind_of(module: nn.Module) -> type[nn.Module]:
 
 
 FILES = (
-    add,
-    cat,
-    choices,
-    class_score,
-    compare,
-    conv,
-    conv_transpose,
-    copies,
-    flat_cat,
-    gates,
-    getitem,
-    grid_sample,
-    hold,
-    identity,
-    interpolate,
-    matrices,
-    norms,
-    pad,
-    pair_side,
-    pools,
-    products,
-    rearrangements,
-    rectifiers,
-    reductions,
-    relu,
-    reshape,
-    softmax,
-    tangents,
+    "add",
+    "cat",
+    "choices",
+    "class_score",
+    "compare",
+    "conv",
+    "conv_transpose",
+    "copies",
+    "flat_cat",
+    "gates",
+    "getitem",
+    "grid_sample",
+    "hold",
+    "identity",
+    "interpolate",
+    "matrices",
+    "norms",
+    "pad",
+    "pair_side",
+    "pools",
+    "products",
+    "rearrangements",
+    "rectifiers",
+    "reductions",
+    "relu",
+    "reshape",
+    "softmax",
+    "tangents",
 )
-TABLE = RuleTable(rule for file in FILES for rule in vars(file).values() if isinstance(rule, Rule))
+_MODULES = [importlib.import_module(f"{__name__}.{name}") for name in FILES]
+TABLE = RuleTable(r for module in _MODULES for r in vars(module).values() if isinstance(r, Rule))
 """Every `Rule` that one of these files holds."""
 
 
