@@ -25,8 +25,7 @@ export function Help() {
     else dialog.current!.close();
   }, [help.value]);
   return (
-    // cancel: keys that follow Escape at once; close comes later
-    <dialog ref={dialog} aria-label="Keys" onCancel={shut} onClose={shut}>
+    <dialog ref={dialog} aria-label="Keys" onClose={shut}>
       <h2>Keys</h2>
       <dl>
         {KEYS.map(([keys, what]) => (

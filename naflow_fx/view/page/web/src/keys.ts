@@ -28,7 +28,8 @@ const ACTIONS: Record<string, (shift: boolean) => void> = {
 
 export function listen(): void {
   addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || help.value) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]")) return; // help.value follows its closing later
     const action = ACTIONS[event.key.length === 1 ? event.key.toLowerCase() : event.key];
     if (!action || taken(event)) return;
     event.preventDefault();
@@ -41,5 +42,6 @@ function taken(event: KeyboardEvent): boolean {
   const at = event.target as HTMLElement;
   if (at.matches("select, textarea, input:not([type=range])")) return true;
   if (at.matches("input[type=range]")) return event.key.startsWith("Arrow") && !event.shiftKey;
-  return event.key === " " && at.matches("button, summary");
+  // a dialog that has just closed may still have the focus
+  return event.key === " " && at.matches("button, summary") && at.checkVisibility();
 }
