@@ -124,6 +124,14 @@ class EfficientNetLite(nn.Sequential):
         layers["classifier"] = nn.Linear(1280, num_classes)
         super().__init__(layers)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Class scores before the softmax, [N, num_classes].
+
+        Given here for the name of its argument, which is that of the input's call site.
+        """
+        y: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
+        return y
+
 
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of the model `name`."""

@@ -160,6 +160,13 @@ def test_every_name_has_a_card() -> None:
         assert len(card.class_names) == card.num_classes
 
 
+def test_the_inputs_call_site_is_x_in_all_of_our_own() -> None:
+    """A call site's name is public: `layers=["x"]`, `flow.maps["x"]`, files that name it."""
+    for name in [name for name in models.names() if models.card(name).checkpoint or name == LITE]:
+        nodes = torch.fx.Tracer().trace(models.build(name)).nodes
+        assert next(iter(nodes)).name == "x", name
+
+
 def test_cards_follow_the_weights() -> None:
     assert models.card("resnet50").weights == ("IMAGENET1K_V2", "IMAGENET1K_V1")
     assert models.card("resnet50").preprocessing.resize == 232
