@@ -66,7 +66,6 @@ FILES = (
     "class_score",
     "compare",
     "conv",
-    "conv_transpose",
     "copies",
     "flat_cat",
     "gates",

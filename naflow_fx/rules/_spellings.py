@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from naflow_fx.errors import RuleError
 from naflow_fx.rules._shapes import tuple_of
-from naflow_fx.rules.contract import Arguments, Function
+from naflow_fx.rules.contract import Arguments, Function, parameters, same
 
 
 def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[Any, Function]:
@@ -35,6 +37,15 @@ def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[An
     return dict.fromkeys(found, adapter)
 
 
+def called(name: str, forward: Function, *modules: type, in_place: bool = True) -> dict[str, Any]:
+    """`targets` and `modules` of an operator that is called as its ``forward`` is."""
+    adapter = same(forward, "inplace") if in_place else same(forward)
+    return {
+        "targets": spellings(adapter, name, in_place=in_place),
+        "modules": dict.fromkeys(modules, from_module(adapter)),
+    }
+
+
 def by_rank(adapt: Function, *names: str) -> dict[Any, Function]:
     """`spellings` in 1, 2 and 3 space dimensions: ``adapt(rank)`` for ``name.format(rank)``."""
     return {
@@ -44,12 +55,19 @@ def by_rank(adapt: Function, *names: str) -> dict[Any, Function]:
     }
 
 
-def per_axis(adapter: Function, *names: str) -> Function:
+def modules_by_rank(adapt: Function, *names: str) -> dict[type, Function]:
+    """The modules nn.<name>1d, 2d and 3d -> the adapters from them."""
+    kinds = {rank: [getattr(nn, f"{name}{rank}d") for name in names] for rank in (1, 2, 3)}
+    return {kind: from_module(adapt(rank)) for rank, found in kinds.items() for kind in found}
+
+
+def per_axis(adapter: Callable[..., Arguments], *names: str) -> Function:
     """By rank: `adapter`, with one number for each space axis under each of these names."""
 
     def adapt(rank: int) -> Function:
+        @functools.wraps(adapter)
         def arguments(*args: Any, **kwargs: Any) -> Arguments:
-            found: Arguments = adapter(*args, **kwargs)
+            found = adapter(*args, **kwargs)
             sizes = {name: found[name] for name in names if not isinstance(found[name], str)}
             return found | {name: tuple_of(size, rank) for name, size in sizes.items()}
 
@@ -58,20 +76,21 @@ def per_axis(adapter: Function, *names: str) -> Function:
     return adapt
 
 
-def from_module(adapter: Function, *names: str) -> Function:
-    """The adapter from a module: what `adapter` makes of those attributes that the module has."""
-
-    def arguments(module: Any) -> Arguments:
-        given = {name: getattr(module, name) for name in names if hasattr(module, name)}
-        found: Arguments = adapter(input=None, **given)
-        return found
-
-    return arguments
+def first(input: Any, *rest: Any, **options: Any) -> Arguments:
+    """The first argument; the others have no say, or are known from the example."""
+    return {"input": input}
 
 
-def plain(module: Any) -> Arguments:
-    """The arguments of a module without options: none."""
-    return {}
+def from_module(adapter: Function) -> Function:
+    """The adapter from a module: what `adapter` makes of the parameters that the module has."""
+    options = attributes(adapter)
+    return lambda module: adapter(input=None, **options(module))
+
+
+def attributes(function: Function) -> Callable[[Any], Arguments]:
+    """Of a module, what has the name of a parameter; `training` is a mode, in eval everywhere."""
+    names = [name for name in parameters(function) if name != "training"]
+    return lambda module: {n: getattr(module, n) for n in names if hasattr(module, n)}
 
 
 def _named(spelled: str, in_place: bool) -> list[Any]:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import tuple_of
-from naflow_fx.rules._spellings import by_rank, plain, spellings
+from naflow_fx.rules._spellings import attributes, by_rank, spellings
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -87,7 +87,6 @@ def lp_pool(rank: int) -> Callable[..., Tensor]:
     return composed
 
 
-_LP = ("norm_type", "kernel_size", "stride", "ceil_mode")
 COMPOSITES: dict[Any, Callable[..., Tensor]] = {
     **spellings(addcmul, "addcmul"),
     **spellings(addcdiv, "addcdiv"),
@@ -101,16 +100,13 @@ COMPOSITES: dict[Any, Callable[..., Tensor]] = {
 }
 """Traced function, or method name -> the function that does the same."""
 
-COMPOSITE_MODULES: dict[type, tuple[Callable[..., Tensor], Callable[[Any], dict[str, Any]]]] = {
-    nn.Softsign: (softsign, plain),
-    nn.Tanhshrink: (tanhshrink, plain),
-    nn.Softmin: (softmin, lambda module: {"dim": module.dim}),
-    **{
-        getattr(nn, f"LPPool{rank}d"): (
-            lp_pool(rank),
-            lambda module: {name: getattr(module, name) for name in _LP},
-        )
-        for rank in (1, 2, 3)
-    },
+_MODULES: dict[type, Callable[..., Tensor]] = {
+    nn.Softsign: softsign,
+    nn.Tanhshrink: tanhshrink,
+    nn.Softmin: softmin,
+    nn.LPPool1d: lp_pool(1),
+    nn.LPPool2d: lp_pool(2),
+    nn.LPPool3d: lp_pool(3),
 }
+COMPOSITE_MODULES = {kind: (function, attributes(function)) for kind, function in _MODULES.items()}
 """Module class -> that function, and the arguments that it takes from the module."""

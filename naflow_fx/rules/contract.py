@@ -16,6 +16,8 @@ Functions ask for what they need **by parameter name**.  The names on offer are
   one that is asked for,
 * ``full``, in ``support``: whether no number of the ``kernel`` is 0,
 * ``at`` and ``rank``, in ``mixes``: which of how many dimensions holds the batch.
+
+What a function only hands on it may take as ``**options``; `asks_like` says what these are.
 """
 
 from __future__ import annotations
@@ -37,18 +39,12 @@ BATCH, CHANNEL, SPACE = "N", "C", "S"
 CHANNEL_PART, SPACE_PART, COLLAPSED, MIXED = "c", "s", "1", "?"
 TOKENS = "T"  # all of space in one dimension, in order: a reshape can bring it back
 
-EXTRA_NAMES = {
-    "output",
-    "input_shape",
-    "output_shape",
-    "input_shapes",
-    "active",
-    "values",
-    "damping",
-    "full",
-    "at",
-    "rank",
-}
+OFFERED = {"output", "active", "values", "damping", "full", "at", "rank"}
+SHAPES = {"input_shape", "output_shape", "input_shapes"}
+# How many arguments a rule's functions are given by place, before those that they ask for.
+_LEADING = dict.fromkeys(("linear", "transpose", "inverse", "vjp", "support", "labels"), 1)
+_LEADING["scaled"] = 2
+_ASKING = ("capture", "shift", "has_shift", "diagonal", "groups", "mixes", "infinite")
 
 
 @dataclass(frozen=True)
@@ -140,18 +136,15 @@ class Rule:
     modules: Mapping[type, Function] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = set(parameters(self.forward)) | set(self.captures) | EXTRA_NAMES
-        problems = [
-            f"operand {name!r} is no parameter of forward"
-            for name in (*self.operands, *filter(None, [self.kernel]))
-            if name not in parameters(self.forward)
-        ]
-        for role, skip in _LEADING.items():
+        own = parameters(self.forward)
+        known = {*own, *self.captures, *OFFERED, *SHAPES}
+        named = (*self.operands, *filter(None, [self.kernel]))
+        problems = [f"operand {n!r} is no parameter of forward" for n in named if n not in own]
+        for role in (*_LEADING, *_ASKING):
+            leading = _LEADING.get(role, 0) + (role == "inverse" and self.variadic)
             function = getattr(self, role)
-            if function is None:
-                continue
-            skip = skip + (role == "inverse" and self.variadic)
-            unknown = [name for name in parameters(function)[skip:] if name not in known]
+            asked = parameters(function)[leading:] if function else []
+            unknown = [name for name in asked if name not in known]
             problems += [f"{role} asks for {name!r}, which nobody provides" for name in unknown]
         if problems:
             raise RuleError(f"rule {self.name!r} does not fit its forward: {'; '.join(problems)}")
@@ -162,27 +155,23 @@ class Rule:
         return tuple(name for name in self.operands if name not in self.control)
 
 
-_LEADING = {
-    "linear": 1,
-    "transpose": 1,
-    "inverse": 1,
-    "vjp": 1,
-    "support": 1,
-    "capture": 0,
-    "shift": 0,
-    "has_shift": 0,
-    "diagonal": 0,
-    "scaled": 2,
-    "groups": 0,
-    "mixes": 0,
-    "infinite": 0,
-    "labels": 1,
-}
-
-
 def parameters(function: Function) -> list[str]:
     """The parameter names of a rule's function, in order."""
     return list(inspect.signature(function).parameters)
+
+
+def asks_like(forward: Function, *but: str) -> Callable[[Function], Function]:
+    """Lets a function ask by ``**options`` for what `forward` takes: not its input, nor `but`."""
+
+    def named(function: Function) -> Function:
+        own, others = (inspect.signature(f).parameters.values() for f in (function, forward))
+        known = {*but, *(p.name for p in own)}
+        asked = [p for p in own if p.kind is not p.VAR_KEYWORD]
+        asked += [p.replace(kind=p.KEYWORD_ONLY) for p in list(others)[1:] if p.name not in known]
+        vars(function)["__signature__"] = inspect.Signature(asked)
+        return function
+
+    return named
 
 
 def bind(forward: Function, *args: Any, **kwargs: Any) -> Arguments:
@@ -192,12 +181,14 @@ def bind(forward: Function, *args: Any, **kwargs: Any) -> Arguments:
     return dict(bound.arguments)
 
 
-def same(forward: Function, *ignored: str, **fixed: Any) -> Function:
+def same(forward: Function, *ignored: str, **fixed: Any) -> Callable[..., Arguments]:
     """The adapter for a target with ``forward``'s own signature, then parameters to ignore.
 
-    What is `fixed` is no parameter of the target: it has that value in every call.
+    What is `fixed` is no parameter of the target, it has that value in every call; nor is the
+    output's shape, which is known.  Lists become tuples.
     """
-    own = [p for p in inspect.signature(forward).parameters.values() if p.name not in fixed]
+    known = {"output_shape", *fixed}
+    own = [p for p in inspect.signature(forward).parameters.values() if p.name not in known]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     others = [inspect.Parameter(name, kind, default=None) for name in ignored]
     accepted = inspect.Signature([*own, *others])
@@ -205,6 +196,8 @@ def same(forward: Function, *ignored: str, **fixed: Any) -> Function:
     def adapt(*args: Any, **kwargs: Any) -> Arguments:
         bound = accepted.bind(*args, **kwargs)
         bound.apply_defaults()
-        return {p.name: bound.arguments[p.name] for p in own} | fixed
+        given = {p.name: bound.arguments[p.name] for p in own} | fixed
+        return {k: tuple(x) if isinstance(x, (list, tuple)) else x for k, x in given.items()}
 
+    vars(adapt)["__signature__"] = accepted
     return adapt

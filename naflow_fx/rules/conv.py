@@ -1,16 +1,32 @@
-"""Convolution in 1, 2 or 3 space dimensions: y = W * x + b, any stride, padding and groups."""
+"""Convolutions in 1, 2 or 3 space dimensions: y = W * x + b; transposed ones: y = W^T * x + b."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, has_bias, per_channel
-from naflow_fx.rules._spellings import by_rank, per_axis
-from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, SPACE, Arguments, Labels, Rule, same
+from naflow_fx.rules._spellings import (
+    attributes,
+    by_rank,
+    modules_by_rank,
+    per_axis,
+    spellings,
+)
+from naflow_fx.rules.contract import (
+    BATCH,
+    CHANNEL,
+    MIXED,
+    SPACE,
+    Arguments,
+    Function,
+    Labels,
+    Rule,
+    asks_like,
+    same,
+)
 from naflow_fx.rules.pad import transpose as transpose_pad
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -28,25 +44,15 @@ def forward(
     padding_mode: str = "constant",
 ) -> Tensor:
     """torch's convNd of [N, C, ...] with `weight` [out, in / groups, ...]; all padding modes."""
-    symmetric = native_padding(weight, padding, dilation, padding_mode)
-    if symmetric is None:
-        input = F.pad(input, pads(weight, padding, dilation), mode=padding_mode)
-        symmetric = (0,) * len(stride)
-    return CONV[len(stride)](input, weight, bias, stride, symmetric, dilation, groups)
+    border, inner = borders(weight, padding, dilation, padding_mode)
+    padded = F.pad(input, border, mode=padding_mode) if any(border) else input
+    return CONV[len(stride)](padded, weight, bias, stride, inner, dilation, groups)
 
 
-def linear(
-    v: Tensor,
-    weight: Tensor,
-    stride: Ints,
-    padding: str | Ints,
-    dilation: Ints,
-    groups: int,
-    padding_mode: str,
-) -> Tensor:
+@asks_like(forward, "bias")
+def linear(v: Tensor, weight: Tensor, **how: Any) -> Tensor:
     """A v: the convolution without its bias, in the weight's dtype."""
-    y = forward(v.to(weight.dtype), weight, None, stride, padding, dilation, groups, padding_mode)
-    return y.to(v.dtype)
+    return forward(v.to(weight.dtype), weight, **how).to(v.dtype)
 
 
 def transpose(
@@ -61,44 +67,31 @@ def transpose(
 ) -> Tensor:
     """A^T w: the transposed convolution, to the size of the input, in the weight's dtype."""
     rank = len(stride)
-    symmetric = native_padding(weight, padding, dilation, padding_mode)
-    widths = pads(weight, padding, dilation)
-    size = list(input_shape[-rank:])
-    if symmetric is None:
-        size = [s + widths[-2 * i - 2] + widths[-2 * i - 1] for i, s in enumerate(size)]
-    inner = symmetric or (0,) * rank
-    rest = [
-        size[i] - ((w.shape[i - rank] - 1) * stride[i] - 2 * inner[i]
-                   + dilation[i] * (weight.shape[i + 2] - 1) + 1)
-        for i in range(rank)
-    ]  # fmt: skip
+    border, inner = borders(weight, padding, dilation, padding_mode)
+    rest = []
+    for i, size in enumerate(input_shape[-rank:]):
+        padded = size + border[-2 * i - 2] + border[-2 * i - 1]
+        reached = (w.shape[i - rank] - 1) * stride[i] + dilation[i] * (weight.shape[i + 2] - 1) + 1
+        rest.append(padded - (reached - 2 * inner[i]))
     low = w.to(weight.dtype)
     v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
-    return v if symmetric is not None else transpose_pad(v, widths, padding_mode, input_shape)
+    return transpose_pad(v, border, padding_mode, input_shape) if any(border) else v
 
 
+@asks_like(forward, "bias")
 def support(
-    w: Tensor,
-    weight: Tensor,
-    full: bool,
-    stride: Ints,
-    padding: str | Ints,
-    dilation: Ints,
-    groups: int,
-    padding_mode: str,
-    input_shape: Ints,
+    w: Tensor, weight: Tensor, full: bool, groups: int, input_shape: Ints, **how: Any
 ) -> Tensor:
     """How many of the outputs counted in `w` read each input; rounded, sums are not exact.
 
     Where no number of the kernel is 0, the channels of a group are read alike: one is counted.
     """
-    how = (stride, padding, dilation, groups, padding_mode)
     if not full:
-        return transpose(w, weight, *how, input_shape).abs().round()
+        return transpose(w, weight, groups=groups, input_shape=input_shape, **how).abs().round()
     each = w.reshape(w.shape[0], groups, -1, *w.shape[2:]).sum(2)
     ones = weight.new_ones(groups, 1, *weight.shape[2:]).to(w.dtype)
     shape = (-1, groups, *input_shape[2:])
-    read = transpose(each, ones, *how, shape).round().unsqueeze(2)
+    read = transpose(each, ones, groups=groups, input_shape=shape, **how).round().unsqueeze(2)
     return read.expand(-1, -1, input_shape[1] // groups, *read.shape[3:]).flatten(1, 2)
 
 
@@ -119,50 +112,97 @@ def labels(labels: Labels) -> Labels:
     return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
 
 
-def pads(weight: Tensor, padding: str | Ints, dilation: Sequence[int]) -> Ints:
-    """Widths to pad, in F.pad's order: last axis first, (before, after)."""
-    widths: list[int] = []
-    for axis in reversed(range(len(dilation))):
-        if isinstance(padding, str):
-            total = dilation[axis] * (weight.shape[axis + 2] - 1) if padding == "same" else 0
-            widths += [total // 2, total - total // 2]
-        else:
-            widths += [padding[axis], padding[axis]]
-    return tuple(widths)
+def borders(weight: Tensor, padding: str | Ints, dilation: Ints, mode: str) -> tuple[Ints, Ints]:
+    """Widths that F.pad adds before, last axis first, and those that the convolution adds."""
+    zeros = (0,) * len(dilation)
+    before = after = zeros if isinstance(padding, str) else padding
+    if padding == "same":
+        total = [d * (size - 1) for d, size in zip(dilation, weight.shape[2:], strict=True)]
+        before, after = tuple(t // 2 for t in total), tuple(t - t // 2 for t in total)
+    if before == after and (mode == "constant" or before == zeros):
+        return 2 * zeros, before
+    pairs = zip(reversed(before), reversed(after), strict=True)
+    return tuple(width for pair in pairs for width in pair), zeros
 
 
-def native_padding(
-    weight: Tensor, padding: str | Ints, dilation: Sequence[int], mode: str
-) -> Ints | None:
-    """The padding as the convolution itself takes it; None if a pad must come before."""
-    widths = pads(weight, padding, dilation)
-    if any(widths) and (mode != "constant" or widths[0::2] != widths[1::2]):
-        return None
-    return tuple(reversed(widths[0::2]))
+def layer(name: str, forward: Function, linear: Function, transpose: Function, **own: Any) -> Rule:
+    """The rule of a layer whose kernel slides."""
+    return Rule(
+        name,
+        forward,
+        linear,
+        transpose,
+        shift=shift,
+        has_shift=has_bias,
+        kernel="weight",
+        groups=lambda groups: groups,
+        convolves=True,
+        labels=labels,
+        equation="Eqs. 6-10, damped least squares",
+        **own,
+    )
 
 
 def from_module(module: Any) -> Arguments:
     """The arguments of an nn.ConvNd."""
-    names = ("weight", "bias", "stride", "padding", "dilation", "groups", "padding_mode")
-    found = {name: getattr(module, name) for name in names}
+    found = attributes(forward)(module)
     return found | ({"padding_mode": "constant"} if module.padding_mode == "zeros" else {})
 
 
 _adapt = per_axis(same(forward), "stride", "padding", "dilation")
-RULE = Rule(
+RULE = layer(
     "conv",
     forward,
     linear,
     transpose,
-    shift=shift,
-    has_shift=has_bias,
     support=support,
-    kernel="weight",
     scaled=scaled,
-    groups=lambda groups: groups,
-    convolves=True,
-    labels=labels,
-    equation="Eqs. 6-10, damped least squares",
     targets=by_rank(_adapt, "conv{}d", "conv{}d.padding"),
     modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
+)
+
+
+def transposed(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = (1,),
+    padding: Ints = (0,),
+    output_padding: Ints = (0,),
+    groups: int = 1,
+    dilation: Ints = (1,),
+) -> Tensor:
+    """torch's conv_transposeNd of [N, C, ...] with `weight` [in, out / groups, ...]."""
+    how = (stride, padding, output_padding, groups, dilation)
+    y: Tensor = CONV_TRANSPOSE[len(stride)](input, weight, bias, *how)
+    return y
+
+
+@asks_like(transposed, "bias")
+def transposed_linear(v: Tensor, weight: Tensor, **how: Any) -> Tensor:
+    """A v: without the bias, in the weight's dtype."""
+    return transposed(v.to(weight.dtype), weight, **how).to(v.dtype)
+
+
+@asks_like(transposed, "bias", "output_padding")
+def transposed_transpose(w: Tensor, weight: Tensor, input_shape: Ints, **how: Any) -> Tensor:
+    """A^T w: the convolution with the same weight, in its dtype, cropped to the input's size."""
+    v: Tensor = CONV[w.dim() - 2](w.to(weight.dtype), weight, **how).to(w.dtype)
+    for axis, size in enumerate(input_shape[2:], 2):
+        v = v.narrow(axis, 0, size)
+    return v
+
+
+_adapt_transposed = per_axis(same(transposed), "stride", "padding", "output_padding", "dilation")
+TRANSPOSED = layer(
+    "conv_transpose",
+    transposed,
+    transposed_linear,
+    transposed_transpose,
+    targets={
+        **spellings(_adapt_transposed(1), "conv_transpose1d"),
+        **spellings(_adapt_transposed(2), "conv_transpose2d.input"),
+        **spellings(_adapt_transposed(3), "conv_transpose3d.input"),
+    },
+    modules=modules_by_rank(_adapt_transposed, "ConvTranspose"),
 )

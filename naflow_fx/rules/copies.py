@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, full_shape, grown, sum_to, tuple_of
-from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules._spellings import first, from_module, spellings
 from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
 
 
@@ -33,11 +33,6 @@ def mean_of_copies(z: Tensor, total: Tensor) -> Tensor:
     return total / (z[0].numel() / total[0].numel())
 
 
-def adapt_expand(input: Any, *rest: Any, **options: Any) -> Arguments:
-    """The first argument; the shape itself is known from the example."""
-    return {"input": input}
-
-
 EXPAND = Rule(
     "expand",
     expand,
@@ -47,7 +42,7 @@ EXPAND = Rule(
     labels=grown,
     gating="carries",
     equation="least squares, exact",
-    targets=spellings(adapt_expand, "expand", "expand_as", "broadcast_to"),
+    targets=spellings(first, "expand", "expand_as", "broadcast_to"),
 )
 
 
@@ -153,5 +148,5 @@ UNFOLD = Rule(
     labels=unfold_labels,
     equation="least squares, exact",
     targets={F.unfold: adapt_unfold, torch.ops.aten.im2col.default: adapt_unfold},
-    modules={nn.Unfold: from_module(adapt_unfold, "kernel_size", "dilation", "padding", "stride")},
+    modules={nn.Unfold: from_module(adapt_unfold)},
 )

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
-from naflow_fx.rules._spellings import from_module, plain, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, bind, same
+from naflow_fx.rules._spellings import called, from_module, spellings
+from naflow_fx.rules.contract import Arguments, Function, Rule, same
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
@@ -52,24 +52,17 @@ def gate(
     name: str,
     forward: Function,
     factor: Function,
+    *modules: type,
     vjp: Function | None = None,
     inverse: Function = inverse,
     equation: str = "gate, damped",
     **others: Any,
 ) -> Rule:
     """The rule of y = g(x) x: ``factor`` is g(x); ``vjp`` counts its own derivative, if not 0."""
+    fields = called(name, forward, *modules) | others
+    fields |= {"vjp": vjp, "equation": equation, "diagonal": diagonal}
     return Rule(
-        name,
-        forward,
-        linear,
-        linear,
-        inverse,
-        capture=factor,
-        captures=("gate",),
-        vjp=vjp,
-        diagonal=diagonal,
-        equation=equation,
-        **others,
+        name, forward, linear, linear, inverse, capture=factor, captures=("gate",), **fields
     )
 
 
@@ -81,33 +74,20 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
     return F.gelu(input, approximate=approximate)
 
 
-CUBIC = 0.044715
-
-
 def gelu_factor(input: Tensor, approximate: str) -> Tensor:
     """g = Phi(x), or (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2."""
     if approximate == "tanh":
-        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (input + CUBIC * input**3)))
+        return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (input + 0.044715 * input**3)))
     return 0.5 * torch.erfc(-input / math.sqrt(2))
 
 
-def gelu_vjp(w: Tensor, input: Tensor, gate: Tensor, approximate: str) -> Tensor:
+def gelu_vjp(w: Tensor, input: Tensor, approximate: str) -> Tensor:
     """w (g + x g'(x))."""
-    if approximate == "tanh":
-        rise = math.sqrt(2 / math.pi) * (1 + 3 * CUBIC * input**2)
-        return w * (gate + input * 2 * gate * (1 - gate) * rise)
-    density = torch.exp(-0.5 * input**2) / math.sqrt(2 * math.pi)
-    return w * (gate + input * density)
+    slope: Tensor = torch.ops.aten.gelu_backward(w, input, approximate=approximate)
+    return slope
 
 
-GELU = gate(
-    "gelu",
-    gelu,
-    gelu_factor,
-    gelu_vjp,
-    targets=spellings(same(gelu), "gelu"),
-    modules={nn.GELU: from_module(same(gelu), "approximate")},
-)
+GELU = gate("gelu", gelu, gelu_factor, nn.GELU, vjp=gelu_vjp)
 
 
 def hardswish(input: Tensor) -> Tensor:
@@ -120,20 +100,13 @@ def hardswish_factor(input: Tensor) -> Tensor:
     return F.hardsigmoid(input)
 
 
-def hardswish_vjp(w: Tensor, input: Tensor, gate: Tensor) -> Tensor:
+def hardswish_vjp(w: Tensor, input: Tensor) -> Tensor:
     """w f'(x): 0 below -3, x / 3 + 1 / 2 between, 1 above 3."""
-    between = (input > -3) & (input < 3)
-    return w * torch.where(between, gate + input / 6, gate)
+    slope: Tensor = torch.ops.aten.hardswish_backward(w, input)
+    return slope
 
 
-HARDSWISH = gate(
-    "hardswish",
-    hardswish,
-    hardswish_factor,
-    hardswish_vjp,
-    targets=spellings(same(hardswish, "inplace"), "hardswish", in_place=True),
-    modules={nn.Hardswish: plain},
-)
+HARDSWISH = gate("hardswish", hardswish, hardswish_factor, nn.Hardswish, vjp=hardswish_vjp)
 
 
 def leaky_relu(input: Tensor, negative_slope: float | Tensor = 0.01) -> Tensor:
@@ -162,22 +135,23 @@ def adapt_rrelu(
     """rrelu's arguments: in eval mode the slope is the middle one."""
     if training:
         raise ValueError("rrelu draws its slopes: pass training=self.training")
-    return bind(leaky_relu, input, (lower + upper) / 2)
+    return {"input": input, "negative_slope": (lower + upper) / 2}
 
 
+_leaky = same(leaky_relu, "inplace")
 LEAKY_RELU = gate(
     "leaky_relu",
     leaky_relu,
     leaky_relu_factor,
     equation="Eq. 13, damped",
     targets={
-        **spellings(same(leaky_relu, "inplace"), "leaky_relu", in_place=True),
+        **spellings(_leaky, "leaky_relu", in_place=True),
         **spellings(same(leaky_relu), "prelu"),
         **spellings(adapt_rrelu, "rrelu", in_place=True),
     },
     modules={
-        nn.LeakyReLU: from_module(same(leaky_relu), "negative_slope"),
-        nn.RReLU: from_module(adapt_rrelu, "lower", "upper"),
+        nn.LeakyReLU: from_module(_leaky),
+        nn.RReLU: from_module(adapt_rrelu),
         nn.PReLU: lambda module: {"negative_slope": module.weight},
     },
 )
@@ -217,16 +191,14 @@ def _window_mean(x: Tensor, before: int, after: int) -> Tensor:
     return mean.mT.reshape(x.shape)
 
 
-_response = same(local_response_norm)
 LOCAL_RESPONSE_NORM = gate(
     "local_response_norm",
     local_response_norm,
     local_response_norm_factor,
-    local_response_norm_vjp,
-    undone,
-    "exact, the sample's scale",
-    targets=spellings(_response, "local_response_norm"),
-    modules={nn.LocalResponseNorm: from_module(_response, "size", "alpha", "beta", "k")},
+    nn.LocalResponseNorm,
+    vjp=local_response_norm_vjp,
+    inverse=undone,
+    equation="exact, the sample's scale",
 )
 
 
@@ -245,14 +217,7 @@ def mish_vjp(w: Tensor, input: Tensor, gate: Tensor) -> Tensor:
     return w * (gate + input * (1 - gate * gate) * torch.sigmoid(input))
 
 
-MISH = gate(
-    "mish",
-    mish,
-    mish_factor,
-    mish_vjp,
-    targets=spellings(same(mish, "inplace"), "mish", in_place=True),
-    modules={nn.Mish: plain},
-)
+MISH = gate("mish", mish, mish_factor, nn.Mish, vjp=mish_vjp)
 
 Dims = int | Ints
 
@@ -281,9 +246,9 @@ NORMALIZE = gate(
     "normalize",
     normalize,
     normalize_factor,
-    normalize_vjp,
-    undone,
-    "exact, the sample's scale",
+    vjp=normalize_vjp,
+    inverse=undone,
+    equation="exact, the sample's scale",
     targets=spellings(same(normalize, "out"), "normalize"),
 )
 
@@ -303,11 +268,4 @@ def silu_vjp(w: Tensor, input: Tensor, gate: Tensor) -> Tensor:
     return w * gate * (1 + input * (1 - gate))
 
 
-SILU = gate(
-    "silu",
-    silu,
-    silu_factor,
-    silu_vjp,
-    targets=spellings(same(silu, "inplace"), "silu", in_place=True),
-    modules={nn.SiLU: plain},
-)
+SILU = gate("silu", silu, silu_factor, nn.SiLU, vjp=silu_vjp)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import identity
-from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules._spellings import first, spellings
 from naflow_fx.rules.contract import Rule
 
 
@@ -29,5 +29,5 @@ RULE = Rule(
     vjp=vjp,
     gating="carries",
     equation="exact",
-    targets=spellings(identity.adapt, forward, "detach", "data", in_place=True),
+    targets=spellings(first, forward, "detach", "data", in_place=True),
 )

@@ -8,18 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rules._spellings import plain, spellings
+from naflow_fx.rules._spellings import first, from_module, spellings
 from naflow_fx.rules.contract import Arguments, Function, Rule
 
 
 def forward(input: Tensor) -> Tensor:
     """x; A, A^T and A^+ are the same."""
     return input
-
-
-def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
-    """The first argument; probabilities and modes have no say in eval mode."""
-    return {"input": input}
 
 
 def _torchvision(name: str) -> tuple[Any, ...]:
@@ -40,14 +35,14 @@ RULE = Rule(
     view=True,
     equation="identity",
     targets=spellings(
-        adapt, "clone", "contiguous", "alias", "dropout", "dropout_", "dropout1d", "dropout2d",
+        first, "clone", "contiguous", "alias", "dropout", "dropout_", "dropout1d", "dropout2d",
         "dropout3d", "alpha_dropout", "alpha_dropout_", "feature_dropout", "feature_dropout_",
         "feature_alpha_dropout", *_torchvision("stochastic_depth"),
     ),
     modules=dict.fromkeys(
         (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
          nn.FeatureAlphaDropout, *_torchvision("StochasticDepth")),
-        plain,
+        from_module(first),
     ),
 )  # fmt: skip
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -18,7 +17,7 @@ from naflow_fx.rules._separable import (
 )
 from naflow_fx.rules._shapes import Ints, grown
 from naflow_fx.rules._spellings import by_rank, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, bind
+from naflow_fx.rules.contract import Arguments, Function, Rule, same
 
 
 def forward(
@@ -65,13 +64,7 @@ def _column(x: Tensor, *options: Any) -> Tensor:
     return forward(x.unsqueeze(-1).repeat(1, 1, 1, 2), *options)[..., 0]
 
 
-def adapt(*args: Any, **kwargs: Any) -> Arguments:
-    """F.interpolate's or F.upsample's arguments."""
-    found = bind(forward, *args, **kwargs)
-    for name in ("size", "scale_factor"):
-        value = found[name]
-        found[name] = tuple(value) if isinstance(value, (tuple, list)) else value
-    return found
+adapt = same(forward)
 
 
 def adapt_aten(mode: str) -> Function:
@@ -98,7 +91,7 @@ RULE = Rule(
     equation="least squares, exact",
     targets={
         **dict.fromkeys((F.interpolate, F.upsample, F.upsample_nearest), adapt),
-        F.upsample_bilinear: partial(adapt, mode="bilinear", align_corners=True),
+        F.upsample_bilinear: same(forward, mode="bilinear", align_corners=True),
         **by_rank(lambda rank: adapt_aten("nearest"), "upsample_nearest{}d.vec"),
         **by_rank(lambda rank: adapt_aten("nearest-exact"), "_upsample_nearest_exact{}d.vec"),
         **spellings(adapt_aten("linear"), "upsample_linear1d.vec"),
@@ -108,8 +101,6 @@ RULE = Rule(
     },
     modules=dict.fromkeys(
         (nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d),
-        from_module(
-            adapt, "size", "scale_factor", "mode", "align_corners", "recompute_scale_factor"
-        ),
+        from_module(adapt),
     ),
 )

@@ -51,7 +51,7 @@ LINEAR = Rule(
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
     targets=spellings(same(dense), "linear"),
-    modules={nn.Linear: from_module(same(dense), "weight", "bias")},
+    modules={nn.Linear: from_module(same(dense))},
 )
 
 

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
-from naflow_fx.rules._spellings import from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, bind, same
+from naflow_fx.rules._spellings import attributes, from_module, spellings
+from naflow_fx.rules.contract import Arguments, Function, Rule, same
 
+Affine = Tensor | None  # gamma or beta; None: 1 or 0
 DEAD = 1e-6  # where |s| is below this share of the largest, nothing comes back
 
 
@@ -19,8 +20,8 @@ def batch_norm(
     input: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Affine = None,
+    bias: Affine = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta, per channel of [N, C, ...]."""
@@ -30,8 +31,8 @@ def batch_norm(
 def batch_norm_capture(
     running_mean: Tensor,
     running_var: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
+    weight: Affine,
+    bias: Affine,
     eps: float,
     input_shape: Ints,
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,7 +80,7 @@ def adapt_batch_norm(
     """F.batch_norm's arguments; the mode is read as eval."""
     if running_mean is None:
         raise ValueError("batch statistics (no running mean): a map would depend on the batch")
-    return bind(batch_norm, input, running_mean, running_var, weight, bias, eps)
+    return same(batch_norm)(input, running_mean, running_var, weight, bias, eps)
 
 
 def from_aten(eps_at: int) -> Function:
@@ -93,7 +94,6 @@ def from_aten(eps_at: int) -> Function:
     return arguments
 
 
-_NAMES = ("running_mean", "running_var", "weight", "bias", "eps")
 _MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BATCH_NORM = Rule(
     "batch_norm",
@@ -111,32 +111,30 @@ BATCH_NORM = Rule(
         torch.ops.aten.batch_norm.default: from_aten(2),
         torch.ops.aten._native_batch_norm_legit_no_training.default: from_aten(1),
     },
-    modules=dict.fromkeys(_MODULES, from_module(adapt_batch_norm, *_NAMES)),
+    modules=dict.fromkeys(_MODULES, from_module(adapt_batch_norm)),
 )
 
 
 # Over the sample: y = s (x - m) + b, s = r gamma, with the statistics m and r captured.
 
 
-def diagonal(rstd: Tensor, weight: Tensor | None) -> Tensor:
+def diagonal(rstd: Tensor, weight: Affine) -> Tensor:
     """d = s = r gamma."""
     return rstd if weight is None else rstd * weight
 
 
-def linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
+def linear(v: Tensor, rstd: Tensor, weight: Affine) -> Tensor:
     """A v = s v, and so is A^T v."""
     return v * diagonal(rstd, weight)
 
 
-def shift(mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+def shift(mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
     """c = b - m s."""
     shifted = -mean * diagonal(rstd, weight)
     return shifted if bias is None else shifted + bias
 
 
-def inverse(
-    z: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
+def inverse(z: Tensor, mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
     """(z - c) / s; 0 where s is dead."""
     return undo(z, diagonal(rstd, weight), shift(mean, rstd, weight, bias))
 
@@ -148,6 +146,12 @@ def undo(z: Tensor, s: Tensor, c: Tensor) -> Tensor:
     return torch.where(alive, (z - c) / torch.where(alive, s, 1.0), 0.0)
 
 
+def statistics(x: Tensor, dims: Ints, eps: float) -> tuple[Tensor, Tensor]:
+    """Mean and 1 / sqrt(var + eps) over `dims`, which are kept."""
+    var, mean = torch.var_mean(x, dims, correction=0, keepdim=True)
+    return mean, torch.rsqrt(var + eps)
+
+
 def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: Ints) -> Tensor:
     """r (g - mean(g) - xhat mean(g xhat)): the derivative of (x - m) r, statistics over `dims`."""
     centred = g - g.mean(dims, keepdim=True)
@@ -157,8 +161,8 @@ def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: Ints) -> Tensor:
 def layer_norm(
     input: Tensor,
     normalized_shape: Ints,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Affine = None,
+    bias: Affine = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta, statistics over the last dimensions."""
@@ -167,18 +171,11 @@ def layer_norm(
 
 def layer_norm_capture(input: Tensor, normalized_shape: Ints, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), of size 1 in the last dimensions."""
-    dims = _dims(normalized_shape)
-    var, mean = torch.var_mean(input, dims, correction=0, keepdim=True)
-    return mean, torch.rsqrt(var + eps)
+    return statistics(input, _dims(normalized_shape), eps)
 
 
 def layer_norm_vjp(
-    w: Tensor,
-    input: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    normalized_shape: Ints,
-    weight: Tensor | None,
+    w: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, normalized_shape: Ints, weight: Affine
 ) -> Tensor:
     """A^T w through the statistics, too."""
     g = w if weight is None else w * weight
@@ -189,13 +186,7 @@ def _dims(normalized_shape: Ints) -> Ints:
     return tuple(range(-len(normalized_shape), 0))
 
 
-def adapt_layer_norm(*args: Any, **kwargs: Any) -> Arguments:
-    """F.layer_norm's arguments."""
-    found: Arguments = same(layer_norm, "cudnn_enable")(*args, **kwargs)
-    return found | {"normalized_shape": tuple(found["normalized_shape"])}
-
-
-_AFFINE = ("weight", "bias", "eps")
+_layer_norm = same(layer_norm, "cudnn_enable")
 LAYER_NORM = Rule(
     "layer_norm",
     layer_norm,
@@ -208,16 +199,16 @@ LAYER_NORM = Rule(
     vjp=layer_norm_vjp,
     diagonal=diagonal,
     equation="Eq. 11, the sample's statistics",
-    targets=spellings(adapt_layer_norm, "layer_norm"),
-    modules={nn.LayerNorm: from_module(adapt_layer_norm, "normalized_shape", *_AFFINE)},
+    targets=spellings(_layer_norm, "layer_norm"),
+    modules={nn.LayerNorm: from_module(_layer_norm)},
 )
 
 
 def group_norm(
     input: Tensor,
     num_groups: int | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
+    weight: Affine = None,
+    bias: Affine = None,
     eps: float = 1e-5,
 ) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta; statistics over a group of channels and space.
@@ -229,52 +220,43 @@ def group_norm(
 
 def group_norm_capture(input: Tensor, num_groups: int | None, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), [N, C, 1, ...]."""
-    x = _grouped(input, num_groups)
-    var, mean = torch.var_mean(x, (2,), correction=0, keepdim=True)
-    return _broadcast(mean, input), _broadcast(torch.rsqrt(var + eps), input)
+    mean, rstd = statistics(_grouped(input, num_groups), (2,), eps)
+    return _broadcast(mean, input), _broadcast(rstd, input)
 
 
-def group_norm_linear(v: Tensor, rstd: Tensor, weight: Tensor | None) -> Tensor:
+def group_norm_linear(v: Tensor, rstd: Tensor, weight: Affine) -> Tensor:
     """A v = s v, and so is A^T v."""
     return v * group_norm_diagonal(rstd, weight)
 
 
 def group_norm_inverse(
-    z: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+    z: Tensor, mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine
 ) -> Tensor:
     """(z - c) / s; 0 where s is dead."""
-    return undo(z, group_norm_diagonal(rstd, weight), group_norm_shift(mean, rstd, weight, bias))
+    return inverse(z, mean, rstd, _channels(weight, rstd), _channels(bias, rstd))
 
 
 def group_norm_vjp(
-    w: Tensor,
-    input: Tensor,
-    mean: Tensor,
-    rstd: Tensor,
-    num_groups: int | None,
-    weight: Tensor | None,
+    w: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, num_groups: int | None, weight: Affine
 ) -> Tensor:
     """A^T w through the statistics, too."""
     g = w if weight is None else w * per_channel(weight, w.dim())
-    xhat = ((input - mean) * rstd).expand(input.shape)
-    r = _grouped(rstd.expand(input.shape), num_groups)[..., :1]
-    pulled = pull(_grouped(g, num_groups), _grouped(xhat, num_groups), r, (2,))
-    return pulled.reshape(input.shape)
+    parts = (g, (input - mean) * rstd, rstd.expand(input.shape))
+    g, xhat, r = (_grouped(part, num_groups) for part in parts)
+    return pull(g, xhat, r[..., :1], (2,)).reshape(input.shape)
 
 
-def group_norm_shift(
-    mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
-) -> Tensor:
+def group_norm_shift(mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
     """c = beta - mean s."""
     return shift(mean, rstd, _channels(weight, rstd), _channels(bias, rstd))
 
 
-def group_norm_diagonal(rstd: Tensor, weight: Tensor | None) -> Tensor:
+def group_norm_diagonal(rstd: Tensor, weight: Affine) -> Tensor:
     """d = s."""
     return diagonal(rstd, _channels(weight, rstd))
 
 
-def _channels(vector: Tensor | None, like: Tensor) -> Tensor | None:
+def _channels(vector: Affine, like: Tensor) -> Affine:
     return None if vector is None else per_channel(vector, like.dim())
 
 
@@ -297,7 +279,7 @@ def adapt_instance(
     if not use_input_stats:
         found = adapt_batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
         return batch_norm, found
-    return bind(group_norm, input, None, weight, bias, eps)
+    return same(group_norm)(input, None, weight, bias, eps)
 
 
 def adapt_instance_aten(input: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any) -> Any:
@@ -307,7 +289,7 @@ def adapt_instance_aten(input: Any, weight: Any, bias: Any, mean: Any, var: Any,
 
 def from_instance(module: Any) -> Any:
     """The arguments of an nn.InstanceNormNd."""
-    own = {name: getattr(module, name) for name in _NAMES}
+    own = attributes(adapt_instance)(module)
     return adapt_instance(None, **own, use_input_stats=not module.track_running_stats)
 
 
@@ -330,7 +312,7 @@ GROUP_NORM = Rule(
         torch.ops.aten.instance_norm.default: adapt_instance_aten,
     },
     modules={
-        nn.GroupNorm: from_module(_grouped_norm, "num_groups", *_AFFINE),
+        nn.GroupNorm: from_module(_grouped_norm),
         **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), from_instance),
     },
 )

@@ -14,7 +14,7 @@ from naflow_fx.rules._separable import axis_matrix
 from naflow_fx.rules._separable import transpose as transpose_separable
 from naflow_fx.rules._shapes import Ints
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule, bind
+from naflow_fx.rules.contract import Arguments, Rule, same
 
 
 def forward(input: Tensor, pad: Ints, mode: str = "constant", value: float | None = None) -> Tensor:
@@ -59,24 +59,11 @@ def transpose(w: Tensor, pad: Sequence[int], mode: str, input_shape: Ints) -> Te
     )
 
 
-def adapt(*args: Any, **kwargs: Any) -> Arguments:
-    """F.pad's arguments, the widths as a tuple."""
-    found = bind(forward, *args, **kwargs)
-    return found | {"pad": tuple(found["pad"])}
-
-
-def from_module(module: Any) -> Arguments:
+def _from_module(module: Any) -> Arguments:
     """The arguments of an nn.ZeroPadNd, ConstantPadNd, ReflectionPadNd, ..."""
     kind = type(module).__name__
     mode = {"Ref": "reflect", "Rep": "replicate", "Cir": "circular"}.get(kind[:3], "constant")
     return {"pad": tuple(module.padding), "mode": mode, "value": getattr(module, "value", None)}
-
-
-_MODULES = [
-    getattr(nn, f"{kind}Pad{rank}d")
-    for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
-    for rank in (1, 2, 3)
-]
 
 
 def infinite(value: float | None) -> bool:
@@ -95,6 +82,10 @@ RULE = Rule(
     view=True,
     infinite=infinite,
     equation="crop",
-    targets=spellings(adapt, "pad"),
-    modules=dict.fromkeys(_MODULES, from_module),
+    targets=spellings(same(forward), "pad"),
+    modules={
+        getattr(nn, f"{kind}Pad{rank}d"): _from_module
+        for kind in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+        for rank in (1, 2, 3)
+    },
 )

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from naflow_fx.rules import _separable
 from naflow_fx.rules._separable import Matrices, axis_matrix, pseudo_inverses
 from naflow_fx.rules._shapes import Ints, full_shape
-from naflow_fx.rules._spellings import by_rank, from_module, per_axis, plain, spellings
-from naflow_fx.rules.contract import COLLAPSED, SPACE, Arguments, Function, Labels, Rule, bind, same
+from naflow_fx.rules._spellings import by_rank, first, modules_by_rank, per_axis
+from naflow_fx.rules.contract import (
+    COLLAPSED,
+    SPACE,
+    Arguments,
+    Function,
+    Labels,
+    Rule,
+    asks_like,
+    same,
+)
 
 Sizes = tuple[int | None, ...]
+
+
+MAX, ADAPTIVE_MAX, AVG, ADAPTIVE_AVG = (
+    {rank: getattr(F, f"{name}_pool{rank}d") for rank in (1, 2, 3)}
+    for name in ("max", "adaptive_max", "avg", "adaptive_avg")
+)
 
 
 def max_pool(
@@ -27,33 +43,20 @@ def max_pool(
     output_size: Sizes | None = None,
 ) -> Tensor:
     """The largest of each window; windows by kernel, or by `output_size` (adaptive)."""
-    return _pooled(input, kernel_size, stride, padding, dilation, ceil_mode, output_size)[0]
+    return _pooled(input, output_size, kernel_size, stride, padding, dilation, ceil_mode)[0]
 
 
-def winners(
-    input: Tensor,
-    kernel_size: Ints | None,
-    stride: Ints | None,
-    padding: Ints,
-    dilation: Ints,
-    ceil_mode: bool,
-    output_size: Sizes | None,
-) -> Tensor:
+@asks_like(max_pool)
+def winners(input: Tensor, output_size: Sizes | None, **window: Any) -> Tensor:
     """index, int64 [N, C, ...]: the winner of each window, flat over the input's space."""
-    return _pooled(input, kernel_size, stride, padding, dilation, ceil_mode, output_size)[1]
+    return _pooled(input, output_size, **window)[1]
 
 
-def _pooled(input: Tensor, kernel: Any, *options: Any) -> tuple[Tensor, Tensor]:
-    """The winners and their places; the last option is the output's size."""
-    *window, size = options
-    pool: Any
+def _pooled(input: Tensor, size: Sizes | None, *window: Any, **named: Any) -> list[Tensor]:
+    """The winners and their places."""
     if size is not None:
-        pool = (F.adaptive_max_pool1d, F.adaptive_max_pool2d, F.adaptive_max_pool3d)[len(size) - 1]
-        found = pool(input, size, return_indices=True)
-    else:
-        pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(kernel) - 1]
-        found = pool(input, kernel, *window, return_indices=True)
-    return found[0], found[1]
+        return [*ADAPTIVE_MAX[len(size)](input, size, return_indices=True)]
+    return [*MAX[input.dim() - 2](input, *window, **named, return_indices=True)]
 
 
 def read(v: Tensor, index: Tensor) -> Tensor:
@@ -91,8 +94,9 @@ def windowed(forward: Function, *sizes: str) -> Function:
     """By rank, the adapter of a pool: what is named in `sizes` has one number for each axis."""
     own = same(forward, "return_indices", "piece", output_size=None)
 
+    @functools.wraps(own)
     def arguments(*args: Any, **kwargs: Any) -> Arguments:
-        found: Arguments = own(*args, **kwargs)
+        found = own(*args, **kwargs)
         return found | {"stride": found["stride"] or found["kernel_size"]}
 
     return per_axis(arguments, *sizes)
@@ -106,18 +110,12 @@ def adaptive(forward: Function) -> Function:
             input: Any, output_size: Any, return_indices: bool = False, piece: int = 0
         ) -> Arguments:
             one = isinstance(output_size, int)
-            size = (output_size,) * rank if one else tuple(output_size)
-            return bind(forward, input, output_size=size)
+            size = (output_size,) * rank if one else output_size
+            return same(forward)(input, output_size=size)
 
         return arguments
 
     return adapt
-
-
-def pools(adapt: Function, kind: str, *options: str) -> dict[type, Function]:
-    """The modules nn.<kind>1d, 2d and 3d of pools, with what they know beside their windows."""
-    names = ("kernel_size", "stride", "padding", "output_size", *options)
-    return {getattr(nn, f"{kind}{rank}d"): from_module(adapt(rank), *names) for rank in (1, 2, 3)}
 
 
 _max = windowed(max_pool, "kernel_size", "stride", "padding", "dilation")
@@ -134,8 +132,7 @@ MAX_POOL = Rule(
     equation="Eq. 14",
     targets=by_rank(_max, "max_pool{}d", "max_pool{}d_with_indices")
     | by_rank(_adaptive_max, "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices"),
-    modules=pools(_max, "MaxPool", "dilation", "ceil_mode")
-    | pools(_adaptive_max, "AdaptiveMaxPool"),
+    modules=modules_by_rank(_max, "MaxPool") | modules_by_rank(_adaptive_max, "AdaptiveMaxPool"),
 )
 
 
@@ -154,14 +151,7 @@ def max_unpool_transpose(w: Tensor, indices: Tensor) -> Tensor:
     return read(w, indices)
 
 
-def adapt_unpool(
-    input: Any, indices: Any, kernel_size: Any = None, stride: Any = None, padding: Any = 0,
-    output_size: Any = None,
-) -> Arguments:  # fmt: skip
-    """The arguments of torch's max_unpoolNd; the output's shape is known."""
-    return {"input": input, "indices": indices}
-
-
+_unpool = same(max_unpool, "kernel_size", "stride", "padding", "output_size")
 MAX_UNPOOL = Rule(
     "max_unpool",
     max_unpool,
@@ -172,8 +162,8 @@ MAX_UNPOOL = Rule(
     operands=("input", "indices"),
     control=("indices",),
     equation="exact",
-    targets=spellings(adapt_unpool, "max_unpool1d", "max_unpool2d", "max_unpool3d"),
-    modules=dict.fromkeys((nn.MaxUnpool1d, nn.MaxUnpool2d, nn.MaxUnpool3d), plain),
+    targets=by_rank(lambda rank: _unpool, "max_unpool{}d"),
+    modules=modules_by_rank(lambda rank: first, "MaxUnpool"),
 )
 
 
@@ -188,40 +178,28 @@ def avg_pool(
     output_size: Sizes | None = None,
 ) -> Tensor:
     """The mean of each window; windows by kernel, or by `output_size` (adaptive)."""
-    pool: Any
     if output_size is not None:
-        pool = (F.adaptive_avg_pool1d, F.adaptive_avg_pool2d, F.adaptive_avg_pool3d)
-        adaptive: Tensor = pool[len(output_size) - 1](input, output_size)
+        adaptive: Tensor = ADAPTIVE_AVG[len(output_size)](input, output_size)
         return adaptive
-    assert kernel_size is not None
-    pool = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)[len(kernel_size) - 1]
     divisor = (divisor_override,) if divisor_override else ()
     options = (kernel_size, stride, padding, ceil_mode, count_include_pad)
-    pooled: Tensor = pool(input, *options, *divisor)
+    pooled: Tensor = AVG[input.dim() - 2](input, *options, *divisor)
     return pooled
 
 
+@asks_like(avg_pool)
 def matrices(
-    kernel_size: Ints | None,
-    stride: Ints | None,
-    padding: Ints,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor_override: int | None,
-    output_size: Sizes | None,
-    input_shape: Ints,
+    divisor_override: int | None, output_size: Sizes | None, input_shape: Ints, **window: Any
 ) -> tuple[Matrices, Matrices]:
     """One matrix [out, in] per space axis, and their pseudo-inverses; float64 constants."""
-    rank = len(output_size or kernel_size or ())
+    rank = len(output_size or window["kernel_size"])
     matrices = []
     for axis, size in enumerate(input_shape[-rank:]):
         if output_size is not None:
-            bins = output_size[axis] or size
-            matrices.append(axis_matrix(F.adaptive_avg_pool1d, size, bins))
+            matrices.append(axis_matrix(F.adaptive_avg_pool1d, size, output_size[axis] or size))
             continue
-        assert kernel_size is not None and stride is not None
-        window = (kernel_size[axis], stride[axis], padding[axis], ceil_mode, count_include_pad)
-        matrix = axis_matrix(F.avg_pool1d, size, *window)
+        along = {k: x[axis] if isinstance(x, tuple) else x for k, x in window.items()}
+        matrix = axis_matrix(functools.partial(F.avg_pool1d, **along), size)
         if divisor_override:  # sums of windows, divided once by the given number
             matrix = (matrix > 0).double() / divisor_override ** (1 / rank)
         matrices.append(matrix)
@@ -250,6 +228,5 @@ AVG_POOL = Rule(
     labels=avg_pool_labels,
     equation="least squares, exact",
     targets=by_rank(_avg, "avg_pool{}d") | by_rank(_adaptive_avg, "adaptive_avg_pool{}d"),
-    modules=pools(_avg, "AvgPool", "ceil_mode", "count_include_pad", "divisor_override")
-    | pools(_adaptive_avg, "AdaptiveAvgPool"),
+    modules=modules_by_rank(_avg, "AvgPool") | modules_by_rank(_adaptive_avg, "AdaptiveAvgPool"),
 )

@@ -34,7 +34,7 @@ CHANNEL_SHUFFLE = rearrangement(
     channel_shuffle,
     channel_shuffle_back,
     targets=spellings(same(channel_shuffle), "channel_shuffle"),
-    modules={nn.ChannelShuffle: from_module(same(channel_shuffle), "groups")},
+    modules={nn.ChannelShuffle: from_module(same(channel_shuffle))},
 )
 
 
@@ -63,14 +63,14 @@ PIXEL_SHUFFLE = rearrangement(
     pixel_shuffle,
     pixel_shuffle_back,
     targets=spellings(same(pixel_shuffle), "pixel_shuffle"),
-    modules={nn.PixelShuffle: from_module(same(pixel_shuffle), "upscale_factor")},
+    modules={nn.PixelShuffle: from_module(same(pixel_shuffle))},
 )
 PIXEL_UNSHUFFLE = rearrangement(
     "pixel_unshuffle",
     pixel_unshuffle,
     pixel_unshuffle_back,
     targets=spellings(same(pixel_unshuffle), "pixel_unshuffle"),
-    modules={nn.PixelUnshuffle: from_module(same(pixel_unshuffle), "downscale_factor")},
+    modules={nn.PixelUnshuffle: from_module(same(pixel_unshuffle))},
 )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules import gates, tangents
 from naflow_fx.rules._spellings import from_module, spellings
-from naflow_fx.rules.contract import Arguments, Rule, same
+from naflow_fx.rules.contract import Rule, same
 
 
 def absolute(input: Tensor) -> Tensor:
@@ -63,28 +63,23 @@ def hardtanh_vjp(w: Tensor, input: Tensor, max_val: float) -> Tensor:
     return slope
 
 
-def adapt(*args: Any, **kwargs: Any) -> Any:
-    """hardtanh's arguments."""
-    return _choose(same(hardtanh, "inplace")(*args, **kwargs))
+def adapt(input: Any, min_val: Any = -1.0, max_val: Any = 1.0, inplace: bool = False) -> Any:
+    """hardtanh's arguments; where the bounds are not [0, b], it is `tangents.clamp`."""
+    if any(not isinstance(x, (int, float, type(None))) for x in (min_val, max_val)):
+        raise ValueError("clamp with bounds that are tensors")
+    found = {"input": input, "min_val": min_val, "max_val": max_val}
+    positive = min_val == 0 and max_val is not None and max_val > 0
+    return found if positive else (tangents.clamp, found)
 
 
 def adapt_clamp(input: Any, min: Any = None, max: Any = None) -> Any:
     """torch.clamp's arguments."""
-    return _choose({"input": input, "min_val": min, "max_val": max})
+    return adapt(input, min, max)
 
 
 def adapt_clamp_max(input: Any, max: Any) -> Any:
     """torch.clamp_max's arguments."""
-    return adapt_clamp(input, None, max)
-
-
-def _choose(found: Arguments) -> Any:
-    """[0, b] is this rule's; any other bounds are `tangents.clamp`'s."""
-    low, high = found["min_val"], found["max_val"]
-    if any(not isinstance(x, (int, float, type(None))) for x in (low, high)):
-        raise ValueError("clamp with bounds that are tensors")
-    positive = low == 0 and high is not None and high > 0
-    return found if positive else (tangents.clamp, found)
+    return adapt(input, None, max)
 
 
 HARDTANH = Rule(
@@ -104,5 +99,5 @@ HARDTANH = Rule(
         **spellings(adapt_clamp, "clamp", "clip", "clamp_min", in_place=True),
         **spellings(adapt_clamp_max, "clamp_max", in_place=True),
     },
-    modules=dict.fromkeys((nn.Hardtanh, nn.ReLU6), from_module(adapt, "min_val", "max_val")),
+    modules=dict.fromkeys((nn.Hardtanh, nn.ReLU6), from_module(adapt)),
 )

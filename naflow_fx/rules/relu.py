@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.rules._spellings import plain, spellings
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules._spellings import called
+from naflow_fx.rules.contract import Rule
 
 
 def forward(input: Tensor) -> Tensor:
@@ -43,6 +43,5 @@ RULE = Rule(
     capture=capture,
     captures=("mask",),
     equation="Eq. 12",
-    targets=spellings(same(forward, "inplace"), "relu", in_place=True),
-    modules={nn.ReLU: plain},
+    **called("relu", forward, nn.ReLU),
 )

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints
-from naflow_fx.rules._spellings import plain, spellings
-from naflow_fx.rules.contract import TOKENS, Arguments, Labels
+from naflow_fx.rules._spellings import first, from_module, spellings
+from naflow_fx.rules.contract import TOKENS, Labels
 from naflow_fx.rules.rearrangements import rearrangement
 
 
@@ -83,11 +82,6 @@ def _rejoin(found: Labels, before: Labels) -> Labels:
     return found
 
 
-def adapt(input: Any, *rest: Any, **options: Any) -> Arguments:
-    """The first argument; the shape itself is known from the example."""
-    return {"input": input}
-
-
 RULE = rearrangement(
     "reshape",
     forward,
@@ -96,8 +90,8 @@ RULE = rearrangement(
     view=True,
     regroups=True,
     targets=spellings(
-        adapt, "flatten.using_ints", "reshape", "view", "squeeze", "squeeze.dim", "squeeze.dims",
+        first, "flatten.using_ints", "reshape", "view", "squeeze", "squeeze.dim", "squeeze.dims",
         "unsqueeze", "unflatten.int", "view_as", "reshape_as", "_unsafe_view",
     ),
-    modules=dict.fromkeys((nn.Flatten, nn.Unflatten), plain),
+    modules=dict.fromkeys((nn.Flatten, nn.Unflatten), from_module(first)),
 )  # fmt: skip

@@ -72,7 +72,7 @@ RULE = Rule(
     equation="tangent, damped least squares",
     targets=spellings(adapt, "softmax.int"),
     modules={
-        nn.Softmax: from_module(adapt, "dim"),
+        nn.Softmax: from_module(adapt),
         nn.Softmax2d: lambda module: {"dim": -3},  # over the channels
     },
 )
@@ -85,5 +85,5 @@ LOG = Rule(
     support=support,
     equation="tangent, damped least squares",
     targets=spellings(adapt, "log_softmax.int"),
-    modules={nn.LogSoftmax: from_module(adapt, "dim")},
+    modules={nn.LogSoftmax: from_module(adapt)},
 )

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._spellings import from_module, plain, spellings
+from naflow_fx.rules._spellings import called, from_module, spellings
 from naflow_fx.rules.contract import Arguments, Function, Rule, same
 
 
@@ -31,9 +31,16 @@ def clip(z: Tensor, output: Tensor) -> Tensor:
 
 
 def tangent(
-    name: str, forward: Function, slope: Function, inverse: Function, **others: Any
+    name: str,
+    forward: Function,
+    slope: Function,
+    inverse: Function,
+    *modules: type,
+    **others: Any,
 ) -> Rule:
     """The rule of y = f(x): ``slope`` is f'(x), ``inverse`` the inverse function, z clipped."""
+    fields: dict[str, Any] = {"function_inverse": True, "equation": "inverse function"}
+    fields |= called(name, forward, *modules) | others
     return Rule(
         name,
         forward,
@@ -43,9 +50,7 @@ def tangent(
         capture=slope,
         captures=("tangent",),
         shift=shift,
-        function_inverse=True,
-        equation="inverse function",
-        **others,
+        **fields,
     )
 
 
@@ -59,7 +64,7 @@ def clamp_slope(input: Tensor, output: Tensor) -> Tensor:
     return (input == output).to(input.dtype)
 
 
-CLAMP = tangent("clamp", clamp, clamp_slope, clip)
+CLAMP = tangent("clamp", clamp, clamp_slope, clip, targets={})
 
 
 def elu(input: Tensor, alpha: float = 1.0, scale: float = 1.0, width: float = 1.0) -> Tensor:
@@ -111,9 +116,9 @@ ELU = tangent(
     | spellings(adapt_selu, "selu", in_place=True)
     | spellings(adapt_celu, "celu", in_place=True),
     modules={
-        nn.ELU: from_module(adapt_elu, "alpha"),
+        nn.ELU: from_module(adapt_elu),
         nn.SELU: from_module(adapt_selu),
-        nn.CELU: from_module(adapt_celu, "alpha"),
+        nn.CELU: from_module(adapt_celu),
     },
 )
 
@@ -133,9 +138,7 @@ def exp_inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.log(clip(z, output).clamp(min=torch.finfo(z.dtype).tiny))
 
 
-EXP = tangent(
-    "exp", exp, exp_slope, exp_inverse, targets=spellings(same(exp), "exp", in_place=True)
-)
+EXP = tangent("exp", exp, exp_slope, exp_inverse)
 
 
 def hardsigmoid(input: Tensor) -> Tensor:
@@ -158,9 +161,8 @@ HARDSIGMOID = tangent(
     hardsigmoid,
     hardsigmoid_slope,
     hardsigmoid_inverse,
+    nn.Hardsigmoid,
     gating="squashes",
-    targets=spellings(same(hardsigmoid, "inplace"), "hardsigmoid", in_place=True),
-    modules={nn.Hardsigmoid: plain},
 )
 
 
@@ -179,9 +181,7 @@ def log_inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.exp(clip(z, output))
 
 
-LOG = tangent(
-    "log", log, log_slope, log_inverse, targets=spellings(same(log), "log", in_place=True)
-)
+LOG = tangent("log", log, log_slope, log_inverse)
 
 Number = float | Tensor
 
@@ -239,15 +239,7 @@ def sigmoid_inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.logit(clip(z, output), eps=torch.finfo(z.dtype).eps)
 
 
-SIGMOID = tangent(
-    "sigmoid",
-    sigmoid,
-    sigmoid_slope,
-    sigmoid_inverse,
-    gating="squashes",
-    targets=spellings(same(sigmoid), "sigmoid", in_place=True),
-    modules={nn.Sigmoid: plain},
-)
+SIGMOID = tangent("sigmoid", sigmoid, sigmoid_slope, sigmoid_inverse, nn.Sigmoid, gating="squashes")
 
 
 def softplus(
@@ -284,7 +276,7 @@ SOFTPLUS = tangent(
     targets=spellings(same(softplus), "softplus")
     | spellings(_log_sigmoid, "logsigmoid", "log_sigmoid"),
     modules={
-        nn.Softplus: from_module(same(softplus), "beta", "threshold"),
+        nn.Softplus: from_module(same(softplus)),
         nn.LogSigmoid: from_module(_log_sigmoid),
     },
 )
@@ -306,12 +298,4 @@ def tanh_inverse(z: Tensor, output: Tensor) -> Tensor:
     return torch.atanh(clip(z, output).clamp(-bound, bound))
 
 
-TANH = tangent(
-    "tanh",
-    tanh,
-    tanh_slope,
-    tanh_inverse,
-    gating="squashes",
-    targets=spellings(same(tanh), "tanh", in_place=True),
-    modules={nn.Tanh: plain},
-)
+TANH = tangent("tanh", tanh, tanh_slope, tanh_inverse, nn.Tanh, gating="squashes")
