@@ -675,9 +675,9 @@ GRID_SAMPLE = [
 ]  # fmt: skip
 
 UNFOLD = [
-    Case("3x3", normal(2, 2, 5, 4), {"kernel": (3, 3), "dilation": (1, 1), "padding": (1, 1),
+    Case("3x3", normal(2, 2, 5, 4), {"kernel_size": (3, 3), "dilation": (1, 1), "padding": (1, 1),
                                      "stride": (1, 1)}),
-    Case("skips", normal(2, 2, 5, 5), {"kernel": (2, 1), "dilation": (2, 1), "padding": (0, 0),
+    Case("skips", normal(2, 2, 5, 5), {"kernel_size": (2, 1), "dilation": (2, 1), "padding": (0, 0),
                                        "stride": (2, 2)}),
 ]  # fmt: skip
 

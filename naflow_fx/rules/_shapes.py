@@ -43,6 +43,11 @@ def sum_to(w: Tensor, shape: Sequence[int]) -> Tensor:
     return w.sum(dims, keepdim=True) if dims else w
 
 
+def opened(x: Tensor, like: Tensor) -> Ints:
+    """The shape of x with -1 for its batch, which it has where its rank is that of `like`."""
+    return (-1 if x.dim() == like.dim() else 1, *x.shape[1:]) if x.dim() else ()
+
+
 def per_channel(vector: Tensor, rank: int) -> Tensor:
     """[C] -> [1, C, 1, ...] for an activation of `rank` dimensions."""
     return vector.reshape(1, -1, *(1,) * (rank - 2))
@@ -58,6 +63,12 @@ def grown(labels: Labels, input_shape: Sequence[int], output_shape: Sequence[int
         new = CHANNEL if d == 1 and CHANNEL not in labels else SPACE
         found.append(new if spread else label)
     return tuple(found)
+
+
+def ints(*values: Any) -> Ints:
+    """One int, several, or a sequence of them, as torch's methods take them."""
+    one = len(values) == 1 and not isinstance(values[0], int)
+    return tuple(values[0] if one else values)
 
 
 def has_constants(inputs: Sequence[Any], active: tuple[int, ...]) -> bool:

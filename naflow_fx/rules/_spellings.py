@@ -37,12 +37,17 @@ def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[An
     return dict.fromkeys(found, adapter)
 
 
-def called(name: str, forward: Function, *modules: type, in_place: bool = True) -> dict[str, Any]:
-    """`targets` and `modules` of an operator that is called as its ``forward`` is."""
-    adapter = same(forward, "inplace") if in_place else same(forward)
+def called(forward: Function, *ways: Any) -> dict[str, Any]:
+    """`targets` and `modules` of an operator that is called, in these ways, as its ``forward`` is.
+
+    Module classes are ways, too: their attributes are named as the parameters.
+    """
+    adapter = same(forward, "inplace")
+    kinds = [way for way in ways if isinstance(way, type)]
+    names = [way for way in ways if not isinstance(way, type)]
     return {
-        "targets": spellings(adapter, name, in_place=in_place),
-        "modules": dict.fromkeys(modules, from_module(adapter)),
+        "targets": spellings(adapter, *names, in_place=True),
+        "modules": dict.fromkeys(kinds, from_module(adapter)),
     }
 
 
@@ -55,10 +60,9 @@ def by_rank(adapt: Function, *names: str) -> dict[Any, Function]:
     }
 
 
-def modules_by_rank(adapt: Function, *names: str) -> dict[type, Function]:
+def modules_by_rank(adapt: Function, name: str) -> dict[type, Function]:
     """The modules nn.<name>1d, 2d and 3d -> the adapters from them."""
-    kinds = {rank: [getattr(nn, f"{name}{rank}d") for name in names] for rank in (1, 2, 3)}
-    return {kind: from_module(adapt(rank)) for rank, found in kinds.items() for kind in found}
+    return {getattr(nn, f"{name}{rank}d"): from_module(adapt(rank)) for rank in (1, 2, 3)}
 
 
 def per_axis(adapter: Callable[..., Arguments], *names: str) -> Function:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Any
 
 from torch import Tensor
@@ -17,21 +18,20 @@ Operand = Tensor | float
 
 def forward(inputs: Sequence[Operand], scales: tuple[float, ...]) -> Tensor:
     """sum_i a_i x_i."""
-    total: Any = None
-    for x, a in zip(inputs, scales, strict=True):
-        term = x if a == 1 else x * a
-        total = term if total is None else total + term
-    result: Tensor = total
-    return result
+    total: Tensor = _sum(inputs, scales)
+    return total
+
+
+def _sum(terms: Iterable[Any], scales: Iterable[float]) -> Any:
+    """sum_i a_i x_i; None if there is no term.  A factor of 1 costs nothing."""
+    scaled = [x if a == 1 else x * a for x, a in zip(terms, scales, strict=True)]
+    return reduce(operator.add, scaled) if scaled else None
 
 
 def linear(v: Vectors, scales: tuple[float, ...], active: Ints, output_shape: Ints) -> Tensor:
     """sum_i a_i v_i over the active inputs; None counts as zero."""
-    terms = [x if scales[i] == 1 else x * scales[i]
-             for x, i in zip(v, active, strict=True) if x is not None]  # fmt: skip
-    total = terms[0]
-    for term in terms[1:]:
-        total = total + term
+    known = [(x, scales[i]) for x, i in zip(v, active, strict=True) if x is not None]
+    total: Tensor = _sum(*zip(*known, strict=True))
     return total.expand(full_shape(output_shape, total))
 
 
@@ -70,12 +70,11 @@ def shift(
     inputs: Sequence[Operand], scales: tuple[float, ...], active: Ints
 ) -> Tensor | float | None:
     """c: the constant terms."""
-    total: Any = None
-    for i, (x, a) in enumerate(zip(inputs, scales, strict=True)):
-        if i not in active:
-            total = x * a if total is None else total + x * a
-    result: Tensor | float | None = total
-    return result
+    constant = [i for i in range(len(inputs)) if i not in active]
+    total: Tensor | float | None = _sum(
+        [inputs[i] for i in constant], [scales[i] for i in constant]
+    )
+    return total
 
 
 def adapt(input: Any, other: Any, *, alpha: float = 1, out: Any = None) -> Arguments:

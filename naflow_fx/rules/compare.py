@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, full_shape
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules._spellings import spellings
+from naflow_fx.rules.contract import Arguments, Function, Rule
 
-KINDS: dict[str, Callable[..., Tensor]] = {
-    "gt": torch.gt, "ge": torch.ge, "lt": torch.lt, "le": torch.le, "eq": torch.eq,
-    "ne": torch.ne, "logical_and": torch.logical_and, "logical_or": torch.logical_or,
-    "logical_not": lambda x, _: torch.logical_not(x),
-}  # fmt: skip
+SYMBOLS = {
+    **{kind: getattr(operator, kind) for kind in ("gt", "ge", "lt", "le", "eq", "ne")},
+    "logical_and": operator.and_,
+    "logical_or": operator.or_,
+    "logical_not": operator.invert,
+}
 
 
 def forward(input: Tensor, other: Tensor | float | None, kind: str) -> Tensor:
     """Whether x > y, say, as numbers 0 and 1 of the operands' floating point type."""
     tensors = [x for x in (input, other) if isinstance(x, Tensor)]
     dtype = next((x.dtype for x in tensors if x.is_floating_point()), torch.get_default_dtype())
-    return KINDS[kind](input, other).to(dtype)
+    operands = (input,) if other is None else (input, other)
+    found: Tensor = getattr(torch, kind)(*operands)
+    return found.to(dtype)
 
 
 def linear(v: Tensor, output_shape: Ints) -> Tensor:
@@ -46,21 +49,14 @@ def shift(output: Tensor) -> Tensor:
     return output
 
 
-def _adapt(kind: str) -> Callable[..., Arguments]:
-    def arguments(input: Any, other: Any = None) -> Arguments:
+def _targets(kind: str) -> dict[Any, Function]:
+    """The traced forms of one comparison."""
+
+    def adapt(input: Any, other: Any = None) -> Arguments:
         return {"input": input, "other": other, "kind": kind}
 
-    return arguments
-
-
-def _names(kind: str) -> tuple[Any, ...]:
-    """The traced forms of one comparison."""
-    aten = getattr(torch.ops.aten, kind)
-    found = [kind, getattr(torch, kind), *(getattr(aten, name) for name in aten.overloads()
-             if name in ("default", "Scalar", "Tensor"))]  # fmt: skip
-    symbols = {"logical_and": operator.and_, "logical_or": operator.or_,
-               "logical_not": operator.invert}  # fmt: skip
-    return (*found, symbols[kind] if kind in symbols else getattr(operator, kind))
+    overloads = ("", ".Scalar", ".Tensor") if hasattr(operator, kind) else ("",)
+    return spellings(adapt, SYMBOLS[kind], *(kind + overload for overload in overloads))
 
 
 RULE = Rule(
@@ -73,5 +69,5 @@ RULE = Rule(
     vjp=vjp,
     operands=("input", "other"),
     equation="a constant",
-    targets={name: _adapt(kind) for kind in KINDS for name in _names(kind)},
+    targets={target: adapt for kind in SYMBOLS for target, adapt in _targets(kind).items()},
 )

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import Ints, full_shape, grown, sum_to, tuple_of
+from naflow_fx.rules._shapes import Ints, full_shape, grown, ints, sum_to, tuple_of
 from naflow_fx.rules._spellings import first, from_module, spellings
-from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule, asks_like
 
 
 def expand(input: Tensor, output_shape: Ints) -> Tensor:
@@ -75,10 +75,10 @@ def repeat_inverse(z: Tensor, repeats: Ints, interleave: bool, input_shape: Ints
 def adapt_repeat(input: Any, *repeats: Any, **options: Any) -> Arguments:
     """repeat's or tile's arguments."""
     found = options.get("repeats", options.get("dims", repeats))
-    counts = found[0] if len(found) == 1 and not isinstance(found[0], int) else found
+    counts = ints(*found)
     if counts and counts[0] != 1:
-        raise ValueError(f"repeat{tuple(counts)}: copies along the batch dimension")
-    return {"input": input, "repeats": tuple(counts)}
+        raise ValueError(f"repeat{counts}: copies along the batch dimension")
+    return {"input": input, "repeats": counts}
 
 
 def adapt_interleave(input: Any, repeats: Any, dim: Any = None, **options: Any) -> Arguments:
@@ -103,27 +103,26 @@ REPEAT = Rule(
 )
 
 
-def unfold(input: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints) -> Tensor:
+def unfold(input: Tensor, kernel_size: Ints, dilation: Ints, padding: Ints, stride: Ints) -> Tensor:
     """The windows of x [N, C, H, W] as columns, [N, C kh kw, L] (im2col).
 
     y[:, (c, i, j), l] = x[c] at place (i, j) of window l.
     """
-    return F.unfold(input, kernel, dilation, padding, stride)
+    return F.unfold(input, kernel_size, dilation, padding, stride)
 
 
-def unfold_transpose(
-    w: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints, input_shape: Ints
-) -> Tensor:
+@asks_like(unfold)
+def unfold_transpose(w: Tensor, input_shape: Ints, **how: Any) -> Tensor:
     """A^T w: every number added to the pixel that it was copied from (col2im)."""
-    return F.fold(w, input_shape[2:], kernel, dilation, padding, stride)
+    folded: Tensor = F.fold(w, input_shape[2:], **how)
+    return folded
 
 
-def unfold_inverse(
-    z: Tensor, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints, input_shape: Ints
-) -> Tensor:
+@asks_like(unfold)
+def unfold_inverse(z: Tensor, input_shape: Ints, **how: Any) -> Tensor:
     """A^+ z: the mean of a pixel's copies; 0 where no window reads it."""
-    how = (kernel, dilation, padding, stride, input_shape)
-    return unfold_transpose(z, *how) / unfold_transpose(torch.ones_like(z), *how).clamp(min=1)
+    copies = unfold_transpose(torch.ones_like(z), input_shape, **how)
+    return unfold_transpose(z, input_shape, **how) / copies.clamp(min=1)
 
 
 def unfold_labels(labels: Labels) -> Labels:
@@ -131,12 +130,11 @@ def unfold_labels(labels: Labels) -> Labels:
     return (labels[0], labels[1], TOKENS)
 
 
-def adapt_unfold(
+def _unfold(
     input: Any, kernel_size: Any, dilation: Any = 1, padding: Any = 0, stride: Any = 1
 ) -> Arguments:
-    """F.unfold's arguments."""
-    given = {"kernel": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
-    return {"input": input} | {name: tuple_of(size, 2) for name, size in given.items()}
+    sizes = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+    return {"input": input} | {name: tuple_of(size, 2) for name, size in sizes.items()}
 
 
 UNFOLD = Rule(
@@ -147,6 +145,6 @@ UNFOLD = Rule(
     unfold_inverse,
     labels=unfold_labels,
     equation="least squares, exact",
-    targets={F.unfold: adapt_unfold, torch.ops.aten.im2col.default: adapt_unfold},
-    modules={nn.Unfold: from_module(adapt_unfold)},
+    targets={F.unfold: _unfold, torch.ops.aten.im2col.default: _unfold},
+    modules={nn.Unfold: from_module(_unfold)},
 )

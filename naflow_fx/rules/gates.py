@@ -59,7 +59,7 @@ def gate(
     **others: Any,
 ) -> Rule:
     """The rule of y = g(x) x: ``factor`` is g(x); ``vjp`` counts its own derivative, if not 0."""
-    fields = called(name, forward, *modules) | others
+    fields = called(forward, name, *modules) | others
     fields |= {"vjp": vjp, "equation": equation, "diagonal": diagonal}
     return Rule(
         name, forward, linear, linear, inverse, capture=factor, captures=("gate",), **fields

@@ -57,35 +57,29 @@ def labels(labels: Labels, index: Any) -> Labels:
     return tuple(found)
 
 
-def adapt_select(input: Any, dim: int, index: int) -> Arguments:
-    """select's arguments."""
-    return {"input": input, "index": _at(dim, index)}
+def along(input: Any, dim: int, index: Any) -> Arguments:
+    """select's arguments: what `index` takes along one dimension, counted from either end."""
+    whole = (slice(None),) * (-dim - 1 if dim < 0 else dim)
+    return {"input": input, "index": (..., index, *whole) if dim < 0 else (*whole, index)}
 
 
 def adapt_narrow(input: Any, dim: int, start: int, length: int) -> Arguments:
     """narrow's arguments."""
-    return {"input": input, "index": _at(dim, slice(start, start + length))}
+    return along(input, dim, slice(start, start + length))
 
 
 def adapt_slice(
     input: Any, dim: int = 0, start: Any = None, end: Any = None, step: int = 1
 ) -> Arguments:
     """aten.slice's arguments."""
-    return {"input": input, "index": _at(dim, slice(start, end, step))}
+    return along(input, dim, slice(start, end, step))
 
 
 def adapt_index_select(input: Any, dim: int, index: Any) -> Arguments:
     """index_select's arguments, with constant indices."""
     if not isinstance(index, Tensor):
         raise ValueError("index_select with indices that were computed from the input")
-    return {"input": input, "index": _at(dim, index.reshape(-1).tolist())}
-
-
-def _at(dim: int, item: Any) -> tuple[Any, ...]:
-    """The index that takes `item` along one dimension, counted from either end."""
-    if dim < 0:
-        return (Ellipsis, item, *(slice(None),) * (-dim - 1))
-    return (*(slice(None),) * dim, item)
+    return along(input, dim, index.reshape(-1).tolist())
 
 
 def mixes(index: Any, at: int) -> str:
@@ -121,7 +115,7 @@ RULE = Rule(
     equation="exact",
     targets={
         operator.getitem: lambda input, index: {"input": input, "index": index},
-        **spellings(adapt_select, "select.int"),
+        **spellings(along, "select.int"),
         **spellings(adapt_narrow, "narrow"),
         **spellings(adapt_index_select, "index_select"),
         torch.ops.aten.slice.Tensor: adapt_slice,
@@ -166,7 +160,7 @@ def adapt_split(kind: str) -> Function:
 
 def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
     """unbind's arguments: a piece of it is a selection."""
-    return forward, adapt_select(input, dim, piece)
+    return forward, along(input, dim, piece)
 
 
 SPLIT = Rule(

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, full_shape
+from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule
 
 _MODES, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")
@@ -90,6 +91,5 @@ RULE = Rule(
     support=support,
     labels=labels,
     equation="damped least squares",
-    targets={F.grid_sample: adapt, torch.grid_sampler: adapt,
-             torch.ops.aten.grid_sampler.default: adapt},
-)  # fmt: skip
+    targets=spellings(adapt, "grid_sample", "grid_sampler"),
+)

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import Ints, full_shape, has_bias, sum_to
-from naflow_fx.rules._spellings import from_module, spellings
-from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, Arguments, Labels, Rule, same
+from naflow_fx.rules._shapes import Ints, full_shape, has_bias, opened, sum_to
+from naflow_fx.rules._spellings import called, spellings
+from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, Arguments, Labels, Rule
 
 
 def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -50,8 +50,7 @@ LINEAR = Rule(
     kernel="weight",
     labels=labels,
     equation="Eqs. 6-10, damped least squares",
-    targets=spellings(same(dense), "linear"),
-    modules={nn.Linear: from_module(same(dense))},
+    **called(dense, "linear", nn.Linear),
 )
 
 
@@ -72,8 +71,7 @@ def matmul_vjp(
     first = matmul_transpose(w, other, left, input_shape)
     if 1 not in active:
         return first, None
-    shape = (-1 if other.dim() == w.dim() else 1, *other.shape[1:])
-    return first, sum_to(w @ input.mT if left else input.mT @ w, shape)
+    return first, sum_to(w @ input.mT if left else input.mT @ w, opened(other, w))
 
 
 def matmul_swap(arguments: Arguments) -> Arguments:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import gates, tangents
-from naflow_fx.rules._shapes import Ints, full_shape, sum_to
+from naflow_fx.rules._shapes import Ints, full_shape, opened, sum_to
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, same
 
@@ -48,13 +48,14 @@ def mul_inverse(z: Tensor, gate: Tensor | float, damping: float, input_shape: In
 
 
 def mul_vjp(
-    w: Tensor, input: Tensor, gate: Tensor | float, input_shape: Ints, active: Ints = (0, 1)
+    w: Tensor, input: Tensor, gate: Tensor | float, input_shape: Ints, active: Ints
 ) -> tuple[Tensor, Tensor | None]:
     """(g w, x w), each summed over what was broadcast."""
-    if not isinstance(gate, Tensor) or 1 not in active:
-        return sum_to(w * gate, input_shape), None
-    shape = (-1 if gate.dim() == input.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
-    return sum_to(w * gate, input_shape), sum_to(w * input, shape)
+    first = sum_to(w * gate, input_shape)
+    if 1 not in active:
+        return first, None
+    assert isinstance(gate, Tensor)
+    return first, sum_to(w * input, opened(gate, input))
 
 
 def mul_diagonal(gate: Tensor | float) -> Tensor | float:
@@ -67,7 +68,7 @@ def swap(arguments: Arguments) -> Arguments:
     return arguments | {"input": arguments["gate"], "gate": arguments["input"]}
 
 
-def adapt_mul(input: Any, other: Any) -> Arguments:
+def _mul(input: Any, other: Any) -> Arguments:
     """torch.mul's arguments; which operand is the gate is found from the graph."""
     return {"input": input, "gate": other}
 
@@ -87,8 +88,8 @@ MUL = Rule(
     equation="gate, damped",
     targets={
         **spellings(same(mul, gate=-1.0), "neg", "negative", operator.neg, in_place=True),
-        **spellings(adapt_mul, "mul.Tensor", operator.mul, operator.imul, in_place=True),
-        **spellings(adapt_mul, "multiply"),
+        **spellings(_mul, "mul.Tensor", operator.mul, operator.imul, in_place=True),
+        **spellings(_mul, "multiply"),
     },
 )
 
@@ -118,19 +119,15 @@ def div_inverse(z: Tensor, gate: Tensor | float, input_shape: Ints) -> Tensor:
 
 
 def div_vjp(
-    w: Tensor,
-    input: Tensor,
-    gate: Tensor | float,
-    output: Tensor,
-    input_shape: Ints,
-    active: Ints = (0, 1),
+    w: Tensor, gate: Tensor | float, output: Tensor, input_shape: Ints, active: Ints
 ) -> tuple[Tensor, Tensor | None]:
     """(w / g, -w y / g), each summed over what was broadcast."""
     part = w / gate
-    if not isinstance(gate, Tensor) or 1 not in active:
-        return sum_to(part, input_shape), None
-    shape = (-1 if gate.dim() == w.dim() else 1, *gate.shape[1:]) if gate.dim() else ()
-    return sum_to(part, input_shape), sum_to(-part * output, shape)
+    first = sum_to(part, input_shape)
+    if 1 not in active:
+        return first, None
+    assert isinstance(gate, Tensor)
+    return first, sum_to(-part * output, opened(gate, w))
 
 
 def div_diagonal(gate: Tensor | float) -> Tensor | float:
@@ -148,11 +145,6 @@ def adapt_div(input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
     return {"input": input, "gate": other}
 
 
-def adapt_reversed(input: Any, other: Any) -> Any:
-    """The arguments of the method that `other / input` calls."""
-    return adapt_div(other, input)
-
-
 DIV = Rule(
     "div",
     div,
@@ -168,6 +160,6 @@ DIV = Rule(
     targets={
         **spellings(adapt_div, "div.Tensor", operator.truediv, operator.itruediv, in_place=True),
         **spellings(adapt_div, "divide", "true_divide"),
-        "__rtruediv__": adapt_reversed,
+        "__rtruediv__": lambda input, other: adapt_div(other, input),
     },
 )

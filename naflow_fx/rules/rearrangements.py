@@ -8,14 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import Ints
-from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules._shapes import Ints, ints
+from naflow_fx.rules._spellings import called, spellings
 from naflow_fx.rules.contract import Arguments, Function, Labels, Rule, same
 
 
-def rearrangement(name: str, forward: Function, back: Function, **others: Any) -> Rule:
+def rearrangement(
+    name: str, forward: Function, back: Function, *modules: type, **others: Any
+) -> Rule:
     """The rule of y = f(x) with ``back`` as f^-1: every number of x is once in y."""
-    return Rule(name, forward, forward, back, back, gating="carries", equation="exact", **others)
+    fields = called(forward, name, *modules) | others
+    return Rule(name, forward, forward, back, back, gating="carries", equation="exact", **fields)
 
 
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
@@ -30,11 +33,7 @@ def channel_shuffle_back(w: Tensor, groups: int) -> Tensor:
 
 
 CHANNEL_SHUFFLE = rearrangement(
-    "channel_shuffle",
-    channel_shuffle,
-    channel_shuffle_back,
-    targets=spellings(same(channel_shuffle), "channel_shuffle"),
-    modules={nn.ChannelShuffle: from_module(same(channel_shuffle))},
+    "channel_shuffle", channel_shuffle, channel_shuffle_back, nn.ChannelShuffle
 )
 
 
@@ -58,19 +57,9 @@ def pixel_unshuffle_back(w: Tensor, downscale_factor: int) -> Tensor:
     return F.pixel_shuffle(w, downscale_factor)
 
 
-PIXEL_SHUFFLE = rearrangement(
-    "pixel_shuffle",
-    pixel_shuffle,
-    pixel_shuffle_back,
-    targets=spellings(same(pixel_shuffle), "pixel_shuffle"),
-    modules={nn.PixelShuffle: from_module(same(pixel_shuffle))},
-)
+PIXEL_SHUFFLE = rearrangement("pixel_shuffle", pixel_shuffle, pixel_shuffle_back, nn.PixelShuffle)
 PIXEL_UNSHUFFLE = rearrangement(
-    "pixel_unshuffle",
-    pixel_unshuffle,
-    pixel_unshuffle_back,
-    targets=spellings(same(pixel_unshuffle), "pixel_unshuffle"),
-    modules={nn.PixelUnshuffle: from_module(same(pixel_unshuffle))},
+    "pixel_unshuffle", pixel_unshuffle, pixel_unshuffle_back, nn.PixelUnshuffle
 )
 
 
@@ -101,14 +90,13 @@ def _order(rank: int, dims: Ints) -> list[int]:
 
 def adapt_permute(input: Any, *dims: Any) -> Arguments:
     """permute's arguments."""
-    order = tuple(dims[0]) if len(dims) == 1 and not isinstance(dims[0], int) else tuple(dims)
+    order = ints(*dims)
     if len(order) == 2:  # of a matrix: (0, 1) changes nothing, (1, 0) swaps
         order = (0, 0) if order[0] % 2 == 0 else (0, 1)
     return {"input": input, "dims": order}
 
 
-def adapt_transpose(input: Any, dim0: int, dim1: int) -> Arguments:
-    """transpose's arguments."""
+def _transpose(input: Any, dim0: int, dim1: int) -> Arguments:
     return {"input": input, "dims": (dim0, dim1)}
 
 
@@ -121,7 +109,7 @@ PERMUTE = rearrangement(
     mixes=lambda: "",
     targets={
         **spellings(adapt_permute, "permute"),
-        **spellings(adapt_transpose, "transpose.int", "swapaxes", "swapdims"),
+        **spellings(_transpose, "transpose.int", "swapaxes", "swapdims"),
         **spellings(same(permute, dims=(-2, -1)), "t", "T", "mT", "adjoint", "numpy_T"),
     },
 )
@@ -145,8 +133,7 @@ def movedim_labels(labels: Labels, source: Ints, destination: Ints) -> Labels:
 
 def adapt_movedim(input: Any, source: Any, destination: Any) -> Arguments:
     """movedim's arguments."""
-    pairs = [(x,) if isinstance(x, int) else tuple(x) for x in (source, destination)]
-    return {"input": input, "source": pairs[0], "destination": pairs[1]}
+    return {"input": input, "source": ints(source), "destination": ints(destination)}
 
 
 MOVEDIM = rearrangement(
@@ -177,15 +164,12 @@ def flip(input: Tensor, dims: Ints) -> Tensor:
 
 def adapt_roll(input: Any, shifts: Any, dims: Any = None) -> Arguments:
     """roll's arguments."""
-    shifts = (shifts,) if isinstance(shifts, int) else tuple(shifts)
-    dims = (dims,) if isinstance(dims, int) else tuple(dims or ())
-    return {"input": input, "shifts": shifts, "dims": _without_batch(dims)}
+    return {"input": input, "shifts": ints(shifts), "dims": _without_batch(ints(dims or ()))}
 
 
 def adapt_flip(input: Any, *dims: Any) -> Arguments:
     """flip's arguments."""
-    found = dims if isinstance(dims[0], int) else tuple(dims[0])
-    return {"input": input, "dims": _without_batch(found)}
+    return {"input": input, "dims": _without_batch(ints(*dims))}
 
 
 def _without_batch(dims: Ints) -> Ints:

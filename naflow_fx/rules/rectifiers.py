@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules import gates, tangents
-from naflow_fx.rules._spellings import from_module, spellings
+from naflow_fx.rules._spellings import called, from_module, spellings
 from naflow_fx.rules.contract import Rule, same
 
 
@@ -38,7 +38,7 @@ ABS = Rule(
     capture=sign,
     captures=("sign",),
     equation="exact",
-    targets=spellings(same(absolute), "abs", operator.abs, in_place=True),
+    **called(absolute, "abs", operator.abs),
 )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules import choices
-from naflow_fx.rules._shapes import Ints, full_shape
+from naflow_fx.rules._shapes import Ints, full_shape, ints
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import COLLAPSED, Arguments, Function, Labels, Rule
 
@@ -68,9 +68,10 @@ def checked(dim: int | Ints | list[int] | None) -> Ints:
     Raises:
         ValueError: it is missing: the batch would be mixed.
     """
-    if dim is None or dim == () or dim == []:
+    found = () if dim is None else ints(dim)
+    if not found:
         raise ValueError("a reduction over the batch dimension mixes images")
-    return (dim,) if isinstance(dim, int) else tuple(dim)
+    return found
 
 
 def along(**fixed: Any) -> Function:
@@ -83,22 +84,11 @@ def along(**fixed: Any) -> Function:
     return arguments
 
 
-def reduction(
-    name: str, forward: Function, weights: Function, inverse: Function, equation: str, **others: Any
-) -> Rule:
+def reduction(name: str, forward: Function, weights: Function, **others: Any) -> Rule:
     """The rule of a reduction: ``weights`` is t, the derivative at the captured point."""
-    return Rule(
-        name,
-        forward,
-        linear,
-        transpose,
-        inverse,
-        capture=weights,
-        captures=("weights",),
-        labels=labels,
-        equation=equation,
-        **others,
-    )
+    fields: dict[str, Any] = {"inverse": inverse, "shift": shift, "labels": labels}
+    fields |= {"equation": "tangent, least squares"} | others
+    return Rule(name, forward, linear, transpose, capture=weights, captures=("weights",), **fields)
 
 
 def amax(
@@ -147,8 +137,9 @@ AMAX = reduction(
     "amax",
     amax,
     winners,
-    amax_inverse,
-    "Eq. 14",
+    inverse=amax_inverse,
+    shift=None,
+    equation="Eq. 14",
     targets={
         **spellings(along(largest=True), "amax"),
         **spellings(along(largest=False), "amin"),
@@ -169,13 +160,7 @@ def logsumexp_weights(input: Tensor, output: Tensor, dim: Ints, keepdim: bool) -
 
 
 LOGSUMEXP = reduction(
-    "logsumexp",
-    logsumexp,
-    logsumexp_weights,
-    inverse,
-    "tangent, least squares",
-    shift=shift,
-    targets=spellings(along(), "logsumexp"),
+    "logsumexp", logsumexp, logsumexp_weights, targets=spellings(along(), "logsumexp")
 )
 
 
@@ -243,8 +228,9 @@ NORM = reduction(
     "norm",
     norm,
     norm_weights,
-    pseudo_inverse,
-    "exact, least squares",
+    inverse=pseudo_inverse,
+    shift=None,
+    equation="exact, least squares",
     targets=spellings(adapt_norm, *_linalg, "norm.ScalarOpt_dim", "linalg_vector_norm"),
 )
 
@@ -277,8 +263,8 @@ def adapt_var(root: bool) -> Function:
         correction: Any = None,
     ) -> Arguments:  # fmt: skip
         correction = float(unbiased) if correction is None else correction
-        found: Arguments = along(correction=correction, root=root)(input, dim, keepdim)
-        return found
+        return {"input": input, "dim": checked(dim), "keepdim": keepdim, "root": root,
+                "correction": correction}  # fmt: skip
 
     return arguments
 
@@ -287,9 +273,6 @@ VAR = reduction(
     "var",
     var,
     var_weights,
-    inverse,
-    "tangent, least squares",
-    shift=shift,
     targets=spellings(adapt_var(root=False), "var.dim", "var.correction")
     | spellings(adapt_var(root=True), "std.dim", "std.correction"),
 )

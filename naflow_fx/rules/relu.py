@@ -43,5 +43,5 @@ RULE = Rule(
     capture=capture,
     captures=("mask",),
     equation="Eq. 12",
-    **called("relu", forward, nn.ReLU),
+    **called(forward, "relu", nn.ReLU),
 )

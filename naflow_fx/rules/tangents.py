@@ -40,7 +40,7 @@ def tangent(
 ) -> Rule:
     """The rule of y = f(x): ``slope`` is f'(x), ``inverse`` the inverse function, z clipped."""
     fields: dict[str, Any] = {"function_inverse": True, "equation": "inverse function"}
-    fields |= called(name, forward, *modules) | others
+    fields |= called(forward, name, *modules) | others
     return Rule(
         name,
         forward,
