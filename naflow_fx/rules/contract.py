@@ -25,11 +25,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from naflow_fx.errors import RuleError
 
 Function = Callable[..., Any]
+Asking = TypeVar("Asking", bound=Function)
 Labels = tuple[str, ...]
 Arguments = dict[str, Any]
 
@@ -160,10 +161,10 @@ def parameters(function: Function) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def asks_like(forward: Function, *but: str) -> Callable[[Function], Function]:
+def asks_like(forward: Function, *but: str) -> Callable[[Asking], Asking]:
     """Lets a function ask by ``**options`` for what `forward` takes: not its input, nor `but`."""
 
-    def named(function: Function) -> Function:
+    def named(function: Asking) -> Asking:
         own, others = (inspect.signature(f).parameters.values() for f in (function, forward))
         known = {*but, *(p.name for p in own)}
         asked = [p for p in own if p.kind is not p.VAR_KEYWORD]

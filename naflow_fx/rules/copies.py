@@ -114,8 +114,7 @@ def unfold(input: Tensor, kernel_size: Ints, dilation: Ints, padding: Ints, stri
 @asks_like(unfold)
 def unfold_transpose(w: Tensor, input_shape: Ints, **how: Any) -> Tensor:
     """A^T w: every number added to the pixel that it was copied from (col2im)."""
-    folded: Tensor = F.fold(w, input_shape[2:], **how)
-    return folded
+    return F.fold(w, input_shape[2:], **how)
 
 
 @asks_like(unfold)

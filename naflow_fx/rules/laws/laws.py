@@ -55,7 +55,6 @@ def affine(p: Point) -> Findings:
     """A x + c = f(x) at the captured point; `has_shift` tells whether there is a c."""
     c = p.shift()
     found = p.linear(p.vectors) if c is None else p.linear(p.vectors) + c
-    yield from _shape("A x + c", found, p.output)
     yield from _differ("A x + c", found, "f(x)", p.output)
     if p.rule.has_shift is not None and p.call(p.rule.has_shift) != (c is not None):
         yield f"has_shift says {c is None}, but c is {'None' if c is None else 'there'}"
@@ -81,7 +80,6 @@ def vjp(p: Point) -> Findings:
         if got is None:
             yield f"no derivative by {name}"
             continue
-        yield from _shape(f"the derivative by {name}", got, x)
         leaf = x.detach().requires_grad_()
         y = p.forward({name: leaf})
         wanted = torch.zeros_like(x)
@@ -121,7 +119,6 @@ def remainder(p: Point) -> Findings:
         others = p.linear([torch.zeros_like(v) if j == k else v for j, v in enumerate(values)])
         rest = z - others if c is None else z - others - c
         wanted = _apply(torch.linalg.pinv(p.block(k)), rest, values[k])
-        yield from _shape(f"what remains for operand {index}", found, values[k])
         yield from _differ(f"what remains for operand {index}", found, "least squares", wanted)
 
 

@@ -5,7 +5,6 @@ An operator is small here: its captured matrix A is written out, per sample, in 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_map
 
 from naflow_fx.maps import use
-from naflow_fx.rules.contract import Arguments, Function, Rule, parameters
+from naflow_fx.rules.contract import Arguments, Function, Rule, bind, parameters
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,10 @@ class Case:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     active: tuple[int, ...] | None = None
 
-    def make(
-        self, operand: str = "input", dtype: torch.dtype = torch.float64, seed: int = 0
-    ) -> Arguments:
-        """All arguments of ``forward``, the same for the same seed; `operand`: the first one."""
-        inputs, others = self.draw(operand, dtype, seed)
-        return inputs | others
-
     def draw(
         self, operand: str, dtype: torch.dtype = torch.float64, seed: int = 0
     ) -> tuple[Arguments, Arguments]:
-        """The operands, which have a batch, and the other arguments."""
+        """The operands, which have a batch, and the other arguments; the same for the same seed."""
         generator = torch.Generator().manual_seed(seed)
         made = self.inputs(generator)
         inputs = made if isinstance(made, dict) else {operand: made}
@@ -82,9 +74,10 @@ class Point:
         self.rule, self.case, self.first = rule, case, rule.operands[0]
         inputs, others = case.draw(self.first, dtype)
         if sample is not None:
-            inputs = tree_map(_cutter(self._batch(inputs), sample), inputs)
+            size = self._batch(inputs)
+            inputs = tree_map(lambda x: x[sample : sample + 1] if _has(x, size) else x, inputs)
         self.inputs = inputs
-        self.arguments: Arguments = defaults(rule.forward) | self.inputs | others
+        self.arguments = bind(rule.forward, **inputs, **others)
         self.output: Tensor = rule.forward(**self.arguments)
         self.state: dict[str, Any] = self.arguments | {"output": self.output, "damping": 0.0}
         self.state["output_shape"] = _open(self.output)
@@ -210,12 +203,8 @@ class Point:
 
 def columns(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """The matrix [N, q, p] of a linear function of something shaped as `like`, [N, ...]."""
-    found = []
-    for j in range(like[0].numel()):
-        unit = like.new_zeros(len(like), like[0].numel())
-        unit[:, j] = 1.0
-        found.append(rows(function(unit.reshape(like.shape))))
-    return torch.stack(found, 2)
+    units = torch.eye(like[0].numel(), dtype=like.dtype).reshape(-1, 1, *like.shape[1:])
+    return torch.stack([rows(function(unit.expand(like.shape).clone())) for unit in units], 2)
 
 
 def rows(x: Tensor) -> Tensor:
@@ -223,20 +212,9 @@ def rows(x: Tensor) -> Tensor:
     return x.reshape(len(x), -1)
 
 
-def defaults(function: Function) -> Arguments:
-    """The default values of a function's parameters."""
-    every = inspect.signature(function).parameters.values()
-    return {p.name: p.default for p in every if p.default is not inspect.Parameter.empty}
-
-
-def _cutter(size: int, sample: int) -> Callable[[Any], Any]:
-    """Cuts one sample out of what has a batch of that size."""
-
-    def cut(x: Any) -> Any:
-        has = isinstance(x, Tensor) and x.dim() > 0 and len(x) == size
-        return x[sample : sample + 1] if has else x
-
-    return cut
+def _has(x: Any, size: int) -> bool:
+    """Whether x has a batch of that size."""
+    return isinstance(x, Tensor) and x.dim() > 0 and len(x) == size
 
 
 def _floats(x: Any) -> bool:
