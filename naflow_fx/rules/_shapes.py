@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from naflow_fx.rules.contract import CHANNEL, COLLAPSED, SPACE, Labels
+from naflow_fx.rules.contract import BATCH, CHANNEL, COLLAPSED, SPACE, Labels
 
 Ints = tuple[int, ...]  # a shape, or a number for each space axis
 Shapes = Sequence[Ints]  # of a variadic rule's inputs
@@ -63,6 +63,11 @@ def grown(labels: Labels, input_shape: Sequence[int], output_shape: Sequence[int
         new = CHANNEL if d == 1 and CHANNEL not in labels else SPACE
         found.append(new if spread else label)
     return tuple(found)
+
+
+def spatial(labels: Labels) -> Labels:
+    """Batch, channels, and space in all other dimensions."""
+    return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
 
 
 def ints(*values: Any) -> Ints:

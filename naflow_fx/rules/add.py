@@ -106,7 +106,6 @@ RULE = Rule(
     shift=shift,
     support=support,
     has_shift=has_constants,
-    operands=("inputs",),
     variadic=True,
     merge="residual",
     gating="carries",

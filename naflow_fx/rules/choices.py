@@ -103,7 +103,6 @@ MAXIMUM = choice(
     "maximum",
     maximum,
     winners,
-    operands=("inputs",),
     targets=spellings(adapt(True), "maximum", "fmax", torch.ops.aten.max.other)
     | spellings(adapt(False), "minimum", "fmin", torch.ops.aten.min.other),
 )
@@ -142,7 +141,6 @@ WHERE = choice(
     "where",
     where,
     chosen,
-    operands=("inputs", "condition"),
     control=("condition",),
     targets={
         **spellings(adapt_where, "where.self", "where.ScalarOther", "where.ScalarSelf"),

@@ -52,7 +52,6 @@ RULE = Rule(
     transpose,
     capture=capture,
     captures=("index",),
-    operands=("input", "target"),
     control=("target",),
     labels=labels,
     equation="Eq. 15",

@@ -88,7 +88,8 @@ class Rule:
         infinite: whether numbers in its output may be infinite by design (what pads a max pool),
             told from the constants.
         merge: of a merge of paths: what the region that it ends is called; "": as the rule.
-        operands: names of the parameters that may be activations.
+        operands: names of the parameters that may be activations; none: `input`, or else the first
+            one, and what is in `control`.
         control: the operands that are captured, not inverted (the gate of a product).
         swap: of a product: the arguments with operand and gate in each other's place.
         gating: "squashes" where the values are bounded, so that a product with them is a gate;
@@ -125,7 +126,7 @@ class Rule:
     mixes: Function | None = None
     infinite: Function | None = None
     merge: str = ""
-    operands: tuple[str, ...] = ("input",)
+    operands: tuple[str, ...] = ()
     control: tuple[str, ...] = ()
     swap: Callable[[Arguments], Arguments] | None = None
     gating: str = ""
@@ -138,6 +139,9 @@ class Rule:
 
     def __post_init__(self) -> None:
         own = parameters(self.forward)
+        if not self.operands:
+            first = "input" if "input" in own else own[0]
+            object.__setattr__(self, "operands", (first, *self.control))
         known = {*own, *self.captures, *OFFERED, *SHAPES}
         named = (*self.operands, *filter(None, [self.kernel]))
         problems = [f"operand {n!r} is no parameter of forward" for n in named if n not in own]

@@ -7,7 +7,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from naflow_fx.rules._shapes import Ints, has_bias, per_channel
+from naflow_fx.rules._shapes import Ints, has_bias, per_channel, spatial
 from naflow_fx.rules._spellings import (
     attributes,
     by_rank,
@@ -15,18 +15,7 @@ from naflow_fx.rules._spellings import (
     per_axis,
     spellings,
 )
-from naflow_fx.rules.contract import (
-    BATCH,
-    CHANNEL,
-    MIXED,
-    SPACE,
-    Arguments,
-    Function,
-    Labels,
-    Rule,
-    asks_like,
-    same,
-)
+from naflow_fx.rules.contract import MIXED, Arguments, Function, Labels, Rule, asks_like, same
 from naflow_fx.rules.pad import transpose as transpose_pad
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -107,9 +96,7 @@ def shift(bias: Tensor | None, output_shape: Ints) -> Tensor | None:
 
 def labels(labels: Labels) -> Labels:
     """Channels and space by definition, where what came in was mixed."""
-    if MIXED not in labels:
-        return labels
-    return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
+    return spatial(labels) if MIXED in labels else labels
 
 
 def borders(weight: Tensor, padding: str | Ints, dilation: Ints, mode: str) -> tuple[Ints, Ints]:

@@ -51,7 +51,6 @@ RULE = Rule(
     linear,
     transpose,
     inverse,
-    operands=("inputs",),
     variadic=True,
     merge="features",
     labels=labels,

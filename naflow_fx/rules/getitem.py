@@ -43,18 +43,21 @@ def _has_list(index: Any) -> bool:
 
 def labels(labels: Labels, index: Any) -> Labels:
     """The letters of the dimensions that are left."""
-    items = list(index) if isinstance(index, tuple) else [index]
-    used = sum(item is not None and item is not Ellipsis for item in items)
-    if Ellipsis not in items:
-        items.append(Ellipsis)
-    at = items.index(Ellipsis)
-    items[at : at + 1] = [slice(None)] * (len(labels) - used)
     found, letters = [], iter(labels)
-    for item in items:
+    for item in _items(index, len(labels)):
         letter = "1" if item is None else next(letters)
         if not isinstance(item, int):
             found.append(letter)
     return tuple(found)
+
+
+def _items(index: Any, rank: int) -> list[Any]:
+    """What an index takes of each dimension; None: of a new one."""
+    items = list(index) if isinstance(index, tuple) else [index]
+    used = sum(item is not None and item is not ... for item in items)
+    at = next((i for i, item in enumerate(items) if item is ...), len(items))
+    items[at : at + 1] = [slice(None)] * (rank - used)
+    return items
 
 
 def along(input: Any, dim: int, index: Any) -> Arguments:
@@ -82,9 +85,10 @@ def adapt_index_select(input: Any, dim: int, index: Any) -> Arguments:
     return along(input, dim, index.reshape(-1).tolist())
 
 
-def mixes(index: Any, at: int) -> str:
+def mixes(index: Any, at: int, rank: int) -> str:
     """Whether images are picked out of the batch."""
-    return "" if _is_whole(_item(index, at)) else "images are picked out of the batch"
+    taken = [item for item in _items(index, rank) if item is not None]
+    return "" if _is_whole(taken[at]) else "images are picked out of the batch"
 
 
 def _is_whole(item: Any) -> bool:
@@ -92,14 +96,6 @@ def _is_whole(item: Any) -> bool:
     if not isinstance(item, slice) or item.step not in (None, 1):
         return False
     return item.start in (None, 0) and (item.stop is None or item.stop >= 2**31 - 1)
-
-
-def _item(index: Any, dim: int) -> Any:
-    """What an index takes of a dimension; those behind an ellipsis are whole or counted back."""
-    items = index if isinstance(index, tuple) else (index,)
-    items = items[: items.index(Ellipsis)] if Ellipsis in items else items
-    taken = [item for item in items if item is not None]
-    return taken[dim] if dim < len(taken) else slice(None)
 
 
 RULE = Rule(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch.nn.functional as F
@@ -17,7 +18,7 @@ from naflow_fx.rules._separable import (
 )
 from naflow_fx.rules._shapes import Ints, grown
 from naflow_fx.rules._spellings import by_rank, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, same
+from naflow_fx.rules.contract import Arguments, Function, Rule, asks_like, same
 
 
 def forward(
@@ -35,33 +36,28 @@ def forward(
     )
 
 
+@asks_like(forward)
 def capture(
-    size: Ints | int | None,
-    scale_factor: tuple[float, ...] | float | None,
-    mode: str,
-    align_corners: bool | None,
-    recompute_scale_factor: bool | None,
-    antialias: bool,
-    input_shape: Ints,
+    size: Any, scale_factor: Any, mode: str, input_shape: Ints, **how: Any
 ) -> tuple[Matrices, Matrices]:
     """One matrix [out, in] per space axis, and their pseudo-inverses; float64 constants."""
+    how["mode"] = mode if mode in ("nearest", "nearest-exact", "area", "bicubic") else "bilinear"
     matrices = []
-    kind = mode if mode in ("nearest", "nearest-exact", "area", "bicubic") else "bilinear"
     for axis, length in enumerate(input_shape[2:]):
         factor = scale_factor[axis] if isinstance(scale_factor, tuple) else scale_factor
         length_out = size[axis] if isinstance(size, tuple) else size
         sizes, factors = length_out and (length_out, 2), factor and (factor, 1.0)
-        options = (sizes, factors, kind, align_corners, recompute_scale_factor, antialias)
-        matrices.append(axis_matrix(_column, length, *options))
+        resized = partial(_column, size=sizes, scale_factor=factors, **how)
+        matrices.append(axis_matrix(resized, length))
     return tuple(matrices), pseudo_inverses(matrices)
 
 
-def _column(x: Tensor, *options: Any) -> Tensor:
+def _column(x: Tensor, **how: Any) -> Tensor:
     """The same interpolation of [1, C, L], as an image of two equal columns.
 
     Two, because torch's antialiased interpolation of a single column is wrong.
     """
-    return forward(x.unsqueeze(-1).repeat(1, 1, 1, 2), *options)[..., 0]
+    return forward(x.unsqueeze(-1).repeat(1, 1, 1, 2), **how)[..., 0]
 
 
 adapt = same(forward)

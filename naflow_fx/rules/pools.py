@@ -159,7 +159,6 @@ MAX_UNPOOL = Rule(
     max_unpool_transpose,
     max_unpool_transpose,
     support=max_unpool_transpose,
-    operands=("input", "indices"),
     control=("indices",),
     equation="exact",
     targets=by_rank(lambda rank: _unpool, "max_unpool{}d"),
