@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import TraceError
-from naflow_fx.guards.wrappers import HOOKS, has_hooks, inside
+from naflow_fx.guards.wrappers import HOOKS, hooks_of, inside
 
 Memo = dict[int, Any]
 _MADE = ("weight", "bias")  # what hooks of pruning, weight and spectral norm compute
@@ -40,13 +40,13 @@ def evaluated(
     try:
         for module in reversed(list(model.modules())):  # a wrapper becomes what it wraps
             inner = inside(module)
-            if inner is not None and not (hooks and has_hooks(module)):
+            if inner is not None and not (hooks and hooks_of(module)):
                 memo[id(module)] = copy.deepcopy(inner, memo)
         twin = copy.deepcopy(model, memo)
     except Exception as error:
         raise TraceError(f"{type(model).__name__} can't be copied (deepcopy): {error}") from error
-    for module in filter(has_hooks, model.modules() if hooks else ()):
-        if not has_hooks(memo[id(module)]):  # torch.compile's wrapper leaves them behind
+    for module in filter(hooks_of, model.modules() if hooks else ()):
+        if not hooks_of(memo[id(module)]):  # torch.compile's wrapper leaves them behind
             memo[id(module)].__dict__ |= {k: OrderedDict(getattr(module, k)) for k in HOOKS}
     for module in [m for m in memo.values() if isinstance(m, nn.Module)]:
         module.training = False  # not .eval(): some models override it; also those in plain lists

@@ -11,7 +11,7 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import Flow, find_flow
-from naflow_fx.rules import flat_cat
+from naflow_fx.rules import cat
 
 ENDS = "naflow_ends"  # key of GraphModule.meta: names of the nodes where the cascade starts
 
@@ -55,11 +55,11 @@ def _groups(graph: fx.Graph, flow: Flow) -> list[list[str]]:
 def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
     with graph.inserting_before(_graph.output_node(graph)):
         node = graph.create_node(
-            "call_function", flat_cat.forward, (), {"inputs": features}, name="features"
+            "call_function", cat.flat, (), {"inputs": features}, name="features"
         )
     total = sum(math.prod(f.meta[keys.SHAPE][1:]) for f in features)
     node.meta |= {
-        keys.RULE: "flat_cat",
+        keys.RULE: cat.FLAT.name,
         keys.ACTIVE: True,
         keys.SHAPE: (-1, total),
         keys.DTYPE: features[0].meta.get(keys.DTYPE, torch.float32),

@@ -14,8 +14,7 @@ from rule_cases import CASES
 from naflow_fx.rules import TABLE
 from naflow_fx.rules.contract import Function, Rule
 from naflow_fx.rules.laws import Case
-from naflow_fx.rules.laws.laws import results
-from naflow_fx.rules.laws.point import Point
+from naflow_fx.rules.laws.point import Point, results
 
 IN_PROGRAMS = ("forward", "capture", "linear", "transpose", "inverse", "vjp", "shift", "support")
 

@@ -22,11 +22,8 @@ def plain_modes(device: str) -> Iterator[None]:
     Inside autocast a compilation would fold constants in half precision, and its fake tensors
     would stay in autocast's cache of weights, where the caller's next calls find them.
     """
-    with ExitStack() as modes:
-        modes.enter_context(torch.inference_mode(False))
-        modes.enter_context(torch.no_grad())
-        for kind in {"cpu", device}:
-            modes.enter_context(torch.autocast(kind, enabled=False))
+    cpu, other = (torch.autocast(kind, enabled=False) for kind in ("cpu", device))
+    with torch.inference_mode(False), torch.no_grad(), cpu, other:
         yield
 
 

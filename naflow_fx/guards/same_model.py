@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, fx, nn
@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, is_out_of_memory
 from naflow_fx.guards.records import pick, plain
-from naflow_fx.guards.wrappers import HOOKS
+from naflow_fx.guards.wrappers import hooks_of
 from naflow_fx.job import Job
 from naflow_fx.passes.copy_model import evaluated
 from naflow_fx.passes.trace import module_of
@@ -22,8 +22,7 @@ TF32 = 2.0**-10  # eps of its ten bits
 Model = Callable[..., Any]
 
 
-@dataclass(frozen=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What a model makes of images: its floating point outputs, and d (some sum) / d images.
 
     `gradients` is None where autograd can't tell.
@@ -31,7 +30,6 @@ class _Answer:
 
     outputs: list[Tensor]
     gradients: list[Tensor] | None
-    functions: frozenset[str] = frozenset()
 
 
 def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any]) -> None:
@@ -118,8 +116,7 @@ def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _An
     with torch.set_grad_enabled(tracked):
         inputs = [x.detach().clone().requires_grad_() for x in images]
         outputs = _outputs(model, inputs)
-        gradients = _gradients(outputs, inputs) if tracked else None
-    return _Answer([y.detach() for y in outputs], gradients, _own_functions(outputs))
+        return _Answer(outputs, _gradients(outputs, inputs) if tracked else None)
 
 
 def _outputs(model: Model, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -139,13 +136,12 @@ def _gradients(outputs: list[Tensor], inputs: list[Tensor]) -> list[Tensor] | No
     if not terms:
         return [torch.zeros_like(x) for x in inputs]
     try:
-        found = torch.autograd.grad(sum(terms), inputs, allow_unused=True)  # type: ignore[arg-type]
+        return list(torch.autograd.grad(sum(terms), inputs, materialize_grads=True))  # type: ignore[arg-type]
     except RuntimeError:  # something that backward needs was overwritten
         return None
-    return [torch.zeros_like(x) if g is None else g for x, g in zip(inputs, found, strict=True)]
 
 
-def _own_functions(outputs: list[Tensor]) -> frozenset[str]:
+def _own_functions(outputs: list[Tensor]) -> set[str]:
     """The torch.autograd.Functions, with a backward of their own, behind some tensors."""
     found, seen = set[str](), set[Any]()
     todo: list[Any] = [y.grad_fn for y in outputs]
@@ -157,15 +153,13 @@ def _own_functions(outputs: list[Tensor]) -> frozenset[str]:
         todo += [before for before, _ in node.next_functions]
         if isinstance(node, torch.autograd.function.BackwardCFunction):
             found.add(type(node).__name__.removesuffix("Backward"))
-    return frozenset(found)
+    return found
 
 
 def _check_hooks(model: nn.Module, images: list[Tensor]) -> None:
     """Hooks that only look are fine; maps would not know of hooks that change something."""
     hooks = [f"{path or 'the model'}: {getattr(hook, '__qualname__', type(hook).__name__)}"
-             for path, module in model.named_modules() for kind in HOOKS
-             if "state_dict" not in kind
-             for hook in getattr(module, kind, {}).values() if callable(hook)]  # fmt: skip
+             for path, module in model.named_modules() for hook in hooks_of(module)]  # fmt: skip
     if not hooks:
         return
     with torch.compiler.set_stance("force_eager"):  # hooks of a compiled model, without compiling
@@ -243,7 +237,7 @@ def _compare(found: _Answer, wanted: _Answer) -> None:
         )
     error = _gradient_error(found, wanted)
     if error > 1e-2:
-        functions = ", ".join(sorted(wanted.functions))
+        functions = ", ".join(sorted(_own_functions(wanted.outputs)))
         cause = (
             f"a torch.autograd.Function with a backward of its own ({functions}); write what it "
             "does with torch's operators and detach()"

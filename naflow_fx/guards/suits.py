@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from torch import Tensor, nn
@@ -33,17 +34,12 @@ def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
         if type(module).__module__.startswith(_QUANTISED):
             raise TraceError(f"{name} is quantised, and integers have no gradient; give the "
                              "float model that it was made from")  # fmt: skip
-        for t in own:
-            _check_device(name, t, examples)
-
-
-def _check_device(name: str, tensor: Tensor, examples: tuple[Tensor, ...]) -> None:
-    for x in examples:
-        if tensor.dim() and x.device.type != tensor.device.type:  # a number may be anywhere
-            raise InputError(
-                f"example_inputs: got a tensor on {x.device}; {name} is on {tensor.device}.  "
-                f"Use example.to({str(tensor.device)!r}), or model.to({str(x.device)!r})"
-            )
+        for t, x in itertools.product(own, examples):
+            if t.dim() and x.device.type != t.device.type:  # a number may be anywhere
+                raise InputError(
+                    f"example_inputs: got a tensor on {x.device}; {name} is on {t.device}.  "
+                    f"Use example.to({str(t.device)!r}), or model.to({str(x.device)!r})"
+                )
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:

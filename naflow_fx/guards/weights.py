@@ -111,6 +111,3 @@ def _plain(model: Any, paths: Iterable[str]) -> Iterable[tuple[nn.Module, str]]:
         made = any(key.startswith(f"{name}_") for key in owner._parameters)  # by a hook, of those
         if isinstance(vars(owner).get(name), Tensor) and not made:
             yield owner, name
-
-
-__all__ = ["Weights", "place_of"]

@@ -23,7 +23,7 @@ def unwrapped(model: Any, hooked: bool = True) -> Any:
         TraceError: a ScriptModule, whose forward is no Python any more, the model or in it.
     """
     while isinstance(model, nn.Module) and (inner := inside(model)) is not None:
-        if has_hooks(model) and not hooked:
+        if hooks_of(model) and not hooked:
             break
         model = inner
     for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
@@ -35,9 +35,10 @@ def unwrapped(model: Any, hooked: bool = True) -> Any:
     return model
 
 
-def has_hooks(module: nn.Module) -> bool:
-    """Whether a module has hooks that see a call of it."""
-    return any(getattr(module, kind, None) for kind in HOOKS if "state_dict" not in kind)
+def hooks_of(module: nn.Module) -> list[Any]:
+    """The hooks of a module that see a call of it."""
+    kinds = [kind for kind in HOOKS if "state_dict" not in kind]
+    return [hook for kind in kinds for hook in getattr(module, kind, {}).values() if callable(hook)]
 
 
 def inside(model: nn.Module) -> nn.Module | None:

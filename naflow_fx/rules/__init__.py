@@ -67,7 +67,6 @@ FILES = (
     "compare",
     "conv",
     "copies",
-    "flat_cat",
     "gates",
     "getitem",
     "grid_sample",

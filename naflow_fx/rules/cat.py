@@ -1,7 +1,8 @@
-"""Concatenation and stack: y = [x_1, x_2, ...] along one dimension, or along a new one."""
+"""Concatenation: y = [x_1, x_2, ...] along one dimension, along a new one (stack), or flattened."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import CHANNEL_PART, Arguments, Labels, Rule
+from naflow_fx.rules.contract import BATCH, CHANNEL_PART, MIXED, Arguments, Labels, Rule
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -136,4 +137,44 @@ STACK = Rule(
     labels=stack_labels,
     equation="split",
     targets=spellings(adapt_stack, "stack"),
+)
+
+
+def flat(inputs: Sequence[Tensor]) -> Tensor:
+    """All inputs [N, ...] flattened and concatenated, [N, total]: of several feature nodes.
+
+    No network has it: the compiler joins feature nodes with it, so that a fork which they share is
+    the entry of a region (docs/method.md 1).
+    """
+    return torch.cat([x.flatten(1) for x in inputs], 1)
+
+
+def flat_linear(v: Vectors, active: Ints, input_shapes: Shapes) -> Tensor:
+    """[flat(v_1), ...]; None counts as zero."""
+    return flat(with_zeros(v, active, input_shapes))
+
+
+def flat_transpose(w: Tensor, input_shapes: Shapes) -> tuple[Tensor, ...]:
+    """Each input's part of w, in its shape."""
+    parts = torch.split(w, [math.prod(shape[1:]) for shape in input_shapes], 1)
+    return tuple(
+        part.reshape(full_shape(shape, w)) for part, shape in zip(parts, input_shapes, strict=True)
+    )
+
+
+def flat_inverse(z: Tensor, index: int, input_shapes: Shapes) -> Tensor:
+    """The part of z of input `index`."""
+    return flat_transpose(z, input_shapes)[index]
+
+
+FLAT = Rule(
+    "flat_cat",
+    flat,
+    flat_linear,
+    flat_transpose,
+    flat_inverse,
+    variadic=True,
+    merge="features",
+    labels=lambda labels: (BATCH, MIXED),
+    equation="split",
 )

@@ -1,4 +1,4 @@
-"""A rule captured at an example call: what `checking` tries the laws on.
+"""A rule captured at an example call: what the laws are tried on.
 
 An operator is small here: its captured matrix A is written out, per sample, in float64.
 """
@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from naflow_fx.maps import use
 from naflow_fx.rules.contract import Arguments, Function, Rule, bind, parameters
+
+DAMPING = 0.1
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,10 @@ class Point:
         result: Tensor = self.call(self.rule.inverse, z if c is None else z + c, damping=damping)
         return result
 
+    def inverse_matrix(self) -> Tensor:
+        """P, [N, p, q], of `inverse`."""
+        return columns(self.inverse, self.output)
+
     def remainder(self, z: Tensor, values: Sequence[Tensor], k: int) -> Tensor:
         """What remains of z for the k-th active operand of a variadic rule."""
         others = [None if j == k else v for j, v in enumerate(values)]
@@ -174,8 +180,8 @@ class Point:
         """f with operands replaced, by the names of `vjp`."""
         given: Arguments = dict(changed)
         if self.rule.variadic:
-            entries = self.arguments[self.first]
-            given = {self.first: [changed.get(str(i), x) for i, x in enumerate(entries)]}
+            entries = enumerate(self.arguments[self.first])
+            given = {self.first: [changed.get(str(i), x) for i, x in entries]}
         result: Tensor = self.rule.forward(**self.arguments | given)
         return result
 
@@ -200,6 +206,13 @@ class Point:
 
         return columns(apply, self.vectors[index])
 
+    def jacobian(self, name: str) -> Tensor:
+        """Autograd's Jacobian of f by one operand, [N, q, p]."""
+        leaf = self.differentiable()[name].detach().requires_grad_()
+        y = rows(self.forward({name: leaf}))
+        found = [torch.autograd.grad(row.sum(), leaf, retain_graph=True)[0] for row in y.unbind(1)]
+        return torch.stack([rows(row) for row in found], 1)
+
 
 def columns(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     """The matrix [N, q, p] of a linear function of something shaped as `like`, [N, ...]."""
@@ -207,9 +220,37 @@ def columns(function: Callable[[Tensor], Tensor], like: Tensor) -> Tensor:
     return torch.stack([rows(function(unit.expand(like.shape).clone())) for unit in units], 2)
 
 
+def results(p: Point, v: list[Tensor], w: Tensor) -> dict[str, Any]:
+    """What all functions make of an input-shaped v and an output-shaped w."""
+    found = {"f": p.output, "captures": p.captures, "A v": p.linear(v), "c": p.shift(),
+             "A^T w": p.transpose(w), "the derivative": p.vjp(w)}  # fmt: skip
+    if p.rule.inverse is not None:
+        found["the inverse"] = (
+            [p.remainder(w, v, k) for k in range(len(p.active))]
+            if p.rule.variadic
+            else p.call(p.rule.inverse, w, damping=DAMPING)
+        )
+    return found
+
+
+def tensors(value: Any) -> list[Tensor]:
+    """The tensors of a nested result; numbers and None are left out."""
+    return [x for x in tree_leaves(value) if isinstance(x, Tensor)]
+
+
 def rows(x: Tensor) -> Tensor:
     """[N, ...] -> [N, numbers of one sample]."""
     return x.reshape(len(x), -1)
+
+
+def applied(matrix: Tensor, vector: Tensor, like: Tensor) -> Tensor:
+    """A matrix [N, a, b] times a vector of b numbers per sample, in the shape of `like`."""
+    return (matrix @ rows(vector).unsqueeze(2)).reshape(like.shape)
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """<a, b> per sample."""
+    return rows(a * b).sum(1)
 
 
 def _has(x: Any, size: int) -> bool:
