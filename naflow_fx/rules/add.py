@@ -11,7 +11,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, sum_to
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule, roles
 
 Operand = Tensor | float
 
@@ -99,12 +99,7 @@ def adapt_sum(tensors: Any, start: Any = 0) -> Arguments:
 
 RULE = Rule(
     "add",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    shift=shift,
-    support=support,
+    **roles(forward, linear, transpose, inverse, shift, support),
     has_shift=has_constants,
     variadic=True,
     merge="residual",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import BATCH, CHANNEL_PART, MIXED, Arguments, Labels, Rule
+from naflow_fx.rules.contract import BATCH, CHANNEL_PART, MIXED, Arguments, Labels, Rule, roles
 
 
 def forward(inputs: Sequence[Tensor], dim: int = 0) -> Tensor:
@@ -72,15 +72,11 @@ def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = Non
 
 RULE = Rule(
     "cat",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    shift=shift,
+    **roles(forward, linear, transpose, inverse, shift),
     has_shift=has_constants,
+    mixes=mixes_along,
     variadic=True,
     merge="concatenation",
-    mixes=mixes_along,
     equation="split",
     targets=spellings(adapt, "cat", "concat", "concatenate"),
 )
@@ -127,14 +123,9 @@ def adapt_stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Arguments:
 
 STACK = Rule(
     "stack",
-    stack,
-    stack_linear,
-    stack_transpose,
-    stack_inverse,
-    shift=stack_shift,
+    **roles(stack, stack_linear, stack_transpose, stack_inverse, stack_shift, stack_labels),
     has_shift=has_constants,
     variadic=True,
-    labels=stack_labels,
     equation="split",
     targets=spellings(adapt_stack, "stack"),
 )
@@ -169,12 +160,9 @@ def flat_inverse(z: Tensor, index: int, input_shapes: Shapes) -> Tensor:
 
 FLAT = Rule(
     "flat_cat",
-    flat,
-    flat_linear,
-    flat_transpose,
-    flat_inverse,
+    **roles(flat, flat_linear, flat_transpose, flat_inverse),
+    labels=lambda labels: (BATCH, MIXED),
     variadic=True,
     merge="features",
-    labels=lambda labels: (BATCH, MIXED),
     equation="split",
 )

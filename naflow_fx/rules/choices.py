@@ -10,7 +10,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, Shapes, Vectors, has_constants, sum_to
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles
 from naflow_fx.rules.gates import quotient
 
 Operand = Tensor | float
@@ -60,13 +60,9 @@ def choice(name: str, forward: Function, shares: Function, **others: Any) -> Rul
     """The rule of a choice: ``shares`` are the two inputs' parts of the output, 1, 0 or 1 / 2."""
     return Rule(
         name,
-        forward,
-        linear,
-        transpose,
-        inverse,
+        **roles(forward, linear, transpose, inverse, shift),
         capture=shares,
         captures=("first", "second"),
-        shift=shift,
         has_shift=has_constants,
         variadic=True,
         equation="Eq. 14",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints
-from naflow_fx.rules.contract import Labels, Rule, same
+from naflow_fx.rules.contract import Labels, Rule, roles, same
 
 
 def forward(input: Tensor, target: Tensor) -> Tensor:
@@ -46,14 +46,10 @@ def labels(labels: Labels) -> Labels:
 
 RULE = Rule(
     "class_score",
-    forward,
-    linear,
-    transpose,
-    transpose,
-    capture=capture,
+    **roles(forward, linear, transpose, capture, labels),
+    inverse=transpose,
     captures=("index",),
     control=("target",),
-    labels=labels,
     equation="Eq. 15",
     targets={forward: same(forward)},
 )

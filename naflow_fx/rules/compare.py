@@ -10,7 +10,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, full_shape
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles
 
 SYMBOLS = {
     **{kind: getattr(operator, kind) for kind in ("gt", "ge", "lt", "le", "eq", "ne")},
@@ -61,12 +61,8 @@ def _targets(kind: str) -> dict[Any, Function]:
 
 RULE = Rule(
     "compare",
-    forward,
-    linear,
-    transpose,
-    transpose,
-    shift=shift,
-    vjp=vjp,
+    **roles(forward, linear, transpose, shift, vjp),
+    inverse=transpose,
     operands=("input", "other"),
     equation="a constant",
     targets={target: adapt for kind in SYMBOLS for target, adapt in _targets(kind).items()},

@@ -42,10 +42,12 @@ TOKENS = "T"  # all of space in one dimension, in order: a reshape can bring it 
 
 OFFERED = {"output", "active", "values", "damping", "full", "at", "rank"}
 SHAPES = {"input_shape", "output_shape", "input_shapes"}
-# How many arguments a rule's functions are given by place, before those that they ask for.
-_LEADING = dict.fromkeys(("linear", "transpose", "inverse", "vjp", "support", "labels"), 1)
-_LEADING["scaled"] = 2
-_ASKING = ("capture", "shift", "has_shift", "diagonal", "groups", "mixes", "infinite")
+# A rule's functions, and how many arguments each is given by place before those that it asks for.
+_ROLES = {
+    **dict.fromkeys(("linear", "transpose", "inverse", "vjp", "support", "labels"), 1),
+    **dict.fromkeys(("capture", "shift", "has_shift", "diagonal", "groups", "mixes"), 0),
+    **{"scaled": 2, "infinite": 0},
+}
 
 
 @dataclass(frozen=True)
@@ -145,9 +147,9 @@ class Rule:
         known = {*own, *self.captures, *OFFERED, *SHAPES}
         named = (*self.operands, *filter(None, [self.kernel]))
         problems = [f"operand {n!r} is no parameter of forward" for n in named if n not in own]
-        for role in (*_LEADING, *_ASKING):
-            leading = _LEADING.get(role, 0) + (role == "inverse" and self.variadic)
+        for role, leading in _ROLES.items():
             function = getattr(self, role)
+            leading += role == "inverse" and self.variadic
             asked = parameters(function)[leading:] if function else []
             unknown = [name for name in asked if name not in known]
             problems += [f"{role} asks for {name!r}, which nobody provides" for name in unknown]
@@ -163,6 +165,18 @@ class Rule:
 def parameters(function: Function) -> list[str]:
     """The parameter names of a rule's function, in order."""
     return list(inspect.signature(function).parameters)
+
+
+def roles(forward: Function, *functions: Function) -> dict[str, Any]:
+    """Fields of a `Rule`: `forward`, and each function for the role that its name ends in.
+
+    A is `forward` itself where no linear is given, and symmetric where no transpose is.
+    """
+    found = {"forward": forward, "linear": forward}
+    for function in functions:
+        name = f"_{function.__name__}"
+        found[max((role for role in _ROLES if name.endswith(f"_{role}")), key=len)] = function
+    return {"transpose": found["linear"]} | found
 
 
 def asks_like(forward: Function, *but: str) -> Callable[[Asking], Asking]:

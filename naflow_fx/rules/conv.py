@@ -15,7 +15,16 @@ from naflow_fx.rules._spellings import (
     per_axis,
     spellings,
 )
-from naflow_fx.rules.contract import MIXED, Arguments, Function, Labels, Rule, asks_like, same
+from naflow_fx.rules.contract import (
+    MIXED,
+    Arguments,
+    Function,
+    Labels,
+    Rule,
+    asks_like,
+    roles,
+    same,
+)
 from naflow_fx.rules.pad import transpose as transpose_pad
 
 CONV = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
@@ -112,21 +121,17 @@ def borders(weight: Tensor, padding: str | Ints, dilation: Ints, mode: str) -> t
     return tuple(width for pair in pairs for width in pair), zeros
 
 
-def layer(name: str, forward: Function, linear: Function, transpose: Function, **own: Any) -> Rule:
+def layer(name: str, forward: Function, *functions: Function, **others: Any) -> Rule:
     """The rule of a layer whose kernel slides."""
     return Rule(
         name,
-        forward,
-        linear,
-        transpose,
-        shift=shift,
+        **roles(forward, *functions, shift, labels),
         has_shift=has_bias,
         kernel="weight",
         groups=lambda groups: groups,
         convolves=True,
-        labels=labels,
         equation="Eqs. 6-10, damped least squares",
-        **own,
+        **others,
     )
 
 
@@ -142,8 +147,8 @@ RULE = layer(
     forward,
     linear,
     transpose,
-    support=support,
-    scaled=scaled,
+    support,
+    scaled,
     targets=by_rank(_adapt, "conv{}d", "conv{}d.padding"),
     modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, full_shape, grown, ints, sum_to, tuple_of
 from naflow_fx.rules._spellings import first, from_module, spellings
-from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule, asks_like
+from naflow_fx.rules.contract import TOKENS, Arguments, Labels, Rule, asks_like, roles
 
 
 def expand(input: Tensor, output_shape: Ints) -> Tensor:
@@ -35,10 +35,7 @@ def mean_of_copies(z: Tensor, total: Tensor) -> Tensor:
 
 EXPAND = Rule(
     "expand",
-    expand,
-    expand,
-    expand_transpose,
-    expand_inverse,
+    **roles(expand, expand_transpose, expand_inverse),
     labels=grown,
     gating="carries",
     equation="least squares, exact",
@@ -91,10 +88,7 @@ def adapt_interleave(input: Any, repeats: Any, dim: Any = None, **options: Any) 
 
 REPEAT = Rule(
     "repeat",
-    repeat,
-    repeat,
-    repeat_transpose,
-    repeat_inverse,
+    **roles(repeat, repeat_transpose, repeat_inverse),
     labels=grown,
     gating="carries",
     equation="least squares, exact",
@@ -138,11 +132,7 @@ def _unfold(
 
 UNFOLD = Rule(
     "unfold",
-    unfold,
-    unfold,
-    unfold_transpose,
-    unfold_inverse,
-    labels=unfold_labels,
+    **roles(unfold, unfold_transpose, unfold_inverse, unfold_labels),
     equation="least squares, exact",
     targets={F.unfold: _unfold, torch.ops.aten.im2col.default: _unfold},
     modules={nn.Unfold: from_module(_unfold)},

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
 from naflow_fx.rules._spellings import called, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, same
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles, same
 
 
 def linear(v: Tensor, gate: Tensor) -> Tensor:
@@ -48,22 +48,11 @@ def diagonal(gate: Tensor) -> Tensor:
     return gate
 
 
-def gate(
-    name: str,
-    forward: Function,
-    factor: Function,
-    *modules: type,
-    vjp: Function | None = None,
-    inverse: Function = inverse,
-    equation: str = "gate, damped",
-    **others: Any,
-) -> Rule:
-    """The rule of y = g(x) x: ``factor`` is g(x); ``vjp`` counts its own derivative, if not 0."""
-    fields = called(forward, name, *modules) | others
-    fields |= {"vjp": vjp, "equation": equation, "diagonal": diagonal}
-    return Rule(
-        name, forward, linear, linear, inverse, capture=factor, captures=("gate",), **fields
-    )
+def gate(name: str, forward: Function, factor: Function, *modules: type, **others: Any) -> Rule:
+    """The rule of y = g(x) x: ``factor`` is g(x); a ``vjp`` counts its own derivative, if not 0."""
+    fields = roles(forward, linear, inverse, diagonal) | called(forward, name, *modules)
+    fields |= {"capture": factor, "captures": ("gate",), "equation": "gate, damped"} | others
+    return Rule(name, **fields)
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:

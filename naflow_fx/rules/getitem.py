@@ -10,7 +10,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, full_shape, mixes_along
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Function, Labels, Rule
+from naflow_fx.rules.contract import Arguments, Function, Labels, Rule, roles
 
 
 def forward(input: Tensor, index: Any) -> Tensor:
@@ -100,14 +100,9 @@ def _is_whole(item: Any) -> bool:
 
 RULE = Rule(
     "getitem",
-    forward,
-    forward,
-    transpose,
-    inverse,
-    labels=labels,
+    **roles(forward, transpose, inverse, labels, mixes),
     gating="carries",
     view=True,
-    mixes=mixes,
     equation="exact",
     targets={
         operator.getitem: lambda input, index: {"input": input, "index": index},

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from naflow_fx.rules._shapes import Ints, full_shape
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule, roles
 
 _MODES, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")
 
@@ -83,13 +83,8 @@ def adapt(
 
 RULE = Rule(
     "grid_sample",
-    forward,
-    linear,
-    transpose,
-    capture=capture,
+    **roles(forward, linear, transpose, capture, support, labels),
     captures=("index", "weight"),
-    support=support,
-    labels=labels,
     equation="damped least squares",
     targets=spellings(adapt, "grid_sample", "grid_sampler"),
 )

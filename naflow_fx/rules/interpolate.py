@@ -18,7 +18,7 @@ from naflow_fx.rules._separable import (
 )
 from naflow_fx.rules._shapes import Ints, grown
 from naflow_fx.rules._spellings import by_rank, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, asks_like, same
+from naflow_fx.rules.contract import Arguments, Function, Rule, asks_like, roles, same
 
 
 def forward(
@@ -76,13 +76,9 @@ def adapt_aten(mode: str) -> Function:
 
 RULE = Rule(
     "interpolate",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
-    captures=("matrices", "inverses"),
+    **roles(forward, linear, transpose, inverse, capture),
     labels=grown,
+    captures=("matrices", "inverses"),
     gating="carries",
     equation="least squares, exact",
     targets={

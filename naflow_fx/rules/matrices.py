@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, full_shape, has_bias, opened, sum_to
 from naflow_fx.rules._spellings import called, spellings
-from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, Arguments, Labels, Rule
+from naflow_fx.rules.contract import BATCH, CHANNEL, MIXED, Arguments, Labels, Rule, roles
 
 
 def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -42,13 +42,9 @@ def labels(labels: Labels) -> Labels:
 
 LINEAR = Rule(
     "linear",
-    dense,
-    linear,
-    transpose,
-    shift=shift,
+    **roles(dense, linear, transpose, shift, labels),
     has_shift=has_bias,
     kernel="weight",
-    labels=labels,
     equation="Eqs. 6-10, damped least squares",
     **called(dense, "linear", nn.Linear),
 )
@@ -65,7 +61,7 @@ def matmul_transpose(w: Tensor, other: Tensor, left: bool, input_shape: Ints) ->
 
 
 def matmul_vjp(
-    w: Tensor, input: Tensor, other: Tensor, left: bool, input_shape: Ints, active: Ints = (0, 1)
+    w: Tensor, input: Tensor, other: Tensor, left: bool, input_shape: Ints, active: Ints
 ) -> tuple[Tensor, Tensor | None]:
     """(w G^T, x^T w), or (G^T w, w x^T)."""
     first = matmul_transpose(w, other, left, input_shape)
@@ -107,13 +103,9 @@ def adapt_addmm(
 
 MATMUL = Rule(
     "matmul",
-    matmul,
-    matmul,
-    matmul_transpose,
-    vjp=matmul_vjp,
+    **roles(matmul, matmul_transpose, matmul_vjp, matmul_labels),
     control=("other",),
     swap=matmul_swap,
-    labels=matmul_labels,
     equation="Eqs. 6-10, damped least squares",
     targets=spellings(adapt_matmul, "matmul", operator.matmul, "bmm", "mm")
     | spellings(adapt_addmm, "addmm"),
@@ -133,12 +125,7 @@ def einsum_transpose(w: Tensor, other: Tensor | None, terms: Terms, input_shape:
 
 
 def einsum_vjp(
-    w: Tensor,
-    input: Tensor,
-    other: Tensor | None,
-    terms: Terms,
-    input_shape: Ints,
-    active: Ints = (0, 1),
+    w: Tensor, input: Tensor, other: Tensor | None, terms: Terms, input_shape: Ints, active: Ints
 ) -> tuple[Tensor, Tensor | None]:
     """The derivative by x and by g."""
     first = einsum_transpose(w, other, terms, input_shape)
@@ -195,13 +182,9 @@ def adapt_einsum(equation: str, *operands: Any, **options: Any) -> Arguments:
 
 EINSUM = Rule(
     "einsum",
-    einsum,
-    einsum,
-    einsum_transpose,
-    vjp=einsum_vjp,
+    **roles(einsum, einsum_transpose, einsum_vjp, einsum_labels),
     control=("other",),
     swap=einsum_swap,
-    labels=einsum_labels,
     equation="Eqs. 6-10, damped least squares",
     targets=spellings(adapt_einsum, "einsum"),
 )

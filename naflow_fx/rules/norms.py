@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
 from naflow_fx.rules._spellings import attributes, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, same
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles, same
 
 Affine = Tensor | None  # gamma or beta; None: 1 or 0
 DEAD = 1e-6  # where |s| is below this share of the largest, nothing comes back
@@ -28,7 +28,7 @@ def batch_norm(
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, 0.0, eps)
 
 
-def batch_norm_capture(
+def batch_capture(
     running_mean: Tensor,
     running_var: Tensor,
     weight: Affine,
@@ -53,22 +53,22 @@ def batch_norm_capture(
     return first, second, third
 
 
-def batch_norm_linear(v: Tensor, scale: Tensor) -> Tensor:
+def batch_linear(v: Tensor, scale: Tensor) -> Tensor:
     """A v = s v, and so is A^T v."""
     return v * scale
 
 
-def batch_norm_inverse(z: Tensor, offset: Tensor, reciprocal: Tensor) -> Tensor:
+def batch_inverse(z: Tensor, offset: Tensor, reciprocal: Tensor) -> Tensor:
     """(z - c) / s (Eq. 11, with eps); 0 in a dead channel."""
     return (z - offset) * reciprocal
 
 
-def batch_norm_shift(offset: Tensor) -> Tensor:
+def batch_shift(offset: Tensor) -> Tensor:
     """c = beta - mean s."""
     return offset
 
 
-def batch_norm_diagonal(scale: Tensor) -> Tensor:
+def batch_diagonal(scale: Tensor) -> Tensor:
     """d = s."""
     return scale
 
@@ -97,14 +97,15 @@ def from_aten(eps_at: int) -> Function:
 _MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BATCH_NORM = Rule(
     "batch_norm",
-    batch_norm,
-    batch_norm_linear,
-    batch_norm_linear,
-    batch_norm_inverse,
-    capture=batch_norm_capture,
+    **roles(
+        batch_norm,
+        batch_linear,
+        batch_inverse,
+        batch_capture,
+        batch_shift,
+        batch_diagonal,
+    ),
     captures=("scale", "offset", "reciprocal"),
-    shift=batch_norm_shift,
-    diagonal=batch_norm_diagonal,
     equation="Eq. 11",
     targets={
         F.batch_norm: adapt_batch_norm,
@@ -169,12 +170,12 @@ def layer_norm(
     return F.layer_norm(input, normalized_shape, weight, bias, eps)
 
 
-def layer_norm_capture(input: Tensor, normalized_shape: Ints, eps: float) -> tuple[Tensor, Tensor]:
+def layer_capture(input: Tensor, normalized_shape: Ints, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), of size 1 in the last dimensions."""
     return statistics(input, _dims(normalized_shape), eps)
 
 
-def layer_norm_vjp(
+def layer_vjp(
     w: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, normalized_shape: Ints, weight: Affine
 ) -> Tensor:
     """A^T w through the statistics, too."""
@@ -189,15 +190,8 @@ def _dims(normalized_shape: Ints) -> Ints:
 _layer_norm = same(layer_norm, "cudnn_enable")
 LAYER_NORM = Rule(
     "layer_norm",
-    layer_norm,
-    linear,
-    linear,
-    inverse,
-    capture=layer_norm_capture,
+    **roles(layer_norm, linear, inverse, layer_capture, shift, layer_vjp, diagonal),
     captures=("mean", "rstd"),
-    shift=shift,
-    vjp=layer_norm_vjp,
-    diagonal=diagonal,
     equation="Eq. 11, the sample's statistics",
     targets=spellings(_layer_norm, "layer_norm"),
     modules={nn.LayerNorm: from_module(_layer_norm)},
@@ -218,25 +212,23 @@ def group_norm(
     return F.group_norm(input, num_groups or input.shape[1], weight, bias, eps)
 
 
-def group_norm_capture(input: Tensor, num_groups: int | None, eps: float) -> tuple[Tensor, Tensor]:
+def group_capture(input: Tensor, num_groups: int | None, eps: float) -> tuple[Tensor, Tensor]:
     """Mean and 1 / sqrt(var + eps), [N, C, 1, ...]."""
     mean, rstd = statistics(_grouped(input, num_groups), (2,), eps)
     return _broadcast(mean, input), _broadcast(rstd, input)
 
 
-def group_norm_linear(v: Tensor, rstd: Tensor, weight: Affine) -> Tensor:
+def group_linear(v: Tensor, rstd: Tensor, weight: Affine) -> Tensor:
     """A v = s v, and so is A^T v."""
-    return v * group_norm_diagonal(rstd, weight)
+    return v * group_diagonal(rstd, weight)
 
 
-def group_norm_inverse(
-    z: Tensor, mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine
-) -> Tensor:
+def group_inverse(z: Tensor, mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
     """(z - c) / s; 0 where s is dead."""
     return inverse(z, mean, rstd, _channels(weight, rstd), _channels(bias, rstd))
 
 
-def group_norm_vjp(
+def group_vjp(
     w: Tensor, input: Tensor, mean: Tensor, rstd: Tensor, num_groups: int | None, weight: Affine
 ) -> Tensor:
     """A^T w through the statistics, too."""
@@ -246,12 +238,12 @@ def group_norm_vjp(
     return pull(g, xhat, r[..., :1], (2,)).reshape(input.shape)
 
 
-def group_norm_shift(mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
+def group_shift(mean: Tensor, rstd: Tensor, weight: Affine, bias: Affine) -> Tensor:
     """c = beta - mean s."""
     return shift(mean, rstd, _channels(weight, rstd), _channels(bias, rstd))
 
 
-def group_norm_diagonal(rstd: Tensor, weight: Affine) -> Tensor:
+def group_diagonal(rstd: Tensor, weight: Affine) -> Tensor:
     """d = s."""
     return diagonal(rstd, _channels(weight, rstd))
 
@@ -296,15 +288,16 @@ def from_instance(module: Any) -> Any:
 _grouped_norm = same(group_norm, "cudnn_enabled")
 GROUP_NORM = Rule(
     "group_norm",
-    group_norm,
-    group_norm_linear,
-    group_norm_linear,
-    group_norm_inverse,
-    capture=group_norm_capture,
+    **roles(
+        group_norm,
+        group_linear,
+        group_inverse,
+        group_capture,
+        group_shift,
+        group_vjp,
+        group_diagonal,
+    ),
     captures=("mean", "rstd"),
-    shift=group_norm_shift,
-    vjp=group_norm_vjp,
-    diagonal=group_norm_diagonal,
     equation="Eq. 11, the sample's statistics",
     targets={
         **spellings(_grouped_norm, "group_norm"),

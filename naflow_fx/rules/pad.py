@@ -14,7 +14,7 @@ from naflow_fx.rules._separable import axis_matrix
 from naflow_fx.rules._separable import transpose as transpose_separable
 from naflow_fx.rules._shapes import Ints
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule, same
+from naflow_fx.rules.contract import Arguments, Rule, roles, same
 
 
 def forward(input: Tensor, pad: Ints, mode: str = "constant", value: float | None = None) -> Tensor:
@@ -73,14 +73,8 @@ def infinite(value: float | None) -> bool:
 
 RULE = Rule(
     "pad",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    shift=shift,
-    has_shift=has_shift,
+    **roles(forward, linear, transpose, inverse, shift, has_shift, infinite),
     view=True,
-    infinite=infinite,
     equation="crop",
     targets=spellings(same(forward), "pad"),
     modules={

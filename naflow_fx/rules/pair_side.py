@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules.contract import Rule, roles, same
 
 
 def forward(input: Tensor, support: bool = False, shots: int = 1) -> Tensor:
@@ -41,11 +41,7 @@ def _back(rows: Tensor, support: bool, shots: int) -> Tensor:
 
 RULE = Rule(
     "pair_side",
-    forward,
-    forward,
-    transpose,
-    inverse,
-    support=support,
+    **roles(forward, transpose, inverse, support),
     equation="exact",
     targets={forward: same(forward)},
 )

@@ -21,6 +21,7 @@ from naflow_fx.rules.contract import (
     Labels,
     Rule,
     asks_like,
+    roles,
     same,
 )
 
@@ -218,13 +219,9 @@ _avg = windowed(avg_pool, "kernel_size", "stride", "padding")
 _adaptive_avg = adaptive(avg_pool)
 AVG_POOL = Rule(
     "avg_pool",
-    avg_pool,
-    _separable.linear,
-    _separable.transpose,
-    _separable.inverse,
+    **roles(avg_pool, _separable.linear, _separable.transpose, _separable.inverse, avg_pool_labels),
     capture=matrices,
     captures=("matrices", "inverses"),
-    labels=avg_pool_labels,
     equation="least squares, exact",
     targets=by_rank(_avg, "avg_pool{}d") | by_rank(_adaptive_avg, "adaptive_avg_pool{}d"),
     modules=modules_by_rank(_avg, "AvgPool") | modules_by_rank(_adaptive_avg, "AdaptiveAvgPool"),

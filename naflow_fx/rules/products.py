@@ -12,7 +12,7 @@ from torch import Tensor
 from naflow_fx.rules import gates, tangents
 from naflow_fx.rules._shapes import Ints, full_shape, opened, sum_to
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import Arguments, Rule, same
+from naflow_fx.rules.contract import Arguments, Rule, roles, same
 
 
 def mul(input: Tensor, gate: Tensor | float) -> Tensor:
@@ -75,12 +75,7 @@ def _mul(input: Any, other: Any) -> Arguments:
 
 MUL = Rule(
     "mul",
-    mul,
-    mul_linear,
-    mul_transpose,
-    mul_inverse,
-    vjp=mul_vjp,
-    diagonal=mul_diagonal,
+    **roles(mul, mul_linear, mul_transpose, mul_inverse, mul_vjp, mul_diagonal),
     control=("gate",),
     swap=swap,
     gating="carries",
@@ -146,12 +141,7 @@ def adapt_div(input: Any, other: Any, *, rounding_mode: Any = None) -> Any:
 
 DIV = Rule(
     "div",
-    div,
-    div_linear,
-    div_transpose,
-    div_inverse,
-    vjp=div_vjp,
-    diagonal=div_diagonal,
+    **roles(div, div_linear, div_transpose, div_inverse, div_vjp, div_diagonal),
     control=("gate",),
     gating="carries",
     equation="exact",

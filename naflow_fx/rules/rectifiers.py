@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from naflow_fx.rules import gates, tangents
 from naflow_fx.rules._spellings import called, from_module, spellings
-from naflow_fx.rules.contract import Rule, same
+from naflow_fx.rules.contract import Rule, roles, same
 
 
 def absolute(input: Tensor) -> Tensor:
@@ -84,13 +84,9 @@ def adapt_clamp_max(input: Any, max: Any) -> Any:
 
 HARDTANH = Rule(
     "hardtanh",
-    hardtanh,
-    gates.linear,
-    gates.linear,
-    hardtanh_inverse,
+    **roles(hardtanh, gates.linear, hardtanh_inverse, hardtanh_vjp),
     capture=secant,
     captures=("gate",),
-    vjp=hardtanh_vjp,
     gating="squashes",
     equation="Eq. 12, secant gate",
     targets={

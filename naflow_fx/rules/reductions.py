@@ -14,7 +14,7 @@ from torch import Tensor
 from naflow_fx.rules import choices
 from naflow_fx.rules._shapes import Ints, full_shape, ints
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import COLLAPSED, Arguments, Function, Labels, Rule
+from naflow_fx.rules.contract import COLLAPSED, Arguments, Function, Labels, Rule, roles
 
 
 def linear(v: Tensor, weights: Tensor, dim: Ints, keepdim: bool) -> Tensor:
@@ -86,9 +86,9 @@ def along(**fixed: Any) -> Function:
 
 def reduction(name: str, forward: Function, weights: Function, **others: Any) -> Rule:
     """The rule of a reduction: ``weights`` is t, the derivative at the captured point."""
-    fields: dict[str, Any] = {"inverse": inverse, "shift": shift, "labels": labels}
-    fields |= {"equation": "tangent, least squares"} | others
-    return Rule(name, forward, linear, transpose, capture=weights, captures=("weights",), **fields)
+    fields = roles(forward, linear, transpose, inverse, shift, labels)
+    fields |= {"capture": weights, "captures": ("weights",), "equation": "tangent, least squares"}
+    return Rule(name, **fields | others)
 
 
 def amax(
@@ -187,12 +187,7 @@ def mean_inverse(z: Tensor, dim: Ints, keepdim: bool, total: bool, input_shape: 
 
 MEAN = Rule(
     "mean",
-    mean,
-    mean,
-    mean_transpose,
-    mean_inverse,
-    support=mean_support,
-    labels=labels,
+    **roles(mean, mean_transpose, mean_inverse, mean_support, labels),
     equation="least squares, exact",
     targets=spellings(along(total=False), "mean", "mean.dim")
     | spellings(along(total=True), "sum", "sum.dim_IntList"),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.rules._spellings import called
-from naflow_fx.rules.contract import Rule
+from naflow_fx.rules.contract import Rule, roles
 
 
 def forward(input: Tensor) -> Tensor:
@@ -36,11 +36,7 @@ def inverse(z: Tensor, mask: Tensor) -> Tensor:
 
 RULE = Rule(
     "relu",
-    forward,
-    linear,
-    transpose,
-    inverse,
-    capture=capture,
+    **roles(forward, linear, transpose, inverse, capture),
     captures=("mask",),
     equation="Eq. 12",
     **called(forward, "relu", nn.ReLU),

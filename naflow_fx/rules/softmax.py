@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.rules._spellings import from_module, spellings
-from naflow_fx.rules.contract import Arguments, Rule
+from naflow_fx.rules.contract import Arguments, Rule, roles
 
 
 def forward(input: Tensor, dim: int) -> Tensor:
@@ -63,11 +63,7 @@ def adapt(input: Any, dim: int | None = None, *rest: Any, **options: Any) -> Arg
 
 RULE = Rule(
     "softmax",
-    forward,
-    linear,
-    linear,
-    shift=shift,
-    support=support,
+    **roles(forward, linear, shift, support),
     gating="squashes",
     equation="tangent, damped least squares",
     targets=spellings(adapt, "softmax.int"),
@@ -78,11 +74,7 @@ RULE = Rule(
 )
 LOG = Rule(
     "log_softmax",
-    log_forward,
-    log_linear,
-    log_transpose,
-    shift=log_shift,
-    support=support,
+    **roles(log_forward, log_linear, log_transpose, log_shift, support),
     equation="tangent, damped least squares",
     targets=spellings(adapt, "log_softmax.int"),
     modules={nn.LogSoftmax: from_module(adapt)},

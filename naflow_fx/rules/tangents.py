@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._spellings import called, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, same
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles, same
 
 
 def linear(v: Tensor, tangent: Tensor) -> Tensor:
@@ -31,27 +31,13 @@ def clip(z: Tensor, output: Tensor) -> Tensor:
 
 
 def tangent(
-    name: str,
-    forward: Function,
-    slope: Function,
-    inverse: Function,
-    *modules: type,
-    **others: Any,
+    name: str, forward: Function, slope: Function, inverse: Function, *modules: type, **others: Any
 ) -> Rule:
     """The rule of y = f(x): ``slope`` is f'(x), ``inverse`` the inverse function, z clipped."""
-    fields: dict[str, Any] = {"function_inverse": True, "equation": "inverse function"}
-    fields |= called(forward, name, *modules) | others
-    return Rule(
-        name,
-        forward,
-        linear,
-        linear,
-        inverse,
-        capture=slope,
-        captures=("tangent",),
-        shift=shift,
-        **fields,
-    )
+    fields = called(forward, name, *modules) | others
+    fields |= {"inverse": inverse, "capture": slope, "captures": ("tangent",)}
+    fields |= {"function_inverse": True, "equation": "inverse function"}
+    return Rule(name, **roles(forward, linear, shift), **fields)
 
 
 def clamp(input: Tensor, min_val: float | None, max_val: float | None) -> Tensor:
