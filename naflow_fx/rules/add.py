@@ -14,30 +14,29 @@ from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, roles
 
 Operand = Tensor | float
+Scales = tuple[float, ...]
 
 
-def forward(inputs: Sequence[Operand], scales: tuple[float, ...]) -> Tensor:
+def forward(inputs: Sequence[Operand], scales: Scales) -> Tensor:
     """sum_i a_i x_i."""
-    total: Tensor = _sum(inputs, scales)
+    total: Tensor = _sum(zip(inputs, scales, strict=True))
     return total
 
 
-def _sum(terms: Iterable[Any], scales: Iterable[float]) -> Any:
+def _sum(terms: Iterable[tuple[Any, float]]) -> Any:
     """sum_i a_i x_i; None if there is no term.  A factor of 1 costs nothing."""
-    scaled = [x if a == 1 else x * a for x, a in zip(terms, scales, strict=True)]
+    scaled = [x if a == 1 else x * a for x, a in terms]
     return reduce(operator.add, scaled) if scaled else None
 
 
-def linear(v: Vectors, scales: tuple[float, ...], active: Ints, output_shape: Ints) -> Tensor:
+def linear(v: Vectors, scales: Scales, active: Ints, output_shape: Ints) -> Tensor:
     """sum_i a_i v_i over the active inputs; None counts as zero."""
-    known = [(x, scales[i]) for x, i in zip(v, active, strict=True) if x is not None]
-    total: Tensor = _sum(*zip(*known, strict=True))
-    return total.expand(full_shape(output_shape, total))
+    total = _sum((x, scales[i]) for x, i in zip(v, active, strict=True) if x is not None)
+    expanded: Tensor = total.expand(full_shape(output_shape, total))
+    return expanded
 
 
-def transpose(
-    w: Tensor, scales: tuple[float, ...], active: Ints, input_shapes: Shapes
-) -> tuple[Tensor, ...]:
+def transpose(w: Tensor, scales: Scales, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
     """a_i w for every active input, summed over what was broadcast."""
     return tuple(sum_to(w if scales[i] == 1 else w * scales[i], input_shapes[i]) for i in active)
 
@@ -52,28 +51,22 @@ def inverse(
     index: int,
     values: Vectors,
     inputs: Sequence[Operand],
-    scales: tuple[float, ...],
+    scales: Scales,
     active: Ints,
     input_shapes: Shapes,
 ) -> Tensor:
     """(z - the other terms) / a, the mean where the input was broadcast (A^+)."""
     constants = shift(inputs, scales, active)
-    rest = z if constants is None else z - constants
-    for value, i in zip(values, active, strict=True):
-        if value is not None:
-            rest = rest - value * scales[i]
+    terms = [x * scales[i] for x, i in zip(values, active, strict=True) if x is not None]
+    rest = reduce(operator.sub, terms, z if constants is None else z - constants)
     total = sum_to(rest / scales[index], input_shapes[index])
     return total / (rest[0].numel() / total[0].numel())
 
 
-def shift(
-    inputs: Sequence[Operand], scales: tuple[float, ...], active: Ints
-) -> Tensor | float | None:
+def shift(inputs: Sequence[Operand], scales: Scales, active: Ints) -> Tensor | float | None:
     """c: the constant terms."""
-    constant = [i for i in range(len(inputs)) if i not in active]
-    total: Tensor | float | None = _sum(
-        [inputs[i] for i in constant], [scales[i] for i in constant]
-    )
+    terms = enumerate(zip(inputs, scales, strict=True))
+    total: Tensor | float | None = _sum(term for i, term in terms if i not in active)
     return total
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -19,7 +21,7 @@ Operand = Tensor | float
 def linear(v: Vectors, first: Tensor, second: Tensor, active: Ints) -> Tensor:
     """Sum of the chosen v; None counts as zero."""
     terms = [x * (first, second)[i] for x, i in zip(v, active, strict=True) if x is not None]
-    return terms[0] if len(terms) == 1 else terms[0] + terms[1]
+    return reduce(operator.add, terms)
 
 
 def transpose(
@@ -41,10 +43,8 @@ def inverse(
 ) -> Tensor:
     """What remains of z where the input was chosen, 0 elsewhere (A^+)."""
     constants = shift(inputs, first, second, active)
-    rest = z if constants is None else z - constants
-    for value, i in zip(values, active, strict=True):
-        if value is not None:
-            rest = rest - value * (first, second)[i]
+    terms = [x * (first, second)[i] for x, i in zip(values, active, strict=True) if x is not None]
+    rest = reduce(operator.sub, terms, z if constants is None else z - constants)
     share = (first, second)[index]
     bottom = sum_to(share * share, input_shapes[index])
     return quotient(sum_to(rest * share, input_shapes[index]), bottom)
@@ -123,11 +123,6 @@ def adapt_where(condition: Any, input: Any = None, other: Any = None) -> Argumen
     return {"inputs": (input, other), "condition": condition}
 
 
-def adapt_method(input: Any, condition: Any, other: Any) -> Arguments:
-    """Tensor.where's arguments."""
-    return adapt_where(condition, input, other)
-
-
 def adapt_fill(input: Any, mask: Any, value: Any) -> Arguments:
     """masked_fill's arguments."""
     return adapt_where(mask, value, input)
@@ -140,7 +135,7 @@ WHERE = choice(
     control=("condition",),
     targets={
         **spellings(adapt_where, "where.self", "where.ScalarOther", "where.ScalarSelf"),
-        "where": adapt_method,
+        "where": lambda input, condition, other: adapt_where(condition, input, other),
         **spellings(adapt_fill, "masked_fill.Scalar", "masked_fill.Tensor", in_place=True),
     },
 )

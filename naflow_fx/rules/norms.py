@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
-from naflow_fx.rules._spellings import attributes, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule, roles, same
+from naflow_fx.rules._spellings import attributes, from_module, modules_by_rank, spellings
+from naflow_fx.rules.contract import Arguments, Rule, roles, same
 
 Affine = Tensor | None  # gamma or beta; None: 1 or 0
 DEAD = 1e-6  # where |s| is below this share of the largest, nothing comes back
@@ -83,18 +83,14 @@ def adapt_batch_norm(
     return same(batch_norm)(input, running_mean, running_var, weight, bias, eps)
 
 
-def from_aten(eps_at: int) -> Function:
-    """The adapter for a batch norm of aten's: another order, eps behind the five tensors."""
-
-    def arguments(
-        input: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any, piece: int = 0
-    ) -> Arguments:
-        return adapt_batch_norm(input, mean, var, weight, bias, eps=rest[eps_at])
-
-    return arguments
+def adapt_batch_norm_aten(
+    input: Any, weight: Any, bias: Any, mean: Any, var: Any, *rest: Any, piece: int = 0
+) -> Arguments:
+    """The arguments of aten's batch norms: another order; eps behind the momentum."""
+    eps = rest[2] if isinstance(rest[0], bool) else rest[1]  # behind `training`, if told
+    return adapt_batch_norm(input, mean, var, weight, bias, eps=eps)
 
 
-_MODULES = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 BATCH_NORM = Rule(
     "batch_norm",
     **roles(
@@ -109,10 +105,11 @@ BATCH_NORM = Rule(
     equation="Eq. 11",
     targets={
         F.batch_norm: adapt_batch_norm,
-        torch.ops.aten.batch_norm.default: from_aten(2),
-        torch.ops.aten._native_batch_norm_legit_no_training.default: from_aten(1),
+        torch.ops.aten.batch_norm.default: adapt_batch_norm_aten,
+        torch.ops.aten._native_batch_norm_legit_no_training.default: adapt_batch_norm_aten,
     },
-    modules=dict.fromkeys(_MODULES, from_module(adapt_batch_norm)),
+    modules=modules_by_rank(lambda rank: adapt_batch_norm, "BatchNorm")
+    | {nn.SyncBatchNorm: from_module(adapt_batch_norm)},
 )
 
 
