@@ -48,6 +48,11 @@ def diagonal(gate: Tensor) -> Tensor:
     return gate
 
 
+def off(gate: Tensor) -> Tensor:
+    """Where g = 0, of a gate that is 0 for no positive x."""
+    return gate == 0
+
+
 def gate(name: str, forward: Function, factor: Function, *modules: type, **others: Any) -> Rule:
     """The rule of y = g(x) x: ``factor`` is g(x); a ``vjp`` counts its own derivative, if not 0."""
     fields = roles(forward, linear, inverse, diagonal) | called(forward, name, *modules)
@@ -95,7 +100,7 @@ def hardswish_vjp(w: Tensor, input: Tensor) -> Tensor:
     return slope
 
 
-HARDSWISH = gate("hardswish", hardswish, hardswish_factor, nn.Hardswish, vjp=hardswish_vjp)
+HARDSWISH = gate("hardswish", hardswish, hardswish_factor, nn.Hardswish, vjp=hardswish_vjp, off=off)
 
 
 def leaky_relu(input: Tensor, negative_slope: float | Tensor = 0.01) -> Tensor:
@@ -133,6 +138,7 @@ LEAKY_RELU = gate(
     leaky_relu,
     leaky_relu_factor,
     equation="Eq. 13, damped",
+    off=off,
     targets={
         **spellings(_leaky, "leaky_relu", in_place=True),
         **spellings(same(leaky_relu), "prelu"),

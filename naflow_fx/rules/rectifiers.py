@@ -84,7 +84,7 @@ def adapt_clamp_max(input: Any, max: Any) -> Any:
 
 HARDTANH = Rule(
     "hardtanh",
-    **roles(hardtanh, gates.linear, hardtanh_inverse, hardtanh_vjp),
+    **roles(hardtanh, gates.linear, hardtanh_inverse, hardtanh_vjp, gates.off),
     capture=secant,
     captures=("gate",),
     gating="squashes",

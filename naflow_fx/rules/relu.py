@@ -34,9 +34,14 @@ def inverse(z: Tensor, mask: Tensor) -> Tensor:
     return z * mask
 
 
+def off(mask: Tensor) -> Tensor:
+    """Where x <= 0."""
+    return ~mask
+
+
 RULE = Rule(
     "relu",
-    **roles(forward, linear, transpose, inverse, capture),
+    **roles(forward, linear, transpose, inverse, capture, off),
     captures=("mask",),
     equation="Eq. 12",
     **called(forward, "relu", nn.ReLU),

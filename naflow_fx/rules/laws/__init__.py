@@ -189,6 +189,14 @@ def _diagonal(p: Point) -> Findings:
         yield from _differ("A", p.matrix(), "diag(d)", torch.diag_embed(rows(d)))
 
 
+def _off(p: Point) -> Findings:
+    """Nothing positive is `off`."""
+    x, found = p.vectors[0], p.call(p.rule.off)
+    yield from _shape("off", found, x)
+    if bool((x[found] > 0).any()):
+        yield "off holds where the operand is positive"
+
+
 def _scaled(p: Point) -> Findings:
     """With the kernel that `scaled` makes, A v is d times what it was; d per channel."""
     (v,) = p.vectors[:1]
@@ -284,6 +292,7 @@ LAWS: dict[str, Law] = {
     "function inverse": Law(_function_inverse, lambda rule: rule.function_inverse),
     "support": Law(_support),
     "diagonal": Law(_diagonal, lambda rule: rule.diagonal is not None),
+    "off": Law(_off, lambda rule: rule.off is not None),
     "scaled": Law(_scaled, lambda rule: rule.scaled is not None),
     "groups": Law(_groups, lambda rule: rule.groups is not None),
     "batch": Law(_batch),
