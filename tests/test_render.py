@@ -189,20 +189,6 @@ def test_names_lose_their_middle_only_when_too_long() -> None:
     assert shorten(name, 1, font) == "…"
 
 
-@pytest.mark.parametrize(
-    ("photo", "titles", "overlays", "words"),
-    [
-        (None, [], [], "at least one map"),
-        (None, ["a"], [], "got 1 for 0"),
-        (None, ["a"], [np.zeros((4, 4))], "uint8"),
-        (np.zeros((4, 4, 3)), [], [], "uint8"),
-    ],
-)
-def test_grid_refuses(photo: Any, titles: list[str], overlays: list[Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        grid(photo, titles, overlays)
-
-
 def test_no_matplotlib_is_imported() -> None:
     code = (
         "import sys, naflow_fx.view.sheet as r, naflow_fx.flow; r.grid(None, ['a'], "

@@ -56,9 +56,10 @@ class AttentionFlow(FlowData):
         Raises:
             FlowError: other images, values that are not finite, and maps that are not 2-d.
         """
-        from naflow_fx.view.photos import overlay
+        from naflow_fx.view.photos import Style, overlay
 
-        return overlay(self, self._photos(images), alpha, colormap, scale, smooth)
+        style = Style(alpha=alpha, colormap=colormap, scale=scale, smooth=smooth)
+        return overlay(self, self._photos(images), style)
 
     def save(
         self,
@@ -102,14 +103,16 @@ class AttentionFlow(FlowData):
             FlowError: as `overlay` does.
             OSError: the folder cannot be written.
         """
-        from naflow_fx.view.save import Style, save_flow
+        from naflow_fx.view.save import Told, save_flow
 
         about = self.about
         words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
-        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays,
-                      smooth)  # fmt: skip
+        style = Told(
+            layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
+            class_names=words, info=told, on_picture=on_picture, arrays=arrays,
+        )  # fmt: skip
         return save_flow(self, Path(folder), self._photos(images), style)
 
     def _photos(self, images: Any) -> Any:
@@ -256,8 +259,10 @@ class AttentionFlow(FlowData):
             FlowError: as `overlay` does, and for a "grid" of several images.
         """
         from naflow_fx.view.figures import plot
+        from naflow_fx.view.photos import Style
 
-        return plot(self, self._photos(images), kind, layers, alpha, colormap, title)
+        style = Style(layers=layers, alpha=alpha, colormap=colormap)
+        return plot(self, self._photos(images), kind, title, style)
 
     def save_gif(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """Write an animation through the layers; images side by side where there are several.

@@ -190,17 +190,3 @@ def show_on_image(
         values = resize_map(values, (pixels.shape[0], pixels.shape[1]), smooth)
     mixed = (1 - alpha) * pixels + alpha * colourise(values, colormap)
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
-
-
-def drawn(
-    photo: Bytes | None,
-    plane: Floats,
-    size: tuple[int, ...],
-    alpha: float,
-    colormap: str,
-    smooth: bool = True,
-) -> Bytes:
-    """A map over its photo, or at `size` (H, W) where there is none, RGB uint8 [H, W, 3]."""
-    if photo is not None:
-        return show_on_image(photo, plane, alpha=alpha, colormap=colormap, smooth=smooth)
-    return colourise(resize_map(plane, (size[0], size[1]), smooth), colormap)

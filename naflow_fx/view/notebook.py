@@ -12,8 +12,7 @@ from PIL import Image
 from naflow_fx.errors import FlowError
 from naflow_fx.selection import evenly
 from naflow_fx.view.colours import colourise
-from naflow_fx.view.files import data_uri
-from naflow_fx.view.html import render
+from naflow_fx.view.html import data_uri, render
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData

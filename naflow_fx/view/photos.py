@@ -1,9 +1,10 @@
-"""Photos in the forms that users have them, as RGB uint8 [H, W, 3] arrays, one a sample."""
+"""Photos in the forms that users have them, as RGB uint8 [H, W, 3] arrays, and maps over them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,16 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData, Scale
-from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
+from naflow_fx.selection import choose
+from naflow_fx.view.colours import (
+    Bytes,
+    Floats,
+    as_array,
+    check_finite,
+    colourise,
+    resize_map,
+    show_on_image,
+)
 
 FORMS = (
     "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
@@ -35,6 +45,11 @@ def as_photos(images: Any, count: int) -> list[Bytes]:
             "or take one sample of the flow: flow[i]."
         )
     return photos
+
+
+def known_photos(images: Any, count: int) -> Sequence[Bytes | None]:
+    """`as_photos`, or None `count` times where no images are given."""
+    return [None] * count if images is None else as_photos(images, count)
 
 
 def _split(images: Any) -> Sequence[Any]:
@@ -79,19 +94,46 @@ def _stretched(planes: NDArray[Any]) -> Bytes:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def overlay(
-    flow: FlowData, images: Any, alpha: float, colormap: str, scale: Scale, smooth: bool
-) -> OrderedDict[str, Bytes]:
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How maps are drawn, and which: `layers` are names and globs, None all.
+
+    The others are those of `AttentionFlow.overlay`.
+    """
+
+    layers: Sequence[str] | None = None
+    alpha: float = 0.5
+    colormap: str = "inferno"
+    scale: Scale = "map"
+    smooth: bool = True
+
+
+def pictures(
+    flow: FlowData, photos: Sequence[Bytes | None], style: Style
+) -> Iterator[tuple[str, list[Bytes]]]:
+    """Each chosen call site and its maps in colours, one an image, RGB uint8 [H, W, 3].
+
+    A map lies over its photo; where there is none it is as large as the network's input.
+    """
+    maps = flow.drawable(style.scale)
+    for name in choose(list(flow.maps), style.layers):
+        made = zip(photos, maps[name], strict=True)
+        yield name, [_drawn(photo, plane, flow.input_size, style) for photo, plane in made]
+
+
+def _drawn(photo: Bytes | None, plane: Floats, size: tuple[int, ...], style: Style) -> Bytes:
+    if photo is None:
+        return colourise(resize_map(plane, (size[0], size[1]), style.smooth), style.colormap)
+    return show_on_image(
+        photo, plane, alpha=style.alpha, colormap=style.colormap, smooth=style.smooth
+    )
+
+
+def overlay(flow: FlowData, images: Any, style: Style) -> OrderedDict[str, Bytes]:
     """What `AttentionFlow.overlay` documents."""
     photos = as_photos(images, len(flow))
     shapes = {photo.shape for photo in photos}
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{s[0]}x{s[1]}" for s in shapes))
         raise FlowError(f"The images differ in size ({sizes}). Use flow[i].overlay([image]).")
-    result: OrderedDict[str, Bytes] = OrderedDict()
-    for name, maps in flow.drawable(scale).items():
-        pairs = zip(photos, maps, strict=True)
-        result[name] = np.stack(
-            [show_on_image(p, m, alpha=alpha, colormap=colormap, smooth=smooth) for p, m in pairs]
-        )
-    return result
+    return OrderedDict((name, np.stack(made)) for name, made in pictures(flow, photos, style))

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
-from naflow_fx.view.files import data_uri
+from naflow_fx.view.html import data_uri
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.reconstruction import channels_first, reconstruct
 from naflow_fx.view.record import (
