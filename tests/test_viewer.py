@@ -140,7 +140,7 @@ def test_models_of_a_photo_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_a_graph_alone(tmp_path: Path) -> None:
     explainer, _, _ = explained()
-    data = read(save_graph(tmp_path / "graph.html", explainer))
+    data = read(save_graph(tmp_path / "graph.html", explainer.inspect()))
     assert data["entries"] == []
     assert {node["kind"] for node in data["models"][0]["graph"]["nodes"]} == {
         "forward", "capture", "importance", "inverse", "map",

@@ -236,7 +236,7 @@ def explainer_model() -> torch.nn.Module:
 
 def test_a_page_with_a_graph_alone(chrome: Any, tmp_path: Path) -> None:
     explainer, _, _ = explained()
-    with opened(chrome, save_graph(tmp_path / "graph.html", explainer)) as (page, troubles):
+    with opened(chrome, save_graph(tmp_path / "graph.html", explainer.inspect())) as (page, troubles):
         page.get_by_role("button", name="Unfold all").click()
         page.locator('[data-node="stem"]').click()
         assert "stem" in page.locator(".node h3").inner_text()

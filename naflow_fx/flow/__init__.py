@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from naflow_fx.evaluation.data import Box
     from naflow_fx.flow.statistics import Statistics
+    from naflow_fx.inspection.records import Steps
     from naflow_fx.view.colours import Bytes
     from naflow_fx.view.figures import FlowFigure, Kind
-    from naflow_fx.view.page.record import Graph, HasGraph
+    from naflow_fx.view.page.record import HasSteps
     from naflow_fx.view.record import ClassNames
 
 __all__ = ["PARTS", "AttentionFlow", "FlowData", "Scale", "enlarge", "top5"]
@@ -149,7 +150,7 @@ class AttentionFlow(FlowData):
         path: str | Path,
         images: Any = None,
         *,
-        explainer: HasGraph | Graph | None = None,
+        explainer: HasSteps | Steps | None = None,
         model: str | None = None,
         photos: Sequence[str] = (),
         class_names: ClassNames = None,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import networkx as nx
@@ -16,7 +17,7 @@ import networkx as nx
 from naflow_fx.errors import ArtefactError, first_line
 from naflow_fx.inspection import words
 from naflow_fx.inspection.fold import Unit
-from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps
+from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps, around
 
 DRAWN = ("svg", "png", "pdf")
 FORMATS = (*DRAWN, "dot", "json", "html", "txt")
@@ -207,7 +208,7 @@ def as_dot(inspection: Steps, rows: Sequence[Unit], title: str) -> str:
     lines = [f"digraph {_quoted(inspection.model or 'program')} {{", STYLE,
              f"  label={_quoted(title)}", *_clusters(rows, parts)]  # fmt: skip
     lines += [_box(part) for part in parts if part.column != "forward"]
-    lines += [line for at in range(len(rows)) for line in _beside(parts, at)]
+    lines += _beside(parts)
     lines += [line for column in COLUMNS[1:] for line in _below(parts, column)]
     lines += [_line(*link) for link in links]
     return "\n".join([*lines, "}"]) + "\n"
@@ -217,29 +218,25 @@ def _clusters(rows: Sequence[Unit], parts: Sequence[Part]) -> Iterator[str]:
     """The boxes of the forward pass, each in the opened blocks around it."""
     found = {rows[part.row].id: part for part in parts if part.column == "forward"}
     for row in rows:
-        names = row.block.split(".") if row.block else []
-        around = [".".join(names[: depth + 1]) for depth in range(len(names))]
         heads = [f"subgraph {_quoted(f'cluster_{name}')} {{ label={_quoted(name)}; color=gray60; "
-                 for name in around]  # fmt: skip
-        yield "".join(heads) + _box(found[row.id]) + " }" * len(around)
+                 for name in around(row.block)]  # fmt: skip
+        yield "".join(heads) + _box(found[row.id]) + " }" * len(heads)
 
 
-def _beside(parts: Sequence[Part], at: int) -> Iterator[str]:
+def _beside(parts: Sequence[Part]) -> Iterator[str]:
     """What stands in one row, from left to right by column."""
-    row = sorted((p for p in parts if p.row == at), key=lambda p: COLUMNS.index(p.column))
-    if len(row) > 1:
-        yield f"  {{ rank=same; {' -> '.join(_quoted(p.key) for p in row)} [style=invis] }}"
+    ordered = sorted(parts, key=lambda part: (part.row, COLUMNS.index(part.column)))
+    for _, row in groupby(ordered, lambda part: part.row):
+        keys = [_quoted(part.key) for part in row]
+        if len(keys) > 1:
+            yield f"  {{ rank=same; {' -> '.join(keys)} [style=invis] }}"
 
 
 def _below(parts: Sequence[Part], column: Kind) -> Iterator[str]:
     """What keeps a column upright: lines that aren't seen."""
-    first: dict[int, Part] = {}
-    for part in parts:
-        if part.column == column:
-            first.setdefault(part.row, part)
+    first = {part.row: _quoted(part.key) for part in reversed(parts) if part.column == column}
     for above, below in pairwise(sorted(first)):
-        ends = f"{_quoted(first[above].key)} -> {_quoted(first[below].key)}"
-        yield f"  {ends} [style=invis, weight=20]"
+        yield f"  {first[above]} -> {first[below]} [style=invis, weight=20]"
 
 
 def _box(part: Part) -> str:
@@ -257,9 +254,8 @@ def _line(source: Part, target: Part, kind: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A DOT string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """A DOT string, which JSON's is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def draw(text: str, kind: str) -> bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from naflow_fx.inspection.records import Steps
 
@@ -15,21 +13,10 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Globs: TypeAlias = Sequence[str] | str | None
-VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
 
 class Inspection(Steps):
     """The program of an explainer: the fields of `Steps`, as text, data, pictures and a page."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data: ``{"version", "model", "blocks", "nodes", "edges"}``.
-
-        The entries have the fields of `Block`, `Node` and `Edge`; what doesn't apply is None or
-        empty.  Sizes of -1 are the batch.
-        """
-        parts: dict[str, Any] = {"blocks": self.blocks, "nodes": self.nodes, "edges": self.edges}
-        plain = {name: [_plain(asdict(item)) for item in part] for name, part in parts.items()}
-        return {"version": VERSION, "model": self.model, **plain}
 
     def __str__(self) -> str:
         """Headline, a table of blocks, a table of call sites, in forward order."""
@@ -103,7 +90,7 @@ class Inspection(Steps):
         if kind == "html":
             from naflow_fx.view.page import save_graph
 
-            return save_graph(path, self, title=self.model)
+            return save_graph(path, self)
         return write(path, self.content(kind, expand, only))
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
@@ -119,12 +106,3 @@ class Inspection(Steps):
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers that JSON has no word for are None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -7,7 +7,7 @@ enlarges them. Reconstructions travel as PNG.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -35,6 +35,7 @@ from naflow_fx.view.record import (
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
+    from naflow_fx.inspection.records import Steps
 
 LONGEST, QUALITY = 640, 88  # of a photo in the page: pixels, JPEG
 SEEN = 112  # pixels of a reconstruction, at most: means, where the page would skip some
@@ -42,22 +43,11 @@ CHANNELS, FINEST = 4, 56  # top channels of a layer, and the most cells along a 
 Record = dict[str, Any]
 
 
-class Graph(Protocol):
-    """An inverse graph: an `Inspection`."""
-
-    @property
-    def model(self) -> str:
-        """Name of the network."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Blocks, nodes and edges as plain data."""
-
-
-class HasGraph(Protocol):
+class HasSteps(Protocol):
     """What can be inspected: an `Explainer`."""
 
-    def inspect(self) -> Graph:
-        """Its inverse graph."""
+    def inspect(self) -> Steps:
+        """Its program step by step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +68,7 @@ class ReportEntry:
     images: Any
     model: str = "model"
     photos: Sequence[str] = ()
-    graph: HasGraph | Graph | None = None
+    graph: HasSteps | Steps | None = None
     class_names: ClassNames = None
 
 
@@ -97,21 +87,13 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    models = [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given]
-    return _report(title, models, shown, colormap, alpha)
+    models = [(entry.model, entry.graph) for entry in given]
+    return report_of(title, models, shown, colormap, alpha)
 
 
-def make_graph_report(graph: HasGraph | Graph, title: str | None) -> Record:
-    """A report without flows: the inverse graph alone."""
-    inspection = inspected(graph)
-    name = inspection.model or "model"
-    models = [{"name": name, "graph": _graph(inspection)}]
-    return _report(title or f"Inverse graph: {name}", models)
-
-
-def _report(
+def report_of(
     title: str,
-    models: list[Record],
+    models: Sequence[tuple[str, HasSteps | Steps | None]],
     shown: Sequence[tuple[Record, Record]] = (),
     colormap: str = "inferno",
     alpha: float = 0.5,
@@ -126,7 +108,7 @@ def _report(
         "alpha": alpha,
         "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
-        "models": models,
+        "models": [{"name": name, "graph": _graph(graph)} for name, graph in models],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
     }
@@ -251,21 +233,19 @@ def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def inspected(source: HasGraph | Graph) -> Graph:
+def inspected(source: HasSteps | Steps) -> Steps:
     """The inspection of an explainer, or what is one."""
     found: Any = source
     return found if hasattr(found, "to_dict") else found.inspect()  # type: ignore[no-any-return]
 
 
-def _graph(source: HasGraph | Graph | None) -> Record | None:
-    """Blocks, nodes and edges, without what is empty."""
+def _graph(source: HasSteps | Steps | None) -> Record | None:
+    """Blocks, nodes and edges, without what is empty; the page takes that for missing."""
     if source is None:
         return None
-    made = inspected(source).to_dict()
-    return {name: [_filled(item) for item in made[name]] for name in ("blocks", "nodes", "edges")}
-
-
-def _filled(item: Mapping[str, Any]) -> Record:
-    """An item's entries that say something; the page takes the others for missing."""
-    kept = ("site", "block", "parent")
-    return {k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+    made, kept = inspected(source).to_dict(), ("site", "block", "parent")
+    return {
+        part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+               for item in made[part]]
+        for part in ("blocks", "nodes", "edges")
+    }  # fmt: skip
