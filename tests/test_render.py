@@ -14,7 +14,14 @@ from PIL import Image, ImageFont
 
 from naflow_fx.cli import options as parser
 from naflow_fx.errors import FlowError
-from naflow_fx.view.colours import COLORMAPS, colour_table, colourise, resize_map, show_on_image
+from naflow_fx.view.colours import (
+    COLORMAPS,
+    DIVERGING,
+    colour_table,
+    colourise,
+    resize_map,
+    show_on_image,
+)
 from naflow_fx.view.sheet import GAP, LABEL, MARGIN, grid, shorten
 
 
@@ -23,6 +30,12 @@ def test_colour_tables_are_matplotlibs(name: str) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     wanted = matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255
     assert np.abs(colour_table(name) - wanted).max() <= 2.5
+
+
+def test_colours_of_differences_are_matplotlibs() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    wanted = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, 256))[:, :3] * 255
+    assert np.abs(DIVERGING - wanted).max() <= 2.5
 
 
 @pytest.mark.parametrize("name", ["inferno", "magma", "viridis", "gray"])

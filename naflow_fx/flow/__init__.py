@@ -269,7 +269,7 @@ class AttentionFlow(FlowData):
         """Write an animation through the layers; images side by side where there are several.
 
         images: as for `overlay`. look: `layers` (names, globs), `rate` (layers a second, 4),
-        `size` (height in pixels, 320), `alpha` (0.5), `colormap` ("inferno").
+        `size` (height in pixels, 320), `alpha` (0.5), `colormap` ("inferno"), `scale`, `smooth`.
         Raises FlowError as `overlay` does, OSError when the file cannot be written.
         """
         from naflow_fx.view.films import Look, save_gif
@@ -287,6 +287,6 @@ class AttentionFlow(FlowData):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a line of facts and eight maps along depth, a row an image."""
-        from naflow_fx.view.notebook import of_flow
+        from naflow_fx.view.notebook import of_flows
 
-        return of_flow(self)
+        return of_flows("", [self])

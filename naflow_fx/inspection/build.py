@@ -61,13 +61,13 @@ def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
 
 def _edges(program: Program) -> tuple[Edge, ...]:
     """Who reads whom."""
-    found: dict[Edge, None] = {}
-    for place in program.places.values():
-        for node in program.reads(place):
-            source = program.source(node, place)
-            if source is not None:
-                found[Edge(source.id, place.id, _link(source, place))] = None
-    return tuple(found)
+    found = (
+        Edge(source.id, place.id, _link(source, place))
+        for place in program.places.values()
+        for node in program.reads(place)
+        if (source := program.source(node, place)) is not None
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _link(source: Place, reader: Place) -> Link:

@@ -20,7 +20,7 @@ class Inspection(Steps):
 
     def __str__(self) -> str:
         """Headline, a table of blocks, a table of call sites, in forward order."""
-        from naflow_fx.inspection.tables import as_text
+        from naflow_fx.inspection.texts import as_text
 
         return as_text(self)
 

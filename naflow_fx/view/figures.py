@@ -7,20 +7,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from naflow_fx.errors import FlowError, one_of, required, unfit
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose, evenly
 from naflow_fx.view.photos import Style, known_photos, pictures
 from naflow_fx.view.record import along_depth, shape_text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from naflow_fx.flow.data import FlowData
 
 required("matplotlib", extra="viz", what="a figure", error=FlowError)
 from matplotlib.figure import Figure  # noqa: E402
@@ -47,13 +43,7 @@ class FlowFigure(Figure):
         return file.getvalue()
 
 
-def plot(
-    flow: FlowData,
-    images: Any,
-    kind: Kind,
-    title: str | None,
-    style: Style,
-) -> FlowFigure:
+def plot(flow: FlowData, images: Any, kind: Kind, title: str | None, style: Style) -> FlowFigure:
     """What `AttentionFlow.plot` documents."""
     if kind not in get_args(Kind):
         raise unfit(FlowError, "plot", one_of(get_args(Kind)), kind=kind)
@@ -71,14 +61,10 @@ def plot(
     columns: list[Sequence[Any]] = list(made.values())
     if images is not None:
         labels, columns = ["photo", *labels], [photos, *columns]
-    rows = zip(*columns, strict=True)
-    wide = len(labels) if kind == "strip" else _columns(len(labels))
+    rows, wide = zip(*columns, strict=True), len(columns)
+    if kind == "grid":
+        wide = min(wide, math.ceil(math.sqrt(wide * 4 / 3)))  # about 4:3
     return _sheet([one for row in rows for one in row], labels, wide, title)
-
-
-def _columns(count: int) -> int:
-    """Columns of a sheet about 4:3."""
-    return min(count, math.ceil(math.sqrt(count * 4 / 3)))
 
 
 def _sheet(
@@ -110,26 +96,19 @@ def _curves(flow: FlowData, names: Sequence[str], title: str | None) -> FlowFigu
     figure = FlowFigure(figsize=(8, 1.7 * len(known) + 0.9), layout="constrained", dpi=150)
     axes = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
     for one, measure in zip(axes, known, strict=True):
-        _curve(one, measured[measure], names, len(flow))
+        values = [measured[measure].get(name, [None] * len(flow)) for name in names]
+        one.set_prop_cycle(color=LINES)
+        one.plot(np.array(values, float), linewidth=1.2)
+        low, high = one.get_ylim()
+        one.set_ylim(min(0.0, low), max(1.0, high))
+        one.tick_params(labelsize=7)
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", color="#dddddd", linewidth=0.6)
         one.set_title(MEASURES[measure], fontsize=9, loc="left")
     ticks = evenly(list(names), 16)
-    axes[-1].set_xticks([list(names).index(name) for name in ticks], ticks)
-    axes[-1].tick_params("x", labelrotation=60, labelsize=6)
-    for label in axes[-1].get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
+    places = [list(names).index(name) for name in ticks]
+    axes[-1].set_xticks(places, ticks, rotation=60, fontsize=6, ha="right", rotation_mode="anchor")
     if len(flow) > 1:
         axes[0].legend([f"image {i}" for i in range(len(flow))], fontsize=7, ncols=4, frameon=False)
     figure.suptitle(title or "", fontsize=10)
     return figure
-
-
-def _curve(
-    axes: Axes, values: dict[str, list[float | None]], names: Sequence[str], count: int
-) -> None:
-    axes.set_prop_cycle(color=LINES)
-    axes.plot(np.array([values.get(name, [None] * count) for name in names], float), linewidth=1.2)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0.0, low), max(1.0, high))
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)

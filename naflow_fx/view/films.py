@@ -7,21 +7,19 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from naflow_fx.errors import FlowError, unfit
 from naflow_fx.files import replacing
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes
 from naflow_fx.view.photos import Style, as_photos, pictures
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import GREY, PAPER, side_by_side, write_text
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
 
 GAP, CAPTION, RULE = 8, 40, 4  # pixels: between photos, under them, and the bar of progress
 HOLD = 4  # the last layer stays as long as this many

@@ -14,15 +14,7 @@ from PIL import Image
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData, Scale
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import (
-    Bytes,
-    Floats,
-    as_array,
-    check_finite,
-    colourise,
-    resize_map,
-    show_on_image,
-)
+from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
 
 FORMS = (
     "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
@@ -54,17 +46,12 @@ def known_photos(images: Any, count: int) -> Sequence[Bytes | None]:
 
 def _split(images: Any) -> Sequence[Any]:
     """The single images that a batch, a list or one image holds."""
-    if isinstance(images, Image.Image):
+    rank = getattr(images, "ndim", 0)
+    if isinstance(images, Image.Image) or rank == 3:
         return [images]
-    if isinstance(images, (list, tuple)):
-        return images
-    if not hasattr(images, "ndim"):
-        raise _strange(type(images).__name__)
-    if images.ndim == 3:
-        return [images]
-    if images.ndim != 4:
-        raise _strange(f"{images.dtype} {tuple(images.shape)}")
-    return list(images)
+    if isinstance(images, (list, tuple)) or rank == 4:
+        return list(images)
+    raise _strange(f"{images.dtype} {tuple(images.shape)}" if rank else type(images).__name__)
 
 
 def _strange(what: str) -> FlowError:
@@ -79,8 +66,7 @@ def _photo(image: Any) -> Bytes:
             return pixels
         if pixels.shape[0] == 3:
             return np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    floating = np.issubdtype(pixels.dtype, np.floating)
-    if floating and pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+    if pixels.ndim == 3 and np.issubdtype(pixels.dtype, np.floating) and pixels.shape[0] in (1, 3):
         return _stretched(pixels)
     raise _strange(f"{pixels.dtype} {tuple(pixels.shape)}")
 
@@ -115,18 +101,21 @@ def pictures(
 
     A map lies over its photo; where there is none it is as large as the network's input.
     """
-    maps = flow.drawable(style.scale)
+    maps, paper = flow.drawable(style.scale), np.zeros((*flow.input_size, 3), np.uint8)
     for name in choose(list(flow.maps), style.layers):
-        made = zip(photos, maps[name], strict=True)
-        yield name, [_drawn(photo, plane, flow.input_size, style) for photo, plane in made]
-
-
-def _drawn(photo: Bytes | None, plane: Floats, size: tuple[int, ...], style: Style) -> Bytes:
-    if photo is None:
-        return colourise(resize_map(plane, (size[0], size[1]), style.smooth), style.colormap)
-    return show_on_image(
-        photo, plane, alpha=style.alpha, colormap=style.colormap, smooth=style.smooth
-    )
+        yield (
+            name,
+            [
+                show_on_image(
+                    paper if photo is None else photo,
+                    plane,
+                    alpha=1 if photo is None else style.alpha,
+                    colormap=style.colormap,
+                    smooth=style.smooth,
+                )
+                for photo, plane in zip(photos, maps[name], strict=True)
+            ],
+        )
 
 
 def overlay(flow: FlowData, images: Any, style: Style) -> OrderedDict[str, Bytes]:

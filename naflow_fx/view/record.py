@@ -6,16 +6,15 @@ import math
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
+from naflow_fx.flow.data import FlowData
 from naflow_fx.flow.statistics import measured
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
 
 ClassNames = Sequence[str] | Mapping[int, str] | None
 RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
@@ -112,11 +111,14 @@ def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
 
 def class_name(class_names: ClassNames, index: int) -> str | None:
     """The words for a class, None where there are none."""
-    if class_names is None:
-        return None
-    if isinstance(class_names, Mapping):
-        return class_names.get(index)
-    return class_names[index] if 0 <= index < len(class_names) else None
+    if not isinstance(class_names, Mapping):
+        class_names = dict(enumerate(class_names or ()))
+    return class_names.get(index)
+
+
+def class_words(class_names: ClassNames, index: int) -> str:
+    """The same, "class 3" where there are none."""
+    return class_name(class_names, index) or f"class {index}"
 
 
 def picture_names(names: Iterable[str]) -> dict[str, str]:
@@ -141,7 +143,7 @@ def headline(record: Mapping[str, Any]) -> str:
     if not record["top5"] or record["top5"][0]["probability"] is None:
         return ""
     best = record["top5"][0]
-    return f"{best['name'] or 'class ' + str(best['class'])} {best['probability']:.1%}"
+    return f"{best['name'] or class_words(None, best['class'])} {best['probability']:.1%}"
 
 
 def details(record: Mapping[str, Any]) -> str:
@@ -180,8 +182,6 @@ def versions() -> dict[str, str]:
     """Versions of what took part, name -> version."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found

@@ -7,12 +7,13 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from naflow_fx.files import staging
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, write_png
 from naflow_fx.view.photos import Style, known_photos, pictures
@@ -30,9 +31,6 @@ from naflow_fx.view.record import (
     shape_text,
 )
 from naflow_fx.view.sheet import Label, grid, side_by_side
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
 
 IN_GRID = 512  # longest side of what goes into the grid, pixels
 GUTTER = 8  # pixels between the images of one picture

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from naflow_fx.files import write
 from naflow_fx.view.html import render
-from naflow_fx.view.page.record import Record, ReportEntry, make_report, report_of
+from naflow_fx.view.page.record import Record, ReportEntry, make_report
 
 if TYPE_CHECKING:
     from naflow_fx.inspection.records import Steps
@@ -59,8 +59,8 @@ def save_graph(path: str | Path, graph: Steps) -> Path:
     Raises:
         OSError: the file can't be written; what was there stays.
     """
-    title = graph.model or "Inverse graph"
-    return write(Path(path), make_page(report_of(title, [(graph.model or "model", graph)])))
+    entry = ReportEntry([], [], graph.model or "model", graph=graph)
+    return save_report(path, [entry], title=graph.model or "Inverse graph")
 
 
 def make_page(report: Record) -> str:

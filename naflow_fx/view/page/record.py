@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -25,7 +27,7 @@ from naflow_fx.view.reconstruction import channels_first, reconstruct
 from naflow_fx.view.record import (
     ClassNames,
     along_depth,
-    class_name,
+    class_words,
     explained_class,
     finite,
     likeliest,
@@ -87,18 +89,6 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    models = [(entry.model, entry.graph) for entry in given]
-    return report_of(title, models, shown, colormap, alpha)
-
-
-def report_of(
-    title: str,
-    models: Sequence[tuple[str, HasSteps | Steps | None]],
-    shown: Sequence[tuple[Record, Record]] = (),
-    colormap: str = "inferno",
-    alpha: float = 0.5,
-) -> Record:
-    """Models, and photos each with its entry; what made it, and the colours."""
     made = versions()
     made = {"naflow-fx": made.pop("naflow-fx", ""), **made}
     return {
@@ -108,7 +98,7 @@ def report_of(
         "alpha": alpha,
         "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
-        "models": [{"name": name, "graph": _graph(graph)} for name, graph in models],
+        "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
     }
@@ -139,16 +129,19 @@ def _photo(name: str, pixels: Bytes) -> Record:
 
 def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     """One image's record (a flow with N = 1)."""
-    target = explained_class(flow)
-    told = "a function of the output" if target is None else _words(class_names, target)
+    target, words = explained_class(flow), partial(class_words, class_names)
     numbers = along_depth(flow)
     planes = flow.drawable("map")
     pictures = reconstruct(flow) if flow.bpfm else {}
     return {
         "model": model,
-        "explained": told,
+        "explained": "a function of the output" if target is None else words(target),
         "score": finite(flow.score),
-        "top": _top(flow, class_names),
+        "top": [
+            {"name": words(one["class"]), "probability": one["probability"]}
+            for one in likeliest(flow, class_names)
+            if one["probability"] is not None
+        ],
         "options": " · ".join(option_words(flow.options)),
         "layers": [
             {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
@@ -156,19 +149,6 @@ def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
             for name in flow.maps
         ],
     }  # fmt: skip
-
-
-def _words(class_names: ClassNames, index: int) -> str:
-    return class_name(class_names, index) or f"class {index}"
-
-
-def _top(flow: FlowData, class_names: ClassNames) -> list[Record]:
-    """The five likeliest classes in words, or none where the output is not class scores."""
-    return [
-        {"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
-        for one in likeliest(flow, class_names)
-        if one["probability"] is not None
-    ]
 
 
 def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
@@ -203,30 +183,20 @@ def _held(picture: Tensor | None) -> Record:
 def _top_channels(evidence: Tensor) -> list[Record]:
     """The channels with the largest sums of Lambda Z, with their share of all positive sums.
 
-    evidence: Lambda Z, [C, H, W].
+    evidence: Lambda Z, [C, H, W]. What is positive of each is told in at most FINEST cells along a
+    side, averages, as bytes, the largest value 255.
     """
     sums = evidence.sum((1, 2))
     whole = float(sums.clamp_min(0).sum())
     best = sums.topk(min(CHANNELS, len(sums)))
+    height, width = (min(side, FINEST) for side in evidence.shape[1:])
+    coarse = F.adaptive_avg_pool2d(evidence[best.indices].clamp_min(0), (height, width))
     return [
-        {"index": int(channel), "share": float(value) / whole,
-         **_bytes(_coarser(evidence[channel].clamp_min(0)))}
-        for value, channel in zip(best.values, best.indices, strict=True)
+        {"index": int(channel), "share": float(value) / whole, "shape": [height, width],
+         "map": _base64((plane * (255 / float(plane.max()))).round().to(torch.uint8).numpy())}
+        for value, channel, plane in zip(best.values, best.indices, coarse, strict=True)
         if value > 0
     ]  # fmt: skip
-
-
-def _coarser(plane: Tensor) -> Tensor:
-    """[H, W], averaged to at most FINEST cells along a side."""
-    size = (min(plane.shape[0], FINEST), min(plane.shape[1], FINEST))
-    return torch.nn.functional.adaptive_avg_pool2d(plane[None], size)[0]
-
-
-def _bytes(plane: Tensor) -> Record:
-    """Not negative [H, W] as bytes, the largest value 255."""
-    peak = float(plane.max())
-    scaled = plane * (255 / peak) if peak > 0 else plane
-    return {"shape": list(plane.shape), "map": _base64(scaled.round().to(torch.uint8).numpy())}
 
 
 def _base64(values: NDArray[Any]) -> str:
