@@ -127,12 +127,11 @@ class _Text:
         return {k: v for k, v in node.kwargs.items() if not _same(v, known[k].default)}
 
     def _value(self, value: Any) -> str:
-        """An argument as text."""
+        """An argument as text: a constant by its place in the model, a node by its name."""
 
         def one(x: Any) -> Any:
-            if not isinstance(x, fx.Node):
-                return x
-            return _Raw(f"self.{x.target}" if _graph.is_constant(x) else x.name)
+            constant = isinstance(x, fx.Node) and _graph.is_constant(x)
+            return _Raw(f"self.{x.target}") if constant else x
 
         return repr(map_aggregate(value, one))
 

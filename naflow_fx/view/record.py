@@ -112,7 +112,7 @@ def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
 def class_name(class_names: ClassNames, index: int) -> str | None:
     """The words for a class, None where there are none."""
     if not isinstance(class_names, Mapping):
-        class_names = dict(enumerate(class_names or ()))
+        class_names = dict(enumerate(() if class_names is None else class_names))
     return class_names.get(index)
 
 

@@ -87,12 +87,12 @@ def grid(
         labels, pictures = [photo_label, *labels], [*_images([photo]), *pictures]
     box = _box(pictures[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
     ideal = math.sqrt(1.5 * len(pictures) * (box[1] + LABEL) / (box[0] + GAP))
-    columns = max(1, min(len(pictures), math.ceil(ideal)))
+    columns = min(len(pictures), math.ceil(ideal))
     layout = Layout(box, columns, math.ceil(len(pictures) / columns))
     sheet, layout = _begin(layout, **heading)
     for index, (label, picture) in enumerate(zip(labels, pictures, strict=True)):
         band, column = divmod(index, columns)
-        _paste(sheet, picture, layout.corner(band, column), box)
+        sheet.paste(picture.resize(box, Image.Resampling.LANCZOS), layout.corner(band, column))
         x, y = layout.corner(band, column, row=1)
         _draw_label(sheet, (x, y + 4), box[0], label, index + (photo is None))
     return sheet
@@ -126,7 +126,8 @@ def rows_grid(
         part = slice(band * across, (band + 1) * across)
         for row, (name, photo, maps) in enumerate(rows):
             for column, picture in enumerate(photo + maps[part]):
-                _paste(sheet, picture, layout.corner(band, column, row), layout.cell)
+                scaled = picture.resize(layout.cell, Image.Resampling.LANCZOS)
+                sheet.paste(scaled, layout.corner(band, column, row))
             _draw_upwards(sheet, name, layout.corner(band, 0, row), layout.cell[1])
         for column, title in enumerate(titles[part], start=1):
             x, y = layout.corner(band, column, len(rows))
@@ -232,12 +233,6 @@ def _draw_label(
     detail = " · ".join(part for part in (str(order) if order else "", detail) if part)
     write_text(sheet, at, name, NAME, width)
     write_text(sheet, (at[0], at[1] + NAME + 3), detail, DETAIL, width, GREY)
-
-
-def _paste(
-    sheet: Image.Image, picture: Image.Image, at: tuple[int, int], cell: tuple[int, int]
-) -> None:
-    sheet.paste(picture.resize(cell, Image.Resampling.LANCZOS), at)
 
 
 def _draw_upwards(sheet: Image.Image, name: str, at: tuple[int, int], length: int) -> None:
