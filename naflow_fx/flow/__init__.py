@@ -104,13 +104,13 @@ class AttentionFlow(FlowData):
             FlowError: as `overlay` does.
             OSError: the folder cannot be written.
         """
-        from naflow_fx.view.save import Told, save_flow
+        from naflow_fx.view.save import SaveStyle, save_flow
 
         about = self.about
         words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
-        style = Told(
+        style = SaveStyle(
             layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
             class_names=words, info=told, on_picture=on_picture, arrays=arrays,
         )  # fmt: skip

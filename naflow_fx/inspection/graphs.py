@@ -123,10 +123,9 @@ def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
     whole = ", ".join(texts.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
     lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
     residual = texts.mean(node.residual for node in nodes if node.operators)
-    return (
-        *lines,
-        *([] if residual is None else [f"residual {texts.number_text(residual, 2)} (mean)"]),
-    )
+    if residual is not None:
+        lines.append(f"residual {texts.number_text(residual, 2)} (mean)")
+    return tuple(lines)
 
 
 def _equation(node: Node) -> str:

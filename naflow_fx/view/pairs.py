@@ -12,7 +12,7 @@ from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import Bytes
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.record import option_words, record_of
-from naflow_fx.view.save import Told, finish, heading, save_each, thumbnail, write_maps
+from naflow_fx.view.save import SaveStyle, finish, heading, save_each, thumbnail, write_maps
 from naflow_fx.view.sheet import rows_grid
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ IN_ROWS = 384  # longest side of what goes into the sheet, pixels
 TOP_CHANNELS = 10  # embedding channels that flow.json names, the largest shares first
 
 
-def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style: Told,
+def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style: SaveStyle,
                names: Sequence[str] | None = None) -> list[Path]:  # fmt: skip
     """What `PairFlow.save` documents."""
     shots = flow.shots
@@ -57,7 +57,7 @@ def _row_names(names: Sequence[str] | None, shots: int) -> list[str]:
 
 
 def _write_pair(
-    flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: Told
+    flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: SaveStyle
 ) -> None:
     """Write all files of one pair into the new `folder`."""
     flows = [flow.query, *flow.support]

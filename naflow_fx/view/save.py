@@ -38,7 +38,7 @@ LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told(Style):
+class SaveStyle(Style):
     """How the pictures look and what is said beside them: arguments of `AttentionFlow.save`."""
 
     title: str | None = None
@@ -48,7 +48,7 @@ class Told(Style):
     arrays: bool = False
 
 
-def save_flow(flow: FlowData, folder: Path, images: Any, style: Told) -> list[Path]:
+def save_flow(flow: FlowData, folder: Path, images: Any, style: SaveStyle) -> list[Path]:
     """What `AttentionFlow.save` documents."""
     photos = known_photos(images, len(flow))
 
@@ -101,7 +101,7 @@ def _listed(folder: Path) -> list[str]:
         return []
 
 
-def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Told) -> None:
+def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: SaveStyle) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
     files, labels, (made,) = write_maps([flow], [photo], folder, style, IN_GRID)
     if style.arrays:
@@ -124,7 +124,7 @@ def write_maps(
     flows: Sequence[FlowData],
     photos: Sequence[Bytes | None],
     folder: Path,
-    style: Told,
+    style: SaveStyle,
     longest: int,
 ) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:
     """Write the picture of each call site, one at a time: photos may be large.
@@ -162,7 +162,7 @@ def thumbnail(picture: Bytes, longest: int) -> Image.Image:
     return small
 
 
-def heading(style: Told, found: str) -> dict[str, Any]:
+def heading(style: SaveStyle, found: str) -> dict[str, Any]:
     """What both sheets are told of the style; the title is followed by what was found."""
     title = " · ".join(part for part in (style.title, found) if part)
     return {"title": title, "colormap": style.colormap, "legend": ("0", LEGENDS[style.scale])}
