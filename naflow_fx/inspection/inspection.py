@@ -62,9 +62,7 @@ class Inspection(Steps):
             GraphError: a glob that no block matches, or no such block.
             ArtefactError: Graphviz is missing.
         """
-        from naflow_fx.inspection.graphs import draw
-
-        return draw(self.to_dot(expand, only), "svg").decode()
+        return self.content("svg", expand, only).decode()
 
     def save(self, path: str | Path, expand: Globs = None, only: str | None = None) -> Path:
         """Write a file in the format that its name ends with, and return its path.
@@ -88,9 +86,10 @@ class Inspection(Steps):
         from naflow_fx.files import write
 
         if kind == "html":
-            from naflow_fx.view.page import save_graph
+            from naflow_fx.view.page import ReportEntry, save_report
 
-            return save_graph(path, self)
+            entry = ReportEntry([], [], self.model or "model", graph=self)
+            return save_report(path, [entry], title=self.model or "Inverse graph")
         return write(path, self.content(kind, expand, only))
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:

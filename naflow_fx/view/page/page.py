@@ -12,14 +12,10 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from naflow_fx.files import write
 from naflow_fx.view.html import render
 from naflow_fx.view.page.record import Record, ReportEntry, make_report
-
-if TYPE_CHECKING:
-    from naflow_fx.inspection.records import Steps
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
@@ -51,16 +47,6 @@ def save_report(
         OSError: the file can't be written; what was there stays.
     """
     return write(Path(path), make_page(make_report(entries, title, colormap, alpha)))
-
-
-def save_graph(path: str | Path, graph: Steps) -> Path:
-    """Write a page with an inverse graph alone.
-
-    Raises:
-        OSError: the file can't be written; what was there stays.
-    """
-    entry = ReportEntry([], [], graph.model or "model", graph=graph)
-    return save_report(path, [entry], title=graph.model or "Inverse graph")
 
 
 def make_page(report: Record) -> str:
