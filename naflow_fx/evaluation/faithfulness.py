@@ -235,17 +235,15 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
 
 
-RADIUS, DRAWS = 0.02, 3
-
-
 def max_sensitivity(
     explain: Callable[[Tensor, Tensor], Maps],
     images: Tensor,
     target: Tensor,
     maps: Maps,
-    radius: float = RADIUS,
-    draws: int = DRAWS,
+    radius: float = 0.02,
+    draws: int = 3,
     seed: int = 0,
+    batch: int = 64,
 ) -> dict[str, Tensor]:
     """max over noises of ||map(x + noise) - map(x)|| / ||map(x)||, layer -> [N].
 
@@ -260,15 +258,17 @@ def max_sensitivity(
         radius: in units of the network's input.
         draws: of the noise.
         seed: of the noise; all methods see the same.
+        batch: images a call of `explain`.
     """
-    generator = torch.Generator().manual_seed(seed)
     worst = {name: torch.zeros(len(images)) for name in maps}
-    for _ in range(draws):
-        noise = 2 * torch.rand(images.shape, generator=generator) - 1
-        found = explain(images + radius * noise.to(images), target)
-        for name, before in maps.items():
-            change = (found[name] - before).flatten(1).norm(dim=1).cpu()
-            size = before.flatten(1).norm(dim=1).cpu()
-            ratio = change / torch.where(size > 0, size, 1.0)
-            worst[name] = torch.maximum(worst[name], ratio.float())
+    for start in range(0, len(images), batch):
+        some, generator = slice(start, start + batch), torch.Generator().manual_seed(seed + start)
+        for _ in range(draws):
+            noise = 2 * torch.rand(images[some].shape, generator=generator) - 1
+            found = explain(images[some] + radius * noise.to(images), target[some])
+            for name, before in maps.items():
+                change = (found[name] - before[some]).flatten(1).norm(dim=1).cpu()
+                size = before[some].flatten(1).norm(dim=1).cpu()
+                ratio = change / torch.where(size > 0, size, 1.0)
+                worst[name][some] = torch.maximum(worst[name][some], ratio.float())
     return worst
