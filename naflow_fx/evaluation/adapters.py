@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,8 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask
-from naflow_fx.evaluation.photos import from_masks
+from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask, from_masks
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 
 LIMIT = 200  # images; all of them lie in memory
@@ -227,8 +226,7 @@ def _from_size(box: Sequence[float], size: tuple[int, int]) -> Box:
 
 def _in_turn(lists: list[list[Any]]) -> list[Any]:
     """The first of each list, then the second of each, ..."""
-    longest = max(map(len, lists), default=0)
-    return [items[i] for i in range(longest) for items in lists if i < len(items)]
+    return [item for row in zip_longest(*lists) for item in row if item is not None]
 
 
 def _not_of(dataset: str, path: str | Path, error: Exception) -> EvaluationError:

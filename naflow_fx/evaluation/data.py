@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.models.preprocess import Preprocessing
 
 Box = tuple[float, float, float, float]
+View = Literal["centre", "flip", "whole"]
 Explain = Callable[[Tensor, Tensor], Any]  # images, target -> maps
 
 
@@ -92,3 +96,50 @@ def box_mask(boxes: Sequence[Box], height: int, width: int) -> Tensor:
     for left, top, right, bottom in boxes:
         mask |= ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
     return mask
+
+
+def from_boxes(
+    items: Sequence[tuple[str, Image.Image, int, Sequence[Box]]],
+    preprocessing: Preprocessing,
+    views: Iterable[View] = ("centre",),
+    name: str = "photos",
+) -> EvaluationSet:
+    """An evaluation set of photos: each its name, picture, class and boxes in fractions of it."""
+    marked = [(title, photo, target, box_mask(boxes, photo.height, photo.width))
+              for title, photo, target, boxes in items]  # fmt: skip
+    return from_masks(marked, preprocessing, views, name)
+
+
+def from_masks(
+    items: Sequence[tuple[str, Image.Image, int, Tensor]],
+    preprocessing: Preprocessing,
+    views: Iterable[View] = ("centre",),
+    name: str = "photos",
+) -> EvaluationSet:
+    """The same with masks, bool [height, width] of the photo, instead of boxes."""
+    rows = [
+        (title, group, target, *seen(photo, mask, preprocessing, view))
+        for group, (title, photo, target, mask) in enumerate(items)
+        for view in views
+    ]
+    names, groups, targets, images, masks = zip(*rows, strict=True)
+    return EvaluationSet(torch.stack(images), torch.tensor(targets), torch.stack(masks),
+                         tuple(names), torch.tensor(groups), name)  # fmt: skip
+
+
+def seen(
+    photo: Image.Image, mask: Tensor, preprocessing: Preprocessing, view: View = "centre"
+) -> tuple[Tensor, Tensor]:
+    """One view of a photo as the network sees it: image [3, H, W] and evidence, bool [H, W].
+
+    The mask takes the photo's way, resize and crop, without interpolation.
+    """
+    if view not in get_args(View):
+        raise unfit(EvaluationError, "photos", one_of(get_args(View)), views=view)
+    if view == "whole":
+        preprocessing = replace(preprocessing, resize=(preprocessing.crop,) * 2)
+    image = preprocessing(photo)
+    drawn = Image.fromarray(mask.numpy().astype(np.uint8) * 255)
+    cut = replace(preprocessing, interpolation="nearest").picture(drawn)
+    evidence = torch.from_numpy(np.array(cut)[..., 0] > 127)
+    return (image.flip(-1), evidence.flip(-1)) if view == "flip" else (image, evidence)
