@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -49,10 +49,8 @@ class EvaluationSet:
                 raise EvaluationError(
                     f"EvaluationSet {self.name!r}: {name} is a {kind}, not a tensor"
                 )
-        count = len(self.images)
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)
-                   if f.name != "name" and getattr(self, f.name) is not None}  # fmt: skip
-        if not count or set(lengths.values()) != {count}:
+        lengths = {name: len(part) for name, part in self._parts.items()}
+        if not len(self) or set(lengths.values()) != {len(self)}:
             raise EvaluationError(f"EvaluationSet {self.name!r}: wanted the same number of images, "
                                   f"at least 1, everywhere; got {lengths}")  # fmt: skip
 
@@ -63,13 +61,17 @@ class EvaluationSet:
     def __getitem__(self, index: slice | Sequence[int]) -> EvaluationSet:
         """The images of a slice or a list of indices."""
         chosen = list(range(len(self)))[index] if isinstance(index, slice) else list(index)
+        cut: dict[str, Any] = {
+            name: tuple(part[i] for i in chosen) if isinstance(part, tuple) else part[chosen]
+            for name, part in self._parts.items()
+        }
+        return replace(self, **cut)
 
-        def part(value: Any) -> Any:
-            return tuple(value[i] for i in chosen) if isinstance(value, tuple) else value[chosen]
-
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """What there is one of for each image."""
         names = ("images", "target", "evidence", "names", "groups")
-        return replace(self, **{n: part(getattr(self, n)) for n in names
-                                if getattr(self, n) is not None})  # fmt: skip
+        return {n: part for n in names if (part := getattr(self, n)) is not None}
 
     @property
     def share(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
-from naflow_fx.evaluation.faithfulness import Probability, blurred, insertion_deletion
+from naflow_fx.evaluation.faithfulness import Classifier, Probability
 from naflow_fx.evaluation.fidelity import activations, fidelity
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
 from naflow_fx.evaluation.result import Evaluation, Scores
@@ -77,19 +77,15 @@ def evaluate(
     wanted = dict(metrics) if isinstance(metrics, Mapping) else dict.fromkeys(metrics)
     _check(explainers, dataset, wanted, model)
     probability = None if model is None else class_probability(model)
-    dataset = replace(dataset, target=targets(dataset, probability))
-    given = vars(effort or Effort()) | vars(dataset) | {"probability": probability}
-    if any(METRICS[name].function is insertion_deletion for name in wanted):
-        given["base"] = blurred(dataset.images)
+    target, effort = targets(dataset, probability), effort or Effort()
+    dataset = replace(dataset, target=target)
+    given = vars(effort) | vars(dataset) | {"dataset": dataset}
+    if probability is not None:
+        given["classifier"] = Classifier(probability, dataset.images, target, effort.batch)
     found: dict[str, dict[str, Scores]] = {}
     for name, explain in explainers.items():
         progress(name)
-        measure = Measurement(explain, dataset, given, list(wanted))
-        found[name] = {}
-        for metric, globs in wanted.items():
-            if layers := measure.layers(metric, globs):
-                progress(f"{name}: {metric}")
-                found[name][metric] = measure.scores(metric, layers)
+        found[name] = _measured(name, explain, wanted, given, progress)
     places = dict(depth) if depth is not None else depths(found)
     share = None if dataset.evidence is None else dataset.share.double().numpy()
     groups = np.asarray(dataset.groups.tolist(), np.int64)
@@ -108,42 +104,40 @@ def class_probability(model: nn.Module) -> Probability:
     return probability
 
 
-class Measurement:
-    """One explainer on one dataset: its maps, made once, and what is measured on them."""
+def _measured(
+    name: str, explain: Explain, wanted: dict[str, Any], given: dict[str, Any], progress: Progress
+) -> dict[str, Scores]:
+    """Metric -> its scores at the layers that are wanted for it; what is absent is left out.
 
-    def __init__(
-        self, explain: Explain, data: EvaluationSet, given: dict[str, Any], metrics: Sequence[str]
-    ) -> None:
-        """given: what metrics ask for by name, besides the maps and the explainer."""
-        figures = [name for name in metrics if METRICS[name].needs == "flow"]
-        self.found = explained(explain, data, given["batch"], figures)
-        self.maps = self.found["maps"]
-        self.given = given | {"explain": lambda *images: as_maps(explain(*images))}
-        self._at_layer = cache(lambda function, layer: self._asked(function, self.maps[layer]))
-
-    def layers(self, metric: str, globs: Sequence[str] | None) -> list[str]:
-        """Those of the wanted layers where there is something to measure."""
-        there = self.found.get(metric, self.maps)
-        chosen = self.maps if globs is None else matching(self.maps, globs)[0]
-        return [layer for layer in chosen if layer in there]
-
-    def scores(self, metric: str, layers: Sequence[str]) -> Scores:
-        """The metric at these layers; what comes together is computed once."""
-        function, needs = METRICS[metric].function, METRICS[metric].needs
+    given: what metrics ask for by name, besides the maps and the explainer.
+    """
+    flow = [metric for metric in wanted if METRICS[metric].needs == "flow"]
+    found, scores = explained(explain, given["dataset"], given["batch"], flow), {}
+    maps, given = found["maps"], {**given, "explain": lambda *of: as_maps(explain(*of))}
+    at_layer = cache(lambda function, layer: _asked(function, maps[layer], given))
+    for metric, globs in wanted.items():
+        there, needs = found.get(metric, maps), METRICS[metric].needs
+        layers = [k for k in (maps if globs is None else matching(maps, globs)[0]) if k in there]
+        if not layers:
+            continue
+        progress(f"{name}: {metric}")
         if needs == "flow":
-            rows = [self.found[metric][layer] for layer in layers]
+            rows = [there[layer] for layer in layers]
         elif needs == "explainer":
-            found = self._asked(function, {layer: self.maps[layer] for layer in layers})
-            rows = list(found.values())
+            of_layers = {layer: maps[layer] for layer in layers}
+            rows = list(_asked(METRICS[metric].function, of_layers, given).values())
         else:
-            made = [self._at_layer(function, layer) for layer in layers]
+            made = [at_layer(METRICS[metric].function, layer) for layer in layers]
             rows = [row[metric] if isinstance(row, dict) else row for row in made]
-        return Scores(tuple(layers), np.stack([row.double().cpu().numpy() for row in rows]))
+        values = np.stack([row.double().cpu().numpy() for row in rows])
+        scores[metric] = Scores(tuple(layers), values)
+    return scores
 
-    def _asked(self, function: Any, maps: Any) -> Any:
-        """The function of the maps and of what else it asks for."""
-        asked = {n: self.given[n] for n in signature(function).parameters if n in self.given}
-        return function(maps=maps, **asked)
+
+def _asked(function: Any, maps: Any, given: Mapping[str, Any]) -> Any:
+    """The function of the maps, and of what else it asks for."""
+    asked = {name: given[name] for name in signature(function).parameters if name in given}
+    return function(maps=maps, **asked)
 
 
 def explained(

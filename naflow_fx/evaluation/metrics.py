@@ -32,10 +32,11 @@ class Metric:
             "explainer" itself (explained again).
         better: "higher" or "lower"; empty where neither is better as such.
         text: what it is, in a few words.
-        function: of the maps and what else it asks for by parameter name: the `evidence`, the
-            `images` and their `target`, the class `probability`, fields of an `Effort`.  It gives
-            the figures [N], or those of several metrics by name; of the "explainer" it takes the
-            maps of all layers, and gives each layer's.  None: an attribute of the flow.
+        function: of the maps and what else it asks for by parameter name: the `evidence`, a
+            `classifier`, the `images` and their `target`, how to `explain` others, fields of an
+            `Effort`.  It gives the figures [N], or those of several metrics by name; of the
+            "explainer" it takes the maps of all layers, and gives each layer's.  None: the flow
+            has them.
     """
 
     needs: Needs

@@ -52,8 +52,7 @@ def quantus_explain_func(
     images = torch.as_tensor(inputs).to(where, own.dtype)
     classes = torch.as_tensor(targets).to(where, torch.int64).flatten()
     options = {k: v for k, v in options.items() if k not in QUANTUS_OWN}
-    explainer = _explainer(model, images[:1], layer, options)
-    maps = explainer(images, classes).maps
+    maps = _explainer(model, images[:1], layer, options)(images, classes).maps
     name = layer if layer in maps else next(reversed(maps))
     large = at_size(maps[name], tuple(images.shape[2:]))
     return large[:, None].cpu().numpy().astype(np.float32)

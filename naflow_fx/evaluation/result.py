@@ -19,6 +19,14 @@ from naflow_fx.files import replacing, write
 
 FIFTHS = 5
 INPUT = "input"  # the layer of methods that have none
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
+OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
+OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999",
+          "#00a0a0")  # fmt: skip
+WIDTH, HEIGHT, LINE = 4.6, 3.1, 0.2  # of a panel, and of the legend's lines, in inches
+TITLES = {"energy": "energy in the box", "pointing": "pointing game",
+          "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +174,37 @@ class Evaluation:
         return write(Path(path), json.dumps(self.to_json(), separators=(",", ":")) + "\n")
 
     def plot(self, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
-        """Writes depth curves as a picture; needs matplotlib (the extra "evaluate")."""
-        return plot(self, path, metrics)
+        """Writes one panel per metric: its mean over images against the depth, a line per method.
+
+        NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
+        evidence's share, what a map without content gets.  Methods of the input alone are left out.
+        The format is that of the path's ending.
+
+        Raises:
+            EvaluationError: matplotlib is missing, or there is no such metric.
+        """
+        drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
+        wanted = list(metrics or self.metrics)
+        columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
+        rows, beside = -(-len(wanted) // columns), 2 * columns
+        legend = LINE * (1 + -(-len(self.methods) // beside))
+        size = (WIDTH * columns, HEIGHT * rows + legend)
+        figure = drawing.Figure(figsize=size)  # without pyplot, whose backend is the user's
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis, metric in zip(axes.flat, wanted, strict=False):
+            _panel(axis, self, metric)
+        for axis in axes.flat[len(wanted) :]:
+            axis.axis("off")
+        lines = {line.get_label(): line for axis in axes.flat
+                 for line in axis.get_legend_handles_labels()[0]}  # fmt: skip
+        figure.legend(lines.values(), lines, loc="lower center", ncols=beside, frameon=False,
+                      fontsize=9)  # fmt: skip
+        figure.tight_layout(rect=(0, legend / size[1], 1, 1))
+        path = Path(path)
+        with replacing(path) as draft:
+            told = {"Software": None} if path.suffix == ".png" else None
+            figure.savefig(draft, dpi=110, metadata=told)
+        return path
 
     def _scores(self, method: str, metric: str) -> Scores:
         try:
@@ -175,52 +212,6 @@ class Evaluation:
         except KeyError:
             have = ", ".join(f"{n} ({', '.join(m)})" for n, m in self.scores.items())
             raise EvaluationError(f"no {metric!r} of {method!r}; there are: {have}") from None
-
-
-ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
-
-
-MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
-OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
-OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999",
-          "#00a0a0")  # fmt: skip
-WIDTH, HEIGHT, LINE = 4.6, 3.1, 0.2  # of a panel, and of the legend's lines, in inches
-TITLES = {"energy": "energy in the box", "pointing": "pointing game",
-          "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
-
-
-def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
-    """Writes one panel per metric: its mean over images against the depth, a line per method.
-
-    NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
-    evidence's share, what a map without content gets.  Methods of the input alone are left out.
-    The format is that of the path's ending.
-
-    Raises:
-        EvaluationError: matplotlib is missing, or there is no such metric.
-    """
-    drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
-    wanted = list(metrics or result.metrics)
-    columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
-    rows, beside = -(-len(wanted) // columns), 2 * columns
-    legend = LINE * (1 + -(-len(result.methods) // beside))
-    size = (WIDTH * columns, HEIGHT * rows + legend)
-    figure = drawing.Figure(figsize=size)  # without pyplot, whose backend is the user's
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, metric in zip(axes.flat, wanted, strict=False):
-        _panel(axis, result, metric)
-    for axis in axes.flat[len(wanted) :]:
-        axis.axis("off")
-    handles = {label: line for axis in axes.flat
-               for line, label in zip(*axis.get_legend_handles_labels(), strict=True)}  # fmt: skip
-    figure.legend(handles.values(), handles, loc="lower center", ncols=beside, frameon=False,
-                  fontsize=9)  # fmt: skip
-    figure.tight_layout(rect=(0, legend / size[1], 1, 1))
-    path = Path(path)
-    with replacing(path) as draft:
-        told = {"Software": None} if path.suffix == ".png" else None
-        figure.savefig(draft, dpi=110, metadata=told)
-    return path
 
 
 def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Estimate]]:
@@ -245,9 +236,8 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
             if metric not in result.scores[method] or not result.has_depth(method, metric):
                 continue
             depth, found = zip(*points(result, method, metric), strict=True)
-            axis.plot(
-                depth, [e.mean for e in found], color=colour, label=method, marker="o", **look
-            )
+            means = [e.mean for e in found]
+            axis.plot(depth, means, color=colour, label=method, marker="o", **look)
             if method in ours[:1]:
                 axis.fill_between(depth, [e.low for e in found], [e.high for e in found],
                                   color=colour, alpha=0.10, lw=0)  # fmt: skip
