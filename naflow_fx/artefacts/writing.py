@@ -108,10 +108,9 @@ def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Exported
         for strict in (True, False):
             try:
                 made = torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
+                return _without_origins(made)
             except Exception as error:  # of many kinds: torch.export raises what its parts raise
                 refused = error
-            else:
-                return _without_origins(made)
     raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
 
 
@@ -186,8 +185,7 @@ def _target(target: Any) -> dict[str, Any]:
         return {"kind": "class"}
     if isinstance(target, Similarity):
         metric = target.metric if isinstance(target.metric, str) else _name(target.metric)
-        return {"kind": "similarity", "metric": metric, "pool": target.pool, "at": target.at,
-                "shots": target.shots}  # fmt: skip
+        return {"kind": "similarity", **vars(target), "metric": metric}
     return {"kind": "function", "name": _name(target)}
 
 

@@ -33,8 +33,8 @@ def quantus_explain_func(
 
     ``quantus.PixelFlipping()(model, x, y, explain_func=nf.quantus_explain_func,
     explain_func_kwargs={"layer": "layer3.0.relu_1", "method": "layercam"}, ...)``.  The explainer
-    is kept while the same model with the same weights is asked, so that metrics that explain
-    again and again compile once; randomised weights make a new one.
+    is kept while the same model is asked, so that metrics that explain again and again compile
+    once; where weights have changed it compiles again.
 
     Args:
         model: a torch model.
@@ -63,11 +63,9 @@ QUANTUS_OWN = ("softmax", "channel_first", "reduce_axes", "img_size", "nr_channe
 
 
 def _explainer(model: nn.Module, example: Tensor, layer: str | None, options: Any) -> Any:
-    """The explainer of the last call if nothing has changed since, or a new one."""
+    """The last call's explainer, which follows the weights of its model, or a new one."""
     global _latest
-    weights = [*model.parameters(), *model.buffers()]
-    state = tuple((id(t), t._version) for t in weights)
-    key = (id(model), state, tuple(example.shape[1:]), layer, repr(sorted(options.items())))
+    key = (id(model), tuple(example.shape[1:]), layer, repr(sorted(options.items())))
     if _latest is None or _latest[0] != key:
         try:
             made = compile(model, example, layers=layer and [layer], **options)
