@@ -26,6 +26,8 @@ LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
 LOGGERS = ("torch.export", "torch.onnx", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
+Write = Callable[[ExportedProgram, Metadata, Path], None]
+Open = Callable[[Path, Metadata, torch.device], Run]
 
 
 def write_pt2(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
@@ -163,16 +165,8 @@ def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:
     return run
 
 
-WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
-    "pt2": write_pt2,
-    "aoti": write_package,
-    "onnx": write_onnx,
-}
-OPENERS: dict[Kind, Callable[[Path, Metadata, torch.device], Run]] = {
-    "pt2": open_pt2,
-    "aoti": open_package,
-    "onnx": open_onnx,
-}
+WRITERS: dict[Kind, Write] = {"pt2": write_pt2, "aoti": write_package, "onnx": write_onnx}
+OPENERS: dict[Kind, Open] = {"pt2": open_pt2, "aoti": open_package, "onnx": open_onnx}
 
 
 def _name_dimensions(graph: fx.Graph) -> None:

@@ -37,17 +37,16 @@ def find(model: Any, image: Tensor, box: int) -> Detection:
     """The box, and the anchor that it comes from."""
     found = model([image])[0]
     at = chosen(found["boxes"], box)
-    place, label, score = (found[key][at] for key in ("boxes", "labels", "scores"))
+    place, label, score = found["boxes"][at], int(found["labels"][at]), found["scores"][at]
     height, width = image.shape[-2:]
     shares = place / place.new_tensor([width, height] * 2)
     images, _ = model.transform([image])
     network, area, seen = Heads(model), images.image_sizes[0], images.tensors[0]
-    anchor = _anchor(model, network, images, shares, int(label), score)
+    anchor = _anchor(model, network, images, shares, label, score)
     mean, std = (seen.new_tensor(value)[:, None, None]
                  for value in (model.transform.image_mean, model.transform.image_std))  # fmt: skip
-    return Detection(network, images.tensors, Logit(anchor, int(label)), tuple(shares.tolist()),
-                     int(label), float(score), len(found["boxes"]), seen * std + mean,
-                     area)  # fmt: skip
+    return Detection(network, images.tensors, Logit(anchor, label), tuple(shares.tolist()), label,
+                     float(score), len(found["boxes"]), seen * std + mean, area)  # fmt: skip
 
 
 def _anchor(
