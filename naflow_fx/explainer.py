@@ -205,7 +205,7 @@ class Explainer(nn.Module):
         return _load(type(self), job, self._build, *_place(like))
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
-        from naflow_fx.artefacts import write
+        from naflow_fx.artefacts.writing import write
 
         like = self._like()
         return write(kind, path, self._current, self._job, like, **facts)

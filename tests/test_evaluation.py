@@ -104,6 +104,9 @@ def test_layers_of_one_metric_only(network: SmallCNN) -> None:
     some = evaluate({"a": explainer}, data, {"energy": None, "entropy": ["3.*", "0.0"]})
     assert some.scores["a"]["energy"].layers == tuple(LAYERS)
     assert some.scores["a"]["entropy"].layers == ("0.0", "3.relu_1")
+    both = evaluate({"a": explainer}, data, {"insertion": ["0.0"], "i_d": None}, model=network)
+    assert both.scores["a"]["insertion"].layers == ("0.0",)
+    assert both.scores["a"]["i_d"].layers == tuple(LAYERS)
 
 
 def test_the_model_is_left_as_it_is(network: SmallCNN) -> None:

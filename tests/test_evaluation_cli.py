@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,12 @@ import torch
 from naflow_fx.cli import main
 from naflow_fx.evaluation.measure import Effort, evaluate
 from naflow_fx.evaluation.methods import NAMES, make
-from naflow_fx.evaluation.report import differences, fifths, means
+from naflow_fx.evaluation.report import fifths, means
 from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
+differences = importlib.import_module("evaluate_differences").differences
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from PIL import Image
 
 import naflow_fx as nf
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.photo_table import CHECK, CHOOSE
-from naflow_fx.evaluation.photos import find, from_boxes, photos, seen
+from naflow_fx.evaluation.data import from_boxes, seen
+from naflow_fx.evaluation.photos import CHECK, CHOOSE, find, photos
 from naflow_fx.models.preprocess import Preprocessing
 
 SMALL = Preprocessing(resize=8, crop=8, interpolation="nearest")

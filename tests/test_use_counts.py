@@ -183,7 +183,7 @@ def test_nothing_is_counted_unless_asked_for() -> None:
 def test_the_counts_are_exported() -> None:
     model, x = made("branches")
     explainer = nf.compile(model, x, keep=KEEP, method="gradcam")
-    from naflow_fx.artefacts.program import example_inputs, exported_program
+    from naflow_fx.artefacts.writing import example_inputs, exported_program
 
     inputs = example_inputs(explainer._job, x)
     run: Any = exported_program(explainer.graph_module, inputs).module()

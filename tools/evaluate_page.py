@@ -9,6 +9,7 @@ from typing import Any
 
 import evaluate_words as words
 import numpy as np
+from evaluate_differences import differences
 from evaluate_sections import LAST, OURS, SEED, SEVEN
 
 from naflow_fx.evaluation import report
@@ -79,7 +80,7 @@ def data_text(results: dict[str, Evaluation]) -> str:
         found = results["photos"]
         share = 0.0 if found.share is None else float(found.share.mean())
         lines.append(f"* **Photos**: {len(found.images)} photos that the package foolbox ships, "
-                     "with boxes drawn by hand (`naflow_fx/evaluation/photo_table.py`); the boxes "
+                     "with boxes drawn by hand (`naflow_fx/evaluation/photos.py`); the boxes "
                      f"cover {share:.2f} of what the network sees, on average. None was used to "
                      "choose anything. The network is the bundled EfficientNet-Lite0.")  # fmt: skip
     if "pictures" in results:
@@ -133,7 +134,7 @@ def depth_tables(result: Evaluation) -> str:
 def compared_text(result: Evaluation) -> str:
     """Paired differences of the focused map, and of the default."""
     pairs = {"focused": RIVALS, "naflow": ("gradcam", "hirescam", "layercam")}
-    tables = "\n".join(report.differences(result, ours, others, metric)
+    tables = "\n".join(differences(result, ours, others, metric)
                        for ours, others in pairs.items() for metric in JUDGED)  # fmt: skip
     return f"Paired differences by depth (bold: surely better, †: surely worse):\n\n{tables}\n"
 

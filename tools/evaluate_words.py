@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from evaluate_differences import marked
 from evaluate_sections import LAST
 
 from naflow_fx.evaluation import report
@@ -174,4 +175,4 @@ def changes_text(results: Mapping[str, Evaluation], commit: str) -> str:
 
 def _gap(result: Evaluation, new: str, old: str, metric: str) -> str:
     both = all(metric in result.scores[name] for name in (new, old))
-    return report.marked(result.difference(new, old, metric), metric) if both else ""
+    return marked(result.difference(new, old, metric), metric) if both else ""

@@ -14,46 +14,18 @@ from naflow_fx.artefacts.metadata import KINDS, Kind, Metadata, read
 from naflow_fx.errors import ArtefactError
 
 if TYPE_CHECKING:
-    from torch import Tensor, fx
-
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.job import Job
 
-__all__ = ["KINDS", "Kind", "Metadata", "check_name", "load", "read", "write"]
-
-ENDINGS: dict[Kind, str] = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
+__all__ = ["KINDS", "Kind", "Metadata", "check_name", "load", "read"]
 
 
-def write(
-    kind: Kind, path: str | Path, program: fx.GraphModule, job: Job, like: Tensor, **facts: Any
-) -> Path:
-    """Writes one artefact; `Explainer.export`, `package` and `to_onnx` document it.
-
-    The file is run once, and appears whole or not at all.  `like`: any tensor of the program's
-    dtype and device.
-    """
-    from naflow_fx.artefacts.formats import WRITERS
-    from naflow_fx.artefacts.program import describe, example_inputs, exported_program
-    from naflow_fx.artefacts.trial import run_once
-    from naflow_fx.files import replacing
-
-    path = Path(path)
-    check_name(path, ENDINGS[kind])
-    with replacing(path) as made:
-        inputs = example_inputs(job, like)
-        exported = exported_program(program, inputs)
-        metadata = describe(exported, job, kind, **facts)
-        WRITERS[kind](exported, metadata, made)
-        run_once(made, metadata, program, inputs)
-    return path
-
-
-def check_name(path: Path, ending: str) -> None:
-    """Nothing if a file can have that name.
+def check_name(path: Path, kind: Kind) -> None:
+    """Nothing if a file of the kind can have that name.
 
     Raises:
         ArtefactError: `path` ends otherwise, or is a folder.
     """
+    ending = ".onnx" if kind == "onnx" else ".pt2"
     if path.suffix != ending:
         raise ArtefactError(f"{path}: wanted a name that ends in {ending}")
     if path.is_dir():

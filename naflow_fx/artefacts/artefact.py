@@ -73,10 +73,8 @@ class Artefact:
         if len({len(x) for x in inputs}) > 1:
             raise InputError(f"inputs of different batches: {[len(x) for x in inputs]}")
         found = self._results([x.to(self.device) for x in inputs])
-        given = {value.name for value in wanted}
-        names = [value.name for value in self.metadata.outputs]
-        stems = [name.removesuffix(OUT) for name in names]
-        names = [s if s in given else name for s, name in zip(stems, names, strict=True)]
+        renamed = {value.name + OUT: value.name for value in wanted}
+        names = [renamed.get(value.name, value.name) for value in self.metadata.outputs]
         return nested(names, found)
 
     def _results(self, inputs: list[Tensor]) -> list[Tensor]:

@@ -35,11 +35,8 @@ class CompiledBuild:
 
     def compile(self, program: fx.GraphModule) -> fx.GraphModule:
         """A GraphModule that shares its tensors with `program` and runs compiled."""
-        made, options = (
-            _module.finished(_module.copy(program)),
-            inductor_options(self.device, self.mode),
-        )
-        made.compile(fullgraph=True, options=options)
+        made = _module.finished(_module.copy(program))
+        made.compile(fullgraph=True, options=inductor_options(self.device, self.mode))
         if self.mode in CUDA_GRAPHS:
             run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
             made._compiled_call_impl = _own_results(run)
@@ -55,10 +52,10 @@ def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
     Raises:
         OptionError: no such mode.
     """
-    known = torch._inductor.list_mode_options()
+    known: dict[str, Any] = torch._inductor.list_mode_options()
     if mode is not None and mode not in known:
         raise unfit(OptionError, "compiled", one_of(sorted(known)), mode=mode)
-    options: dict[str, Any] = {} if mode is None else dict(torch._inductor.list_mode_options(mode))
+    options: dict[str, Any] = known[mode or "default"]
     return options | ({"layout_optimization": False} if device == "cpu" else {})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
+from torch.export.passes import move_to_device_pass
 from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.compiled import inductor_options
@@ -24,6 +26,8 @@ LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
 LOGGERS = ("torch.export", "torch.onnx", "torch.utils.cpp_extension", "onnxscript", "onnx_ir")
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 Run = Callable[[Sequence[Tensor]], list[Tensor]]
+Write = Callable[[ExportedProgram, Metadata, Path], None]
+Open = Callable[[Path, Metadata, torch.device], Run]
 
 
 def write_pt2(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
@@ -47,11 +51,9 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
         "outputs": "\n".join(value.name for value in metadata.outputs),
         "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
     }
-    config = {
-        "aot_inductor.metadata": texts,
-        "cpp.dynamic_threads": True,
-        **inductor_options(metadata.device),
-    }
+    config = inductor_options(metadata.device) | {
+        "aot_inductor.metadata": texts, "cpp.dynamic_threads": True,
+    }  # fmt: skip
     try:
         with quiet(), torch.no_grad():
             torch._inductor.aoti_compile_and_package(
@@ -69,14 +71,15 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
         ArtefactError: packages are missing, an operator can't be expressed, or it is too large.
     """
     required("onnx", "onnxscript", extra="onnx", what="an ONNX model", error=ArtefactError)
-    size = sum(t.numel() * t.element_size() for t in _tensors(exported))
+    held = [*exported.state_dict.values(), *exported.constants.values()]
+    size = sum(t.numel() * t.element_size() for t in held if isinstance(t, Tensor))
     if size >= LARGEST:
         raise ArtefactError(f"the weights take {size / 1024**3:.1f} GiB; an ONNX file holds less "
                             "than 2.  Choose fewer layers, or format pt2")  # fmt: skip
     for part in exported.graph_module.modules():
         if isinstance(part, fx.GraphModule):
             _name_dimensions(part.graph)
-            _spell_out_conv3d(part.graph)
+            _spell_out_conv3d(part)
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
@@ -100,8 +103,6 @@ def open_pt2(path: Path, metadata: Metadata, device: torch.device) -> Run:
     with quiet():
         exported = torch.export.load(path)
     if device.type != metadata.device or device.index:
-        from torch.export.passes import move_to_device_pass
-
         exported = move_to_device_pass(exported, device)
     try:  # without its guards, which are code in the file; `Artefact` checks its inputs
         return _flat(exported.module(check_guards=False))
@@ -164,16 +165,8 @@ def open_onnx(path: Path, metadata: Metadata, device: torch.device) -> Run:
     return run
 
 
-WRITERS: dict[Kind, Callable[[ExportedProgram, Metadata, Path], None]] = {
-    "pt2": write_pt2,
-    "aoti": write_package,
-    "onnx": write_onnx,
-}
-OPENERS: dict[Kind, Callable[[Path, Metadata, torch.device], Run]] = {
-    "pt2": open_pt2,
-    "aoti": open_package,
-    "onnx": open_onnx,
-}
+WRITERS: dict[Kind, Write] = {"pt2": write_pt2, "aoti": write_package, "onnx": write_onnx}
+OPENERS: dict[Kind, Open] = {"pt2": open_pt2, "aoti": open_package, "onnx": open_onnx}
 
 
 def _name_dimensions(graph: fx.Graph) -> None:
@@ -185,50 +178,39 @@ def _name_dimensions(graph: fx.Graph) -> None:
                 node.args = (node.args[0], list(range(node.args[0].meta["val"].dim())))
 
 
-def _spell_out_conv3d(graph: fx.Graph) -> None:
+def _spell_out_conv3d(part: fx.GraphModule) -> None:
     """conv3d without a bias as a general convolution: ONNX's translation gives it a wrong one."""
     aten = torch.ops.aten
-    names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
-    defaults = (None, None, None, [1] * 3, [0] * 3, [1] * 3, 1)
-    for node in graph.find_nodes(op="call_function", target=aten.conv3d.default):
-        found: Any = dict(zip(names, defaults, strict=True)) | dict(
-            zip(names, node.args, strict=False)
-        )
-        found |= node.kwargs
-        if found["bias"] is None:
-            *most, groups = found.values()
+    for node in part.graph.find_nodes(op="call_function", target=aten.conv3d.default):
+        call: Any = node.normalized_arguments(part, normalize_to_only_use_kwargs=True)
+        *most, groups = call.kwargs.values()  # input, weight, bias, stride, padding, dilation
+        if call.kwargs["bias"] is None:
             node.target, node.kwargs = aten.convolution.default, {}
             node.args = (*most, False, [0] * 3, groups)
 
 
-def _tensors(exported: ExportedProgram) -> list[Tensor]:
-    found = [*exported.state_dict.values(), *exported.constants.values()]
-    return [value for value in found if isinstance(value, Tensor)]
-
-
 def _inexpressible(error: BaseException) -> ArtefactError:
     """Names the operator that ONNX lacks, as far as the chain of the exporter's errors does."""
-    at: BaseException | None = error
-    while at is not None:
-        found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", str(at))
-        if found:
-            return ArtefactError(f"ONNX can't express the operator {found[1]}; choose layers that "
-                                 "don't need it, or format pt2 or aoti")  # fmt: skip
-        last, at = at, at.__cause__
-    return ArtefactError(f"ONNX can't express the program: {first_line(last)}")
+    told = "".join(traceback.format_exception(error))
+    found = re.search(r"No ONNX function found for <OpOverload\(op='([\w.]+)'", told)
+    if found:
+        return ArtefactError(f"ONNX can't express the operator {found[1]}; choose layers that "
+                             "don't need it, or format pt2 or aoti")  # fmt: skip
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return ArtefactError(f"ONNX can't express the program: {first_line(error)}")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and notes of exporters and loaders; errors still raise."""
-    loggers = [logging.getLogger(name) for name in LOGGERS]
-    levels = [logger.level for logger in loggers]
+    levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for logger in loggers:
+        for logger in levels:
             logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
+            for logger, level in levels.items():
                 logger.setLevel(level)

@@ -12,7 +12,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -173,7 +173,7 @@ def _of_archive(file: IO[bytes]) -> str | None:
                     if isinstance(text, str):
                         return text
     except (*UNREADABLE, AttributeError):
-        return None
+        pass
     return None
 
 
@@ -190,13 +190,14 @@ def _of_onnx(file: IO[bytes]) -> str | None:
     try:
         for number, size in _fields(file):
             if number == 14 and size <= LARGEST:
-                entry = _strings(file.read(size))
-                if entry.get(1) == KEY:
-                    return entry.get(2)
+                entry = io.BytesIO(file.read(size))
+                texts = {field: entry.read(length).decode() for field, length in _fields(entry)}
+                if texts.get(1) == KEY:
+                    return texts.get(2)
             else:
                 file.seek(size, 1)
-    except (EOFError, ValueError):
-        return None
+    except ValueError:
+        pass
     return None
 
 
@@ -212,18 +213,9 @@ def _fields(file: IO[bytes]) -> Iterator[tuple[int, int]]:
         elif wire in (1, 5):
             file.seek(8 if wire == 1 else 4, 1)
         elif wire == 2:
-            size = _varint(file)
-            if size is None:
-                raise EOFError
-            yield number, size
+            yield number, _varint(file) or 0
         else:
             raise ValueError("not a protobuf message")
-
-
-def _strings(data: bytes) -> Mapping[int, str]:
-    """A message of strings, field number -> text."""
-    file = io.BytesIO(data)
-    return {number: file.read(size).decode() for number, size in _fields(file)}
 
 
 def _varint(file: IO[bytes]) -> int | None:

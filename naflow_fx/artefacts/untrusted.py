@@ -38,7 +38,8 @@ EXPRESSION = re.compile(
     r"|StrictGreaterThan|StrictLessThan)(?=\()|[(), ]|true|false|-?\d+)+"
 )
 LARGEST = 1 << 29  # bytes of a program as JSON; that of resnet18 at every call site has 12 MB
-NAME = re.compile(r"[a-z]+\d+")
+NAME = re.compile(r"[a-z]+\d+")  # of a symbol
+STORED = re.compile(r"(weight|tensor)_\d+")
 SAMPLE = "data/sample_inputs/"
 IF_TRUSTED = "if you trust who made it, load(path, trusted=True), or --trusted"
 
@@ -98,27 +99,20 @@ def _is_plain(data: bytes) -> bool:
 
 def _in_json(value: Any) -> Iterator[str]:
     """The same of a program or of a table of weights."""
-    if isinstance(value, list):
-        for item in value:
-            yield from _in_json(item)
-    elif isinstance(value, dict):
+    if isinstance(value, dict):
         yield from _in_entry(value)
-        for item in value.values():
-            yield from _in_json(item)
+        value = list(value.values())
+    for item in value if isinstance(value, list) else ():
+        yield from _in_json(item)
 
 
 def _in_entry(value: dict[str, Any]) -> Iterator[str]:
     if value.get("use_pickle"):
         yield "a pickled tensor"
-    file = value.get("path_name")
-    if file is not None and not re.fullmatch(r"(weight|tensor)_\d+", str(file)):
-        yield f"the object {str(file)[:80]!r}"
     call = value.get("target") if "inputs" in value else None
-    if call is not None and not CALLS.fullmatch(str(call)):
-        yield f"a call of {str(call)[:80]!r}"
-    expression = value.get("expr_str")
-    if expression is not None and not EXPRESSION.fullmatch(str(expression)):
-        yield f"the expression {str(expression)[:80]!r}"
-    for name in value.get("range_constraints") or ():
-        if not NAME.fullmatch(str(name)):
-            yield f"the symbol {str(name)[:80]!r}"
+    texts = [("the object", STORED, value.get("path_name")), ("a call of", CALLS, call),
+             ("the expression", EXPRESSION, value.get("expr_str"))]  # fmt: skip
+    texts += [("the symbol", NAME, name) for name in value.get("range_constraints") or ()]
+    for what, known, text in texts:
+        if text is not None and not known.fullmatch(str(text)):
+            yield f"{what} {str(text)[:80]!r}"

@@ -44,12 +44,12 @@ def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
     import torch
 
-    from naflow_fx.artefacts import ENDINGS, KINDS, check_name
+    from naflow_fx.artefacts import KINDS, check_name
     from naflow_fx.models.preprocess import Preprocessing
     from naflow_fx.subjects import ArtefactSubject
 
     path = Path(args.out)
-    check_name(path, ENDINGS[args.format])
+    check_name(path, args.format)
     subject, options = open_subject(args), choose(args)
     device = open_device(args.device)
     prepare, shape = subject.preprocessing, subject.example().shape

@@ -6,17 +6,25 @@ is explained is the class logit of the box's anchor, by a network of backbone an
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
 
 from naflow_fx.detection import torchvision_models, ultralytics_models
-from naflow_fx.detection.boxes import Box, Boxes, Detection, Detector
-from naflow_fx.errors import TargetError
+from naflow_fx.detection.boxes import Box, Detection
+from naflow_fx.errors import InputError, TargetError
+from naflow_fx.flow.data import About
+
+if TYPE_CHECKING:
+    from naflow_fx.flow import AttentionFlow
 
 __all__ = ["Box", "Boxes", "Detection", "detect", "detector_of"]
 WORKS = "SSD, SSDlite, RetinaNet and FCOS of torchvision, and ultralytics' YOLO from v8 on"
+Detector = Callable[[Tensor, int], Detection]  # image [3, H, W], which box
 
 
 def detector_of(model: Any) -> Detector | None:
@@ -31,7 +39,10 @@ def detector_of(model: Any) -> Detector | None:
             "the features at places that are data, and no one program does that.  What works: "
             f"{WORKS}; or nf.compile(model.backbone.body, ...) with a target= of its features"
         )
-    return torchvision_models.of(model) or ultralytics_models.of(model)
+    if isinstance(model, torchvision_models.ONE_STAGE):
+        return partial(torchvision_models.find, model)
+    network = ultralytics_models.network_of(model)
+    return None if network is None else partial(ultralytics_models.find, network)
 
 
 def detect(model: Any, photo: Tensor, box: int) -> Detection:
@@ -46,7 +57,67 @@ def detect(model: Any, photo: Tensor, box: int) -> Detection:
     try:
         model.eval()
         with torch.no_grad():
-            return detector.find(image, box)
+            return detector(image, box)
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+class Boxes:
+    """Explains the boxes of a detector, a photo at a time: what a `Subject` of one calls.
+
+    Attributes:
+        layers: names of the computed call sites, in forward order.
+        classes: None; a box is no class.
+    """
+
+    classes = None
+
+    def __init__(self, model: nn.Module, example: Tensor, options: dict[str, Any]) -> None:
+        """For photos like `example` [1, 3, H, W]; options: of `naflow_fx.compile`."""
+        self.model = model
+        self._explainer = detect(model, example, 0).compiled(**options)
+
+    @property
+    def layers(self) -> list[str]:
+        """Names of the computed call sites, in forward order."""
+        return list(self._explainer.layers)
+
+    def __call__(self, images: Tensor, target: Any = None) -> AttentionFlow:
+        """The flow of one photo [1, 3, H, W]; it knows the box, and what the network saw.
+
+        target: a `Box`; None: the most confident one.
+
+        Raises:
+            InputError: several photos.  TargetError: no such box, or another kind of target.
+        """
+        if len(images) != 1:
+            raise InputError(
+                f"images: got {len(images)} photos; boxes are explained photo by photo"
+            )
+        chosen = Box(0) if target is None else target
+        if not isinstance(chosen, Box):
+            raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
+                              "none for the most confident box")  # fmt: skip
+        found = detect(self.model, images, chosen.index)
+        flow: AttentionFlow = self._explainer(found.image, target=found.target)
+        flow.about = _about(found, chosen)
+        return flow
+
+    def inspect(self) -> Any:
+        """What `Explainer.inspect` gives."""
+        return self._explainer.inspect()
+
+
+def _about(found: Detection, target: Box) -> About:
+    """The photo with the box drawn on it, and what records say of it."""
+    pixels = found.picture.clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).cpu().numpy()
+    picture = Image.fromarray(pixels)
+    height, width = found.area
+    left, top, right, bottom = found.box
+    corners = (left * width, top * height, right * width, bottom * height)
+    ImageDraw.Draw(picture).rectangle(corners, outline="lime", width=max(2, width // 150))
+    facts = {"index": target.index, "count": found.count, "label": found.label,
+             "confidence": found.confidence, "box": list(found.box),
+             "where": str(found)}  # fmt: skip
+    return About(photos=(picture,), info={"detection": facts})

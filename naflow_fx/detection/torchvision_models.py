@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,11 +16,6 @@ ONE_STAGE = (zoo.ssd.SSD, zoo.RetinaNet, zoo.FCOS)
 TWO_STAGE = zoo.generalized_rcnn.GeneralizedRCNN
 
 
-def of(model: Any) -> Torchvision | None:
-    """How its boxes are found, of a one-stage detector of torchvision."""
-    return Torchvision(model) if isinstance(model, ONE_STAGE) else None
-
-
 class Heads(nn.Module):
     """A detector's backbone and head: images [N, 3, H, W] -> its raw outputs, [N, anchors, ...]."""
 
@@ -29,62 +23,45 @@ class Heads(nn.Module):
         super().__init__()
         self.backbone, self.head = model.backbone, model.head
 
+    def features(self, images: Tensor) -> list[Tensor]:
+        """What the head is given."""
+        found = self.backbone(images)
+        return [found] if isinstance(found, Tensor) else list(found.values())
+
     def forward(self, images: Tensor) -> Any:
         """What the head gives: "cls_logits" [N, anchors, classes], and boxes."""
-        features = self.backbone(images)
-        single = isinstance(features, Tensor)
-        return self.head([features] if single else list(features.values()))
+        return self.head(self.features(images))
 
 
-@dataclass(frozen=True)
-class Torchvision:
-    """A `Detector`."""
-
-    model: Any
-
-    def find(self, image: Tensor, box: int) -> Detection:
-        """The box, and the anchor that it comes from."""
-        found = self.model([image])[0]
-        box = chosen(found["boxes"], box)
-        place, label = found["boxes"][box], int(found["labels"][box])
-        images, _ = self.model.transform([image])
-        area, network, score = images.image_sizes[0], Heads(self.model), float(found["scores"][box])
-        anchor = _anchor(self.model, network, images, _scaled(place, image, area), label, score)
-        height, width = image.shape[-2:]
-        left, top, right, bottom = (place / place.new_tensor([width, height] * 2)).tolist()
-        return Detection(network, images.tensors, Logit(anchor, label), (left, top, right, bottom),
-                         label, score, len(found["boxes"]), self._seen(images), area)  # fmt: skip
-
-    def _seen(self, images: ImageList) -> Tensor:
-        """What the network takes, without its normalisation."""
-        transform, image = self.model.transform, images.tensors[0]
-        mean, std = (image.new_tensor(v)[:, None, None]
-                     for v in (transform.image_mean, transform.image_std))  # fmt: skip
-        seen: Tensor = image * std + mean
-        return seen
-
-
-def _scaled(place: Tensor, image: Tensor, area: tuple[int, int]) -> Tensor:
-    """A box of the photo, [4], in pixels of the transformed image."""
-    (new_height, new_width), (height, width) = area, image.shape[-2:]
-    return place * place.new_tensor([new_width / width, new_height / height] * 2)
+def find(model: Any, image: Tensor, box: int) -> Detection:
+    """The box, and the anchor that it comes from."""
+    found = model([image])[0]
+    at = chosen(found["boxes"], box)
+    place, label, score = found["boxes"][at], int(found["labels"][at]), found["scores"][at]
+    height, width = image.shape[-2:]
+    shares = place / place.new_tensor([width, height] * 2)
+    images, _ = model.transform([image])
+    network, area, seen = Heads(model), images.image_sizes[0], images.tensors[0]
+    anchor = _anchor(model, network, images, shares, label, score)
+    mean, std = (seen.new_tensor(value)[:, None, None]
+                 for value in (model.transform.image_mean, model.transform.image_std))  # fmt: skip
+    return Detection(network, images.tensors, Logit(anchor, label), tuple(shares.tolist()), label,
+                     float(score), len(found["boxes"]), seen * std + mean, area)  # fmt: skip
 
 
 def _anchor(
-    model: Any, network: Heads, images: ImageList, place: Tensor, label: int, confidence: float
+    model: Any, network: Heads, images: ImageList, shares: Tensor, label: int, confidence: Tensor
 ) -> int:
     """The anchor whose box and score they are: of those of this score, the one that fits best."""
-    output = network(images.tensors)
-    features = network.backbone(images.tensors)
-    maps = [features] if isinstance(features, Tensor) else list(features.values())
-    anchors = model.anchor_generator(images, maps)[0]
-    scores = _confidences(model, output)[0, :, label]
+    features = network.features(images.tensors)
+    output = network.head(features)
+    anchors = model.anchor_generator(images, features)[0]
     decode = getattr(model.box_coder, "decode_single", model.box_coder.decode)
     boxes = decode(output["bbox_regression"][0], anchors)
     height, width = images.image_sizes[0]
-    limit = boxes.new_tensor([width, height, width, height])
-    overlap = box_iou(boxes.clamp_min(0).minimum(limit), place[None])[:, 0]
-    away = (scores - confidence).abs()
+    size = boxes.new_tensor([width, height] * 2)
+    overlap = box_iou(boxes.clamp_min(0).minimum(size), (shares * size)[None])[:, 0]
+    away = (_confidences(model, output)[0, :, label] - confidence).abs()
     near = torch.where(away <= away.min() + 1e-6, overlap, -1.0)
     return int(near.argmax())
 

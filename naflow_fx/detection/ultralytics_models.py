@@ -6,7 +6,6 @@ suppression ``one2one_cv3``) for each level of the features; box regression is a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,14 +18,14 @@ from naflow_fx.errors import TargetError
 CONFIDENCE, OVERLAP = 0.25, 0.7  # ultralytics' own: boxes below, or over a better one, are dropped
 
 
-def of(model: Any) -> Yolo | None:
-    """How its boxes are found, of a YOLO or the network in it."""
+def network_of(model: Any) -> Any:
+    """The network of a YOLO, or of one that it is; None of another model."""
     if not type(model).__module__.startswith("ultralytics."):
         return None
     network = model if hasattr(model, "save") and hasattr(model, "stride") else model.model
     layers = getattr(network, "model", None)
     known = isinstance(layers, nn.Sequential) and hasattr(layers[-1], "cv3")
-    return Yolo(network) if known else None
+    return network if known else None
 
 
 class Heads(nn.Module):
@@ -60,32 +59,28 @@ def _without_suppression(head: Any) -> bool:
     return bool(getattr(head, "end2end", False))
 
 
-@dataclass(frozen=True)
-class Yolo:
-    """A `Detector`; photos in [0, 1], their sides multiples of the largest stride."""
+def find(model: Any, image: Tensor, box: int) -> Detection:
+    """The box of a photo in [0, 1], and the anchor that it comes from.
 
-    network: Any
-
-    def find(self, image: Tensor, box: int) -> Detection:
-        """The box, and the anchor that it comes from."""
-        height, width = image.shape[-2:]
-        stride = int(max(self.network.stride))
-        if height % stride or width % stride:
-            raise TargetError(f"detection: got a photo {list(image.shape)}; wanted sides that are "
-                              f"multiples of {stride}, such as --size {20 * stride}")  # fmt: skip
-        network = Heads(self.network)
-        scores = network(image[None])[0].sigmoid()
-        given = self.network(image[None])
-        raw = given[0] if isinstance(given, (tuple, list)) else given
-        ended = _without_suppression(self.network.model[-1])
-        found = _ranked(raw[0], scores) if ended else _suppressed(raw[0], scores)
-        at = chosen(found[0], box)
-        boxes, anchor, label = found[0], int(found[1][at]), int(found[2][at])
-        shares = boxes[at] / boxes.new_tensor([width, height] * 2)
-        left, top, right, bottom = shares.clamp(0, 1).tolist()
-        return Detection(network, image[None], Logit(anchor, label), (left, top, right, bottom),
-                         label, float(scores[anchor, label]), len(boxes), image,
-                         (height, width))  # fmt: skip
+    Raises:
+        TargetError: sides that are no multiples of the largest stride.
+    """
+    height, width = image.shape[-2:]
+    stride = int(max(model.stride))
+    if height % stride or width % stride:
+        raise TargetError(f"detection: got a photo {list(image.shape)}; wanted sides that are "
+                          f"multiples of {stride}, such as --size {20 * stride}")  # fmt: skip
+    network = Heads(model)
+    scores = network(image[None])[0].sigmoid()
+    given = model(image[None])
+    raw = given[0] if isinstance(given, (tuple, list)) else given
+    choose = _ranked if _without_suppression(model.model[-1]) else _suppressed
+    boxes, anchors, labels = choose(raw[0], scores)
+    at = chosen(boxes, box)
+    anchor, label = int(anchors[at]), int(labels[at])
+    shares = (boxes[at] / boxes.new_tensor([width, height] * 2)).clamp(0, 1)
+    return Detection(network, image[None], Logit(anchor, label), tuple(shares.tolist()), label,
+                     float(scores[anchor, label]), len(boxes), image, (height, width))  # fmt: skip
 
 
 def _suppressed(raw: Tensor, scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -6,10 +6,9 @@ table in `metrics`.  Other methods: `peers`.  Sanity checks: `sanity`.
 """
 
 from naflow_fx.evaluation.bootstrap import Estimate
-from naflow_fx.evaluation.data import EvaluationSet, box_mask
+from naflow_fx.evaluation.data import EvaluationSet, box_mask, from_boxes, from_masks
 from naflow_fx.evaluation.measure import Effort, evaluate
 from naflow_fx.evaluation.metrics import METRICS
-from naflow_fx.evaluation.photos import from_boxes, from_masks
 from naflow_fx.evaluation.quantus import quantus_explain_func
 from naflow_fx.evaluation.result import Evaluation
 

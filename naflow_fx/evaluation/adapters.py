@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,12 +20,12 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import EvaluationError
-from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask
-from naflow_fx.evaluation.photos import from_masks
+from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask, from_masks
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 
 LIMIT = 200  # images; all of them lie in memory
-Item = tuple[str, Image.Image, int, Tensor]
+Item = tuple[str, Image.Image, int, Tensor]  # name, photo, class, evidence
+Objects = list[tuple[str, Box]]  # what a photo shows: class, corners in pixels from 0
 
 
 def voc(
@@ -49,14 +49,9 @@ def voc(
         found = VOCDetection(str(root), year=year, image_set=image_set)
     except (RuntimeError, OSError) as error:
         raise _not_of(f"VOC {year}, {image_set}", root, error) from error
-
-    def items() -> Iterator[Item]:
-        for path, (photo, target) in zip(found.images, found, strict=True):
-            objects = [(o["name"], _corners(o["bndbox"], photo.size))
-                       for o in target["annotation"]["object"]]  # fmt: skip
-            yield from _by_class(Path(path).stem, photo.convert("RGB"), objects, classes)
-
-    return _dataset(f"VOC {year} {image_set}", items(), preprocessing, limit)
+    shown = ((Path(photo), _objects(Path(xml)))
+             for photo, xml in zip(found.images, found.annotations, strict=True))  # fmt: skip
+    return _dataset(f"VOC {year} {image_set}", _by_class(shown, classes), preprocessing, limit)
 
 
 def coco(
@@ -76,21 +71,15 @@ def coco(
     try:
         given = json.loads(Path(annotations).read_text())
         names = {c["id"]: c["name"] for c in given["categories"]}
-        boxes: dict[int, list[tuple[str, list[float]]]] = {}
+        boxes: dict[int, Objects] = {}
         for one in given["annotations"]:
-            boxes.setdefault(one["image_id"], []).append((names[one["category_id"]], one["bbox"]))
-        files = {one["id"]: one["file_name"] for one in given["images"]}
+            shown = names[one["category_id"]], _corners(*one["bbox"])
+            boxes.setdefault(one["image_id"], []).append(shown)
+        files = {one["id"]: Path(images, one["file_name"]) for one in given["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _not_of("COCO (instances_*.json)", annotations, error) from error
-
-    def items() -> Iterator[Item]:
-        for key, file in files.items():
-            if key in boxes:
-                photo = open_photo(Path(images, file))
-                objects = [(n, _from_size(b, photo.size)) for n, b in boxes[key]]
-                yield from _by_class(Path(file).stem, photo, objects, classes)
-
-    return _dataset("COCO", items(), preprocessing, limit)
+    photos = ((file, boxes[key]) for key, file in files.items() if key in boxes)
+    return _dataset("COCO", _by_class(photos, classes), preprocessing, limit)
 
 
 def imagenet(
@@ -121,16 +110,9 @@ def imagenet(
         classes = {folder.name: i for i, folder in enumerate(folders)}
     files = {path.stem: path for path in _folder(annotations).rglob("*.xml")}
     photos = _in_turn([sorted(f.iterdir()) for f in folders if f.name in classes])
-
-    def items() -> Iterator[Item]:
-        for path in photos:
-            if path.stem in files:
-                photo = open_photo(path)
-                boxes = [(path.parent.name, _corners(box, photo.size))
-                         for box in _boxes_of_xml(files[path.stem])]  # fmt: skip
-                yield from _by_class(path.stem, photo, boxes, classes)
-
-    return _dataset("ImageNet", items(), preprocessing, limit)
+    shown = ((path, [(path.parent.name, box) for _, box in _objects(files[path.stem])])
+             for path in photos if path.stem in files)  # fmt: skip
+    return _dataset("ImageNet", _by_class(shown, classes), preprocessing, limit)
 
 
 def cub200(
@@ -172,8 +154,7 @@ def cub200(
                 drawn = open_photo(top / "segmentations" / file.with_suffix(".png"))
                 mask = torch.from_numpy(np.array(drawn)[..., 0] > 127)
             else:
-                box = _from_size([float(v) for v in boxes[key].split()], photo.size)
-                mask = box_mask([box], photo.height, photo.width)
+                mask = _mask([_corners(*map(float, boxes[key].split()))], photo)
             yield file.stem, photo, int(labels[key]) - 1, mask
 
     return _dataset("CUB-200-2011", items(), preprocessing, limit)
@@ -193,42 +174,41 @@ def _dataset(
     return found[seen]
 
 
-def _by_class(
-    name: str, photo: Image.Image, objects: Sequence[tuple[str, Box]], classes: Mapping[str, int]
-) -> Iterator[Item]:
-    """One item for each class that the photo shows, its evidence the boxes of that class."""
-    for label in dict.fromkeys(n for n, _ in objects if n in classes):
-        boxes = [box for n, box in objects if n == label]
-        mask = box_mask(boxes, photo.height, photo.width)
-        yield f"{name} {label}", photo, classes[label], mask
+def _by_class(shown: Iterable[tuple[Path, Objects]], classes: Mapping[str, int]) -> Iterator[Item]:
+    """One item for each class that a photo shows, its evidence the boxes of that class."""
+    for path, objects in shown:
+        photo = open_photo(path)
+        for label in dict.fromkeys(name for name, _ in objects if name in classes):
+            mask = _mask([box for name, box in objects if name == label], photo)
+            yield f"{path.stem} {label}", photo, classes[label], mask
 
 
-def _boxes_of_xml(path: Path) -> list[dict[str, str]]:
-    """The boxes of an annotation, corners in pixels."""
+def _mask(boxes: Sequence[Box], photo: Image.Image) -> Tensor:
+    """The pixels of boxes, bool [height, width]."""
+    w, h = photo.size
+    shares = [(left / w, top / h, right / w, bottom / h) for left, top, right, bottom in boxes]
+    return box_mask(shares, h, w)
+
+
+def _corners(left: float, top: float, width: float, height: float) -> Box:
+    return left, top, left + width, top + height
+
+
+def _objects(path: Path) -> Objects:
+    """What an annotation of PASCAL VOC's format names; there pixels count from 1."""
+    found, sides = [], ("xmin", "ymin", "xmax", "ymax")
     try:
-        boxes = ElementTree.parse(path).getroot().iter("bndbox")
-        return [{corner.tag: corner.text or "" for corner in box} for box in boxes]
-    except ElementTree.ParseError as error:
-        raise _not_of("ImageNet (boxes in XML)", path, error) from error
-
-
-def _corners(box: Mapping[str, Any], size: tuple[int, int]) -> Box:
-    """VOC's corners in pixels, from 1, as fractions."""
-    left, top, right, bottom = (float(box[k]) for k in ("xmin", "ymin", "xmax", "ymax"))
-    width, height = size
-    return (left - 1) / width, (top - 1) / height, right / width, bottom / height
-
-
-def _from_size(box: Sequence[float], size: tuple[int, int]) -> Box:
-    """(left, top, width, height) in pixels as fractions."""
-    left, top, w, h = box
-    return left / size[0], top / size[1], (left + w) / size[0], (top + h) / size[1]
+        for one in ElementTree.parse(path).getroot().iter("object"):
+            left, top, right, bottom = (float(one.findtext(f"bndbox/{k}", "")) for k in sides)
+            found.append((one.findtext("name", ""), (left - 1, top - 1, right, bottom)))
+    except (ElementTree.ParseError, ValueError) as error:
+        raise _not_of("PASCAL VOC or ImageNet (boxes in XML)", path, error) from error
+    return found
 
 
 def _in_turn(lists: list[list[Any]]) -> list[Any]:
     """The first of each list, then the second of each, ..."""
-    longest = max(map(len, lists), default=0)
-    return [items[i] for i in range(longest) for items in lists if i < len(items)]
+    return [item for row in zip_longest(*lists) for item in row if item is not None]
 
 
 def _not_of(dataset: str, path: str | Path, error: Exception) -> EvaluationError:

@@ -23,13 +23,6 @@ class Estimate(NamedTuple):
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def by_group(values: Array, groups: NDArray[np.int64]) -> Array:
-    """Means of the values [N] of each group, [G]; every group counts the same."""
-    _, place = np.unique(groups, return_inverse=True)
-    sums = np.bincount(place, weights=values)
-    return sums / np.bincount(place)
-
-
 def estimate(
     values: Array, groups: NDArray[np.int64], resamples: int = RESAMPLES, seed: int = 0
 ) -> Estimate:
@@ -44,7 +37,8 @@ def estimate(
         resamples: draws of as many groups as there are, with replacement.
         seed: of the draws.
     """
-    means = by_group(values, groups)
+    _, place = np.unique(groups, return_inverse=True)
+    means = np.bincount(place, weights=values) / np.bincount(place)  # every group counts the same
     draws = np.random.default_rng(seed).integers(len(means), size=(resamples, len(means)))
     tail = 100 * (1 - LEVEL) / 2
     low, high = np.percentile(means[draws].mean(1), [tail, 100 - tail])

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.models.preprocess import Preprocessing
 
 Box = tuple[float, float, float, float]
+View = Literal["centre", "flip", "whole"]
 Explain = Callable[[Tensor, Tensor], Any]  # images, target -> maps
 
 
@@ -45,10 +49,8 @@ class EvaluationSet:
                 raise EvaluationError(
                     f"EvaluationSet {self.name!r}: {name} is a {kind}, not a tensor"
                 )
-        count = len(self.images)
-        lengths = {f.name: len(getattr(self, f.name)) for f in fields(self)
-                   if f.name != "name" and getattr(self, f.name) is not None}  # fmt: skip
-        if not count or set(lengths.values()) != {count}:
+        lengths = {name: len(part) for name, part in self._parts.items()}
+        if not len(self) or set(lengths.values()) != {len(self)}:
             raise EvaluationError(f"EvaluationSet {self.name!r}: wanted the same number of images, "
                                   f"at least 1, everywhere; got {lengths}")  # fmt: skip
 
@@ -59,13 +61,17 @@ class EvaluationSet:
     def __getitem__(self, index: slice | Sequence[int]) -> EvaluationSet:
         """The images of a slice or a list of indices."""
         chosen = list(range(len(self)))[index] if isinstance(index, slice) else list(index)
+        cut: dict[str, Any] = {
+            name: tuple(part[i] for i in chosen) if isinstance(part, tuple) else part[chosen]
+            for name, part in self._parts.items()
+        }
+        return replace(self, **cut)
 
-        def part(value: Any) -> Any:
-            return tuple(value[i] for i in chosen) if isinstance(value, tuple) else value[chosen]
-
+    @property
+    def _parts(self) -> dict[str, Any]:
+        """What there is one of for each image."""
         names = ("images", "target", "evidence", "names", "groups")
-        return replace(self, **{n: part(getattr(self, n)) for n in names
-                                if getattr(self, n) is not None})  # fmt: skip
+        return {n: part for n in names if (part := getattr(self, n)) is not None}
 
     @property
     def share(self) -> Tensor:
@@ -92,3 +98,50 @@ def box_mask(boxes: Sequence[Box], height: int, width: int) -> Tensor:
     for left, top, right, bottom in boxes:
         mask |= ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))
     return mask
+
+
+def from_boxes(
+    items: Sequence[tuple[str, Image.Image, int, Sequence[Box]]],
+    preprocessing: Preprocessing,
+    views: Iterable[View] = ("centre",),
+    name: str = "photos",
+) -> EvaluationSet:
+    """An evaluation set of photos: each its name, picture, class and boxes in fractions of it."""
+    marked = [(title, photo, target, box_mask(boxes, photo.height, photo.width))
+              for title, photo, target, boxes in items]  # fmt: skip
+    return from_masks(marked, preprocessing, views, name)
+
+
+def from_masks(
+    items: Sequence[tuple[str, Image.Image, int, Tensor]],
+    preprocessing: Preprocessing,
+    views: Iterable[View] = ("centre",),
+    name: str = "photos",
+) -> EvaluationSet:
+    """The same with masks, bool [height, width] of the photo, instead of boxes."""
+    rows = [
+        (title, group, target, *seen(photo, mask, preprocessing, view))
+        for group, (title, photo, target, mask) in enumerate(items)
+        for view in views
+    ]
+    names, groups, targets, images, masks = zip(*rows, strict=True)
+    return EvaluationSet(torch.stack(images), torch.tensor(targets), torch.stack(masks),
+                         tuple(names), torch.tensor(groups), name)  # fmt: skip
+
+
+def seen(
+    photo: Image.Image, mask: Tensor, preprocessing: Preprocessing, view: View = "centre"
+) -> tuple[Tensor, Tensor]:
+    """One view of a photo as the network sees it: image [3, H, W] and evidence, bool [H, W].
+
+    The mask takes the photo's way, resize and crop, without interpolation.
+    """
+    if view not in get_args(View):
+        raise unfit(EvaluationError, "photos", one_of(get_args(View)), views=view)
+    if view == "whole":
+        preprocessing = replace(preprocessing, resize=(preprocessing.crop,) * 2)
+    image = preprocessing(photo)
+    drawn = Image.fromarray(mask.numpy().astype(np.uint8) * 255)
+    cut = replace(preprocessing, interpolation="nearest").picture(drawn)
+    evidence = torch.from_numpy(np.array(cut)[..., 0] > 127)
+    return (image.flip(-1), evidence.flip(-1)) if view == "flip" else (image, evidence)

@@ -1,14 +1,15 @@
 """Does the network read what the map marks, and does the map stay under noise?
 
-Images are changed and classified, or explained, again.  Functions take ``probability``, a callable
-of images [M, C, H, W] that gives the class probabilities [M, K]; images [N, C, H, W], target int64
-[N] and maps [N, h, w], which are brought to the images' size.  `batch` images at a time go through
-the network.
+Images are changed and classified, or explained, again.  Functions take a `Classifier` of N images
+[N, C, H, W], and their maps [N, h, w], which are brought to the images' size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from naflow_fx.evaluation.localisation import at_size
 
-Probability = Callable[[Tensor], Tensor]
+Probability = Callable[[Tensor], Tensor]  # images [M, C, H, W] -> of the classes, [M, K]
 Maps = Mapping[str, Tensor]  # layer -> [N, h, w]
 SIGMA = 1 / 20  # of the image's height: no object's detail is left
 STEPS = 8
@@ -34,6 +35,43 @@ def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class Classifier:
+    """N images, and how probable a network finds each one's class in changed versions of them.
+
+    Attributes:
+        probability: images -> class probabilities.
+        images: [N, C, H, W].
+        target: int64 [N].
+        batch: images a call of the network.
+    """
+
+    probability: Probability
+    images: Tensor
+    target: Tensor
+    batch: int = 64
+
+    @cached_property
+    def blurred(self) -> Tensor:
+        """The images without detail."""
+        return blurred(self.images)
+
+    def __call__(self, versions: Iterable[Tensor]) -> Tensor:
+        """The target's probability for each of several versions of the N images, [versions, N]."""
+        rest, rows, count = iter(versions), [], max(1, self.batch // len(self.target))
+        with torch.no_grad():
+            while some := list(islice(rest, count)):
+                parts = torch.split(torch.cat(some), self.batch)
+                given = torch.cat([self.probability(part) for part in parts])
+                classes = self.target.repeat(len(some))[:, None]
+                rows.append(given.gather(1, classes).view(len(some), -1))
+        return torch.cat(rows)
+
+    def ranks(self, maps: Tensor) -> Tensor:
+        """`ranks` of maps at the images' size."""
+        return ranks(at_size(maps, tuple(self.images.shape[2:])))
+
+
 def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """Each pixel's place in the order of falling values, as a share in [0, 1), [N, H, W].
 
@@ -49,13 +87,7 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
 
 
 def curves(
-    probability: Probability,
-    images: Tensor,
-    target: Tensor,
-    maps: Tensor,
-    steps: int = STEPS,
-    base: Tensor | None = None,
-    batch: int = 64,
+    classifier: Classifier, maps: Tensor, steps: int = STEPS, base: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Class probability while pixels are inserted, and deleted, in the map's order.
 
@@ -63,19 +95,16 @@ def curves(
     base's (insertion), or the other way round (deletion).
 
     Args:
-        probability: images -> class probabilities.
-        images: [N, C, H, W].
-        target: int64 [N].
+        classifier: of the images.
         maps: [N, h, w].
         steps: parts of the image.
         base: [N, C, H, W]; None: `blurred` images.
-        batch: images a call of the network.
 
     Returns:
         two tensors [N, steps + 1], from 0 to all of the pixels.
     """
-    base = blurred(images) if base is None else base
-    rank = ranks(at_size(maps, tuple(images.shape[2:])))[:, None]
+    images, base = classifier.images, classifier.blurred if base is None else base
+    rank = classifier.ranks(maps)[:, None]
 
     def mixed() -> Iterator[Tensor]:
         yield images
@@ -85,7 +114,7 @@ def curves(
             yield torch.where(first, images, base)
             yield torch.where(first, base, images)
 
-    values = _of_targets(probability, mixed(), target, batch)  # [2 * steps, N]
+    values = classifier(mixed())  # [2 * steps, N]
     photo, empty, inserted, deleted = values[0:1], values[1:2], values[2::2], values[3::2]
     return torch.cat([empty, inserted, photo]).T, torch.cat([photo, deleted, empty]).T
 
@@ -96,53 +125,25 @@ def area(curve: Tensor) -> Tensor:
 
 
 def insertion_deletion(
-    probability: Probability,
-    images: Tensor,
-    target: Tensor,
-    maps: Tensor,
-    steps: int = STEPS,
-    base: Tensor | None = None,
-    batch: int = 64,
+    classifier: Classifier, maps: Tensor, steps: int = STEPS, base: Tensor | None = None
 ) -> dict[str, Tensor]:
     """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N]."""
-    inserted, deleted = map(area, curves(probability, images, target, maps, steps, base, batch))
+    inserted, deleted = map(area, curves(classifier, maps, steps, base))
     return {"insertion": inserted, "deletion": deleted, "i_d": inserted - deleted}
 
 
-def average_drop(
-    probability: Probability, images: Tensor, target: Tensor, maps: Tensor, batch: int = 64
-) -> dict[str, Tensor]:
+def average_drop(classifier: Classifier, maps: Tensor) -> dict[str, Tensor]:
     """Drop max(y - o, 0) / y and increase o > y of the probability, each [N].
 
     y is the photo's, o that of the photo times the map in [0, 1], each pixel (Chattopadhay et
     al., WACV 2018).  0 of a photo is the mean colour for the usual preprocessing.
     """
+    images = classifier.images
     shares = at_size(maps, tuple(images.shape[2:]))
     largest = shares.flatten(1).amax(1)[:, None, None]
     shares = shares / torch.where(largest > 0, largest, 1.0)
-    y, o = _of_targets(probability, iter([images, images * shares[:, None]]), target, batch)
+    y, o = classifier([images, images * shares[:, None]])
     return {"drop": (y - o).clamp_min(0) / y.clamp_min(1e-12), "increase": (o > y).to(y)}
-
-
-def _of_targets(
-    probability: Probability, changed: Iterator[Tensor], target: Tensor, batch: int
-) -> Tensor:
-    """The target's probability for each of several versions of N images, [versions, N]."""
-    rows = []
-    with torch.no_grad():
-        for group in _grouped(changed, max(1, batch // len(target))):
-            stacked = torch.cat(group)
-            given = torch.cat([probability(part) for part in torch.split(stacked, batch)])
-            rows.append(given.gather(1, target.repeat(len(group))[:, None]).view(len(group), -1))
-    return torch.cat(rows)
-
-
-def _grouped(items: Iterator[Tensor], size: int) -> Iterator[list[Tensor]]:
-    """Lists of `size` items, the last one shorter."""
-    import itertools
-
-    while group := list(itertools.islice(items, size)):
-        yield group
 
 
 GAP_STEPS, NOISE = 40, 0.01  # of ROAD
@@ -150,27 +151,22 @@ KERNEL = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
 
 
 def road(
-    probability: Probability,
-    images: Tensor,
-    target: Tensor,
+    classifier: Classifier,
     maps: Tensor,
     percentiles: tuple[int, ...] = (20, 50, 80),
     noise: float = NOISE,
-    batch: int = 64,
 ) -> Tensor:
     """Probability without the least relevant pixels minus without the most relevant, over 2, [N].
 
     Mean over the percentages of removed pixels; pytorch-grad-cam's "ROADCombined", whose
     percentiles count what is kept.
     """
-    rank = ranks(at_size(maps, tuple(images.shape[2:])))
+    images, rank = classifier.images, classifier.ranks(maps)
     scores = torch.zeros(len(images), dtype=images.dtype, device=images.device)
     for percent in percentiles:
         for sign, gone in ((-1, rank < percent / 100), (1, rank >= 1 - percent / 100)):
-            filled = impute(images, gone, noise)
-            with torch.no_grad():
-                given = torch.cat([probability(x) for x in torch.split(filled, batch)])
-            scores += sign * given.gather(1, target[:, None])[:, 0] / (2 * len(percentiles))
+            (given,) = classifier([impute(images, gone, noise)])
+            scores += sign * given / (2 * len(percentiles))
     return scores
 
 
@@ -235,17 +231,15 @@ def _dot(a: Tensor, b: Tensor) -> Tensor:
     return (a * b).sum((-2, -1), keepdim=True)
 
 
-RADIUS, DRAWS = 0.02, 3
-
-
 def max_sensitivity(
     explain: Callable[[Tensor, Tensor], Maps],
     images: Tensor,
     target: Tensor,
     maps: Maps,
-    radius: float = RADIUS,
-    draws: int = DRAWS,
+    radius: float = 0.02,
+    draws: int = 3,
     seed: int = 0,
+    batch: int = 64,
 ) -> dict[str, Tensor]:
     """max over noises of ||map(x + noise) - map(x)|| / ||map(x)||, layer -> [N].
 
@@ -260,15 +254,17 @@ def max_sensitivity(
         radius: in units of the network's input.
         draws: of the noise.
         seed: of the noise; all methods see the same.
+        batch: images a call of `explain`.
     """
-    generator = torch.Generator().manual_seed(seed)
     worst = {name: torch.zeros(len(images)) for name in maps}
-    for _ in range(draws):
-        noise = 2 * torch.rand(images.shape, generator=generator) - 1
-        found = explain(images + radius * noise.to(images), target)
-        for name, before in maps.items():
-            change = (found[name] - before).flatten(1).norm(dim=1).cpu()
-            size = before.flatten(1).norm(dim=1).cpu()
-            ratio = change / torch.where(size > 0, size, 1.0)
-            worst[name] = torch.maximum(worst[name], ratio.float())
+    for start in range(0, len(images), batch):
+        some, generator = slice(start, start + batch), torch.Generator().manual_seed(seed + start)
+        for _ in range(draws):
+            noise = 2 * torch.rand(images[some].shape, generator=generator) - 1
+            found = explain(images[some] + radius * noise.to(images), target[some])
+            for name, before in maps.items():
+                change = (found[name] - before[some]).flatten(1).norm(dim=1).cpu()
+                size = before[some].flatten(1).norm(dim=1).cpu()
+                ratio = change / torch.where(size > 0, size, 1.0)
+                worst[name][some] = torch.maximum(worst[name][some], ratio.float())
     return worst

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, fx
+from torch import Tensor
 
 from naflow_fx import keys
 from naflow_fx.errors import EvaluationError
+from naflow_fx.evaluation.modules import until
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 
@@ -43,23 +43,8 @@ def fidelity(flow: AttentionFlow, activation: Mapping[str, Tensor]) -> dict[str,
 
 def activations(explainer: Explainer, images: Tensor) -> dict[str, Tensor]:
     """The forward activation at every call site that the explainer computes, in its own layout."""
+    forward = until(explainer.graph_module, explainer.layers, keys.LABELS)
+    unread = len(forward.graph.find_nodes(op="placeholder")) - 1  # the target, if it is an input
     with torch.no_grad():
-        found: dict[str, Tensor] = forward(explainer)(images)
+        found: dict[str, Tensor] = forward(images, *[None] * unread)
     return found
-
-
-def forward(explainer: Explainer) -> fx.GraphModule:
-    """(images) -> {call site: its tensor}: the forward pass of the explainer's program."""
-    source, wanted = explainer.graph_module, set(explainer.layers)
-    graph, done = fx.Graph(), dict[fx.Node, Any]()
-    graph.graph_copy(source.graph, done)
-    sites = {n.meta[keys.SITE]: done[n] for n in source.graph.nodes
-             if keys.LABELS in n.meta and n.meta.get(keys.SITE) in wanted}  # fmt: skip
-    graph.output({site: sites[site] for site in explainer.layers})
-    made = fx.GraphModule(source, graph)
-    made.graph.eliminate_dead_code()
-    for node in made.graph.find_nodes(op="placeholder"):
-        if not node.users:
-            made.graph.erase_node(node)  # the target
-    made.recompile()
-    return made

@@ -6,8 +6,6 @@ negative counts as 0.  A map of zeros shows nothing: every figure is 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -94,11 +92,3 @@ def _matched(maps: Tensor, evidence: Tensor) -> tuple[Tensor, Tensor]:
 def _ratio(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole; 0 where whole is 0."""
     return torch.where(whole > 0, part / torch.where(whole > 0, whole, 1.0), 0.0)
-
-
-LOCALISATION: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "energy": energy,
-    "pointing": pointing,
-    "iou": iou,
-    "best_iou": best_iou,
-}

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -13,14 +15,7 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import EvaluationError, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
-from naflow_fx.evaluation.faithfulness import (
-    Probability,
-    average_drop,
-    blurred,
-    insertion_deletion,
-    max_sensitivity,
-    road,
-)
+from naflow_fx.evaluation.faithfulness import Classifier, Probability
 from naflow_fx.evaluation.fidelity import activations, fidelity
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
 from naflow_fx.evaluation.result import Evaluation, Scores
@@ -30,8 +25,6 @@ from naflow_fx.selection import matching
 
 Metrics = Sequence[str] | Mapping[str, Sequence[str] | None]
 Progress = Callable[[str], None]
-AREAS = ("insertion", "deletion", "i_d")
-DROPS = ("drop", "increase")
 
 
 @dataclass(frozen=True)
@@ -84,13 +77,15 @@ def evaluate(
     wanted = dict(metrics) if isinstance(metrics, Mapping) else dict.fromkeys(metrics)
     _check(explainers, dataset, wanted, model)
     probability = None if model is None else class_probability(model)
-    dataset = replace(dataset, target=targets(dataset, probability))
+    target, effort = targets(dataset, probability), effort or Effort()
+    dataset = replace(dataset, target=target)
+    given = vars(effort) | vars(dataset) | {"dataset": dataset}
+    if probability is not None:
+        given["classifier"] = Classifier(probability, dataset.images, target, effort.batch)
     found: dict[str, dict[str, Scores]] = {}
     for name, explain in explainers.items():
         progress(name)
-        figures = [m for m in wanted if METRICS[m].needs == "flow"]
-        measure = Measurement(explain, dataset, probability, effort or Effort(), figures)
-        found[name] = measure.all(wanted, lambda text, name=name: progress(f"{name}: {text}"))  # type: ignore[misc]
+        found[name] = _measured(name, explain, wanted, given, progress)
     places = dict(depth) if depth is not None else depths(found)
     share = None if dataset.evidence is None else dataset.share.double().numpy()
     groups = np.asarray(dataset.groups.tolist(), np.int64)
@@ -109,110 +104,62 @@ def class_probability(model: nn.Module) -> Probability:
     return probability
 
 
-class Measurement:
-    """One explainer on one dataset: its maps, made once, and what is measured on them."""
+def _measured(
+    name: str, explain: Explain, wanted: dict[str, Any], given: dict[str, Any], progress: Progress
+) -> dict[str, Scores]:
+    """Metric -> its scores at the layers that are wanted for it; what is absent is left out.
 
-    def __init__(
-        self,
-        explain: Explain,
-        data: EvaluationSet,
-        probability: Probability | None,
-        effort: Effort,
-        figures: Sequence[str],
-    ) -> None:
-        self.explain, self.data, self.effort = explain, data, effort
-        self.probability, self.wanted = probability, figures
-        parts = range(0, len(data), effort.batch)
-        results = [self._explained(data[i : i + effort.batch]) for i in parts]
-        self.maps = {k: torch.cat([r[0][k] for r in results]) for k in results[0][0]}
-        self.figures = {
-            name: {k: torch.cat([r[1][name][k] for r in results]) for k in results[0][1][name]}
-            for name in results[0][1]
-        }
-        self._base: Tensor | None = None
-
-    def all(self, wanted: Mapping[str, Any], progress: Progress) -> dict[str, Scores]:
-        """Metric -> its scores at the layers that are wanted for it; what is absent is left out."""
-        scores: dict[str, Scores] = {}
-        for metric, globs in wanted.items():
-            if metric in scores:
-                continue  # measured together with another one
-            layers = list(self.maps) if globs is None else matching(self.maps, globs)[0]
-            if METRICS[metric].needs == "flow":
-                layers = [k for k in layers if k in self.figures.get(metric, {})]
-            if layers:
-                progress(metric)
-                together = [m for m in _together(metric) if m in wanted]
-                scores |= self._scores(metric, together, layers)
-        return {m: scores[m] for m in wanted if m in scores}
-
-    def _scores(self, metric: str, together: list[str], layers: list[str]) -> dict[str, Scores]:
-        """Scores of a metric, and of those that come with it."""
-        needs = METRICS[metric].needs
-        if needs == "explainer":
-            rows = [{metric: row} for row in self._sensitivity(layers)]
+    given: what metrics ask for by name, besides the maps and the explainer.
+    """
+    flow = [metric for metric in wanted if METRICS[metric].needs == "flow"]
+    found, scores = explained(explain, given["dataset"], given["batch"], flow), {}
+    maps, given = found["maps"], {**given, "explain": lambda *of: as_maps(explain(*of))}
+    at_layer = cache(lambda function, layer: _asked(function, maps[layer], given))
+    for metric, globs in wanted.items():
+        there, needs = found.get(metric, maps), METRICS[metric].needs
+        layers = [k for k in (maps if globs is None else matching(maps, globs)[0]) if k in there]
+        if not layers:
+            continue
+        progress(f"{name}: {metric}")
+        if needs == "flow":
+            rows = [there[layer] for layer in layers]
+        elif needs == "explainer":
+            of_layers = {layer: maps[layer] for layer in layers}
+            rows = list(_asked(METRICS[metric].function, of_layers, given).values())
         else:
-            rows = [self._of_layer(metric, layer) for layer in layers]
-        made = {m: np.stack([row[m].double().cpu().numpy() for row in rows]) for m in together}
-        return {m: Scores(tuple(layers), values) for m, values in made.items()}
+            made = [at_layer(METRICS[metric].function, layer) for layer in layers]
+            rows = [row[metric] if isinstance(row, dict) else row for row in made]
+        values = np.stack([row.double().cpu().numpy() for row in rows])
+        scores[metric] = Scores(tuple(layers), values)
+    return scores
 
-    def _of_layer(self, metric: str, layer: str) -> dict[str, Tensor]:
-        """Values [N] of a metric, and of those that come with it, at one layer."""
-        maps, function = self.maps[layer], METRICS[metric].function
-        if METRICS[metric].needs == "flow":
-            return {metric: self.figures[metric][layer]}
-        if METRICS[metric].needs == "evidence":
-            assert function is not None and self.data.evidence is not None
-            return {metric: function(maps, self.data.evidence)}
-        if METRICS[metric].needs == "map":
-            assert function is not None
-            return {metric: function(maps)}
-        return self._by_model(metric, maps)
 
-    def _by_model(self, metric: str, maps: Tensor) -> dict[str, Tensor]:
-        """Values of the metrics that classify changed images."""
-        assert self.probability is not None
-        given = (self.probability, self.data.images, self.data.target, maps)
-        batch = self.effort.batch
-        if metric in AREAS:
-            if self._base is None:
-                self._base = blurred(self.data.images)
-            return insertion_deletion(*given, self.effort.steps, self._base, batch)
-        if metric in DROPS:
-            return average_drop(*given, batch=batch)
-        return {metric: road(*given, self.effort.percentiles, batch=batch)}
+def _asked(function: Any, maps: Any, given: Mapping[str, Any]) -> Any:
+    """The function of the maps, and of what else it asks for."""
+    asked = {name: given[name] for name in signature(function).parameters if name in given}
+    return function(maps=maps, **asked)
 
-    def _sensitivity(self, layers: list[str]) -> list[Tensor]:
-        """Max-sensitivity at each layer, [N] each."""
-        parts = []
-        for start in range(0, len(self.data), self.effort.batch):
-            part = self.data[start : start + self.effort.batch]
-            before = {k: self.maps[k][start : start + self.effort.batch] for k in layers}
-            given = (part.images, part.target, before, self.effort.radius, self.effort.draws)
-            parts.append(max_sensitivity(self._remade, *given, seed=start))
-        return [torch.cat([part[layer] for part in parts]) for layer in layers]
 
-    def _remade(self, images: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Maps of other images."""
-        return as_maps(self.explain(images, target))
+def explained(
+    explain: Explain, data: EvaluationSet, batch: int, figures: Sequence[str] = ()
+) -> dict[str, dict[str, Tensor]]:
+    """Under "maps" each layer's, under a figure of the cascade each layer's [N]; {}: none there."""
+    parts = []
+    for start in range(0, len(data), batch):
+        part = data[start : start + batch]
+        result = explain(part.images, part.target)
+        of_cascade = {name: _figure(name, explain, result, part.images) for name in figures}
+        parts.append({"maps": as_maps(result), **of_cascade})
+    return {name: {layer: torch.cat([part[name][layer] for part in parts]) for layer in found}
+            for name, found in parts[0].items()}  # fmt: skip
 
-    def _explained(self, part: EvaluationSet) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """Maps of some images, and the figures of the cascade if there are any."""
-        result = self.explain(part.images, part.target)
-        figures = {
-            name: {k: v.detach().cpu() for k, v in found.items()}
-            for name in self.wanted
-            if (found := self._figure(name, result, part.images))
-        }
-        return as_maps(result), figures
 
-    def _figure(self, name: str, result: Any, images: Tensor) -> dict[str, Tensor]:
-        """Layer -> a figure of the cascade [N]; empty where there is no such."""
-        if name != "fidelity":
-            return getattr(result, name, {})
-        if not isinstance(self.explain, Explainer) or not (result.bpfm and result.used):
-            return {}
-        return fidelity(result, activations(self.explain, images))
+def _figure(name: str, explain: Explain, result: Any, images: Tensor) -> dict[str, Tensor]:
+    """Layer -> a figure of the cascade [N]; empty where there is no such."""
+    found = getattr(result, name, {})
+    if name == "fidelity" and isinstance(explain, Explainer) and result.bpfm and result.used:
+        found = fidelity(result, activations(explain, images))
+    return {layer: values.detach().cpu() for layer, values in found.items()}
 
 
 def as_maps(result: Any) -> dict[str, Tensor]:
@@ -251,10 +198,6 @@ def depths(scores: Mapping[str, Mapping[str, Scores]]) -> dict[str, float]:
 def depth_of(layers: Sequence[str]) -> dict[str, float]:
     """Layer -> place, 0 (first) to 1 (last)."""
     return {layer: i / max(len(layers) - 1, 1) for i, layer in enumerate(layers)}
-
-
-def _together(metric: str) -> tuple[str, ...]:
-    return next((group for group in (AREAS, DROPS) if metric in group), (metric,))
 
 
 def _check(explainers: Any, dataset: Any, wanted: Any, model: Any) -> None:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from naflow_fx.evaluation import localisation
+from naflow_fx.evaluation.faithfulness import (
+    average_drop,
+    insertion_deletion,
+    max_sensitivity,
+    road,
+)
+from naflow_fx.evaluation.localisation import best_iou, energy, iou, pointing
 from naflow_fx.flow import measures
 
 Needs = Literal["evidence", "map", "flow", "model", "explainer"]
@@ -26,13 +32,17 @@ class Metric:
             "explainer" itself (explained again).
         better: "higher" or "lower"; empty where neither is better as such.
         text: what it is, in a few words.
-        function: of maps, or of maps and evidence; the others are computed in groups, elsewhere.
+        function: of the maps and what else it asks for by parameter name: the `evidence`, a
+            `classifier`, the `images` and their `target`, how to `explain` others, fields of an
+            `Effort`.  It gives the figures [N], or those of several metrics by name; of the
+            "explainer" it takes the maps of all layers, and gives each layer's.  None: the flow
+            has them.
     """
 
     needs: Needs
     better: Direction
     text: str
-    function: Callable[..., Tensor] | None = None
+    function: Callable[..., Any] | None = None
 
 
 def entropy(maps: Tensor) -> Tensor:
@@ -57,24 +67,24 @@ def sparsity(maps: Tensor) -> Tensor:
 
 
 METRICS: dict[str, Metric] = {
-    "energy": Metric("evidence", "higher", "share of the map inside the object's box",
-                     localisation.energy),
-    "pointing": Metric("evidence", "higher", "the map's peak lies in the box",
-                       localisation.pointing),
+    "energy": Metric("evidence", "higher", "share of the map inside the object's box", energy),
+    "pointing": Metric("evidence", "higher", "the map's peak lies in the box", pointing),
     "iou": Metric("evidence", "higher", "IoU of the box and the map above a fifth of its peak",
-                  localisation.iou),
-    "best_iou": Metric("evidence", "higher", "IoU at each map's best threshold",
-                       localisation.best_iou),
+                  iou),
+    "best_iou": Metric("evidence", "higher", "IoU at each map's best threshold", best_iou),
     "insertion": Metric("model", "higher", "class probability while the map's first pixels return "
-                        "to a blurred photo"),
-    "deletion": Metric("model", "lower", "class probability while they are blurred away"),
-    "i_d": Metric("model", "higher", "insertion minus deletion"),
-    "drop": Metric("model", "lower", "relative loss of probability of the photo times the map"),
-    "increase": Metric("model", "higher", "share of photos whose probability rises so"),
+                        "to a blurred photo", insertion_deletion),
+    "deletion": Metric("model", "lower", "class probability while they are blurred away",
+                       insertion_deletion),
+    "i_d": Metric("model", "higher", "insertion minus deletion", insertion_deletion),
+    "drop": Metric("model", "lower", "relative loss of probability of the photo times the map",
+                   average_drop),
+    "increase": Metric("model", "higher", "share of photos whose probability rises so",
+                       average_drop),
     "road": Metric("model", "higher", "probability lost without the first pixels minus without "
-                   "the last, gaps filled in"),
+                   "the last, gaps filled in", road),
     "max_sensitivity": Metric("explainer", "lower", "largest relative change of the map under "
-                              "slight noise"),
+                              "slight noise", max_sensitivity),
     "entropy": Metric("map", "", "entropy of the map, 1: uniform", entropy),
     "sparsity": Metric("map", "", "Gini index of the map, 0: uniform", sparsity),
     "residual": Metric("flow", "lower", "relative residual of the inverse at the site"),
@@ -83,6 +93,5 @@ METRICS: dict[str, Metric] = {
                        "take part"),
 }  # fmt: skip
 
-LOCALISATION = ("energy", "pointing", "iou", "best_iou")
-FAITHFULNESS = ("insertion", "deletion", "i_d", "drop", "increase")
-DEFAULT = (*LOCALISATION, *FAITHFULNESS, "entropy", "sparsity", "residual")
+DEFAULT = ("energy", "pointing", "iou", "best_iou", "insertion", "deletion", "i_d", "drop",
+           "increase", "entropy", "sparsity", "residual")  # fmt: skip

@@ -26,9 +26,8 @@ SUMS = (operator.add, operator.iadd, torch.add)
 MOVES = (torch.flatten, torch.cat, torch.reshape, getattr, operator.getitem,
          "flatten", "view", "reshape", "size", "contiguous")  # fmt: skip
 LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, nn.Identity,
-          nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d,
-          nn.AdaptiveAvgPool3d, nn.modules.dropout._DropoutNd, nn.Flatten,
-          nn.modules.padding._ConstantPadNd)  # fmt: skip
+          nn.modules.pooling._AvgPoolNd, nn.modules.pooling._AdaptiveAvgPoolNd, nn.Flatten,
+          nn.modules.dropout._DropoutNd, nn.modules.padding._ConstantPadNd)  # fmt: skip
 
 
 def modular(model: nn.Module, known: Kinds | None = None) -> fx.GraphModule:
@@ -89,15 +88,17 @@ def output_of(network: fx.GraphModule) -> str:
     return str(next(iter(reversed(network.graph.nodes))).args[0].meta[keys.SITE])
 
 
-def until(network: fx.GraphModule, layers: Sequence[str]) -> fx.GraphModule:
-    """(images) -> {layer: its tensor}.
+def until(
+    network: fx.GraphModule, layers: Sequence[str], having: str = keys.SITE
+) -> fx.GraphModule:
+    """(images) -> {layer: its tensor}; of nodes with the key `having`.
 
     Raises:
         EvaluationError: no such call site.
     """
     graph, done = fx.Graph(), dict[fx.Node, fx.Node]()
     graph.graph_copy(network.graph, done)
-    sites = {node.meta.get(keys.SITE): new for node, new in done.items()}
+    sites = {node.meta.get(keys.SITE): new for node, new in done.items() if having in node.meta}
     absent = [layer for layer in layers if layer not in sites]
     if absent:
         raise no_site(EvaluationError, list(map(str, sites)), absent)

@@ -50,27 +50,12 @@ def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
 
 def score_cam(model: nn.Module, layer: str) -> Explain:
     """Score-CAM at one module (Wang et al., CVPRW 2020), by pytorch-grad-cam."""
-    return _grad_cam(library("pytorch_grad_cam").ScoreCAM, model, layer)
+    return _grad_cam("ScoreCAM", copy.deepcopy(model).eval(), layer)
 
 
 def ablation_cam(model: nn.Module, layer: str) -> Explain:
     """Ablation-CAM at one module (Desai and Ramaswamy, WACV 2020), by pytorch-grad-cam."""
-    return _grad_cam(library("pytorch_grad_cam").AblationCAM, model, layer)
-
-
-def _grad_cam(kind: Any, model: nn.Module, layer: str) -> Explain:
-    """A method of pytorch-grad-cam; its maps are as large as the input."""
-    output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
-    network = copy.deepcopy(model).eval()
-
-    def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
-        bars = contextlib.redirect_stderr(io.StringIO())  # one an image
-        with bars, kind(network, [network.get_submodule(layer)]) as cam:
-            cam.batch_size = 32
-            maps = cam(images, [output_target(int(t)) for t in target])
-        return {layer: torch.from_numpy(maps)}
-
-    return explain
+    return _grad_cam("AblationCAM", copy.deepcopy(model).eval(), layer)
 
 
 def full_grad(model: nn.Module) -> Explain:
@@ -80,14 +65,24 @@ def full_grad(model: nn.Module) -> Explain:
     channel scaled to [0, 1] and to the input's size.  A batch norm's bias is what it adds in all;
     what a ReLU6 adds where it saturates is no module's bias, and is left out.
     """
-    kind, network = library("pytorch_grad_cam").FullGrad, modular(model)
-    output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    return _grad_cam("FullGrad", modular(model))
 
-    def explain(images: Tensor, target: Tensor) -> Tensor:
-        with torch.enable_grad(), kind(network, []) as cam:  # one image: it enlarges all channels
-            maps = [cam(x[None], [output_target(int(t))])
-                    for x, t in zip(images, target, strict=True)]  # fmt: skip
-        return torch.from_numpy(np.concatenate(maps))
+
+def _grad_cam(name: str, network: nn.Module, layer: str | None = None) -> Explain:
+    """A method of pytorch-grad-cam, of a module or of the input; maps are as large as the input."""
+    kind = getattr(library("pytorch_grad_cam"), name)
+    output_target = library("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    modules = [] if layer is None else [network.get_submodule(layer)]
+
+    def explain(images: Tensor, target: Tensor) -> Tensor | dict[str, Tensor]:
+        few = len(images) if modules else 1  # FullGrad enlarges all channels of what it is given
+        bars = contextlib.redirect_stderr(io.StringIO())  # one an image
+        with torch.enable_grad(), bars, kind(network, modules) as cam:
+            cam.batch_size = 32
+            pairs = zip(torch.split(images, few), torch.split(target, few), strict=True)
+            parts = [cam(x, [output_target(int(t)) for t in classes]) for x, classes in pairs]
+        maps = torch.from_numpy(np.concatenate(parts))
+        return maps if layer is None else {layer: maps}
 
     return explain
 

@@ -33,8 +33,8 @@ def quantus_explain_func(
 
     ``quantus.PixelFlipping()(model, x, y, explain_func=nf.quantus_explain_func,
     explain_func_kwargs={"layer": "layer3.0.relu_1", "method": "layercam"}, ...)``.  The explainer
-    is kept while the same model with the same weights is asked, so that metrics that explain
-    again and again compile once; randomised weights make a new one.
+    is kept while the same model is asked, so that metrics that explain again and again compile
+    once; where weights have changed it compiles again.
 
     Args:
         model: a torch model.
@@ -52,8 +52,7 @@ def quantus_explain_func(
     images = torch.as_tensor(inputs).to(where, own.dtype)
     classes = torch.as_tensor(targets).to(where, torch.int64).flatten()
     options = {k: v for k, v in options.items() if k not in QUANTUS_OWN}
-    explainer = _explainer(model, images[:1], layer, options)
-    maps = explainer(images, classes).maps
+    maps = _explainer(model, images[:1], layer, options)(images, classes).maps
     name = layer if layer in maps else next(reversed(maps))
     large = at_size(maps[name], tuple(images.shape[2:]))
     return large[:, None].cpu().numpy().astype(np.float32)
@@ -64,11 +63,9 @@ QUANTUS_OWN = ("softmax", "channel_first", "reduce_axes", "img_size", "nr_channe
 
 
 def _explainer(model: nn.Module, example: Tensor, layer: str | None, options: Any) -> Any:
-    """The explainer of the last call if nothing has changed since, or a new one."""
+    """The last call's explainer, which follows the weights of its model, or a new one."""
     global _latest
-    weights = [*model.parameters(), *model.buffers()]
-    state = tuple((id(t), t._version) for t in weights)
-    key = (id(model), state, tuple(example.shape[1:]), layer, repr(sorted(options.items())))
+    key = (id(model), tuple(example.shape[1:]), layer, repr(sorted(options.items())))
     if _latest is None or _latest[0] != key:
         try:
             made = compile(model, example, layers=layer and [layer], **options)

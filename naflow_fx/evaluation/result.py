@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,14 @@ from naflow_fx.files import replacing, write
 
 FIFTHS = 5
 INPUT = "input"  # the layer of methods that have none
+ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
+MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
+OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
+OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999",
+          "#00a0a0")  # fmt: skip
+WIDTH, HEIGHT, LINE = 4.6, 3.1, 0.2  # of a panel, and of the legend's lines, in inches
+TITLES = {"energy": "energy in the box", "pointing": "pointing game",
+          "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +123,11 @@ class Evaluation:
         """A table as text: each method's mean in each fifth of the depth, first to last."""
         head = [metric, *(f"{i * 20} to {i * 20 + 20} %" for i in range(FIFTHS)), "all"]
         body = []
-        for name in self.scores:
-            if metric in self.scores[name]:
-                places = range(FIFTHS if self.has_depth(name, metric) else 0)
-                means = [float(self.values(name, metric, i).mean()) for i in (*places, None)]
-                means = [np.nan] * (FIFTHS - len(places)) + means
-                body.append([name, *("" if np.isnan(m) else f"{m:.3f}" for m in means)])
+        for name in (name for name in self.scores if metric in self.scores[name]):
+            deep = self.has_depth(name, metric)
+            means = [self.values(name, metric, i).mean() if deep or i is None else np.nan
+                     for i in (*range(FIFTHS), None)]  # fmt: skip
+            body.append([name, *("" if np.isnan(mean) else f"{mean:.3f}" for mean in means)])
         return [head, *body]
 
     def __str__(self) -> str:
@@ -166,8 +174,37 @@ class Evaluation:
         return write(Path(path), json.dumps(self.to_json(), separators=(",", ":")) + "\n")
 
     def plot(self, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
-        """Writes depth curves as a picture; needs matplotlib (the extra "evaluate")."""
-        return plot(self, path, metrics)
+        """Writes one panel per metric: its mean over images against the depth, a line per method.
+
+        NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
+        evidence's share, what a map without content gets.  Methods of the input alone are left out.
+        The format is that of the path's ending.
+
+        Raises:
+            EvaluationError: matplotlib is missing, or there is no such metric.
+        """
+        drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
+        wanted = list(metrics or self.metrics)
+        columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
+        rows, beside = -(-len(wanted) // columns), 2 * columns
+        legend = LINE * (1 + -(-len(self.methods) // beside))
+        size = (WIDTH * columns, HEIGHT * rows + legend)
+        figure = drawing.Figure(figsize=size)  # without pyplot, whose backend is the user's
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis, metric in zip(axes.flat, wanted, strict=False):
+            _panel(axis, self, metric)
+        for axis in axes.flat[len(wanted) :]:
+            axis.axis("off")
+        lines = {line.get_label(): line for axis in axes.flat
+                 for line in axis.get_legend_handles_labels()[0]}  # fmt: skip
+        figure.legend(lines.values(), lines, loc="lower center", ncols=beside, frameon=False,
+                      fontsize=9)  # fmt: skip
+        figure.tight_layout(rect=(0, legend / size[1], 1, 1))
+        path = Path(path)
+        with replacing(path) as draft:
+            told = {"Software": None} if path.suffix == ".png" else None
+            figure.savefig(draft, dpi=110, metadata=told)
+        return path
 
     def _scores(self, method: str, metric: str) -> Scores:
         try:
@@ -175,53 +212,6 @@ class Evaluation:
         except KeyError:
             have = ", ".join(f"{n} ({', '.join(m)})" for n, m in self.scores.items())
             raise EvaluationError(f"no {metric!r} of {method!r}; there are: {have}") from None
-
-
-ARROWS = {"higher": " ↑", "lower": " ↓", "": ""}
-
-
-MANY, BINS = 20, 10  # layers; with more, means over tenths of the depth are drawn
-OURS = ("#b2182b", "#f4a582", "#7b3294", "#e6b3ba", "#cdb5dc")
-OTHERS = ("#2166ac", "#67a9cf", "#1b7837", "#7fbf7b", "#666666", "#a6761d", "#111111", "#999999",
-          "#00a0a0")  # fmt: skip
-WIDTH, HEIGHT, LINE = 4.6, 3.1, 0.2  # of a panel, and of the legend's lines, in inches
-TITLES = {"energy": "energy in the box", "pointing": "pointing game",
-          "i_d": "insertion minus deletion", "iou": "IoU", "best_iou": "best IoU"}  # fmt: skip
-
-
-def plot(result: Evaluation, path: str | Path, metrics: Sequence[str] | None = None) -> Path:
-    """Writes one panel per metric: its mean over images against the depth, a line per method.
-
-    NAFlow's lines are thick, the first one with its 95 % intervals; the dotted line is the
-    evidence's share, what a map without content gets.  Methods of the input alone are left out.
-    The format is that of the path's ending.
-
-    Raises:
-        EvaluationError: matplotlib is missing, or there is no such metric.
-    """
-    drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
-    wanted = list(metrics or result.metrics)
-    columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
-    rows, beside = -(-len(wanted) // columns), 2 * columns
-    legend = LINE * (1 + -(-len(result.methods) // beside))
-    size = (WIDTH * columns, HEIGHT * rows + legend)
-    figure = drawing.Figure(figsize=size)  # without pyplot, whose backend is the user's
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, metric in zip(axes.flat, wanted, strict=False):
-        _panel(axis, result, metric)
-    for axis in axes.flat[len(wanted) :]:
-        axis.axis("off")
-    handles = {
-        h.get_label(): h for a in axes.flat for h in a.get_lines() if h.get_label()[0] != "_"
-    }
-    figure.legend(handles.values(), handles, loc="lower center", ncols=beside, frameon=False,
-                  fontsize=9)  # fmt: skip
-    figure.tight_layout(rect=(0, legend / size[1], 1, 1))
-    path = Path(path)
-    with replacing(path) as draft:
-        told = {"Software": None} if path.suffix == ".png" else None
-        figure.savefig(draft, dpi=110, metadata=told)
-    return path
 
 
 def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Estimate]]:
@@ -237,14 +227,20 @@ def points(result: Evaluation, method: str, metric: str) -> list[tuple[float, Es
 
 
 def _panel(axis: Any, result: Evaluation, metric: str) -> None:
-    """One metric's curves."""
+    """One metric's curves; a single point where a method has one layer."""
     ours = [m for m in result.methods if m.lower().startswith("naflow")]
     others = [m for m in result.methods if m not in ours]
-    for group, colours, wide in ((others, OTHERS, False), (ours, OURS, True)):
-        for i, method in enumerate(group):
-            if metric in result.scores[method] and result.has_depth(method, metric):
-                _line(axis, points(result, method, metric), method, colours[i % len(colours)], wide,
-                      band=wide and method == ours[0])  # fmt: skip
+    thin, thick = {"lw": 1.3, "ms": 3, "zorder": 2}, {"lw": 2.2, "ms": 4, "zorder": 3}
+    for group, colours, look in ((others, OTHERS, thin), (ours, OURS, thick)):
+        for method, colour in zip(group, cycle(colours), strict=False):
+            if metric not in result.scores[method] or not result.has_depth(method, metric):
+                continue
+            depth, found = zip(*points(result, method, metric), strict=True)
+            means = [e.mean for e in found]
+            axis.plot(depth, means, color=colour, label=method, marker="o", **look)
+            if method in ours[:1]:
+                axis.fill_between(depth, [e.low for e in found], [e.high for e in found],
+                                  color=colour, alpha=0.10, lw=0)  # fmt: skip
     if metric == "energy" and result.share is not None:
         axis.axhline(result.share.mean(), color="#888888", lw=1, ls=":")
     better, title = METRICS[metric].better, TITLES.get(metric, metric.replace("_", " "))
@@ -254,15 +250,3 @@ def _panel(axis: Any, result: Evaluation, metric: str) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="y", alpha=0.25)
     axis.set_xlim(-0.02, 1.02)
-
-
-def _line(
-    axis: Any, curve: list[tuple[float, Estimate]], name: str, colour: str, wide: bool, band: bool
-) -> None:
-    """One method; a single point where it has one layer."""
-    x, means = [d for d, _ in curve], [e.mean for _, e in curve]
-    look = {"lw": 2.2, "zorder": 3} if wide else {"lw": 1.3, "zorder": 2}
-    axis.plot(x, means, color=colour, label=name, marker="o", ms=4 if wide else 3, **look)
-    if band:
-        axis.fill_between(x, [e.low for _, e in curve], [e.high for _, e in curve],
-                          color=colour, alpha=0.10, lw=0)  # fmt: skip

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.localisation import energy
-from naflow_fx.evaluation.measure import as_maps
+from naflow_fx.evaluation.measure import explained
 from naflow_fx.flow import measures
 
 Maps = dict[str, Tensor]
@@ -110,29 +110,22 @@ def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int =
     """Maps of another class, drawn at random, against those of the dataset's classes."""
     generator = torch.Generator().manual_seed(seed)
     step = torch.randint(1, classes, dataset.target.shape, generator=generator)
-    other = (dataset.target + step.to(dataset.target)) % classes
-    after = {"another class": _maps(explain, dataset, other)}
-    return _alike(_maps(explain, dataset), after, dataset)
+    other = replace(dataset, target=(dataset.target + step.to(dataset.target)) % classes)
+    return _alike(_maps(explain, dataset), {"another class": _maps(explain, other)}, dataset)
+
+
+def _maps(explain: Explain, dataset: EvaluationSet) -> Maps:
+    return explained(explain, dataset, BATCH)["maps"]
 
 
 def _alike(before: Maps, after: Mapping[str, Maps], dataset: EvaluationSet) -> Sanity:
     """Maps at each stage against those before."""
+    evidence = dataset.evidence
     similar = [[spearman(before[k], maps[k]) for k in before] for maps in after.values()]
-    inside = [_energies(maps, dataset) for maps in (before, *after.values())]
+    inside = [[] if evidence is None else [energy(m, evidence) for m in maps.values()]
+              for maps in (before, *after.values())]  # fmt: skip
     return Sanity(tuple(after), tuple(before), _array(similar), _array(inside),
                   np.asarray(dataset.groups, float))  # fmt: skip
-
-
-def _maps(explain: Explain, data: EvaluationSet, target: Tensor | None = None) -> Maps:
-    classes = data.target if target is None else target
-    batches = [slice(i, i + BATCH) for i in range(0, len(data), BATCH)]
-    parts = [as_maps(explain(data.images[some], classes[some])) for some in batches]
-    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-
-def _energies(maps: Maps, dataset: EvaluationSet) -> list[Tensor]:
-    evidence = dataset.evidence
-    return [] if evidence is None else [energy(m, evidence) for m in maps.values()]
 
 
 def _array(rows: list[list[Tensor]]) -> Array:

@@ -55,7 +55,8 @@ def draw(
     target = torch.arange(count) % len(PATTERNS)
     mask, (x, y) = _shape(count, size, random)
     pattern = _pattern(target, x, y, random(2, count, 1, 1) * 6)
-    dark, light = _two_colours(random(count, 3, 1, 1), random(count, 3, 1, 1))
+    dark = 0.5 * random(count, 3, 1, 1) - 0.6
+    light = 0.5 * random(count, 3, 1, 1) + 0.1  # 0.7 more on average
     picture = torch.where(mask[:, None], torch.where(pattern[:, None], light, dark), picture)
     noise = 0.05 * torch.randn(picture.shape, generator=generator)
     return 2 * (picture + noise), target, mask
@@ -82,11 +83,6 @@ def _pattern(target: Tensor, x: Tensor, y: Tensor, phase: Tensor, period: float 
     waves = [x.sin(), ((x + y) * diagonal).sin(), y.sin(), ((x - y) * diagonal).sin(),
              x.sin() * y.sin(), x.sin() + y.sin() - 0.8]  # fmt: skip
     return torch.stack(waves)[target, torch.arange(len(target))] > 0
-
-
-def _two_colours(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """A dark and a light colour, 0.5 apart on average."""
-    return 0.5 * first - 0.6, 0.5 * second + 0.1
 
 
 class Block(nn.Module):

@@ -1,12 +1,12 @@
-"""From an explainer to what artefacts hold: a clean program, example inputs, torch.export."""
+"""From an explainer to a file: a clean program, torch.export, what the file tells, one run."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,9 +14,11 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts.formats import quiet
+from naflow_fx.artefacts import check_name
+from naflow_fx.artefacts.formats import OPENERS, PROVIDERS, WRITERS, quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError, first_line
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, required
+from naflow_fx.files import replacing
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
 from naflow_fx.view.record import versions
@@ -26,6 +28,27 @@ if TYPE_CHECKING:
 
 BATCH = 2  # of the example: batches of 0 and 1 would be compiled as constants
 ORIGINS = ("from_node", "nn_module_stack", "source_fn_stack", "stack_trace", "torch_fn")
+RUNTIMES = {"pt2": "torch.export", "aoti": "AOTInductor", "onnx": "onnxruntime"}
+CLOSE = 0.05  # of the largest output: arithmetic differs between the runtimes, models differ more
+
+
+def write(
+    kind: Kind, path: str | Path, program: fx.GraphModule, job: Job, like: Tensor, **facts: Any
+) -> Path:
+    """Writes one artefact; `Explainer.export`, `package` and `to_onnx` document it.
+
+    The file is run once, and appears whole or not at all.  `like`: any tensor of the program's
+    dtype and device.
+    """
+    path = Path(path)
+    check_name(path, kind)
+    with replacing(path) as made:
+        inputs = example_inputs(job, like)
+        exported = exported_program(program, inputs)
+        metadata = describe(exported, job, kind, **facts)
+        WRITERS[kind](exported, metadata, made)
+        run_once(made, metadata, program, inputs)
+    return path
 
 
 def plain_program(gm: fx.GraphModule) -> fx.GraphModule:
@@ -81,15 +104,13 @@ def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Exported
         ArtefactError: torch.export refuses the program, and why.
     """
     program, dynamic = plain_program(gm), ({0: Dim("batch", min=1)},) * len(inputs)
-    with torch.no_grad(), warnings.catch_warnings(), quiet():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         for strict in (True, False):
             try:
                 made = torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
+                return _without_origins(made)
             except Exception as error:  # of many kinds: torch.export raises what its parts raise
                 refused = error
-            else:
-                return _without_origins(made)
     raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
 
 
@@ -136,20 +157,14 @@ def describe(
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
     """Inputs and outputs in the order of the flat call, named by their place in the result."""
     found = {node.name: node.meta.get("val") for node in exported.graph.nodes}
-    spec = exported.call_spec.out_spec
+    spec, graph = exported.call_spec.out_spec, exported.graph_signature
     assert spec is not None
     result = pytree.tree_unflatten([object()] * spec.num_leaves, spec)
-    places = [path for path, _ in pytree.tree_flatten_with_path(result)[0]]
-    names = [".".join(str(_key(step)) for step in path) for path in places]
-    graph = exported.graph_signature
-    sizes = [size for name in graph.user_inputs for size in found[name].shape]
-    shown = [str(size) for size in sizes if not isinstance(size, int)]
-    inputs = [_value(name, found[name], shown) for name in graph.user_inputs]
-    outputs = [
-        _value(name, found[node], shown)
-        for name, node in zip(names, graph.user_outputs, strict=True)
-    ]
-    return tuple(inputs), tuple(outputs)
+    paths = (path for path, _ in pytree.tree_flatten_with_path(result)[0])
+    places = (".".join(str(_key(step)) for step in path) for path in paths)
+    outputs = zip(places, graph.user_outputs, strict=True)
+    return (tuple(_value(name, found[name]) for name in graph.user_inputs),
+            tuple(_value(place, found[name]) for place, name in outputs))  # fmt: skip
 
 
 def _key(step: Any) -> Any:
@@ -157,14 +172,10 @@ def _key(step: Any) -> Any:
     return getattr(step, "key", getattr(step, "idx", step))
 
 
-def _value(name: Any, value: Any, symbols: list[str]) -> Value:
-    """Name, shape with N for the batch, dtype."""
-    sizes: list[int | str] = []
-    for size in value.shape:
-        text = str(size)
-        for symbol in symbols:
-            text = re.sub(rf"\b{symbol}\b", "N", text)
-        sizes.append(size if isinstance(size, int) else text)
+def _value(name: Any, value: Any) -> Value:
+    """Name, shape with N for the batch, the one size that is open, and dtype."""
+    sizes = (size if isinstance(size, int) else re.sub(r"\bs\d+\b", "N", str(size))
+             for size in value.shape)  # fmt: skip
     return Value(str(name), tuple(sizes), str(value.dtype).removeprefix("torch."))
 
 
@@ -174,10 +185,70 @@ def _target(target: Any) -> dict[str, Any]:
         return {"kind": "class"}
     if isinstance(target, Similarity):
         metric = target.metric if isinstance(target.metric, str) else _name(target.metric)
-        return {"kind": "similarity", "metric": metric, "pool": target.pool, "at": target.at,
-                "shots": target.shots}  # fmt: skip
+        return {"kind": "similarity", **vars(target), "metric": metric}
     return {"kind": "function", "name": _name(target)}
 
 
 def _name(function: Any) -> str:
     return str(getattr(function, "__qualname__", type(function).__name__))
+
+
+def run_once(
+    path: Path, metadata: Metadata, program: fx.GraphModule, inputs: tuple[Tensor, ...]
+) -> None:
+    """Runs a new artefact on images of noise; ONNX models where there is an onnxruntime.
+
+    inputs: as the program takes them, for their shapes; their numbers are drawn anew.
+
+    Raises:
+        ArtefactError: it can't be loaded or run, and why; or its outputs are not the program's.
+    """
+    device = inputs[0].device
+    if metadata.kind == "onnx":
+        try:
+            onnxruntime = required("onnxruntime", extra="onnx", what="", error=ArtefactError)
+        except ArtefactError:
+            return
+        if PROVIDERS.get(device.type) not in onnxruntime.get_available_providers():
+            device = torch.device("cpu")
+    given = [_noise(x) for x in inputs]
+    try:
+        run = OPENERS[metadata.kind](path, metadata, device)
+        found = run([x.to(device) for x in given])
+    except Exception as error:  # of many kinds: the runtimes' errors share no class
+        if is_out_of_memory(error):
+            raise
+        runtime = RUNTIMES[metadata.kind]
+        raise ArtefactError(f"{runtime} can't run the model: {first_line(error)}") from error
+    with torch.no_grad():
+        wanted = pytree.tree_leaves(plain_program(program)(*given))
+    _compare(metadata, found, wanted)
+
+
+def _noise(x: Tensor) -> Tensor:
+    """Numbers from 0 to 1 for images; class indices stay."""
+    if not x.is_floating_point():
+        return x
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(x.shape, generator=generator).to(x)
+
+
+def _compare(metadata: Metadata, found: list[Tensor], wanted: list[Tensor]) -> None:
+    """ArtefactError: other outputs, other shapes, or other numbers in the model's own output."""
+    names = [value.name for value in metadata.outputs]
+    if len(found) != len(names):
+        raise _other(f"{len(found)} outputs", f"{len(names)}")
+    for name, a, b in zip(names, found, wanted, strict=True):
+        if a.shape != b.shape:
+            raise _other(f"{name} of shape {list(a.shape)}", f"{list(b.shape)}")
+        if name.partition(".")[0] == "output" and b.is_floating_point() and b.numel():
+            a, b = a.double().cpu().nan_to_num(), b.double().cpu().nan_to_num()
+            off, largest = float((a - b).abs().max()), float(b.abs().max())
+            if off > CLOSE * largest:
+                raise _other(f"{name} that differs by {off:.2g}", f"{largest:.2g} at most")
+
+
+def _other(what: str, wanted: str) -> ArtefactError:
+    return ArtefactError(f"the file computes something else than the program: {what}; wanted "
+                         f"{wanted}.  Its runtime or exporter is at fault: try another format, or "
+                         "another release of it")  # fmt: skip
