@@ -23,7 +23,7 @@ import torch
 from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS, STAGES
 from naflow_fx.dataset.job import Job, differences, job_hash
 from naflow_fx.dataset.lock import LOCK
-from naflow_fx.dataset.parts import Layout, part_name, read_facts
+from naflow_fx.dataset.parts import Layout, Rows, as_table, part_name, read_facts, write_part
 from naflow_fx.errors import DatasetError
 from naflow_fx.files import write
 
@@ -32,16 +32,17 @@ DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip s
 
 @dataclass(frozen=True)
 class Found:
-    """What a run finds in its folder.
+    """What a run finds of its share of the parts.
 
     Attributes:
-        done, failed: photos in finished parts, and those of them without a row.
+        photos, done, failed: of the share, those in finished parts, those of them without a row.
         parts: finished parts.
         damaged: parts that couldn't be read, put aside under another name.
         leftovers: unfinished files of a run that was killed, removed.
         again: finished parts that are made again for their failed photos' sake.
     """
 
+    photos: int
     done: int
     failed: int
     parts: frozenset[int]
@@ -49,39 +50,41 @@ class Found:
     leftovers: int
     again: int
 
-    def text(self, photos: int) -> str:
+    def __str__(self) -> str:
         """For people."""
         if not (self.parts or self.damaged or self.leftovers or self.again):
-            return f"{photos} photos to explain, none done yet"
-        more = [
-            f"{self.failed} of them failed" if self.failed else "",
-            f"{self.leftovers} unfinished files removed" if self.leftovers else "",
-            f"{self.damaged} damaged parts put aside" if self.damaged else "",
-            f"{self.again} parts made again for their failed photos" if self.again else "",
-        ]
-        words = "; ".join(word for word in more if word)
-        return (f"found {self.done} of {photos} photos done in {len(self.parts)} parts"
-                f"{f' ({words})' if words else ''}; {photos - self.done} to go")  # fmt: skip
+            return f"{self.photos} photos to explain, none done yet"
+        more = {
+            "of them failed": self.failed,
+            "unfinished files removed": self.leftovers,
+            "damaged parts put aside": self.damaged,
+            "parts made again for their failed photos": self.again,
+        }
+        words = "; ".join(f"{count} {what}" for what, count in more.items() if count)
+        return (f"found {self.done} of {self.photos} photos done in {len(self.parts)} parts"
+                f"{f' ({words})' if words else ''}; {self.photos - self.done} to go")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Folder:
-    """An output folder.
+    """An output folder, as one process or, of several that share the parts, one rank writes it.
 
     Attributes:
         path: where.
         job: what it is of.
+        rank: None: this process makes all parts.
         hash: the job's.
         threads: of torch, for processes elsewhere.
     """
 
     path: Path
     job: Job
+    rank: int | None
     hash: str
     threads: int
 
     @classmethod
-    def begin(cls, path: Path, job: Job) -> tuple[Folder, list[str]]:
+    def begin(cls, path: Path, job: Job, rank: int | None) -> tuple[Folder, list[str]]:
         """The folder of a job, new or of an earlier call of the same; and notes for people.
 
         Raises:
@@ -97,17 +100,22 @@ class Folder:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
             facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
                      "environment": environment(job.device)}  # fmt: skip
-            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
-        return cls(path, job, job_hash(wanted), torch.get_num_threads()), notes
+            _write(path / MANIFEST, _json(facts))
+        return cls(path, job, rank, job_hash(wanted), torch.get_num_threads()), notes
 
     @property
     def parts(self) -> Path:
         """The folder of the parts."""
         return self.path / PARTS
 
-    def clear(self, tag: str | None) -> int:
-        """Removes the unfinished files of a rank's earlier life, or (None) all; how many."""
-        name = f"{STAGES}*" if tag is None else f"{STAGES}{tag}-*"
+    @property
+    def _stages(self) -> str:
+        """How the names of what is being written begin."""
+        return f"{STAGES}local-" if self.rank is None else f"{STAGES}r{self.rank}-"
+
+    def _clear(self) -> int:
+        """Removes the unfinished files of an earlier life, of a rank its own; how many."""
+        name = f"{STAGES}*" if self.rank is None else f"{self._stages}*"
         stages = [*self.parts.glob(name), *self.path.glob(name)]
         for stage in stages:
             if stage.is_dir():
@@ -116,8 +124,9 @@ class Folder:
                 stage.unlink(missing_ok=True)
         return len(stages)
 
-    def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
-        """What is there of a share of the parts; puts damaged ones aside."""
+    def scan(self, share: Sequence[int], retry_failed: bool) -> Found:
+        """What is there of a share of the parts; removes leftovers, puts damaged parts aside."""
+        leftovers = self._clear()
         failed: dict[int, int] = {}  # of the finished parts
         damaged, again = 0, 0
         for part in share:
@@ -134,8 +143,9 @@ class Folder:
                 again += 1
             else:
                 failed[part] = lost
-        done = sum(len(self.job.positions(part)) for part in failed)
-        return Found(done, sum(failed.values()), frozenset(failed), damaged, leftovers, again)
+        photos, done = (sum(len(self.job.positions(part)) for part in of) for of in (share, failed))
+        lost = sum(failed.values())
+        return Found(photos, done, lost, frozenset(failed), damaged, leftovers, again)
 
     def _check(self, part: int, path: Path) -> int:
         """Failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
@@ -146,15 +156,24 @@ class Folder:
             raise ValueError(f"{path}: not part {part} of this job")
         return lost
 
+    def write(self, part: int, rows: Sequence[Rows], layout: Layout) -> None:
+        """A part, on the disk when this returns.
+
+        Raises:
+            DatasetError: the disk is full, or as `agree`.  OSError: it can't be written.
+        """
+        self.agree(layout)
+        write_part(self.parts, part, as_table(part, self.hash, rows, layout), self._stages)
+
     def agree(self, layout: Layout) -> None:
         """Writes what the explainer is, or compares it with what other processes wrote.
 
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        facts, path = json.loads(json.dumps(asdict(layout))), self.path / EXPLAINER
-        _create(path, json.dumps(facts, indent=1) + "\n")
-        unlike = differences(json.loads(path.read_text("utf-8")), facts)
+        text, path = _json(asdict(layout)), self.path / EXPLAINER
+        _create(path, text)
+        unlike = differences(json.loads(path.read_text("utf-8")), json.loads(text))
         if unlike:
             raise DatasetError(f"{self.path}: the parts there were made by another explainer ("
                                f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in "
@@ -186,11 +205,11 @@ def check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise DatasetError(f"{path} is a file, not a folder; choose another place")
-    # what a call leaves that is killed before its manifest is there
-    begun = [name for name in os.listdir(path) if name == LOCK or name.startswith(STAGES)]
-    others = set(os.listdir(path)) - {*begun, PARTS}
-    if (path / PARTS).is_dir():
-        others |= {f"{PARTS}/{name}" for name in os.listdir(path / PARTS)}
+    there = [*path.iterdir(), *(path / PARTS).glob("*")]
+    # but for what a call leaves that is killed before its manifest is there
+    others = [str(found.relative_to(path)) for found in there
+              if found.name not in (LOCK, PARTS) and not found.name.startswith(STAGES)
+              ]  # fmt: skip
     if others:
         raise DatasetError(f"{path}: not empty, and not of an earlier run ({min(others)}, ...); "
                            "choose a new folder")  # fmt: skip
@@ -211,6 +230,11 @@ def environment(device: str) -> dict[str, Any]:
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
+
+
+def _json(facts: Any) -> str:
+    """The text of a file."""
+    return json.dumps(facts, indent=1) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

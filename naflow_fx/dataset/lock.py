@@ -6,8 +6,9 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ _here: set[tuple[str, int]] = set()  # record locks do not keep one process from
 
 
 @contextmanager
-def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
-    """The lock on an output folder, as a file descriptor for `shared`.
+def locked(
+    folder: Path, rank: int | None = None
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """The lock on an output folder; gives `alone`: what one rank of a run does at a time.
 
     A POSIX record lock: it belongs to this process alone, not to the workers that it forks, and
     is gone when the process is.  A run holds the whole file, a rank of several one byte of it:
@@ -44,7 +47,7 @@ def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
         if not rank:
             _sign(descriptor)
         _here.add(key)
-        yield descriptor
+        yield partial(_alone, descriptor, rank)
     finally:
         _here.discard(key)
         os.close(descriptor)
@@ -56,7 +59,7 @@ def _taken(folder: Path, run: str) -> DatasetError:
 
 
 @contextmanager
-def shared(descriptor: int, rank: int | None) -> Iterator[None]:
+def _alone(descriptor: int, rank: int | None) -> Iterator[None]:
     """Alone among the ranks of a run, which wait for each other here."""
     import fcntl
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from naflow_fx.dataset import aggregate
 from naflow_fx.dataset.curves import curve
-from naflow_fx.dataset.decode import decode_one
+from naflow_fx.dataset.decode import Decoder
 from naflow_fx.dataset.folder import no_row
 from naflow_fx.dataset.results import Results, open_results
 from naflow_fx.dataset.sources import open_source
@@ -199,11 +199,11 @@ def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:
     except (NaflowError, OSError):
         return {}
     seen: Any = partial(_seen, prepare=prepare)
-    found = {}
+    decoder, found = Decoder(source, seen), {}
     for row in rows:
         position = int(context.single["position"][row])
         if position < len(source.ids):
-            photo, picture = decode_one(source, seen, position)
+            photo, picture = decoder.photo(position)
             if picture is not None and photo.sha256 == context.single["sha256"][row]:
                 found[row] = _picture(cast(Any, picture), "jpeg")
     return found

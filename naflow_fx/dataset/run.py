@@ -98,7 +98,7 @@ def explain_dataset(
     required("pyarrow.parquet", "explain_dataset")
     from naflow_fx.dataset import folder as folders
     from naflow_fx.dataset.job import Job
-    from naflow_fx.dataset.lock import locked, shared
+    from naflow_fx.dataset.lock import locked
     from naflow_fx.dataset.pipeline import run_parts
     from naflow_fx.dataset.progress import Progress
     from naflow_fx.dataset.sources import open_source
@@ -118,16 +118,14 @@ def explain_dataset(
     path = Path(out)
     folders.check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
-    with locked(path, rank) as lock:
-        with shared(lock, rank):
-            folder, notes = folders.Folder.begin(path, job)
+    with locked(path, rank) as alone:
+        with alone():
+            folder, notes = folders.Folder.begin(path, job, rank)
         share = job.parts if rank is None else job.parts[rank::ranks]
-        leftovers = folder.clear(None if rank is None else f"r{rank}")
-        found = folder.scan(share, leftovers, retry_failed)
-        photos = sum(len(job.positions(part)) for part in share)
+        found = folder.scan(share, retry_failed)
         label = "" if rank is None else f"rank {rank}: "
-        shown = Progress(progress, photos, found.done, label)
-        for note in (*notes, found.text(photos)):
+        shown = Progress(progress, found.photos, found.done, label)
+        for note in (*notes, str(found)):
             shown.note(note)
         todo = [part for part in share if part not in found.parts]
         try:
@@ -136,17 +134,17 @@ def explain_dataset(
 
                 run_on_ray(folder, todo, actors, shown)
             else:
-                run_parts(folder, todo, workers, shown, "local" if rank is None else f"r{rank}")
+                run_parts(folder, todo, workers, shown)
         except BaseException:
-            with shared(lock, rank), suppress(OSError):  # a full disk is told by what was raised
+            with alone(), suppress(OSError):  # a full disk is told by what was raised
                 folder.write_failed()
             raise
-        with shared(lock, rank):
+        with alone():
             folder.write_failed()
         failed = found.failed + shown.failed
-        if failed == photos and photos:
+        if failed == found.photos and failed:
             raise folders.no_row(path, folder.failures())
-        return DatasetRun(path, photos, failed, found.text(photos), shown.done, shown.seconds,
+        return DatasetRun(path, found.photos, failed, str(found), shown.done, shown.seconds,
                           shown.rate, shown.share)  # fmt: skip
 
 

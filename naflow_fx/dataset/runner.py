@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from naflow_fx.dataset.decode import Batch, Photo, normalised, pixels_of
+from naflow_fx.dataset import MAP, MEASURES
+from naflow_fx.dataset.decode import GONE, Batch, Photo, normalised, pixels_of
 from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.parts import Layout, Rows
-from naflow_fx.dataset.spec import Opened
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import probabilities
@@ -23,37 +24,47 @@ from naflow_fx.subjects.api import GREY
 
 
 class Runner:
-    """Calls an explainer; every batch has the same size, so that no row depends on the others.
-
-    Attributes:
-        layout: of the maps, known after the first batch.
-    """
+    """Calls an explainer; every batch has the same size, so that no row depends on the others."""
 
     def __init__(self, job: Job) -> None:
         self.job, self.opened = job, job.spec.open(torch.device(job.device))
         self.prepare = job.spec.prepare()
-        self.layout: Layout | None = None
+        self._layout: Layout | None = None
 
-    def start(self, batch: Batch) -> Pending:
-        """Begins a batch; on CUDA the call returns while the device works.
+    def rows(self, batches: Iterable[Batch]) -> Iterator[Rows]:
+        """Rows of each batch, in order; the next one is under way before they are fetched.
 
         Raises:
             DatasetError: the source can't be reached any more.
         """
-        if batch.gone is not None:
-            raise DatasetError(f"{batch.gone}: the source can't be reached any more; when it is "
-                               "back, call again: finished parts are kept")  # fmt: skip
-        clock = Clock(self.opened.device)
-        found = None if batch.pixels is None else self._explain(batch.pixels, batch.photos)
-        clock.stop()
-        return Pending(batch.photos, found, clock)
+        begun: Iterator[Any] = chain(map(self._begin, batches), (None,))
+        for fetch, _ in pairwise(begun):
+            yield fetch()
 
-    def known_layout(self) -> Layout:
-        """The layout, of a grey photo if there was none yet."""
-        if self.layout is None:
+    @property
+    def layout(self) -> Layout:
+        """Of the maps: as in the first batch, or of a grey photo if there was none yet."""
+        if self._layout is None:
             self._explain(pixels_of(self.prepare, GREY)[None], [])
-        assert self.layout is not None
-        return self.layout
+        assert self._layout is not None
+        return self._layout
+
+    def _begin(self, batch: Batch) -> Callable[[], Rows]:
+        """Begins a batch; on CUDA the device still works when this returns.  What waits for it."""
+        if any(photo.reason == GONE for photo in batch.photos):
+            raise DatasetError(f"{self.job.source.place}: the source can't be reached any more; "
+                               "when it is back, call again: finished parts are kept"
+                               )  # fmt: skip
+        clock = Clock(self.opened.device)
+        found = {} if batch.pixels is None else self._explain(batch.pixels, batch.photos)
+        clock.stop()
+
+        def fetch() -> Rows:
+            seconds, count = clock.seconds(), len(batch.photos)  # it waits: the arrays are there
+            arrays = {name: tensor.numpy()[:count] for name, tensor in found.items()}
+            return Rows(batch.photos, arrays, seconds)
+
+        return fetch
 
     @torch.no_grad()
     def _explain(self, pixels: Tensor, photos: list[Photo]) -> dict[str, Tensor]:
@@ -63,9 +74,10 @@ class Runner:
         padded = torch.cat([on_device, on_device.new_zeros((missing, *pixels.shape[1:]))])
         images = normalised(self.prepare, padded)
         flow = self.opened.explain(images, target=self._target(photos))
-        if self.layout is None:
-            self.layout = _layout(flow, self.opened, self.job.maps)
-        return {name: _to_host(value) for name, value in summed_up(flow, self.layout).items()}
+        if self._layout is None:
+            self._layout = self._laid_out(flow)
+        columns = summed_up(flow, self._layout.stored)
+        return {name: _to_host(value) for name, value in columns.items()}
 
     def _target(self, photos: list[Photo]) -> Any:
         """What the explainer is asked for; the predicted class where a label is unknown."""
@@ -73,6 +85,14 @@ class Runner:
             return self.job.target
         labels = [photo.label for photo in photos]
         return labels + [-1] * (self.job.batch_size - len(labels))
+
+    def _laid_out(self, flow: AttentionFlow) -> Layout:
+        shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
+        chosen, idle = matching(shapes, shapes if self.job.maps is None else self.job.maps)
+        if idle:
+            raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted "
+                               f"some of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
+        return Layout(self.opened.identity, shapes, tuple(chosen), self.opened.class_names)
 
 
 class Clock:
@@ -101,47 +121,19 @@ class Clock:
         return event
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A batch under way."""
-
-    photos: list[Photo]
-    found: dict[str, Tensor] | None
-    clock: Clock
-
-    def result(self) -> Rows:
-        """Waits for it; rows of what could be opened."""
-        seconds = self.clock.seconds()
-        good = [row for row, photo in enumerate(self.photos) if photo.error is None]
-        kept = [self.photos[row] for row in good]
-        failed = [photo for photo in self.photos if photo.error is not None]
-        found = {} if self.found is None else self.found
-        arrays = {name: tensor.numpy()[good] for name, tensor in found.items()}
-        return Rows(kept, arrays, failed, seconds)
-
-
-def summed_up(flow: AttentionFlow, layout: Layout) -> dict[str, Tensor]:
-    """Scalars [B], measures [B, 6, layers] and stored maps [B, values] of a flow."""
-    measures, maps = [], []
+def summed_up(flow: AttentionFlow, stored: Iterable[str]) -> dict[str, Tensor]:
+    """The columns of B photos: scalars [B], measures [B, layers], stored maps [B, H W]."""
+    found, measures = _scalars(flow), []
     for name, raw in flow.maps.items():
-        m = raw.flatten(1).float() if raw.ndim > 1 else raw[:, None].float()
-        nothing = torch.full_like(m[:, 0], math.nan)
-        largest = m.amax(1)
-        told = [
-            flow.residual.get(name, nothing).float(),
-            flow.norm_ratio.get(name, nothing).float(),
-        ]
+        m = raw.reshape(len(raw), -1).float()
+        nothing, largest = torch.full_like(m[:, 0], math.nan), m.amax(1)
+        told = [of.get(name, nothing).float() for of in (flow.residual, flow.norm_ratio)]
         active = (m > 0).float().mean(1)
-        measures.append(torch.stack([*told, m.mean(1), largest, active, entropy(m)], 1))
-        if name in layout.stored:
+        measures.append(torch.stack([*told, m.mean(1), largest, active, entropy(m)]))
+        if name in stored:
             tiny = torch.finfo(torch.float32).tiny
-            maps.append((m / largest.clamp_min(tiny)[:, None]).half())
-    empty = flow.score.new_zeros((len(flow), 0), dtype=torch.float16)
-    return {
-        **_scalars(flow),
-        "measures": torch.stack(measures, 2),
-        "maps": torch.cat(maps, 1) if maps else empty,
-    }
+            found[MAP + name] = (m / largest.clamp_min(tiny)[:, None]).half()
+    return {**found, **dict(zip(MEASURES, torch.stack(measures, 2), strict=True))}
 
 
 def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
@@ -159,15 +151,6 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
         "score": flow.score.double(),
         "target": target,
     }
-
-
-def _layout(flow: AttentionFlow, opened: Opened, globs: tuple[str, ...] | None) -> Layout:
-    shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
-    chosen, idle = matching(shapes, shapes if globs is None else globs)
-    if idle:
-        raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted some "
-                           f"of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
-    return Layout(opened.identity, shapes, tuple(chosen), opened.class_names)
 
 
 def _to_host(tensor: Tensor) -> Tensor:
