@@ -11,7 +11,7 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from naflow_fx.dataset import MAP, MEASURES
+from naflow_fx.dataset import MAP
 from naflow_fx.dataset.results import Results
 from naflow_fx.selection import evenly
 
@@ -77,10 +77,10 @@ def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> l
     `mean` and `max` go in by their logarithms: they are compared by ratio.  Fewer than eight
     photos have no usual.
     """
-    blocks = [_distances(np.log(np.maximum(measures[name], 1e-30)) if name in ("mean", "max")
-                         else measures[name]) for name in UNUSUAL]  # fmt: skip
-    distances = np.stack(blocks, 1)  # [rows, measures, layers]
-    if len(distances) < 8:
+    compared = {name: np.log(np.maximum(values, 1e-30)) if name in ("mean", "max") else values
+                for name, values in measures.items()}  # fmt: skip
+    distances = np.stack([_distances(compared[name]) for name in UNUSUAL], 1)
+    if len(distances) < 8:  # rows [rows, measures, layers]
         return []
     total = distances.mean((1, 2))
     found = []
@@ -127,17 +127,6 @@ def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statis
     return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
-def measures_of(results: Results) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Columns of single values, and measures [rows, layers]."""
-    frame = results.pandas()
-    single = {name: frame[name].to_numpy() for name in frame if name not in MEASURES}
-    count = len(results.layers)
-    return single, {
-        name: np.stack(frame[name].to_list()).astype(np.float64).reshape(-1, count)
-        for name in MEASURES
-    }
-
-
 def mean_maps(
     results: Results, layers: Sequence[str], classes: Sequence[int]
 ) -> dict[tuple[int, str], Floats]:
@@ -147,15 +136,14 @@ def mean_maps(
     """
     from naflow_fx.dataset.parts import maps_of
 
-    sums: dict[tuple[int, str], Floats] = {}
-    counts = dict.fromkeys(classes, 0)
-    for table in results.tables(["prediction", *(MAP + layer for layer in layers)]):
+    columns = ["prediction", *(MAP + layer for layer in layers)]
+    count, sums = np.zeros(len(classes)), dict.fromkeys(layers, np.zeros(()))
+    for table in results.tables(columns):
         predicted = table["prediction"].fill_null(-1).to_numpy()
-        for one in classes:
-            counts[one] += int((predicted == one).sum())
+        chosen = (np.asarray(classes)[:, None] == predicted).astype(float)  # [classes, rows]
+        count += chosen.sum(1)
         for layer in layers:
             maps = np.nan_to_num(maps_of(table[MAP + layer], results.shapes[layer]).astype(float))
-            for one in classes:
-                total = maps[predicted == one].sum(0)
-                sums[one, layer] = sums.get((one, layer), np.zeros_like(total)) + total
-    return {key: total / max(counts[key[0]], 1) for key, total in sums.items()}
+            sums[layer] = sums[layer] + np.tensordot(chosen, maps, 1)
+    return {(one, layer): total[i] / max(count[i], 1)
+            for layer, total in sums.items() for i, one in enumerate(classes)}  # fmt: skip

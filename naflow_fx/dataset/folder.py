@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -28,41 +29,6 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.files import write
 
 DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a run finds of its share of the parts.
-
-    Attributes:
-        photos, done, failed: of the share, those in finished parts, those of them without a row.
-        parts: finished parts.
-        damaged: parts that couldn't be read, put aside under another name.
-        leftovers: unfinished files of a run that was killed, removed.
-        again: finished parts that are made again for their failed photos' sake.
-    """
-
-    photos: int
-    done: int
-    failed: int
-    parts: frozenset[int]
-    damaged: int
-    leftovers: int
-    again: int
-
-    def __str__(self) -> str:
-        """For people."""
-        if not (self.parts or self.damaged or self.leftovers or self.again):
-            return f"{self.photos} photos to explain, none done yet"
-        more = {
-            "of them failed": self.failed,
-            "unfinished files removed": self.leftovers,
-            "damaged parts put aside": self.damaged,
-            "parts made again for their failed photos": self.again,
-        }
-        words = "; ".join(f"{count} {what}" for what, count in more.items() if count)
-        return (f"found {self.done} of {self.photos} photos done in {len(self.parts)} parts"
-                f"{f' ({words})' if words else ''}; {self.photos - self.done} to go")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,16 +57,23 @@ class Folder:
             DatasetError: it holds the results of another job.
         """
         wanted = json.loads(json.dumps(job.to_json()))
+        there = environment(job.device)
         (path / PARTS).mkdir(exist_ok=True)
+        earlier = _manifest(path / MANIFEST)
+        # the folder is that job's when its explainer has been made
+        begun = (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
         notes: list[str] = []
-        earlier = _manifest(path) if (path / MANIFEST).exists() else None
-        if earlier is not None and _is_begun(path):
-            notes = _compare(path, earlier, wanted)
-        else:
+        if earlier is None or not begun:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
-            facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
-                     "environment": environment(job.device)}  # fmt: skip
-            _write(path / MANIFEST, _json(facts))
+            _write(path / MANIFEST, _json({"job": wanted, "hash": job_hash(wanted),
+                                           "source": place, "environment": there}))  # fmt: skip
+        else:
+            if unlike := differences(earlier["job"], wanted):
+                raise DatasetError(f"{path}: holds the results of another job ("
+                                   f"{'; '.join(unlike)}); repeat the call that began it, or "
+                                   "choose a new folder")  # fmt: skip
+            changed = differences(earlier["environment"], there)
+            notes = [f"rows may differ in their last bits: {line}" for line in changed]
         return cls(path, job, rank, job_hash(wanted), torch.get_num_threads()), notes
 
     @property
@@ -124,11 +97,14 @@ class Folder:
                 stage.unlink(missing_ok=True)
         return len(stages)
 
-    def scan(self, share: Sequence[int], retry_failed: bool) -> Found:
-        """What is there of a share of the parts; removes leftovers, puts damaged parts aside."""
-        leftovers = self._clear()
-        failed: dict[int, int] = {}  # of the finished parts
-        damaged, again = 0, 0
+    def scan(self, share: Sequence[int], retry_failed: bool) -> tuple[dict[int, int], str]:
+        """The finished parts of a share, with how many of their photos failed; and all in words.
+
+        Removes what is unfinished, puts damaged parts aside, and leaves out those that are made
+        again for their failed photos' sake.
+        """
+        removed, damaged, again = self._clear(), 0, 0
+        finished: dict[int, int] = {}
         for part in share:
             path = self.parts / part_name(part)
             if not path.exists():
@@ -142,10 +118,16 @@ class Folder:
             if lost and retry_failed:
                 again += 1
             else:
-                failed[part] = lost
-        photos, done = (sum(len(self.job.positions(part)) for part in of) for of in (share, failed))
-        lost = sum(failed.values())
-        return Found(photos, done, lost, frozenset(failed), damaged, leftovers, again)
+                finished[part] = lost
+        more = {"of them failed": sum(finished.values()), "unfinished files removed": removed,
+                "damaged parts put aside": damaged,
+                "parts made again for their failed photos": again}  # fmt: skip
+        words = "; ".join(f"{count} {what}" for what, count in more.items() if count)
+        photos, done = self.job.photos(share), self.job.photos(finished)
+        if not finished and not words:
+            return finished, f"{photos} photos to explain, none done yet"
+        return finished, (f"found {done} of {photos} photos done in {len(finished)} parts"
+                          f"{f' ({words})' if words else ''}; {photos - done} to go")  # fmt: skip
 
     def _check(self, part: int, path: Path) -> int:
         """Failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
@@ -180,11 +162,10 @@ class Folder:
                                "make, or load them from a file. Else choose a new "
                                "folder")  # fmt: skip
 
-    def write_failed(self) -> int:
-        """failed.jsonl, of what the parts say; gives the number of lines."""
+    def write_failed(self) -> None:
+        """failed.jsonl, of what the parts say."""
         lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
         _write(self.path / FAILED, "".join(lines))
-        return len(lines)
 
     def failures(self) -> list[dict[str, Any]]:
         """The lines of failed.jsonl, as the parts have them."""
@@ -242,45 +223,27 @@ def _write(path: Path, text: str) -> None:
     write(path, text, STAGES, durable=True)
 
 
-def _is_begun(path: Path) -> bool:
-    """Whether a run got so far that its explainer was made: then the folder is that job's."""
-    return (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
-
-
-def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _manifest(path: Path) -> dict[str, dict[str, Any]] | None:
     """The job of an earlier call and its environment; DatasetError for another file."""
     try:
-        facts = json.loads((path / MANIFEST).read_text("utf-8"))
-        return dict(facts["job"]), dict(facts["environment"])
+        facts = json.loads(path.read_text("utf-8"))
+        return {name: dict(facts[name]) for name in ("job", "environment")}
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path / MANIFEST}: not a manifest of a run ({error}); choose a new "
+        raise DatasetError(f"{path}: not a manifest of a run ({error}); choose a new "
                            "folder") from error  # fmt: skip
-
-
-def _compare(
-    path: Path, earlier: tuple[dict[str, Any], dict[str, Any]], wanted: dict[str, Any]
-) -> list[str]:
-    """Notes on another environment; DatasetError for another job."""
-    job, there = earlier
-    unlike = differences(job, wanted)
-    if unlike:
-        raise DatasetError(f"{path}: holds the results of another job ({'; '.join(unlike)}); "
-                           "repeat the call that began it, or choose a new folder")  # fmt: skip
-    changed = differences(there, environment(wanted["device"]))
-    return [f"rows may differ in their last bits: {line}" for line in changed]
 
 
 def _create(path: Path, text: str) -> None:
     """Makes a file whole and on the disk, unless it exists: of several processes one does."""
     if path.exists():
         return
-    stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
-    _write(stage, text)
-    try:
-        os.link(stage, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links: the last one wins, as all are the same
-        os.replace(stage, path)
-    finally:
-        stage.unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=STAGES, dir=path.parent) as stage:
+        made = write(Path(stage, path.name), text, durable=True)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links: the last one wins, as all are the same
+            os.replace(made, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -66,6 +66,10 @@ class Job:
     def positions(self, part: int) -> range:
         """Positions of a part's photos."""
         return range(len(self))[part * self.part_size : (part + 1) * self.part_size]
+
+    def photos(self, parts: Iterable[int]) -> int:
+        """Number of the photos in parts."""
+        return sum(len(self.positions(part)) for part in parts)
 
     def batches(self, part: int) -> list[range]:
         """Positions of a part's batches; the last one of all may be shorter."""

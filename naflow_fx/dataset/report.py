@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from naflow_fx.dataset import aggregate
+from naflow_fx.dataset import MEASURES, aggregate
 from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Decoder
 from naflow_fx.dataset.folder import no_row
@@ -27,6 +27,8 @@ from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
 
 if TYPE_CHECKING:
+    import pandas
+
     from naflow_fx.flow.statistics import Statistics
 
 CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
@@ -37,22 +39,33 @@ Picture = tuple[str, tuple[int, int]]  # the file as an address, width and heigh
 
 @dataclass(frozen=True)
 class Context:
-    """What the sections of the page are made of."""
+    """What the sections of the page are made of.
+
+    Attributes:
+        results: the run's.
+        rows: a row a photo; -1 where label or prediction are unknown.
+        measures: measure -> [rows, layers].
+        statistics: of some of the stored maps.
+    """
 
     results: Results
-    single: Mapping[str, Any]
+    rows: pandas.DataFrame
     measures: dict[str, aggregate.Floats]
     statistics: Statistics | None
+
+    @classmethod
+    def of(cls, results: Results) -> Context:
+        """Reads the rows."""
+        rows = results.pandas()
+        for name in ("label", "prediction"):
+            rows[name] = rows[name].astype(float).fillna(-1).astype(int)
+        measures = {name: np.stack(rows[name].to_list()).astype(np.float64) for name in MEASURES}
+        return cls(results, rows, measures, aggregate.statistics_of(results, MEASURED))
 
     def name(self, index: int) -> str:
         """Words for a class."""
         names = self.results.class_names
         return names[index] if 0 <= index < len(names) else f"class {index}"
-
-    @property
-    def predicted(self) -> Any:
-        """The predicted classes, -1 where the output is no row of scores."""
-        return np.nan_to_num(self.single["prediction"].astype(float), nan=-1).astype(int)
 
 
 def write_report(folder: str | Path, path: str | Path) -> Path:
@@ -68,8 +81,7 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     results = open_results(folder)
     if not len(results):
         raise no_row(results.path, results.failed)
-    statistics = aggregate.statistics_of(results, MEASURED)
-    context = Context(results, *aggregate.measures_of(results), statistics)
+    context = Context.of(results)
     residual = context.measures["residual"]
     todo = results.manifest["job"]["photos"] - len(results) - len(results.failed)
     page = render(
@@ -90,42 +102,42 @@ def _title(context: Context) -> str:
 
 def _tiles(context: Context) -> list[tuple[str, str]]:
     """Numbers with their words, for the head of the page."""
-    results, single = context.results, context.single
+    results, rows = context.results, context.rows
     tiles = [
         (f"{len(results):,}", "photos explained"),
         (f"{len(results.failed):,}", "failed"),
         (f"{len(results.layers)}", "layers"),
     ]
-    if (context.predicted >= 0).any():
-        classes = len(set(context.predicted))
+    if (rows["prediction"] >= 0).any():
+        classes = rows["prediction"].nunique()
         tiles.append((f"{classes}", "classes predicted" if classes > 1 else "class predicted"))
-        tiles.append((f"{np.nanmean(single['probability']):.0%}", "mean probability"))
+        tiles.append((f"{rows['probability'].mean():.0%}", "mean probability"))
     if (found := context.statistics) is not None and not found.settling_depth.isnan().all():
         tiles.append((f"{found.settling_depth.nanmean():.2f}", "settling depth, 0 to 1"))
-    labels = np.nan_to_num(single["label"].astype(float), nan=-1)
-    if (labels >= 0).any():
-        right = (context.predicted == labels)[labels >= 0].mean()
+    labelled = rows[rows["label"] >= 0]
+    if len(labelled):
+        right = (labelled["prediction"] == labelled["label"]).mean()
         tiles.append((f"{right:.1%}", "predicted as labelled"))
     return tiles
 
 
 def _classes(context: Context) -> dict[str, Any] | None:
     """Mean maps of the most frequent predicted classes."""
-    predicted = context.predicted
-    classes, counts = np.unique(predicted[predicted >= 0], return_counts=True)
-    if not len(classes) or not context.results.stored:
+    known = context.rows[context.rows["prediction"] >= 0]
+    classes = known.groupby("prediction")["score"].agg(["size", "mean"])
+    if classes.empty or not context.results.stored:
         return None
-    order = np.argsort(-counts, kind="stable")[:CLASSES]
+    frequent = classes.sort_values("size", ascending=False, kind="stable").head(CLASSES)
     layers = _shown_layers(context, COLUMNS)
-    means = aggregate.mean_maps(context.results, layers, [int(classes[i]) for i in order])
+    means = aggregate.mean_maps(context.results, layers, frequent.index.to_list())
     rows = [
         {
             "name": context.name(one),
             "count": count,
-            "score": f"{context.single['score'][predicted == one].mean():.3g}",
+            "score": f"{score:.3g}",
             "maps": [_map(means[one, layer]) for layer in layers],
         }
-        for one, count in ((int(classes[i]), int(counts[i])) for i in order)
+        for one, count, score in frequent.itertuples()
     ]
     return {"every": len(classes), "layers": layers, "rows": rows}
 
@@ -153,7 +165,7 @@ def _unusual(context: Context) -> dict[str, Any] | None:
     cards = [
         {
             "photo": pictures.get(one.row),
-            "id": context.single["id"][one.row],
+            "id": context.rows["id"][one.row],
             "prediction": _prediction(context, one.row),
             "distance": one.distance,
             "where": "; ".join(f"{layer} ({measure})" for layer, measure in one.layers),
@@ -165,10 +177,10 @@ def _unusual(context: Context) -> dict[str, Any] | None:
 
 
 def _prediction(context: Context, row: int) -> str:
-    predicted = int(context.predicted[row])
-    if predicted < 0:
-        return f"score {context.single['score'][row]:.3g}"
-    return f"{context.name(predicted)}, {context.single['probability'][row]:.1%}"
+    one = context.rows.loc[row]
+    if one["prediction"] < 0:
+        return f"score {one['score']:.3g}"
+    return f"{context.name(one['prediction'])}, {one['probability']:.1%}"
 
 
 def _failed(results: Results) -> dict[str, Any] | None:
@@ -201,10 +213,10 @@ def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:
     seen: Any = partial(_seen, prepare=prepare)
     decoder, found = Decoder(source, seen), {}
     for row in rows:
-        position = int(context.single["position"][row])
-        if position < len(source.ids):
-            photo, picture = decoder.photo(position)
-            if picture is not None and photo.sha256 == context.single["sha256"][row]:
+        wanted = context.rows.loc[row]
+        if wanted["position"] < len(source.ids):
+            photo, picture = decoder.photo(wanted["position"])
+            if picture is not None and photo.sha256 == wanted["sha256"]:
                 found[row] = _picture(cast(Any, picture), "jpeg")
     return found
 

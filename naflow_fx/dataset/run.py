@@ -122,12 +122,12 @@ def explain_dataset(
         with alone():
             folder, notes = folders.Folder.begin(path, job, rank)
         share = job.parts if rank is None else job.parts[rank::ranks]
-        found = folder.scan(share, retry_failed)
-        label = "" if rank is None else f"rank {rank}: "
-        shown = Progress(progress, found.photos, found.done, label)
-        for note in (*notes, str(found)):
+        finished, found = folder.scan(share, retry_failed)
+        photos = job.photos(share)
+        shown = Progress(progress, photos, job.photos(finished), rank)
+        for note in (*notes, found):
             shown.note(note)
-        todo = [part for part in share if part not in found.parts]
+        todo = [part for part in share if part not in finished]
         try:
             if engine == "ray":
                 from naflow_fx.dataset.cluster import run_on_ray
@@ -141,11 +141,11 @@ def explain_dataset(
             raise
         with alone():
             folder.write_failed()
-        failed = found.failed + shown.failed
-        if failed == found.photos and failed:
+        failed = sum(finished.values()) + shown.failed
+        if failed == photos and photos:
             raise folders.no_row(path, folder.failures())
-        return DatasetRun(path, found.photos, failed, str(found), shown.done, shown.seconds,
-                          shown.rate, shown.share)  # fmt: skip
+        return DatasetRun(path, photos, failed, found, shown.done, shown.seconds, shown.rate,
+                          shown.share)  # fmt: skip
 
 
 def _rank() -> tuple[int, int]:

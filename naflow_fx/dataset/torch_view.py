@@ -10,9 +10,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-from naflow_fx.dataset import MAP, MEASURES
-
-NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
+from naflow_fx.dataset import MAP
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -43,20 +41,13 @@ class TorchRows(Dataset[dict[str, Any]]):
 
         index = range(len(self))[index]
         part = bisect.bisect_right(self.ends, index)
-        row = index - (self.ends[part - 1] if part else 0)
-        table = self._table(part)
-        found: dict[str, Any] = {name: table[name][row].as_py() for name in ("id", "sha256")}
-        for name in NUMBERS:
-            value = table[name][row].as_py()
-            found[name] = torch.tensor(-1 if value is None else value)
-        for name in MEASURES:
-            found[name] = torch.tensor(table[name][row].as_py(), dtype=torch.float32)
-        one = table.slice(row, 1)
-        found["maps"] = {
-            layer: torch.from_numpy(maps_of(one[MAP + layer], shape)[0].copy())
+        row = self._table(part).slice(index - (self.ends[part - 1] if part else 0), 1)
+        maps = {
+            layer: torch.from_numpy(maps_of(row[MAP + layer], shape)[0].copy())
             for layer, shape in self.shapes.items()
         }
-        return found
+        (found,) = row.drop_columns([MAP + layer for layer in maps]).to_pylist()
+        return {**{name: _known(value) for name, value in found.items()}, "maps": maps}
 
     def _table(self, part: int) -> Any:
         """The part's rows, the last one read kept."""
@@ -67,3 +58,8 @@ class TorchRows(Dataset[dict[str, Any]]):
     def __getstate__(self) -> dict[str, Any]:
         """Without the part that was read last."""
         return {**self.__dict__, "_part": (-1, None)}
+
+
+def _known(value: Any) -> Any:
+    """A text as it is, numbers as a tensor."""
+    return value if isinstance(value, str) else torch.tensor(-1 if value is None else value)
