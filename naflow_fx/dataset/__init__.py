@@ -25,6 +25,7 @@ from naflow_fx import errors
 from naflow_fx.errors import DatasetError
 
 MANIFEST, EXPLAINER, PARTS, FAILED = "manifest.json", "explainer.json", "parts", "failed.jsonl"
+LOCK = ".lock"
 STAGES = ".tmp-"  # how the names of what is being written begin
 MAP = "map."  # before a layer's name: the column of its maps
 # Of every map: how far its inverse can be trusted, its mean and largest value, the share of its

@@ -25,24 +25,6 @@ UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unus
 
 
 @dataclass(frozen=True)
-class Depth:
-    """One measure along depth, each [layers]; NaN where no photo has it.
-
-    Attributes:
-        name: the measure.
-        mean: over the photos.
-        error: half of the mean's 95 % interval.
-        low, high: tenth and ninetieth percentile of the photos.
-    """
-
-    name: str
-    mean: Floats
-    error: Floats
-    low: Floats
-    high: Floats
-
-
-@dataclass(frozen=True)
 class Unusual:
     """A photo far from the others.
 
@@ -58,17 +40,19 @@ class Unusual:
     layers: tuple[tuple[str, str], ...]
 
 
-def depths(measures: dict[str, Floats]) -> list[Depth]:
-    """Curves of every measure [rows, layers] that has a number."""
-    found = []
+def depths(measures: dict[str, Floats], layers: Sequence[str]) -> dict[str, pandas.DataFrame]:
+    """Curves of every measure [rows, layers] that has a number; a row a layer, NaN where it lacks.
+
+    Columns: `mean` over the photos, `error`, half of the mean's 95 % interval, and `low` and
+    `high`, the tenth and ninetieth percentile of the photos.
+    """
+    found = {}
     for name, values in measures.items():
-        frame = pandas.DataFrame(values)
+        frame = pandas.DataFrame(values, columns=list(layers))
         error = NORMAL * frame.std(ddof=0) / np.sqrt(frame.count().clip(lower=1))
-        low, high = frame.quantile([0.1, 0.9]).to_numpy()
-        mean = frame.mean().to_numpy()
-        if np.isfinite(mean).any():
-            found.append(Depth(name, mean, error.to_numpy(), low, high))
-    return found
+        percentiles = frame.quantile([0.1, 0.9]).T.set_axis(["low", "high"], axis=1)
+        found[name] = percentiles.assign(mean=frame.mean(), error=error)
+    return {name: curve for name, curve in found.items() if curve["mean"].notna().any()}
 
 
 def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> list[Unusual]:
@@ -77,10 +61,10 @@ def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> l
     `mean` and `max` go in by their logarithms: they are compared by ratio.  Fewer than eight
     photos have no usual.
     """
-    compared = {name: np.log(np.maximum(values, 1e-30)) if name in ("mean", "max") else values
-                for name, values in measures.items()}  # fmt: skip
+    logarithms = {name: np.log(np.maximum(measures[name], 1e-30)) for name in ("mean", "max")}
+    compared = {**measures, **logarithms}
     distances = np.stack([_distances(compared[name]) for name in UNUSUAL], 1)
-    if len(distances) < 8:  # rows [rows, measures, layers]
+    if len(distances) < 8:  # [rows, measures, layers]
         return []
     total = distances.mean((1, 2))
     found = []
@@ -108,9 +92,7 @@ def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list
     found = frame.quantile([0.5, 0.9]).T.set_axis(["median", "p90"], axis=1)
     found["poor"] = (frame > 0.9).sum() / frame.count()
     worst = found[found["median"] > 0].sort_values("median", ascending=False, kind="stable")
-    rows: list[dict[str, Any]] = (
-        worst.head(count).rename_axis("layer").reset_index().to_dict("records")
-    )
+    rows: list[Any] = worst.head(count).rename_axis("layer").reset_index().to_dict("records")
     return rows
 
 

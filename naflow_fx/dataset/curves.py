@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas
 
-from naflow_fx.dataset.aggregate import Depth, Floats
+from naflow_fx.dataset.aggregate import Floats
 
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 20
@@ -16,32 +16,33 @@ LOGARITHMIC = ("mean", "max", "norm_ratio")  # compared by ratio
 DECADES = 6  # a logarithmic axis shows at most so many below its top
 
 
-def curve(depth: Depth, layers: Sequence[str]) -> dict[str, Any]:
-    """One measure over the layers, as the template draws it; lengths in pixels."""
-    log = depth.name in LOGARITHMIC
+def curve(name: str, depth: pandas.DataFrame) -> dict[str, Any]:
+    """A measure over the layers, one of `aggregate.depths`, as the template draws it, in pixels."""
+    log = name in LOGARITHMIC
     low, high = _limits(depth, log)
 
     def y(values: Any) -> Floats:
         ends = np.array([low, high])
         if log:
             values, ends = np.log10(np.maximum(values, low)), np.log10(ends)
-        return np.interp(values, ends, [HEIGHT - BOTTOM, TOP])
+        return np.asarray(np.interp(values, ends, [HEIGHT - BOTTOM, TOP]))
 
-    x = np.linspace(LEFT, WIDTH - RIGHT, len(layers))
-    strip = (WIDTH - LEFT - RIGHT) / max(len(layers) - 1, 1)
-    tips = [f"{layer}: {mean:.3g} ± {error:.2g}; photos {least:.3g} to {most:.3g}"
-            for layer, mean, error, least, most in zip(
-                layers, depth.mean, depth.error, depth.low, depth.high, strict=True)
-            ]  # fmt: skip
+    x = np.linspace(LEFT, WIDTH - RIGHT, len(depth))
+    strip = (WIDTH - LEFT - RIGHT) / max(len(depth) - 1, 1)
+    tips = [
+        {"x": round(at - strip / 2, 1), "width": round(strip, 1),
+         "text": f"{layer}: {one['mean']:.3g} ± {one['error']:.2g}; photos {one['low']:.3g} to "
+                 f"{one['high']:.3g}"}
+        for at, (layer, one) in zip(x.tolist(), depth.iterrows(), strict=True)
+    ]  # fmt: skip
+    mean, error = depth["mean"], depth["error"]
     return {
         "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
-        "bottom": HEIGHT - BOTTOM, "first": layers[0], "last": layers[-1],
+        "bottom": HEIGHT - BOTTOM, "first": depth.index[0], "last": depth.index[-1],
         "ticks": [{"y": round(float(y(v)), 1), "text": _number(v)} for v in _ticks(low, high, log)],
-        "percentiles": _band(x, y(depth.low), y(depth.high)),
-        "interval": _band(x, y(depth.mean - depth.error), y(depth.mean + depth.error)),
-        "mean": _points(x, y(depth.mean)),
-        "tips": [{"x": round(at - strip / 2, 1), "width": round(strip, 1), "text": text}
-                 for at, text in zip(x.tolist(), tips, strict=True)],
+        "percentiles": _band(x, y(depth["low"]), y(depth["high"])),
+        "interval": _band(x, y(mean - error), y(mean + error)),
+        "mean": _points(x, y(mean)), "tips": tips,
     }  # fmt: skip
 
 
@@ -58,18 +59,16 @@ def _band(x: Floats, low: Floats, high: Floats) -> str:
     return _points(np.r_[x, x[::-1]], np.r_[high, low[::-1]])
 
 
-def _limits(depth: Depth, log: bool) -> tuple[float, float]:
+def _limits(depth: pandas.DataFrame, log: bool) -> tuple[float, float]:
     """The axis's ends: all percentiles and means; from 0 or up to 1 where that is near."""
-    values = np.concatenate([depth.low, depth.high, depth.mean])
-    values = values[np.isfinite(values)]
+    values = depth[["low", "high", "mean"]].to_numpy()
+    values = values[values > 0] if log else values[np.isfinite(values)]
+    if not len(values):
+        return 0.1, 1.0
+    least, top = float(values.min()), float(values.max())
     if log:
-        values = values[values > 0]
-        if not len(values):
-            return 0.1, 1.0
-        top = float(values.max())
-        return max(float(values.min()), top * 10.0**-DECADES) * 0.9, top * 1.1
-    top = float(values.max())
-    return min(0.0, float(values.min())), 1.0 if 0.5 < top <= 1 else max(top * 1.05, 0) or 1.0
+        return max(least, top * 10.0**-DECADES) * 0.9, top * 1.1
+    return min(0.0, least), 1.0 if 0.5 < top <= 1 else max(top * 1.05, 0) or 1.0
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:

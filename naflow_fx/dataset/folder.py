@@ -21,9 +21,8 @@ from typing import Any
 
 import torch
 
-from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS, STAGES
+from naflow_fx.dataset import EXPLAINER, FAILED, LOCK, MANIFEST, PARTS, STAGES
 from naflow_fx.dataset.job import Job, differences, job_hash
-from naflow_fx.dataset.lock import LOCK
 from naflow_fx.dataset.parts import Layout, Rows, as_table, part_name, read_facts, write_part
 from naflow_fx.errors import DatasetError
 from naflow_fx.files import write

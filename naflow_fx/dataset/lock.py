@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl  # not on Windows
 import json
 import os
 import socket
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from naflow_fx.dataset import LOCK
 from naflow_fx.errors import DatasetError
 
-LOCK = ".lock"
 SHARED = 1 << 30  # the byte that ranks hold while they write a file that belongs to all of them
-_here: set[tuple[str, int]] = set()  # record locks do not keep one process from itself
+_here: set[Path] = set()  # record locks do not keep one process from itself
 
 
 @contextmanager
@@ -32,25 +33,21 @@ def locked(
     Raises:
         DatasetError: another run has it, and who that is.
     """
-    import fcntl  # not on Windows
-
-    key = (str(folder.resolve()), -1 if rank is None else rank)
-    if any(key[0] == place for place, _ in _here):
+    if (place := folder.resolve()) in _here:
         raise _taken(folder, "another run in this process")
     start, length = (0, 0) if rank is None else (rank, 1)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except BlockingIOError:
-            raise _taken(folder, _holder(descriptor)) from None
+            raise _taken(folder, _holder(file)) from None
         if not rank:
-            _sign(descriptor)
-        _here.add(key)
-        yield partial(_alone, descriptor, rank)
-    finally:
-        _here.discard(key)
-        os.close(descriptor)
+            _sign(file)
+        _here.add(place)
+        try:
+            yield partial(_alone, file, rank)
+        finally:
+            _here.discard(place)
 
 
 def _taken(folder: Path, run: str) -> DatasetError:
@@ -59,31 +56,31 @@ def _taken(folder: Path, run: str) -> DatasetError:
 
 
 @contextmanager
-def _alone(descriptor: int, rank: int | None) -> Iterator[None]:
+def _alone(file: TextIO, rank: int | None) -> Iterator[None]:
     """Alone among the ranks of a run, which wait for each other here."""
-    import fcntl
-
     if rank is None:
         yield
         return
-    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, SHARED)
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, SHARED)
     try:
         yield
     finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, SHARED)
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, SHARED)
 
 
-def _sign(descriptor: int) -> None:
+def _sign(file: TextIO) -> None:
     """Who holds the lock, for the one who is refused."""
     facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(facts).encode(), 0)
+    file.truncate(0)
+    json.dump(facts, file)
+    file.flush()
 
 
-def _holder(descriptor: int) -> str:
+def _holder(file: TextIO) -> str:
     """Who signed."""
+    file.seek(0)
     try:
-        facts: Any = json.loads(os.pread(descriptor, 4096, 0))
+        facts: Any = json.load(file)
         return f"another run (process {facts['pid']} on {facts['host']}, since {facts['since']})"
     except (ValueError, KeyError, TypeError):
         return "another run"

@@ -22,6 +22,7 @@ from naflow_fx.errors import NaflowError
 from naflow_fx.files import write
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.selection import evenly
+from naflow_fx.subjects.inputs import scaled
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from naflow_fx.flow.statistics import Statistics
 
-CLASSES, COLUMNS, PHOTOS, LAYERS, FAILED = 12, 7, 12, 15, 20  # how many are shown
+CLASSES, COLUMNS, PHOTOS, LAYERS = 12, 7, 12, 15  # how many are shown
 MEASURED = 24  # layers of which scatter and agreement are shown
 MAP, THUMBNAIL = 72, 150  # pixels
 Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
@@ -82,14 +83,13 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     if not len(results):
         raise no_row(results.path, results.failed)
     context = Context.of(results)
-    residual = context.measures["residual"]
-    todo = results.manifest["job"]["photos"] - len(results) - len(results.failed)
+    residual, failed = context.measures["residual"], results.failed
     page = render(
         "run.html", policy=POLICY, title=_title(context), tiles=_tiles(context),
-        left=0 if results.complete else todo,
+        left=results.manifest["job"]["photos"] - len(results) - len(failed),
         classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
         residuals=aggregate.worst_residuals(residual, results.layers, LAYERS),
-        failed=_failed(results), facts=_facts(results),
+        failed=failed, facts=_facts(results),
     )  # fmt: skip
     return write(Path(path), page)
 
@@ -147,11 +147,11 @@ def _curves(context: Context) -> list[dict[str, Any]]:
     layers = context.results.layers
     if len(layers) < 2:
         return []
-    drawn = [(depth, layers) for depth in aggregate.depths(context.measures)]
+    drawn = aggregate.depths(context.measures, layers)
     if (found := context.statistics) is not None and len(found.layers) > 1:
         also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
-        drawn += [(depth, list(found.layers)) for depth in aggregate.depths(also)]
-    return [{**curve(depth, along), "words": WORDS[depth.name]} for depth, along in drawn]
+        drawn |= aggregate.depths(also, found.layers)
+    return [{**curve(name, depth), "words": WORDS[name]} for name, depth in drawn.items()]
 
 
 def _unusual(context: Context) -> dict[str, Any] | None:
@@ -181,12 +181,6 @@ def _prediction(context: Context, row: int) -> str:
     if one["prediction"] < 0:
         return f"score {one['score']:.3g}"
     return f"{context.name(one['prediction'])}, {one['probability']:.1%}"
-
-
-def _failed(results: Results) -> dict[str, Any] | None:
-    """Photos without a row."""
-    failed = results.failed
-    return {"shown": failed[:FAILED], "more": len(failed) - FAILED} if failed else None
 
 
 def _facts(results: Results) -> str:
@@ -223,9 +217,8 @@ def _photos(context: Context, rows: Sequence[int]) -> dict[int, Picture]:
 
 def _seen(photo: Image.Image, prepare: Any) -> Image.Image:
     """The part of a photo that the network saw, at the thumbnail's size."""
-    if isinstance(prepare, dict) and isinstance(prepare.get("resize"), int):
-        return Preprocessing(round(prepare["resize"] * THUMBNAIL / prepare["crop"]), THUMBNAIL
-                             ).picture(photo)  # fmt: skip
+    if isinstance(prepare, dict):  # else a function of the user's
+        return scaled(Preprocessing(**prepare), THUMBNAIL).picture(photo)
     photo.thumbnail((THUMBNAIL, THUMBNAIL))
     return photo
 

@@ -140,7 +140,8 @@ class Results:
         if not raw:
             return found
         largest = pc.list_element(table["max"], self.layers.index(name)).to_numpy()
-        return found * largest.reshape(-1, *[1] * (found.ndim - 1))
+        values: NDArray[np.float32] = found * largest.reshape(-1, *[1] * (found.ndim - 1))
+        return values
 
     def statistics(
         self, layers: str | Sequence[str] = "*", parts: Sequence[int] | None = None

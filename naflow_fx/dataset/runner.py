@@ -27,8 +27,8 @@ class Runner:
     """Calls an explainer; every batch has the same size, so that no row depends on the others."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.opened = job, job.spec.open(torch.device(job.device))
-        self.prepare = job.spec.prepare()
+        self.job, self.device = job, torch.device(job.device)
+        self.prepare, self.opened = job.spec.prepare(), job.spec.open(self.device)
         self._layout: Layout | None = None
 
     def rows(self, batches: Iterable[Batch]) -> Iterator[Rows]:
@@ -55,7 +55,7 @@ class Runner:
             raise DatasetError(f"{self.job.source.place}: the source can't be reached any more; "
                                "when it is back, call again: finished parts are kept"
                                )  # fmt: skip
-        clock = Clock(self.opened.device)
+        clock = Clock(self.device)
         found = {} if batch.pixels is None else self._explain(batch.pixels, batch.photos)
         clock.stop()
 
@@ -70,7 +70,7 @@ class Runner:
     def _explain(self, pixels: Tensor, photos: list[Photo]) -> dict[str, Tensor]:
         """Padded, normalised, explained, summed up; on the host soon, or at once on a CPU."""
         missing = self.job.batch_size - len(pixels)
-        on_device = pixels.to(self.opened.device, non_blocking=True)
+        on_device = pixels.to(self.device, non_blocking=True)
         padded = torch.cat([on_device, on_device.new_zeros((missing, *pixels.shape[1:]))])
         images = normalised(self.prepare, padded)
         flow = self.opened.explain(images, target=self._target(photos))

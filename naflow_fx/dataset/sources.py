@@ -340,7 +340,8 @@ def _labels(file: pq.ParquetFile) -> list[int]:
     schema = file.schema_arrow
     for name in ("label", "cls"):
         if name in schema.names and pa.types.is_integer(schema.field(name).type):
-            return file.read(columns=[name])[0].cast(pa.int64()).fill_null(-1).to_pylist()
+            classes = file.read(columns=[name])[0].cast(pa.int64()).fill_null(-1)
+            return list(classes.to_pylist())
     return [-1] * file.metadata.num_rows
 
 
