@@ -9,10 +9,9 @@ the engine or on the number of workers.
     spec.py       how a process makes the explainer for itself
     sources.py    folders, lists, ImageFolders, tar and Parquet: ids and bytes
     decode.py     bytes -> pixels, or the reason why not, in worker processes
-    runner.py     batches through the explainer: rows, and the time that the device worked
+    runner.py     batches through the explainer, parts through all: the local engine
     parts.py      rows <-> Parquet;  folder.py  the output folder
-    pipeline.py   decode, explain, write: the local engine, also of each rank of torchrun
-    cluster.py    the same three stages as Ray Data operators
+    cluster.py    decode, explain, write as Ray Data operators
     results.py    open_results: pandas, xarray, torch;  report.py  aggregates as a page
 """
 

@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from numpy.typing import NDArray
@@ -55,8 +55,7 @@ class Photo:
     reason: str | None = None
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """Photos of a batch and what the network sees of them.
 
     Attributes:
@@ -78,12 +77,6 @@ class Batch:
             return cls(photos, None)
         rows = [torch.zeros_like(like) if pixels is None else pixels for pixels in known]
         return cls(photos, torch.stack(rows))
-
-    def pin_memory(self, *_: Any) -> Batch:
-        """The same in pinned memory."""
-        if self.pixels is not None:
-            self.pixels = self.pixels.pin_memory()
-        return self
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def locked(
             _sign(file)
         _here.add(place)
         try:
-            yield partial(_alone, file, rank)
+            yield partial(_alone, file)
         finally:
             _here.discard(place)
 
@@ -56,16 +56,13 @@ def _taken(folder: Path, run: str) -> DatasetError:
 
 
 @contextmanager
-def _alone(file: TextIO, rank: int | None) -> Iterator[None]:
+def _alone(file: TextIO) -> Iterator[None]:
     """Alone among the ranks of a run, which wait for each other here."""
-    if rank is None:
-        yield
-        return
     fcntl.lockf(file, fcntl.LOCK_EX, 1, SHARED)
     try:
         yield
     finally:
-        fcntl.lockf(file, fcntl.LOCK_UN, 1, SHARED)
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, SHARED)  # of a whole file's lock all else stays
 
 
 def _sign(file: TextIO) -> None:

@@ -99,8 +99,8 @@ def explain_dataset(
     from naflow_fx.dataset import folder as folders
     from naflow_fx.dataset.job import Job
     from naflow_fx.dataset.lock import locked
-    from naflow_fx.dataset.pipeline import run_parts
     from naflow_fx.dataset.progress import Progress
+    from naflow_fx.dataset.runner import run_parts
     from naflow_fx.dataset.sources import open_source
     from naflow_fx.dataset.spec import as_spec
 

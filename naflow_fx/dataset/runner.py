@@ -1,10 +1,15 @@
-"""Batches through the explainer: rows of numbers and maps, and the time that the device worked."""
+"""Batches through the explainer: rows of numbers and maps; the local engine: whole parts.
+
+Decoding, explaining and writing go on side by side.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, pairwise
 from typing import Any
 
@@ -12,15 +17,27 @@ import torch
 from torch import Tensor
 
 from naflow_fx.dataset import MAP, MEASURES
-from naflow_fx.dataset.decode import GONE, Batch, Photo, normalised, pixels_of
+from naflow_fx.dataset.decode import (
+    GONE,
+    Batch,
+    Decoder,
+    Photo,
+    default_workers,
+    normalised,
+    pixels_of,
+)
+from naflow_fx.dataset.folder import Folder
 from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.parts import Layout, Rows
+from naflow_fx.dataset.progress import Progress
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import probabilities
 from naflow_fx.flow.measures import entropy
 from naflow_fx.selection import matching
 from naflow_fx.subjects.api import GREY
+
+AHEAD = 2  # parts that wait to be written: results don't pile up
 
 
 class Runner:
@@ -55,14 +72,14 @@ class Runner:
             raise DatasetError(f"{self.job.source.place}: the source can't be reached any more; "
                                "when it is back, call again: finished parts are kept"
                                )  # fmt: skip
-        clock = Clock(self.device)
+        begin = mark(self.device)
         found = {} if batch.pixels is None else self._explain(batch.pixels, batch.photos)
-        clock.stop()
+        end = mark(self.device)
 
         def fetch() -> Rows:
-            seconds, count = clock.seconds(), len(batch.photos)  # it waits: the arrays are there
+            busy, count = seconds(begin, end), len(batch.photos)  # now the arrays are there
             arrays = {name: tensor.numpy()[:count] for name, tensor in found.items()}
-            return Rows(batch.photos, arrays, seconds)
+            return Rows(batch.photos, arrays, busy)
 
         return fetch
 
@@ -95,30 +112,56 @@ class Runner:
         return Layout(self.opened.identity, shapes, tuple(chosen), self.opened.class_names)
 
 
-class Clock:
-    """How long the device works on what is called between making it and `stop`."""
+def run_parts(
+    folder: Folder, parts: Sequence[int], workers: int | None, progress: Progress
+) -> None:
+    """Makes parts, one after the other: the local engine, also of each rank of torchrun.
 
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.begin: Any = self._now()
+    Decoders start first, while there is no other thread; then the explainer is made, as they
+    work ahead.  Parts are written in a thread.
 
-    def stop(self) -> None:
-        """The end."""
-        self.end: Any = self._now()
+    Raises:
+        NaflowError: the explainer can't be made, the source is gone, the disk is full.
+    """
+    if not parts:
+        return
+    job = folder.job
+    count = default_workers(job.device) if workers is None else workers
+    decoder = Decoder(job.source, job.spec.prepare(), count, job.device.startswith("cuda"))
+    batches = [batch for part in parts for batch in job.batches(part)]
+    with decoder.stream(batches) as decoded, progress:
+        runner = Runner(job)
+        progress.begin()
+        found = runner.rows(decoded)
+        with ThreadPoolExecutor(1, thread_name_prefix="naflow-writer") as writer:
+            waiting: deque[Future[None]] = deque()
+            for part in parts:
+                rows = []
+                for _ in job.batches(part):
+                    rows.append(next(found))
+                    progress.add(*rows[-1].counts)
+                while waiting and (waiting[0].done() or len(waiting) > AHEAD):
+                    waiting.popleft().result()
+                waiting.append(writer.submit(folder.write, part, rows, runner.layout))
+            for last in waiting:
+                last.result()
 
-    def seconds(self) -> float:
-        """Waits for the device, then tells."""
-        if self.device.type != "cuda":
-            return float(self.end - self.begin)
-        self.end.synchronize()
-        return float(self.begin.elapsed_time(self.end)) / 1000
 
-    def _now(self) -> Any:
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(self.device))  # it may be cuda:1
-        return event
+def mark(device: torch.device) -> Any:
+    """The end of what was called so far, for `seconds`."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))  # it may be cuda:1
+    return event
+
+
+def seconds(begin: Any, end: Any) -> float:
+    """How long the device worked between two marks; waits for the second one."""
+    if isinstance(end, float):
+        return float(end - begin)
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1000
 
 
 def summed_up(flow: AttentionFlow, stored: Iterable[str]) -> dict[str, Tensor]:
@@ -154,7 +197,7 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
 
 
 def _to_host(tensor: Tensor) -> Tensor:
-    """In main memory; from CUDA without waiting, `Clock.seconds` waits for it."""
+    """In main memory; from CUDA without waiting, `seconds` waits for it."""
     if tensor.device.type != "cuda":
         return tensor.cpu()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
