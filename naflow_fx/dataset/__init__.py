@@ -17,8 +17,10 @@ the engine or on the number of workers.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from naflow_fx import errors
 from naflow_fx.errors import DatasetError
@@ -35,6 +37,24 @@ MEASURES = ("residual", "norm_ratio", "mean", "max", "active", "spread")
 def is_results(path: str | Path) -> bool:
     """Whether a path is a folder that `explain_dataset` wrote."""
     return (Path(path) / MANIFEST).is_file() and (Path(path) / PARTS).is_dir()
+
+
+T = TypeVar("T")
+
+
+class Last(Generic[T]):
+    """A function that keeps its last result; where it is sent, it has none yet."""
+
+    def __init__(self, function: Callable[..., T]) -> None:
+        self.function, self._kept = function, lru_cache(maxsize=1)(function)
+
+    def __call__(self, *words: Any) -> T:
+        """The result, computed unless the last call had the same arguments."""
+        return self._kept(*words)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The function alone."""
+        return Last, (self.function,)
 
 
 def required(name: str, what: str, extra: str = "batch") -> Any:

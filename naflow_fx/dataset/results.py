@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +96,9 @@ class Results:
 
     def table(self, part: int, columns: Sequence[str]) -> pyarrow.Table:
         """The rows of the part-th file; OSError if a checksum doesn't fit."""
-        import pyarrow.parquet as pq
+        from naflow_fx.dataset.parts import read_rows
 
-        return pq.read_table(self.files[part], columns=list(columns), partitioning=None,
-                             page_checksum_verification=True)  # fmt: skip
+        return read_rows(self.files[part], columns)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
         """One Arrow table a part, of these columns; None: of all but the maps."""
@@ -203,7 +202,7 @@ class Results:
 
         shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
         columns = [*self.columns(), *(MAP + layer for layer in shapes)]
-        return TorchRows(partial(self.table, columns=columns), shapes, self.counts)
+        return TorchRows(self.files, self.counts, columns, shapes)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""

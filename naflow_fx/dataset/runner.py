@@ -182,17 +182,15 @@ def summed_up(flow: AttentionFlow, stored: Iterable[str]) -> dict[str, Tensor]:
 def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     """Prediction (-1: the output is no row of class scores), its probability, score, target."""
     output = flow.output
-    known = isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
     unknown = torch.full_like(flow.score, -1, dtype=torch.int64)
     probability, prediction = torch.full_like(flow.score, math.nan, dtype=torch.float32), unknown
-    if known:
+    if isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
         probability, prediction = probabilities(output.float()).max(1)
-    target = unknown if flow.target is None else flow.target
     return {
         "prediction": prediction,
         "probability": probability,
         "score": flow.score.double(),
-        "target": target,
+        "target": unknown if flow.target is None else flow.target,
     }
 
 

@@ -13,13 +13,14 @@ import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from naflow_fx.dataset import Last
 from naflow_fx.errors import DatasetError, one_of, unfit
 
 ENDINGS = (
@@ -109,9 +110,8 @@ def _kind(path: str) -> str:
 
 def _holds_classes(path: str) -> bool:
     """Whether all photos lie in folders of classes: no photo at the top, folders there."""
-    entries = list(os.scandir(path))
-    top = any(is_photo(entry.name) for entry in entries if not entry.is_dir())
-    return not top and any(entry.is_dir() for entry in entries)
+    _, folders, files = next(os.walk(path))
+    return bool(folders) and not any(map(is_photo, files))
 
 
 def is_photo(name: str) -> bool:
@@ -245,8 +245,8 @@ def _members(path: str) -> tuple[dict[str, tarfile.TarInfo], dict[str, int]]:
                 if is_photo(posixpath.basename(member.name)):
                     photos[member.name] = member
                 elif member.name.endswith(".cls"):
-                    taken = archive.extractfile(member)
-                    classes[_key(member.name)] = _class(taken.read(32) if taken else b"")
+                    text = cast(IO[bytes], archive.extractfile(member)).read(32).strip()
+                    classes[_key(member.name)] = int(text) if text.isdigit() else -1
     except (tarfile.TarError, EOFError) as error:
         raise DatasetError(f"{path}: not a tar archive that can be read ({error}); a compressed "
                            "one must be unpacked to .tar first") from error  # fmt: skip
@@ -257,13 +257,6 @@ def _key(name: str) -> str:
     """What the members of one sample share, WebDataset's way: all up to the file's first dot."""
     folder, _, file = name.rpartition("/")
     return f"{folder}/{file.partition('.')[0]}"
-
-
-def _class(data: bytes) -> int:
-    try:
-        return int(data)
-    except ValueError:
-        return -1
 
 
 Group = tuple[int, str, int]  # position of its first photo, file, number of the row group
@@ -291,23 +284,21 @@ def _of_parquets(pattern: str) -> Source:
                 labels += _labels(file)
         except pa.ArrowInvalid as error:
             raise DatasetError(f"{path}: not a Parquet file ({error})") from error
-    reader = partial(_read_row, groups, column)
+    reader = partial(_read_row, groups, Last(partial(_row_group, column)))
     return Source("parquet", places, ids, _known(labels), range(len(ids)), reader)
 
 
-def _read_row(groups: Sequence[Group], column: str, position: int) -> bytes:
+def _read_row(groups: Sequence[Group], read: Last[pa.ChunkedArray], position: int) -> bytes:
     found = bisect.bisect_right(groups, position, key=lambda group: group[0]) - 1
     start, path, group = groups[found]
-    value = _row_group(path, group, column)[position - start].as_py()
+    value = read(path, group)[position - start].as_py()  # kept: positions are read in order
     data = value["bytes"] if isinstance(value, dict) else value
     if data is None:
         raise OSError("no bytes in this row")
     return bytes(data)
 
 
-@lru_cache(maxsize=1)  # positions are read in order
-def _row_group(path: str, group: int, column: str) -> pa.ChunkedArray:
-    """A column of a row group."""
+def _row_group(column: str, path: str, group: int) -> pa.ChunkedArray:
     with pq.ParquetFile(path) as file:
         return file.read_row_group(group, columns=[column])[column]
 
