@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,22 +23,6 @@ NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the 
 UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
 
 
-@dataclass(frozen=True)
-class Unusual:
-    """A photo far from the others.
-
-    Attributes:
-        row: its number among the rows.
-        distance: mean over measures and layers of |value - median| in units of the spread of
-            the photos (1.4826 median absolute deviations), each cut at 10.
-        layers: where it is furthest, with the measure.
-    """
-
-    row: int
-    distance: float
-    layers: tuple[tuple[str, str], ...]
-
-
 def depths(measures: dict[str, Floats], layers: Sequence[str]) -> dict[str, pandas.DataFrame]:
     """Curves of every measure [rows, layers] that has a number; a row a layer, NaN where it lacks.
 
@@ -55,35 +38,32 @@ def depths(measures: dict[str, Floats], layers: Sequence[str]) -> dict[str, pand
     return {name: curve for name, curve in found.items() if curve["mean"].notna().any()}
 
 
-def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> list[Unusual]:
-    """The photos that are furthest from the median photo, furthest first.
+def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> pandas.DataFrame:
+    """The photos that are furthest from the median photo, furthest first, by their row's number.
 
-    `mean` and `max` go in by their logarithms: they are compared by ratio.  Fewer than eight
-    photos have no usual.
+    Columns: `distance`, the mean over measures and layers of |value - median| in units of the
+    spread of the photos (1.4826 median absolute deviations), each cut at 10; `where`, the three
+    (measure, layer) that are furthest.  `mean` and `max` go in by their logarithms: they are
+    compared by ratio.  Fewer than eight photos have no usual.
     """
     logarithms = {name: np.log(np.maximum(measures[name], 1e-30)) for name in ("mean", "max")}
     compared = {**measures, **logarithms}
-    distances = np.stack([_distances(compared[name]) for name in UNUSUAL], 1)
-    if len(distances) < 8:  # [rows, measures, layers]
-        return []
-    total = distances.mean((1, 2))
-    found = []
-    for row in np.argsort(-total, kind="stable")[:count]:
-        furthest = np.argsort(-distances[row].ravel(), kind="stable")[:3]
-        where = [divmod(int(i), len(layers)) for i in furthest]
-        names = tuple((layers[layer], UNUSUAL[measure]) for measure, layer in where)
-        found.append(Unusual(int(row), float(total[row]), names))
-    return found
+    distances = pandas.concat(
+        {name: _distances(pandas.DataFrame(compared[name], columns=list(layers)))
+         for name in UNUSUAL}, axis=1
+    )  # fmt: skip
+    total = distances.mean(axis=1).sort_values(ascending=False, kind="stable")
+    found = total.head(count if len(total) >= 8 else 0).to_frame("distance")
+    furthest = [distances.loc[row].nlargest(3).index.to_list() for row in found.index]
+    return found.assign(where=furthest)
 
 
-def _distances(values: Floats) -> Floats:
+def _distances(values: pandas.DataFrame) -> pandas.DataFrame:
     """Distances from the median of each layer [rows, layers], robust, at most 10; 0 for NaN."""
-    frame = pandas.DataFrame(values)
-    centre = frame.median()
-    away = (frame - centre).abs()
+    centre = values.median()
+    away = (values - centre).abs()
     scale = np.maximum(1.4826 * away.median(), 1e-6 + 1e-3 * centre.abs())
-    found: Floats = (away / scale).fillna(0).clip(0, 10).to_numpy()
-    return found
+    return (away / scale).fillna(0).clip(0, 10)
 
 
 def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list[dict[str, Any]]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -59,22 +59,17 @@ def run_on_ray(
             progress.add(int(photos), int(failed), seconds)
 
 
-@contextmanager
-def _session(ray: Any) -> Iterator[None]:
+def _session(ray: Any) -> AbstractContextManager[Any]:
     """Ray as it runs, or started here, on this machine alone, without dashboard or reports."""
     if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS")
+        return nullcontext()
     local: dict[str, Any] = {}
-    if not address:
+    if not os.environ.get("RAY_ADDRESS"):  # which Ray joins by itself
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    session: AbstractContextManager[Any] = ray.init(log_to_driver=False, logging_level="ERROR",
+                                                    **local)  # fmt: skip
+    return session
 
 
 def _dataset(ray: Any, folder: Any, parts: Sequence[int], actors: int, gpu: bool) -> Any:
@@ -168,8 +163,9 @@ class Worker:
         kills its decoder, so its photos are decoded each in a process of its own.
         """
         begun = self.folder.parts / f"{STAGES}decoding-{part:06d}"
-        again, decoder = begun.exists(), self.decoder
-        how = partial(decoder.one_by_one, method="spawn") if again else decoder.batch
+        how = self.decoder.batch
+        if begun.exists():
+            how = partial(self.decoder.one_by_one, method="spawn")
         begun.touch()
         found = [how(photos) for photos in self.folder.job.batches(part)]
         begun.unlink(missing_ok=True)

@@ -10,14 +10,15 @@ import pandas
 
 from naflow_fx.dataset.aggregate import Floats
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 20
 LOGARITHMIC = ("mean", "max", "norm_ratio")  # compared by ratio
 DECADES = 6  # a logarithmic axis shows at most so many below its top
 
 
 def curve(name: str, depth: pandas.DataFrame) -> dict[str, Any]:
-    """A measure over the layers, one of `aggregate.depths`, as the template draws it, in pixels."""
+    """A measure over the layers, one of `aggregate.depths`, as the template draws it.
+
+    Places are shares of both axes, from the left and from below; a layer has a tip.
+    """
     log = name in LOGARITHMIC
     low, high = _limits(depth, log)
 
@@ -25,38 +26,30 @@ def curve(name: str, depth: pandas.DataFrame) -> dict[str, Any]:
         ends = np.array([low, high])
         if log:
             values, ends = np.log10(np.maximum(values, low)), np.log10(ends)
-        return np.asarray(np.interp(values, ends, [HEIGHT - BOTTOM, TOP]))
+        return np.asarray(np.interp(values, ends, [0, 1]))
 
-    x = np.linspace(LEFT, WIDTH - RIGHT, len(depth))
-    strip = (WIDTH - LEFT - RIGHT) / max(len(depth) - 1, 1)
-    tips = [
-        {"x": round(at - strip / 2, 1), "width": round(strip, 1),
-         "text": f"{layer}: {one['mean']:.3g} ± {one['error']:.2g}; photos {one['low']:.3g} to "
-                 f"{one['high']:.3g}"}
-        for at, (layer, one) in zip(x.tolist(), depth.iterrows(), strict=True)
-    ]  # fmt: skip
-    mean, error = depth["mean"], depth["error"]
+    x, mean, error = np.linspace(0, 1, len(depth)), depth["mean"], depth["error"]
     return {
-        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
-        "bottom": HEIGHT - BOTTOM, "first": depth.index[0], "last": depth.index[-1],
-        "ticks": [{"y": round(float(y(v)), 1), "text": _number(v)} for v in _ticks(low, high, log)],
+        "first": depth.index[0], "last": depth.index[-1],
+        "ticks": [(float(y(value)), _number(value)) for value in _ticks(low, high, log)],
         "percentiles": _band(x, y(depth["low"]), y(depth["high"])),
         "interval": _band(x, y(mean - error), y(mean + error)),
-        "mean": _points(x, y(mean)), "tips": tips,
+        "mean": _places(x, y(mean)),
+        "tips": [f"{layer}: {one['mean']:.3g} ± {one['error']:.2g}; photos {one['low']:.3g} to "
+                 f"{one['high']:.3g}" for layer, one in depth.iterrows()],
     }  # fmt: skip
 
 
-def _points(x: Floats, y: Floats) -> str:
-    """The places that are numbers."""
-    places = zip(x, y, strict=True)
-    return " ".join(f"{a:.1f},{b:.1f}" for a, b in places if math.isfinite(b))
+def _places(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    """Those that are numbers."""
+    return [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
 
 
-def _band(x: Floats, low: Floats, high: Floats) -> str:
+def _band(x: Floats, low: Floats, high: Floats) -> list[tuple[float, float]]:
     """The corners of a filled band, where both edges are numbers."""
     known = np.isfinite(low + high)
     x, low, high = x[known], low[known], high[known]
-    return _points(np.r_[x, x[::-1]], np.r_[high, low[::-1]])
+    return _places(np.r_[x, x[::-1]], np.r_[high, low[::-1]])
 
 
 def _limits(depth: pandas.DataFrame, log: bool) -> tuple[float, float]:

@@ -89,7 +89,7 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     Raises:
         DatasetError: not such folders, no photo in both, or no layer with a map.
     """
-    one, two = runs = _opened(first), _opened(second)
+    one, two = runs = open_results(first), open_results(second)
     frames = [run.pandas(["id", "sha256", "prediction", "spread"]) for run in runs]
     rows = _paired(*frames)
     if not len(rows[0]):
@@ -112,10 +112,6 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     table = DepthTable(layers, {n: torch.from_numpy(x).double() for n, x in values.items()})
     predictions = np.stack([frame["prediction"].fillna(-1).astype(int) for frame in frames])
     return Difference(runs, table, frames[0]["id"].to_list(), predictions)
-
-
-def _opened(run: str | Path | Results) -> Results:
-    return run if isinstance(run, Results) else open_results(run)
 
 
 def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> tuple[Rows, Rows]:

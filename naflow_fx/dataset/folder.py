@@ -163,20 +163,10 @@ class Folder:
 
     def write_failed(self) -> None:
         """failed.jsonl, of what the parts say."""
-        lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
+        lines = [json.dumps(line, ensure_ascii=False) + "\n"
+                 for path in sorted(self.parts.glob("part-*.parquet"))
+                 for line in read_facts(path)[0]["failed"]]  # fmt: skip
         _write(self.path / FAILED, "".join(lines))
-
-    def failures(self) -> list[dict[str, Any]]:
-        """The lines of failed.jsonl, as the parts have them."""
-        paths = sorted(self.parts.glob("part-*.parquet"))
-        return [line for path in paths for line in read_facts(path)[0]["failed"]]
-
-
-def no_row(path: Path, failures: Sequence[dict[str, Any]]) -> DatasetError:
-    """The error of a run without a result: it tells the reason of the first photo's."""
-    first = failures[0]
-    return DatasetError(f"{path}: no photo has a row; the first, {first['id']}: "
-                        f"{first['reason']}; all of them are in failed.jsonl")  # fmt: skip
 
 
 def check_ours(path: Path) -> None:

@@ -15,8 +15,7 @@ from PIL import Image
 from naflow_fx.dataset import MEASURES, aggregate
 from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Decoder
-from naflow_fx.dataset.folder import no_row
-from naflow_fx.dataset.results import Results, open_results
+from naflow_fx.dataset.results import Results, no_row, open_results
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
 from naflow_fx.files import write
@@ -81,7 +80,7 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     """
     results = open_results(folder)
     if not len(results):
-        raise no_row(results.path, results.failed)
+        raise no_row(results)
     context = Context.of(results)
     residual, failed = context.measures["residual"], results.failed
     page = render(
@@ -130,16 +129,10 @@ def _classes(context: Context) -> dict[str, Any] | None:
     frequent = classes.sort_values("size", ascending=False, kind="stable").head(CLASSES)
     layers = _shown_layers(context, COLUMNS)
     means = aggregate.mean_maps(context.results, layers, frequent.index.to_list())
-    rows = [
-        {
-            "name": context.name(one),
-            "count": count,
-            "score": f"{score:.3g}",
-            "maps": [_map(means[one, layer]) for layer in layers],
-        }
-        for one, count, score in frequent.itertuples()
-    ]
-    return {"every": len(classes), "layers": layers, "rows": rows}
+    rows = frequent.assign(name=[context.name(one) for one in frequent.index],
+                           maps=[[_map(means[one, layer]) for layer in layers]
+                                 for one in frequent.index])  # fmt: skip
+    return {"every": len(classes), "layers": layers, "rows": rows.to_dict("records")}
 
 
 def _curves(context: Context) -> list[dict[str, Any]]:
@@ -157,23 +150,17 @@ def _curves(context: Context) -> list[dict[str, Any]]:
 def _unusual(context: Context) -> dict[str, Any] | None:
     """Cards of the photos that are furthest from the others."""
     found = aggregate.unusual(context.measures, context.results.layers, PHOTOS)
-    if not found:
+    if found.empty:
         return None
-    pictures = _photos(context, [one.row for one in found])
-    layers = _shown_layers(context, 3)
-    maps = {layer: context.results.maps(layer) for layer in layers}
-    cards = [
-        {
-            "photo": pictures.get(one.row),
-            "id": context.rows["id"][one.row],
-            "prediction": _prediction(context, one.row),
-            "distance": one.distance,
-            "where": "; ".join(f"{layer} ({measure})" for layer, measure in one.layers),
-            "maps": [_map(maps[layer][one.row].astype(float)) for layer in layers],
-        }
-        for one in found
-    ]
-    return {"layers": layers, "cards": cards}
+    rows, layers = found.index.to_list(), _shown_layers(context, 3)
+    maps = {layer: context.results.maps(layer)[rows].astype(float) for layer in layers}
+    pictures = _photos(context, rows)
+    cards = found.assign(id=context.rows["id"],
+                         photo=[pictures.get(row) for row in rows],
+                         prediction=[_prediction(context, row) for row in rows],
+                         maps=[[_map(maps[layer][i]) for layer in layers]
+                               for i in range(len(rows))])  # fmt: skip
+    return {"layers": layers, "cards": cards.to_dict("records")}
 
 
 def _prediction(context: Context, row: int) -> str:

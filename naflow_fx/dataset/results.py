@@ -214,9 +214,16 @@ class Results:
         return found
 
 
-def open_results(path: str | Path) -> Results:
+def open_results(path: str | Path | Results) -> Results:
     """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
-    return Results(path)
+    return path if isinstance(path, Results) else Results(path)
+
+
+def no_row(results: Results) -> DatasetError:
+    """The error of a run without a row: it tells the reason of the first photo's."""
+    first = results.failed[0]
+    return DatasetError(f"{results.path}: no photo has a row; the first, {first['id']}: "
+                        f"{first['reason']}; all of them are in failed.jsonl")  # fmt: skip
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -96,10 +96,11 @@ def explain_dataset(
         NaflowError: the explainer can't be made.
     """
     required("pyarrow.parquet", "explain_dataset")
-    from naflow_fx.dataset import folder as folders
+    from naflow_fx.dataset.folder import Folder, check_ours
     from naflow_fx.dataset.job import Job
     from naflow_fx.dataset.lock import locked
     from naflow_fx.dataset.progress import Progress
+    from naflow_fx.dataset.results import no_row, open_results
     from naflow_fx.dataset.runner import run_parts
     from naflow_fx.dataset.sources import open_source
     from naflow_fx.dataset.spec import as_spec
@@ -116,11 +117,11 @@ def explain_dataset(
     job = Job(spec, open_source(source, kind), target, _device(device, spec, rank), batch_size,
               part_size, chosen)  # fmt: skip
     path = Path(out)
-    folders.check_ours(path)
+    check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
     with locked(path, rank) as alone:
         with alone():
-            folder, notes = folders.Folder.begin(path, job, rank)
+            folder, notes = Folder.begin(path, job, rank)
         share = job.parts if rank is None else job.parts[rank::ranks]
         finished, found = folder.scan(share, retry_failed)
         photos = job.photos(share)
@@ -143,7 +144,7 @@ def explain_dataset(
             folder.write_failed()
         failed = sum(finished.values()) + shown.failed
         if failed == photos and photos:
-            raise folders.no_row(path, folder.failures())
+            raise no_row(open_results(path))
         return DatasetRun(path, photos, failed, found, shown.done, shown.seconds, shown.rate,
                           shown.share)  # fmt: skip
 
