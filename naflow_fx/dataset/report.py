@@ -144,7 +144,7 @@ def _curves(context: Context) -> list[dict[str, Any]]:
     if (found := context.statistics) is not None and len(found.layers) > 1:
         also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
         drawn |= aggregate.depths(also, found.layers)
-    return [{**curve(name, depth), "words": WORDS[name]} for name, depth in drawn.items()]
+    return [{"name": name, **curve(name, depth)} for name, depth in drawn.items()]
 
 
 def _unusual(context: Context) -> dict[str, Any] | None:
@@ -220,15 +220,3 @@ def _map(values: aggregate.Floats) -> Picture:
 def _picture(picture: Image.Image, form: str) -> Picture:
     """A picture's file as an address, and its size."""
     return data_uri(picture, form), picture.size
-
-
-WORDS = {
-    "residual": ("", "residual", " of the inverse"),
-    "norm_ratio": ("", "norm ratio", ": norm of Z as a multiple of the activation's"),
-    "mean": ("", "mean", " value of the map"),
-    "max": ("", "largest", " value of the map"),
-    "active": ("", "active", ": share of positions above 0"),
-    "spread": ("", "spread", ": entropy of the map; 1: even, 0: one point"),
-    "scatter": ("", "scatter", ": share of the map outside of its largest part"),
-    "agreement": ("", "agreement", " with the last map: rank correlation"),
-}  # the second part stands out
