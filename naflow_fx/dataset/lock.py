@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl  # not on Windows
-import json
 import os
 import socket
 import time
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 from naflow_fx.dataset import LOCK
 from naflow_fx.errors import DatasetError
@@ -40,9 +39,13 @@ def locked(
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except BlockingIOError:
-            raise _taken(folder, _holder(file)) from None
-        if not rank:
-            _sign(file)
+            file.seek(0)
+            raise _taken(folder, file.read() or "another run") from None
+        if not rank:  # who it is, for the one who is refused
+            file.truncate(0)
+            file.write(f"another run (process {os.getpid()} on {socket.gethostname()}, since "
+                       f"{time.strftime('%F %T')})")  # fmt: skip
+            file.flush()
         _here.add(place)
         try:
             yield partial(_alone, file)
@@ -63,21 +66,3 @@ def _alone(file: TextIO) -> Iterator[None]:
         yield
     finally:
         fcntl.lockf(file, fcntl.LOCK_UN, 1, SHARED)  # of a whole file's lock all else stays
-
-
-def _sign(file: TextIO) -> None:
-    """Who holds the lock, for the one who is refused."""
-    facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-    file.truncate(0)
-    json.dump(facts, file)
-    file.flush()
-
-
-def _holder(file: TextIO) -> str:
-    """Who signed."""
-    file.seek(0)
-    try:
-        facts: Any = json.load(file)
-        return f"another run (process {facts['pid']} on {facts['host']}, since {facts['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another run"

@@ -93,8 +93,8 @@ class Runner:
         flow = self.opened.explain(images, target=self._target(photos))
         if self._layout is None:
             self._layout = self._laid_out(flow)
-        columns = summed_up(flow, self._layout.stored)
-        return {name: _to_host(value) for name, value in columns.items()}
+        columns = summed_up(flow, self._layout.stored)  # pinned on the host: `seconds` waits
+        return {name: value.to("cpu", non_blocking=True) for name, value in columns.items()}
 
     def _target(self, photos: list[Photo]) -> Any:
         """What the explainer is asked for; the predicted class where a label is unknown."""
@@ -192,11 +192,3 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
         "score": flow.score.double(),
         "target": unknown if flow.target is None else flow.target,
     }
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    """In main memory; from CUDA without waiting, `seconds` waits for it."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)

@@ -102,11 +102,11 @@ class ExplainerSpec:
         """
         if self.preprocessing is not None:
             return self.preprocessing
-        told: Prepare | None
+        told: Prepare | None = None
         if self.artefact is not None:
             told = preprocessing_of(self.artefact, read(self.artefact))
-        else:
-            told = self.subject.preprocessing if self.make is None else None
+        elif self.make is None:
+            told = self.subject.preprocessing
         if told is None:
             whose = "make=..." if self.artefact is None else f"artefact={self.artefact!r}"
             raise DatasetError(f"ExplainerSpec({whose}): how photos become inputs isn't known; "
@@ -128,9 +128,8 @@ class ExplainerSpec:
             return {"make": name_of(self.make), **found}
         options = {name: getattr(self, name) for name in OPTIONS}
         options["inverse"] = self.inverse and dataclasses.asdict(self.inverse)
-        more = {"model_args": dict(self.model_args) or None, "output": self.output,
-                "target": self.target}  # fmt: skip
-        options |= {name: value for name, value in more.items() if value is not None}
+        more = {"model_args": dict(self.model_args), "output": self.output, "target": self.target}
+        options |= {name: value for name, value in more.items() if value not in (None, {})}
         file = Path(self.model.rpartition(":")[0] or self.model)
         model = Path(self.model).name if file.is_file() else self.model
         weights = self.weights and Path(self.weights).name
@@ -153,14 +152,14 @@ class ExplainerSpec:
         if self.artefact is not None:
             return load(self.artefact, device, self.trusted)
         if self.make is None:
-            return self._compiled(device)
+            return self._program(device)
         made = self.make(device)
         if isinstance(made, PairExplainer) or not isinstance(made, (Explainer, Artefact)):
             raise DatasetError(f"ExplainerSpec(make={name_of(self.make)}) gave a "
                                f"{type(made).__name__}; wanted an Explainer of photos")  # fmt: skip
         return made
 
-    def _compiled(self, device: torch.device) -> Explainer | Artefact:
+    def _program(self, device: torch.device) -> Explainer | Artefact:
         """The named model's explainer."""
         options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
         example, subject = self.prepare()(GREY)[None].to(device), self.subject
