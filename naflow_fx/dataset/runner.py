@@ -49,7 +49,7 @@ class Runner:
         self._layout: Layout | None = None
 
     def rows(self, batches: Iterable[Batch]) -> Iterator[Rows]:
-        """Rows of each batch, in order; the next one is under way before they are fetched.
+        """Rows of each batch, in order; the next batch is under way before they are fetched.
 
         Raises:
             DatasetError: the source can't be reached any more.
@@ -67,7 +67,7 @@ class Runner:
         return self._layout
 
     def _begin(self, batch: Batch) -> Callable[[], Rows]:
-        """Begins a batch; on CUDA the device still works when this returns.  What waits for it."""
+        """Begins a batch; gives what waits for its rows: a CUDA device still works on them."""
         if any(photo.reason == GONE for photo in batch.photos):
             raise DatasetError(f"{self.job.source.place}: the source can't be reached any more; "
                                "when it is back, call again: finished parts are kept"
