@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import naflow_fx as nf
 from naflow_fx.dataset import lock
-from naflow_fx.dataset.sources import Files, open_source
+from naflow_fx.dataset.sources import Source, open_source
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tools"))
@@ -65,7 +65,7 @@ def make_deadly(flag: str, device: torch.device) -> nf.Explainer:
     return explainer
 
 
-class Deadly(Files):
+class Deadly(Source):
     """A source with a photo that kills the process that reads it."""
 
     def read(self, position: int) -> bytes:
@@ -75,8 +75,7 @@ class Deadly(Files):
 
 
 def deadly_source(photos: Path) -> Deadly:
-    files: Any = open_source(photos)
-    return Deadly(files.kind, files.places, files.ids, None, files.paths)
+    return Deadly(**vars(open_source(photos)))
 
 
 def spec(**options: Any) -> nf.ExplainerSpec:

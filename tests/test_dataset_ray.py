@@ -47,7 +47,7 @@ except DatasetError as error:
 DECODER = """
 from naflow_fx.dataset import cluster
 cluster._operators = lambda *_: [
-    (step, 1, {"num_cpus": 0.2}) for step in (cluster.Decoding, cluster.Explaining, cluster.Writing)
+    ([step], 1, {"num_cpus": 0.2}) for step in ("decode", "explain", "write")
 ]
 photos, out = sys.argv[1:]
 done = dataset_tiny.run(dataset_tiny.deadly_source(photos), Path(out), engine="ray", actors=1)

@@ -80,15 +80,18 @@ def test_mean_maps_are_means(results: Path) -> None:
 def test_depth_curves_have_their_intervals() -> None:
     values = np.random.default_rng(0).normal([1.0, 5.0], [1.0, 2.0], (4000, 2))
     values = np.concatenate([values, np.full((4000, 1), np.nan)], 1)
-    (depth,) = aggregate.depths({"mean": values, "residual": np.full((4000, 3), np.nan)})
-    np.testing.assert_allclose(depth.mean[:2], [1, 5], atol=0.1)
-    np.testing.assert_allclose(depth.error[:2], 1.96 * np.array([1, 2]) / 4000**0.5, rtol=0.05)
-    np.testing.assert_allclose(depth.high[:2], [1 + 1.2816, 5 + 2 * 1.2816], atol=0.15)
-    one = curves.curve(depth, ["a", "b", "<b>"])
+    empty = np.full((4000, 3), np.nan)
+    ((name, depth),) = aggregate.depths(
+        {"mean": values, "residual": empty}, ["a", "b", "<b>"]
+    ).items()
+    np.testing.assert_allclose(depth["mean"][:2], [1, 5], atol=0.1)
+    np.testing.assert_allclose(depth["error"][:2], 1.96 * np.array([1, 2]) / 4000**0.5, rtol=0.05)
+    np.testing.assert_allclose(depth["high"][:2], [1 + 1.2816, 5 + 2 * 1.2816], atol=0.15)
+    one = curves.curve(name, depth)
     macro = html._environment().get_template("curve.html").module.curve  # type: ignore[attr-defined]
     drawn = str(macro(one))
     assert ">&lt;b&gt;<" in drawn and "nan," not in drawn and ",nan" not in drawn
-    assert len(one["mean"].split()) == 2 and len(one["interval"].split()) == 4
+    assert len(one["mean"]) == 2 and len(one["interval"]) == 4
 
 
 def test_the_odd_one_is_the_most_unusual() -> None:
@@ -96,11 +99,11 @@ def test_the_odd_one_is_the_most_unusual() -> None:
     measures = {name: draw.uniform(0.4, 0.6, (50, 3)) for name in aggregate.UNUSUAL}
     measures["spread"][17, 1] = 5.0
     measures["max"][17] = 50.0
-    first = aggregate.unusual(measures, ["a", "b", "c"], 3)[0]
-    assert first.row == 17
-    assert {("a", "max"), ("b", "spread")} & set(first.layers)
+    found = aggregate.unusual(measures, ["a", "b", "c"], 3)
+    assert len(found) == 3 and found.index[0] == 17
+    assert {("max", "a"), ("spread", "b")} & set(found["where"][17])
     few = {name: values[:7] for name, values in measures.items()}
-    assert aggregate.unusual(few, ["a", "b", "c"], 3) == []
+    assert aggregate.unusual(few, ["a", "b", "c"], 3).empty
 
 
 def test_the_worst_residuals_come_first() -> None:

@@ -28,7 +28,7 @@ from dataset_tiny import (
 
 import naflow_fx as nf
 from naflow_fx import files
-from naflow_fx.dataset import pipeline
+from naflow_fx.dataset import folder
 from naflow_fx.dataset.decode import KILLED
 from naflow_fx.dataset.job import differences
 from naflow_fx.dataset.sources import open_source
@@ -232,6 +232,6 @@ def test_an_error_of_the_writer_ends_the_run(
     def broken(*_: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(pipeline, "write_part", broken)
+    monkeypatch.setattr(folder, "write_part", broken)
     with pytest.raises(PermissionError):
         run(photos, tmp_path)

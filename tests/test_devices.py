@@ -31,7 +31,7 @@ import naflow_fx as nf
 from naflow_fx import artefacts, models
 from naflow_fx.artefacts import Kind, compiled
 from naflow_fx.artefacts.formats import OPENERS
-from naflow_fx.dataset.runner import Clock
+from naflow_fx.dataset.runner import mark, seconds
 from naflow_fx.decomposition.program import build_program, lead_back
 from naflow_fx.errors import ArtefactError
 from naflow_fx.guards.same_model import _tolerance
@@ -252,9 +252,8 @@ def test_a_batch_run_waits_for_its_own_device(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"that of {device}")
-    clock = Clock(torch.device("cuda:1"))
-    clock.stop()
-    assert clock.seconds() == 0.005 and waited == ["that of cuda:1"]
+    begin, end = mark(torch.device("cuda:1")), mark(torch.device("cuda:1"))
+    assert seconds(begin, end) == 0.005 and waited == ["that of cuda:1"]
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from naflow_fx.dataset import MAP, MEASURES
+from naflow_fx.dataset import MAP
 from naflow_fx.dataset.results import Results
 from naflow_fx.selection import evenly
 
@@ -24,82 +23,47 @@ NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the 
 UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
 
 
-@dataclass(frozen=True)
-class Depth:
-    """One measure along depth, each [layers]; NaN where no photo has it.
+def depths(measures: dict[str, Floats], layers: Sequence[str]) -> dict[str, pandas.DataFrame]:
+    """Curves of every measure [rows, layers] that has a number; a row a layer, NaN where it lacks.
 
-    Attributes:
-        name: the measure.
-        mean: over the photos.
-        error: half of the mean's 95 % interval.
-        low, high: tenth and ninetieth percentile of the photos.
+    Columns: `mean` over the photos, `error`, half of the mean's 95 % interval, and `low` and
+    `high`, the tenth and ninetieth percentile of the photos.
     """
-
-    name: str
-    mean: Floats
-    error: Floats
-    low: Floats
-    high: Floats
-
-
-@dataclass(frozen=True)
-class Unusual:
-    """A photo far from the others.
-
-    Attributes:
-        row: its number among the rows.
-        distance: mean over measures and layers of |value - median| in units of the spread of
-            the photos (1.4826 median absolute deviations), each cut at 10.
-        layers: where it is furthest, with the measure.
-    """
-
-    row: int
-    distance: float
-    layers: tuple[tuple[str, str], ...]
-
-
-def depths(measures: dict[str, Floats]) -> list[Depth]:
-    """Curves of every measure [rows, layers] that has a number."""
-    found = []
+    found = {}
     for name, values in measures.items():
-        frame = pandas.DataFrame(values)
+        frame = pandas.DataFrame(values, columns=list(layers))
         error = NORMAL * frame.std(ddof=0) / np.sqrt(frame.count().clip(lower=1))
-        low, high = frame.quantile([0.1, 0.9]).to_numpy()
-        mean = frame.mean().to_numpy()
-        if np.isfinite(mean).any():
-            found.append(Depth(name, mean, error.to_numpy(), low, high))
-    return found
+        percentiles = frame.quantile([0.1, 0.9]).T.set_axis(["low", "high"], axis=1)
+        found[name] = percentiles.assign(mean=frame.mean(), error=error)
+    return {name: curve for name, curve in found.items() if curve["mean"].notna().any()}
 
 
-def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> list[Unusual]:
-    """The photos that are furthest from the median photo, furthest first.
+def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> pandas.DataFrame:
+    """The photos that are furthest from the median photo, furthest first, by their row's number.
 
-    `mean` and `max` go in by their logarithms: they are compared by ratio.  Fewer than eight
-    photos have no usual.
+    Columns: `distance`, the mean over measures and layers of |value - median| in units of the
+    spread of the photos (1.4826 median absolute deviations), each cut at 10; `where`, the three
+    (measure, layer) that are furthest.  `mean` and `max` go in by their logarithms: they are
+    compared by ratio.  Fewer than eight photos have no usual.
     """
-    blocks = [_distances(np.log(np.maximum(measures[name], 1e-30)) if name in ("mean", "max")
-                         else measures[name]) for name in UNUSUAL]  # fmt: skip
-    distances = np.stack(blocks, 1)  # [rows, measures, layers]
-    if len(distances) < 8:
-        return []
-    total = distances.mean((1, 2))
-    found = []
-    for row in np.argsort(-total, kind="stable")[:count]:
-        furthest = np.argsort(-distances[row].ravel(), kind="stable")[:3]
-        where = [divmod(int(i), len(layers)) for i in furthest]
-        names = tuple((layers[layer], UNUSUAL[measure]) for measure, layer in where)
-        found.append(Unusual(int(row), float(total[row]), names))
-    return found
+    logarithms = {name: np.log(np.maximum(measures[name], 1e-30)) for name in ("mean", "max")}
+    compared = {**measures, **logarithms}
+    distances = pandas.concat(
+        {name: _distances(pandas.DataFrame(compared[name], columns=list(layers)))
+         for name in UNUSUAL}, axis=1
+    )  # fmt: skip
+    total = distances.mean(axis=1).sort_values(ascending=False, kind="stable")
+    found = total.head(count if len(total) >= 8 else 0).to_frame("distance")
+    furthest = [distances.loc[row].nlargest(3).index.to_list() for row in found.index]
+    return found.assign(where=furthest)
 
 
-def _distances(values: Floats) -> Floats:
+def _distances(values: pandas.DataFrame) -> pandas.DataFrame:
     """Distances from the median of each layer [rows, layers], robust, at most 10; 0 for NaN."""
-    frame = pandas.DataFrame(values)
-    centre = frame.median()
-    away = (frame - centre).abs()
+    centre = values.median()
+    away = (values - centre).abs()
     scale = np.maximum(1.4826 * away.median(), 1e-6 + 1e-3 * centre.abs())
-    found: Floats = (away / scale).fillna(0).clip(0, 10).to_numpy()
-    return found
+    return (away / scale).fillna(0).clip(0, 10)
 
 
 def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list[dict[str, Any]]:
@@ -108,9 +72,7 @@ def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list
     found = frame.quantile([0.5, 0.9]).T.set_axis(["median", "p90"], axis=1)
     found["poor"] = (frame > 0.9).sum() / frame.count()
     worst = found[found["median"] > 0].sort_values("median", ascending=False, kind="stable")
-    rows: list[dict[str, Any]] = (
-        worst.head(count).rename_axis("layer").reset_index().to_dict("records")
-    )
+    rows: list[Any] = worst.head(count).rename_axis("layer").reset_index().to_dict("records")
     return rows
 
 
@@ -127,17 +89,6 @@ def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statis
     return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
-def measures_of(results: Results) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Columns of single values, and measures [rows, layers]."""
-    frame = results.pandas()
-    single = {name: frame[name].to_numpy() for name in frame if name not in MEASURES}
-    count = len(results.layers)
-    return single, {
-        name: np.stack(frame[name].to_list()).astype(np.float64).reshape(-1, count)
-        for name in MEASURES
-    }
-
-
 def mean_maps(
     results: Results, layers: Sequence[str], classes: Sequence[int]
 ) -> dict[tuple[int, str], Floats]:
@@ -147,15 +98,14 @@ def mean_maps(
     """
     from naflow_fx.dataset.parts import maps_of
 
-    sums: dict[tuple[int, str], Floats] = {}
-    counts = dict.fromkeys(classes, 0)
-    for table in results.tables(["prediction", *(MAP + layer for layer in layers)]):
+    columns = ["prediction", *(MAP + layer for layer in layers)]
+    count, sums = np.zeros(len(classes)), dict.fromkeys(layers, np.zeros(()))
+    for table in results.tables(columns):
         predicted = table["prediction"].fill_null(-1).to_numpy()
-        for one in classes:
-            counts[one] += int((predicted == one).sum())
+        chosen = (np.asarray(classes)[:, None] == predicted).astype(float)  # [classes, rows]
+        count += chosen.sum(1)
         for layer in layers:
             maps = np.nan_to_num(maps_of(table[MAP + layer], results.shapes[layer]).astype(float))
-            for one in classes:
-                total = maps[predicted == one].sum(0)
-                sums[one, layer] = sums.get((one, layer), np.zeros_like(total)) + total
-    return {key: total / max(counts[key[0]], 1) for key, total in sums.items()}
+            sums[layer] = sums[layer] + np.tensordot(chosen, maps, 1)
+    return {(one, layer): total[i] / max(count[i], 1)
+            for layer, total in sums.items() for i, one in enumerate(classes)}  # fmt: skip

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from naflow_fx.dataset import STAGES, required
-from naflow_fx.dataset.decode import Batch, decode, decode_one_by_one
+from naflow_fx.dataset.decode import Batch, Decoder
 from naflow_fx.dataset.folder import Folder
-from naflow_fx.dataset.parts import Layout, Rows, as_table, write_part
+from naflow_fx.dataset.parts import Layout, Rows
 from naflow_fx.dataset.progress import Progress
 from naflow_fx.dataset.runner import Runner
 
-TAG = "ray"
 LIGHT = 0.1  # processors that a decoder or writer asks for
 
 
@@ -52,73 +51,71 @@ def run_on_ray(
         gpu = folder.job.device.startswith("cuda")
         count = actors or (int(ray.cluster_resources().get("GPU", 0)) if gpu else 0) or 2
         progress.devices = count
-        shared = ray.put(folder)
-        dataset = _dataset(ray, [shared], parts, count, gpu)
-        for row in dataset.iter_rows():
+        for row in _dataset(ray, ray.put(folder), parts, count, gpu).iter_rows():
             if isinstance(row["value"], Exception):
                 raise row["value"]
-            done, failed, seconds = row["value"]
-            progress.begin(ago=float(seconds))
-            progress.add(int(done), int(failed), float(seconds))
+            photos, failed, seconds = row["value"]  # floats by now
+            progress.begin(ago=seconds)
+            progress.add(int(photos), int(failed), seconds)
 
 
-@contextmanager
-def _session(ray: Any) -> Iterator[None]:
+def _session(ray: Any) -> AbstractContextManager[Any]:
     """Ray as it runs, or started here, on this machine alone, without dashboard or reports."""
     if ray.is_initialized():
-        yield
-        return
-    address = os.environ.get("RAY_ADDRESS")
+        return nullcontext()
     local: dict[str, Any] = {}
-    if not address:
+    if not os.environ.get("RAY_ADDRESS"):  # which Ray joins by itself
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    session: AbstractContextManager[Any] = ray.init(log_to_driver=False, logging_level="ERROR",
+                                                    **local)  # fmt: skip
+    return session
 
 
-def _dataset(ray: Any, shared: list[Any], parts: Sequence[int], actors: int, gpu: bool) -> Any:
-    """The operators; rows as `Writing` gives them, in the order that they end."""
+def _dataset(ray: Any, folder: Any, parts: Sequence[int], actors: int, gpu: bool) -> Any:
+    """The operators; rows as `Worker.write` gives them, in the order that they end."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context.execution_options.preserve_order = False
     made = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-    for step, size, asked in _operators(actors, gpu, ray.cluster_resources().get("CPU", 1)):
+    for steps, size, asked in _operators(actors, gpu, ray.cluster_resources().get("CPU", 1)):
         pool = ray.data.ActorPoolStrategy(size=size)
-        made = made.map_batches(step, batch_size=1, fn_constructor_args=(shared,), compute=pool,
-                                **asked)  # fmt: skip
+        made = made.map_batches(Worker, batch_size=1, fn_constructor_args=([folder], steps),
+                                compute=pool, **asked)  # fmt: skip
     return made
 
 
 def _operators(
     actors: int, gpu: bool, processors: float
-) -> list[tuple[type[Step], int, dict[str, float]]]:
-    """Step, how many actors, what each asks for.
+) -> list[tuple[Sequence[str], int, dict[str, float]]]:
+    """Steps of `Worker`, how many actors, what each asks for.
 
     On GPUs decoders and writers work beside the explainers.  On CPUs all would share the same
     cores, and each process costs memory and, idle in Ray, some of a core: one does all three.
     """
     if not gpu:  # what is left is for those that Ray Data itself starts
-        return [(Making, actors, {"num_cpus": min(1, round(0.8 * processors / actors, 2))})]
+        asked = {"num_cpus": min(1, round(0.8 * processors / actors, 2))}
+        return [(["decode", "explain", "write"], actors, asked)]
     light = {"num_cpus": LIGHT}
     return [
-        (Decoding, 4 * actors, light), (Explaining, actors, {"num_gpus": 1}),
-        (Writing, 4 * actors, light),
+        (["decode"], 4 * actors, light), (["explain"], actors, {"num_gpus": 1}),
+        (["write"], 4 * actors, light),
     ]  # fmt: skip
 
 
 Row = dict[str, Any]  # "part": [number], "value": [what the last operator made, or an error]
 
 
-class Step:
-    """An operator, as an actor: part and value -> value."""
+class Worker:
+    """An operator, as an actor: some of the steps decode, explain, write; part and value -> value.
 
-    def __init__(self, shared: list[Any]) -> None:
-        self.shared = shared
+    What it works with is made in the actor, when it is first asked for.
+    """
+
+    def __init__(self, shared: list[Any], steps: Sequence[str]) -> None:
+        """The folder's reference, in a list, so that Ray doesn't put it into every call."""
+        self.shared, self.steps = shared, steps
 
     def __call__(self, row: Row) -> Row:
         """Runs; what is raised goes on as a value, to the driver.
@@ -128,7 +125,8 @@ class Step:
         value = row["value"][0] if "value" in row else None
         if not isinstance(value, Exception):
             try:
-                value = self.run(int(row["part"][0]), value)
+                for step in self.steps:
+                    value = getattr(self, step)(int(row["part"][0]), value)
             except Exception as error:
                 error.__traceback__ = error.__cause__ = error.__context__ = None
                 value = error
@@ -138,89 +136,46 @@ class Step:
 
     @cached_property
     def folder(self) -> Folder:
-        """Fetched once; `shared` is a list, so that Ray doesn't put it into every call."""
+        """Of the results."""
         import ray
 
         found: Folder = ray.get(self.shared[0])
         return found
 
-    def run(self, part: int, value: Any) -> Any:
-        """What the operator does."""
-        raise NotImplementedError
-
-
-class Decoding(Step):
-    """A part -> its decoded batches."""
-
-    def run(self, part: int, value: None) -> list[Batch]:
-        """Decodes; a photo that can't be is in its batch, with the reason.
-
-        Ray repeats what a lost actor had.  A part that is begun for the second time may hold what
-        kills its decoder, so its photos are decoded each in a process of its own.
-        """
-        job = self.folder.job
-        begun = self.folder.parts / f"{STAGES}decoding-{part:06d}"
-        how = partial(decode_one_by_one, method="spawn") if begun.exists() else decode
-        begun.touch()
-        found = [how(job.source, self.prepare, photos) for photos in job.batches(part)]
-        begun.unlink(missing_ok=True)
-        return found
-
     @cached_property
-    def prepare(self) -> Any:
-        """How photos become inputs."""
-        return self.folder.job.spec.prepare()
-
-
-Explained = tuple[list[Rows], Layout]  # a part's rows, and what they are made of
-
-
-class Explaining(Step):
-    """Decoded batches -> rows; the explainer is made once."""
-
-    def run(self, part: int, value: list[Batch]) -> Explained:
-        """Explains; the next batch is under way before the results of the last are fetched."""
-        runner, pending, rows = self.runner, [], []
-        for batch in value:
-            pending.append(runner.start(batch))
-            if len(pending) > 1:
-                rows.append(pending.pop(0).result())
-        rows.append(pending[0].result())
-        return rows, runner.known_layout()
+    def decoder(self) -> Decoder:
+        """Of the source's photos."""
+        job = self.folder.job
+        return Decoder(job.source, job.spec.prepare())
 
     @cached_property
     def runner(self) -> Runner:
-        """The explainer, made at the first call."""
+        """The explainer."""
         import torch
 
         torch.set_num_threads(self.folder.threads)  # other sums of floats would be other bits
         return Runner(self.folder.job)
 
+    def decode(self, part: int, _: None) -> list[Batch]:
+        """The batches of a part; a photo that can't be decoded is in its batch, with the reason.
 
-class Writing(Step):
-    """Rows -> the part's file, and what the driver counts: done, failed, seconds."""
+        Ray repeats what a lost actor had.  A part that is begun for the second time may hold what
+        kills its decoder, so its photos are decoded each in a process of its own.
+        """
+        begun = self.folder.parts / f"{STAGES}decoding-{part:06d}"
+        how = self.decoder.batch
+        if begun.exists():
+            how = partial(self.decoder.one_by_one, method="spawn")
+        begun.touch()
+        found = [how(photos) for photos in self.folder.job.batches(part)]
+        begun.unlink(missing_ok=True)
+        return found
 
-    def run(self, part: int, value: Explained) -> tuple[int, int, float]:
-        """Writes the part; it is on the disk when this returns."""
-        folder, (rows, layout) = self.folder, value
-        folder.agree(layout)
-        write_part(folder.parts, part, as_table(part, folder.hash, rows, layout), TAG)
-        failed = sum(len(found.failed) for found in rows)
-        done = failed + sum(len(found.photos) for found in rows)
-        return done, failed, sum(found.seconds for found in rows)
+    def explain(self, part: int, batches: list[Batch]) -> tuple[list[Rows], Layout]:
+        """The part's rows, and what they are made of."""
+        return list(self.runner.rows(batches)), self.runner.layout
 
-
-class Making(Step):
-    """A part -> its file: all three, in one process."""
-
-    def run(self, part: int, value: None) -> tuple[int, int, float]:
-        """Decodes, explains, writes."""
-        found: Any = value
-        for step in self.steps:
-            found = step.run(part, found)
-        return cast("tuple[int, int, float]", found)
-
-    @cached_property
-    def steps(self) -> tuple[Step, ...]:
-        """The three operators."""
-        return Decoding(self.shared), Explaining(self.shared), Writing(self.shared)
+    def write(self, part: int, explained: tuple[list[Rows], Layout]) -> tuple[float, ...]:
+        """Writes the part's file; gives what `Progress.add` counts."""
+        self.folder.write(part, *explained)
+        return tuple(map(sum, zip(*(rows.counts for rows in explained[0]), strict=True)))

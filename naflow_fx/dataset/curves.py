@@ -3,81 +3,65 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
+import pandas
 
-from naflow_fx.dataset.aggregate import Depth, Floats
+from naflow_fx.dataset.aggregate import Floats
 
-WIDTH, HEIGHT = 360, 190
-LEFT, RIGHT, TOP, BOTTOM = 46, 6, 8, 20
 LOGARITHMIC = ("mean", "max", "norm_ratio")  # compared by ratio
 DECADES = 6  # a logarithmic axis shows at most so many below its top
 
 
-def curve(depth: Depth, layers: Sequence[str]) -> dict[str, Any]:
-    """One measure over the layers, as the template draws it; lengths in pixels."""
-    log = depth.name in LOGARITHMIC
+def curve(name: str, depth: pandas.DataFrame) -> dict[str, Any]:
+    """A measure over the layers, one of `aggregate.depths`, as the template draws it.
+
+    Places are shares of both axes, from the left and from below; a layer has a tip.
+    """
+    log = name in LOGARITHMIC
     low, high = _limits(depth, log)
-    x, y = _scale(0, len(layers) - 1, LEFT, WIDTH - RIGHT), _height(low, high, log)
-    strip = (WIDTH - LEFT - RIGHT) / max(len(layers) - 1, 1)
-    known = [(i, m) for i, m in enumerate(depth.mean) if math.isfinite(m)]
+
+    def y(values: Any) -> Floats:
+        ends = np.array([low, high])
+        if log:
+            values, ends = np.log10(np.maximum(values, low)), np.log10(ends)
+        return np.asarray(np.interp(values, ends, [0, 1]))
+
+    x, mean, error = np.linspace(0, 1, len(depth)), depth["mean"], depth["error"]
     return {
-        "width": WIDTH, "height": HEIGHT, "left": LEFT, "right": WIDTH - RIGHT, "top": TOP,
-        "bottom": HEIGHT - BOTTOM, "first": layers[0], "last": layers[-1],
-        "ticks": [{"y": round(y(v), 1), "text": _number(v)} for v in _ticks(low, high, log)],
-        "percentiles": _band(depth.low, depth.high, x, y),
-        "interval": _band(depth.mean - depth.error, depth.mean + depth.error, x, y),
-        "mean": _points((x(i), y(m)) for i, m in known),
-        "tips": [{"x": round(x(i) - strip / 2, 1), "width": round(strip, 1),
-                  "text": _tip(depth, layer, i)} for i, layer in enumerate(layers)],
+        "first": depth.index[0], "last": depth.index[-1],
+        "ticks": [(float(y(value)), _number(value)) for value in _ticks(low, high, log)],
+        "percentiles": _band(x, y(depth["low"]), y(depth["high"])),
+        "interval": _band(x, y(mean - error), y(mean + error)),
+        "mean": _places(x, y(mean)),
+        "tips": [f"{layer}: {one['mean']:.3g} ± {one['error']:.2g}; photos {one['low']:.3g} to "
+                 f"{one['high']:.3g}" for layer, one in depth.iterrows()],
     }  # fmt: skip
 
 
-def _points(places: Iterable[tuple[float, float]]) -> str:
-    return " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+def _places(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    """Those that are numbers."""
+    return [(a, b) for a, b in zip(x, y, strict=True) if math.isfinite(b)]
 
 
-def _band(low: Floats, high: Floats, x: _Place, y: _Place) -> str:
+def _band(x: Floats, low: Floats, high: Floats) -> list[tuple[float, float]]:
     """The corners of a filled band, where both edges are numbers."""
-    known = [i for i in range(len(low)) if math.isfinite(low[i]) and math.isfinite(high[i])]
-    upper = [(x(i), y(high[i])) for i in known]
-    return _points([*upper, *((x(i), y(low[i])) for i in reversed(known))])
+    known = np.isfinite(low + high)
+    x, low, high = x[known], low[known], high[known]
+    return _places(np.r_[x, x[::-1]], np.r_[high, low[::-1]])
 
 
-def _tip(depth: Depth, layer: str, i: int) -> str:
-    return (f"{layer}: {depth.mean[i]:.3g} ± {depth.error[i]:.2g}; photos "
-            f"{depth.low[i]:.3g} to {depth.high[i]:.3g}")  # fmt: skip
-
-
-_Place = Callable[[float], float]
-
-
-def _limits(depth: Depth, log: bool) -> tuple[float, float]:
+def _limits(depth: pandas.DataFrame, log: bool) -> tuple[float, float]:
     """The axis's ends: all percentiles and means; from 0 or up to 1 where that is near."""
-    values = np.concatenate([depth.low, depth.high, depth.mean])
-    values = values[np.isfinite(values)]
+    values = depth[["low", "high", "mean"]].to_numpy()
+    values = values[values > 0] if log else values[np.isfinite(values)]
+    if not len(values):
+        return 0.1, 1.0
+    least, top = float(values.min()), float(values.max())
     if log:
-        values = values[values > 0]
-        if not len(values):
-            return 0.1, 1.0
-        top = float(values.max())
-        return max(float(values.min()), top * 10.0**-DECADES) * 0.9, top * 1.1
-    top = float(values.max())
-    return min(0.0, float(values.min())), 1.0 if 0.5 < top <= 1 else top * 1.05 or 1.0
-
-
-def _height(low: float, high: float, log: bool) -> _Place:
-    if not log:
-        return _scale(low, high, HEIGHT - BOTTOM, TOP)
-    place = _scale(math.log10(low), math.log10(high), HEIGHT - BOTTOM, TOP)
-    return lambda value: place(math.log10(max(value, low)))
-
-
-def _scale(low: float, high: float, start: float, end: float) -> _Place:
-    span = (high - low) or 1.0
-    return lambda value: start + (value - low) / span * (end - start)
+        return max(least, top * 10.0**-DECADES) * 0.9, top * 1.1
+    return min(0.0, least), 1.0 if 0.5 < top <= 1 else max(top * 1.05, 0) or 1.0
 
 
 def _ticks(low: float, high: float, log: bool) -> list[float]:
@@ -89,12 +73,9 @@ def _ticks(low: float, high: float, log: bool) -> list[float]:
         return decades if len(decades) > 1 else [low / 0.9, high / 1.1]
     rough = (high - low) / 4
     size = 10.0 ** math.floor(math.log10(rough))
-    step: float = min(
-        (s * size for s in (1, 2, 2.5, 5, 10) if s * size >= rough * 0.99), default=size
-    )
+    step = next(s * size for s in (1, 2, 2.5, 5, 10) if s * size >= rough * 0.99)
     return [k * step for k in range(math.ceil(low / step), math.floor(high / step + 1e-9) + 1)]
 
 
 def _number(value: float) -> str:
-    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e") if 0 < value < 0.01 else (
-        f"{value:.3g}")  # fmt: skip
+    return f"{value:.0e}".replace("e-0", "e-") if 0 < value < 0.01 else f"{value:.3g}"

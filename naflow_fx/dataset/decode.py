@@ -5,18 +5,18 @@ In worker processes, in the source's order; a photo that kills its decoder is fo
 
 from __future__ import annotations
 
-import concurrent.futures
 import hashlib
 import io
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from numpy.typing import NDArray
@@ -30,96 +30,157 @@ from naflow_fx.models.preprocess import Preprocessing, open_photo
 from naflow_fx.subjects.network import Prepare
 
 KILLED = "its decoder was killed: damaged on purpose, or too large for the memory"
+GONE = "its source can't be reached any more"
 PREFETCH = 4  # batches that a worker decodes ahead
 
 
-@dataclass(frozen=True)
+@dataclass
 class Photo:
-    """What is known of one photo beside its pixels.
+    """What is known of one photo beside its pixels; the names are those of the columns.
 
     Attributes:
         position, id: in the source.
         label: its class, -1 where unknown.
-        sha256: of its file; "" where that can't be read.
-        size: (height, width) of the upright photo; (0, 0) where it can't be opened.
-        error: why it has no row; None if it has one.
+        sha256: of its file; None where that can't be read.
+        height, width: of the upright photo; 0 where it can't be opened.
+        reason: why it has no row; None if it has one.
     """
 
     position: int
     id: str
     label: int = -1
-    sha256: str = ""
-    size: tuple[int, int] = (0, 0)
-    error: str | None = None
+    sha256: str | None = None
+    height: int = 0
+    width: int = 0
+    reason: str | None = None
 
 
-@dataclass
-class Batch:
+class Batch(NamedTuple):
     """Photos of a batch and what the network sees of them.
 
     Attributes:
         photos: in the source's order.
         pixels: one row a photo, 0 where it failed: uint8 [n, C, H, W] for a `Preprocessing`,
-            which the device normalises; else as the callable gives them.
-        gone: where the source was, if it can't be reached any more.
+            which the device normalises; else as the callable gives them.  None: all failed.
     """
 
     photos: list[Photo]
     pixels: Tensor | None
-    gone: str | None = None
 
-    def pin_memory(self, *_: Any) -> Batch:
-        """The same in memory that a CUDA device copies from without waiting."""
-        if self.pixels is not None:
-            self.pixels = self.pixels.pin_memory()
-        return self
-
-
-class Named(io.BytesIO):
-    """Bytes whose text is a photo's name, for the messages of `open_photo`."""
-
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.shown = name
-
-    def __str__(self) -> str:
-        return self.shown
+    @classmethod
+    def of(cls, found: Sequence[tuple[Photo, Any]]) -> Batch:
+        """Single photos with their pixels [C, H, W], None for those that failed."""
+        photos = [photo for photo, _ in found]
+        known = [None if pixels is None else torch.as_tensor(pixels) for _, pixels in found]
+        like = next((pixels for pixels in known if pixels is not None), None)
+        if like is None:
+            return cls(photos, None)
+        rows = [torch.zeros_like(like) if pixels is None else pixels for pixels in known]
+        return cls(photos, torch.stack(rows))
 
 
-def decode(source: Source, prepare: Prepare, positions: Sequence[int]) -> Batch:
-    """A batch: every photo is decoded, or has the reason why not."""
-    found = [decode_one(source, prepare, position) for position in positions]
-    gone = None
-    if any(photo.error for photo, _ in found) and not source.there():
-        gone = source.place
-    return join(found, gone)
+@dataclass(frozen=True)
+class Decoder:
+    """Reads photos of a source; picklable, for the processes that decode.
 
+    Attributes:
+        source: where they are.
+        prepare: how they become inputs.
+        workers: processes of `stream`; 0: it decodes in this one.
+        pin: whether `stream` gives batches that a CUDA device copies from without waiting.
+    """
 
-def join(found: Sequence[tuple[Photo, Tensor | None]], gone: str | None = None) -> Batch:
-    """Single photos as a batch; zeros take the place of those that failed."""
-    photos = [photo for photo, _ in found]
-    known = next((pixels for _, pixels in found if pixels is not None), None)
-    if known is None:
-        return Batch(photos, None, gone)
-    rows = [torch.zeros_like(known) if pixels is None else pixels for _, pixels in found]
-    return Batch(photos, torch.stack(rows), gone)
+    source: Source
+    prepare: Prepare
+    workers: int = 0
+    pin: bool = False
 
+    def photo(self, position: int) -> tuple[Photo, Tensor | None]:
+        """One photo; whatever is wrong with it ends up in `Photo.reason`."""
+        labels = self.source.labels
+        label = -1 if labels is None else labels[position]
+        photo, file = Photo(position, self.source.ids[position], label), io.BytesIO()
+        try:
+            size = file.write(self.source.read(position))
+            photo.sha256 = hashlib.sha256(file.getbuffer()).hexdigest()
+            if not size:
+                raise PhotoError("empty: 0 bytes")
+            image = open_photo(cast(Any, file))
+            photo.height, photo.width = image.height, image.width
+            return photo, pixels_of(self.prepare, image)
+        except Exception as error:  # one photo never ends a run: decoders raise nearly anything
+            photo.reason = _reason(error, f"{file}: ") if self.source.there() else GONE
+            return photo, None
 
-def decode_one(source: Source, prepare: Prepare, position: int) -> tuple[Photo, Tensor | None]:
-    """One photo; whatever is wrong with it ends up in `Photo.error`."""
-    label = -1 if source.labels is None else source.labels[position]
-    name, digest = source.ids[position], ""
-    try:
-        data = source.read(position)
-        digest = hashlib.sha256(data).hexdigest()
-        if not data:
-            raise PhotoError("empty: 0 bytes")
-        image = open_photo(cast(Any, Named(data, name)))
-        size = (image.height, image.width)
-        return Photo(position, name, label, digest, size), pixels_of(prepare, image)
-    except Exception as error:  # one photo never ends a run: decoders raise nearly anything
-        reason = _reason(error, name)
-        return Photo(position, name, label, digest, error=reason), None
+    def batch(self, positions: Sequence[int]) -> Batch:
+        """A batch: every photo is decoded, or has the reason why not."""
+        return Batch.of([self.photo(position) for position in positions])
+
+    def one_by_one(self, positions: Sequence[int], method: str | None = None) -> Batch:
+        """A batch, each photo alone in another process, a new one where one was killed.
+
+        method: how processes start, as `multiprocessing` names it; None: its default.
+        """
+        found: list[tuple[Photo, Any]] = []
+        context = multiprocessing.get_context(method)
+        while len(found) < len(positions):
+            with ProcessPoolExecutor(1, context) as process:
+                try:
+                    for position in positions[len(found) :]:
+                        found.append(process.submit(self._alone, position).result())
+                except BrokenProcessPool:
+                    position = positions[len(found)]
+                    photo = Photo(position, self.source.ids[position], reason=KILLED)
+                    found.append((photo, None))
+        return Batch.of(found)
+
+    def _alone(self, position: int) -> tuple[Photo, NDArray[Any] | None]:
+        """A photo, its pixels as an array: those outlive the process that made them."""
+        photo, pixels = self.photo(position)
+        return photo, None if pixels is None else pixels.contiguous().numpy()
+
+    @contextmanager
+    def stream(self, batches: Sequence[range]) -> Iterator[Iterator[Batch]]:
+        """Every batch once, in order; the workers have started, and end with the block.
+
+        A worker that dies (a decoder's crash, the memory's end) doesn't end the run: the batch
+        that was awaited is decoded photo by photo in another process, and the workers start again
+        behind it.  So it is noticed where its batch is awaited, not anywhere: DataLoader's own
+        handler of SIGCHLD, which is put aside, would raise in whatever code just runs.
+        """
+        found = self._each(self._loaded(batches), batches)
+        main = threading.current_thread() is threading.main_thread()
+        handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if main else None
+        try:
+            yield found
+        finally:
+            found.close()
+            if handler is not None:
+                signal.signal(signal.SIGCHLD, handler)
+
+    def _each(
+        self, loaded: Iterator[Batch], batches: Sequence[range]
+    ) -> Generator[Batch, None, None]:
+        for done, positions in enumerate(batches, 1):
+            try:
+                batch = next(loaded)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                batch = self.one_by_one(positions)
+                loaded = self._loaded(batches[done:])
+            yield batch
+
+    def _loaded(self, batches: Sequence[range]) -> Iterator[Batch]:
+        loader: DataLoader[Any] = DataLoader(
+            batches,  # type: ignore[arg-type]
+            batch_size=None,  # one entry is a whole batch
+            collate_fn=self.batch,
+            num_workers=self.workers,
+            prefetch_factor=PREFETCH if self.workers else None,
+            pin_memory=self.pin,
+        )
+        return iter(loader)
 
 
 def pixels_of(prepare: Prepare, image: Image) -> Tensor:
@@ -136,115 +197,13 @@ def normalised(prepare: Prepare, pixels: Tensor) -> Tensor:
     return inputs
 
 
-def _reason(error: Exception, name: str) -> str:
-    """One line, without the photo's name, which stands beside it."""
+def _reason(error: Exception, file: str) -> str:
+    """One line, without what `open_photo` calls the file: the photo's name stands beside it."""
     if isinstance(error, OSError) and error.strerror:
         return f"cannot be read ({error.strerror})"
-    words = " ".join(str(error).split()).removeprefix(f"{name}: ") or type(error).__name__
+    words = " ".join(str(error).split()).removeprefix(file) or type(error).__name__
     known = isinstance(error, (PhotoError, OSError))
     return words if known else f"{type(error).__name__}: {words}"
-
-
-class Stream:
-    """Decoded batches in their order; `with` starts the workers.
-
-    A worker that dies (a decoder's crash, the memory's end) doesn't end the run: the batch that
-    was awaited is decoded photo by photo in another process, and the workers start again behind
-    it.
-    """
-
-    def __init__(
-        self,
-        source: Source,
-        prepare: Prepare,
-        batches: Sequence[range],
-        workers: int,
-        pin: bool,
-    ) -> None:
-        self.source, self.prepare = source, prepare
-        self.batches, self.workers, self.pin = list(batches), workers, pin
-
-    def __enter__(self) -> Stream:
-        """Starts the workers; a dead one is noticed where its batch is awaited, not anywhere.
-
-        DataLoader's own handler of SIGCHLD would raise in whatever code just runs.
-        """
-        before = _on_child()
-        self._running = self._start(0)
-        self._after = _on_child()
-        _on_child(before if self._after is not before else signal.SIG_DFL)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """The workers end; the handler is DataLoader's again."""
-        del self._running
-        _on_child(self._after)
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Every batch, once."""
-        done = 0
-        while done < len(self.batches):
-            try:
-                batch = next(self._running)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                batch = decode_one_by_one(self.source, self.prepare, self.batches[done])
-                self._running = self._start(done + 1)
-            done += 1
-            yield batch
-
-    def _start(self, done: int) -> Iterator[Batch]:
-        """The batches from `done` on."""
-        loader: DataLoader[Any] = DataLoader(
-            self.batches[done:],  # type: ignore[arg-type]
-            batch_size=None,  # one entry is a whole batch
-            collate_fn=partial(decode, self.source, self.prepare),
-            num_workers=self.workers,
-            prefetch_factor=PREFETCH if self.workers else None,
-            pin_memory=self.pin,
-        )
-        return iter(loader)
-
-
-def decode_one_by_one(
-    source: Source,
-    prepare: Prepare,
-    positions: Sequence[int],
-    method: str | None = None,
-) -> Batch:
-    """A batch, each photo alone in another process, a new one where one was killed.
-
-    method: how processes start, as `multiprocessing` names it; None: its default.
-    """
-    found: list[tuple[Photo, Any]] = []
-    context = multiprocessing.get_context(method)
-    while len(found) < len(positions):
-        with concurrent.futures.ProcessPoolExecutor(1, context) as process:
-            try:
-                for position in positions[len(found) :]:
-                    task = process.submit(_alone, source, prepare, position)
-                    found.append(task.result())
-            except BrokenProcessPool:
-                position = positions[len(found)]
-                found.append((Photo(position, source.ids[position], error=KILLED), None))
-    return join([(p, None if x is None else torch.from_numpy(x)) for p, x in found])
-
-
-def _on_child(handler: Any = None) -> Any:
-    """What handles SIGCHLD, in whose place a handler goes; None outside of the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    known = signal.getsignal(signal.SIGCHLD)
-    if handler is not None:
-        signal.signal(signal.SIGCHLD, handler)
-    return known
-
-
-def _alone(source: Source, prepare: Prepare, position: int) -> tuple[Photo, NDArray[Any] | None]:
-    """`decode_one`, its pixels as an array: those outlive the process that made them."""
-    photo, pixels = decode_one(source, prepare, position)
-    return photo, None if pixels is None else pixels.contiguous().numpy()
 
 
 def default_workers(device: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -58,17 +58,16 @@ class Difference:
 
     def partings(self, count: int = 10) -> list[Parting]:
         """The photos whose maps agree least, least first; none where no maps are stored."""
-        values = self.table.values["agreement"].numpy()
-        known = np.isfinite(values)
-        means = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
-        means[~known.any(1)] = np.inf
+        import pandas
+
+        values = pandas.DataFrame(self.table.values["agreement"].numpy())
+        means = values.mean(axis=1).dropna().sort_values(kind="stable").head(count)
         found = []
-        for row in np.argsort(means, kind="stable")[:count]:
-            if np.isfinite(means[row]):
-                at = int(np.nanargmin(values[row]))
-                both = (int(self.predictions[0, row]), int(self.predictions[1, row]))
-                found.append(Parting(self.ids[row], float(means[row]), self.table.layers[at],
-                                     float(values[row, at]), both))  # fmt: skip
+        for row, mean in means.items():
+            at = values.loc[row].idxmin()
+            both = (int(self.predictions[0, row]), int(self.predictions[1, row]))
+            least = float(values.loc[row, at])
+            found.append(Parting(self.ids[row], mean, self.table.layers[at], least, both))
         return found
 
     @property
@@ -90,30 +89,29 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     Raises:
         DatasetError: not such folders, no photo in both, or no layer with a map.
     """
-    one, two = (r if isinstance(r, Results) else open_results(r) for r in (first, second))
-    frames = [r.pandas(["id", "sha256", "prediction", "spread"]) for r in (one, two)]
+    one, two = runs = open_results(first), open_results(second)
+    frames = [run.pandas(["id", "sha256", "prediction", "spread"]) for run in runs]
     rows = _paired(*frames)
     if not len(rows[0]):
         raise DatasetError(f"{one.path} and {two.path}: no photo is in both; pairs have files of "
                            "the same content")  # fmt: skip
-    pairs = pairs_of(*(_spatial(r) for r in (one, two)))
+    pairs = pairs_of(*(_spatial(run) for run in runs))
     if not pairs:
         raise DatasetError(f"{one.path}, {two.path}: no layer with a map of several positions")
-    spreads = [np.stack(frame["spread"].to_list()) for frame in frames]
-    columns: dict[str, list[Any]] = {"agreement": [], "spread A": [], "spread B": [], "B - A": []}
-    for a, b in pairs:
-        known = [spreads[0][rows[0], one.layers.index(a)], spreads[1][rows[1], two.layers.index(b)]]
-        found = [_agreement((one, two), (a, b), rows), *known, known[1] - known[0]]
-        for column, values in zip(columns.values(), found, strict=True):
-            column.append(values)
-    names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
-    table = DepthTable(
-        names, {n: torch.from_numpy(np.stack(of, 1)).double() for n, of in columns.items()}
-    )
-    predicted = [np.nan_to_num(frame["prediction"].to_numpy(float), nan=-1)[rows[i]].astype(int)
-                 for i, frame in enumerate(frames)]  # fmt: skip
-    ids = [str(frames[0]["id"][row]) for row in rows[0]]
-    return Difference((one, two), table, ids, np.stack(predicted))
+    frames = [frame.loc[row] for frame, row in zip(frames, rows, strict=True)]
+    spreads = [np.stack(frame["spread"].to_list())[:, [run.layers.index(name) for name in names]]
+               for frame, run, names in zip(frames, runs, zip(*pairs, strict=True), strict=True)
+               ]  # fmt: skip
+    values = {
+        "agreement": np.stack([_agreement(runs, pair, rows) for pair in pairs], 1),
+        "spread A": spreads[0],
+        "spread B": spreads[1],
+        "B - A": spreads[1] - spreads[0],
+    }
+    layers = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
+    table = DepthTable(layers, {n: torch.from_numpy(x).double() for n, x in values.items()})
+    predictions = np.stack([frame["prediction"].fillna(-1).astype(int) for frame in frames])
+    return Difference(runs, table, frames[0]["id"].to_list(), predictions)
 
 
 def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> tuple[Rows, Rows]:

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from naflow_fx.dataset import EXPLAINER, FAILED, MANIFEST, PARTS, STAGES
+from naflow_fx.dataset import EXPLAINER, FAILED, LOCK, MANIFEST, PARTS, STAGES
 from naflow_fx.dataset.job import Job, differences, job_hash
-from naflow_fx.dataset.lock import LOCK
-from naflow_fx.dataset.parts import Layout, part_name, read_facts
+from naflow_fx.dataset.parts import Layout, Rows, as_table, part_name, read_facts, write_part
 from naflow_fx.errors import DatasetError
 from naflow_fx.files import write
 
@@ -31,83 +31,63 @@ DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip s
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a run finds in its folder.
-
-    Attributes:
-        done, failed: photos in finished parts, and those of them without a row.
-        parts: finished parts.
-        damaged: parts that couldn't be read, put aside under another name.
-        leftovers: unfinished files of a run that was killed, removed.
-        again: finished parts that are made again for their failed photos' sake.
-    """
-
-    done: int
-    failed: int
-    parts: frozenset[int]
-    damaged: int
-    leftovers: int
-    again: int
-
-    def text(self, photos: int) -> str:
-        """For people."""
-        if not (self.parts or self.damaged or self.leftovers or self.again):
-            return f"{photos} photos to explain, none done yet"
-        more = [
-            f"{self.failed} of them failed" if self.failed else "",
-            f"{self.leftovers} unfinished files removed" if self.leftovers else "",
-            f"{self.damaged} damaged parts put aside" if self.damaged else "",
-            f"{self.again} parts made again for their failed photos" if self.again else "",
-        ]
-        words = "; ".join(word for word in more if word)
-        return (f"found {self.done} of {photos} photos done in {len(self.parts)} parts"
-                f"{f' ({words})' if words else ''}; {photos - self.done} to go")  # fmt: skip
-
-
-@dataclass(frozen=True)
 class Folder:
-    """An output folder.
+    """An output folder, as one process or, of several that share the parts, one rank writes it.
 
     Attributes:
         path: where.
         job: what it is of.
+        rank: None: this process makes all parts.
         hash: the job's.
         threads: of torch, for processes elsewhere.
     """
 
     path: Path
     job: Job
+    rank: int | None
     hash: str
     threads: int
 
     @classmethod
-    def begin(cls, path: Path, job: Job) -> tuple[Folder, list[str]]:
+    def begin(cls, path: Path, job: Job, rank: int | None) -> tuple[Folder, list[str]]:
         """The folder of a job, new or of an earlier call of the same; and notes for people.
 
         Raises:
             DatasetError: it holds the results of another job.
         """
         wanted = json.loads(json.dumps(job.to_json()))
+        there = environment(job.device)
         (path / PARTS).mkdir(exist_ok=True)
+        earlier = _manifest(path / MANIFEST)
+        # the folder is that job's when its explainer has been made
+        begun = (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
         notes: list[str] = []
-        earlier = _manifest(path) if (path / MANIFEST).exists() else None
-        if earlier is not None and _is_begun(path):
-            notes = _compare(path, earlier, wanted)
-        else:
+        if earlier is None or not begun:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
-            facts = {"job": wanted, "hash": job_hash(wanted), "source": place,
-                     "environment": environment(job.device)}  # fmt: skip
-            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
-        return cls(path, job, job_hash(wanted), torch.get_num_threads()), notes
+            _write(path / MANIFEST, _json({"job": wanted, "hash": job_hash(wanted),
+                                           "source": place, "environment": there}))  # fmt: skip
+        else:
+            if unlike := differences(earlier["job"], wanted):
+                raise DatasetError(f"{path}: holds the results of another job ("
+                                   f"{'; '.join(unlike)}); repeat the call that began it, or "
+                                   "choose a new folder")  # fmt: skip
+            changed = differences(earlier["environment"], there)
+            notes = [f"rows may differ in their last bits: {line}" for line in changed]
+        return cls(path, job, rank, job_hash(wanted), torch.get_num_threads()), notes
 
     @property
     def parts(self) -> Path:
         """The folder of the parts."""
         return self.path / PARTS
 
-    def clear(self, tag: str | None) -> int:
-        """Removes the unfinished files of a rank's earlier life, or (None) all; how many."""
-        name = f"{STAGES}*" if tag is None else f"{STAGES}{tag}-*"
+    @property
+    def _stages(self) -> str:
+        """How the names of what is being written begin."""
+        return f"{STAGES}local-" if self.rank is None else f"{STAGES}r{self.rank}-"
+
+    def _clear(self) -> int:
+        """Removes the unfinished files of an earlier life, of a rank its own; how many."""
+        name = f"{STAGES}*" if self.rank is None else f"{self._stages}*"
         stages = [*self.parts.glob(name), *self.path.glob(name)]
         for stage in stages:
             if stage.is_dir():
@@ -116,10 +96,14 @@ class Folder:
                 stage.unlink(missing_ok=True)
         return len(stages)
 
-    def scan(self, share: Sequence[int], leftovers: int, retry_failed: bool) -> Found:
-        """What is there of a share of the parts; puts damaged ones aside."""
-        failed: dict[int, int] = {}  # of the finished parts
-        damaged, again = 0, 0
+    def scan(self, share: Sequence[int], retry_failed: bool) -> tuple[dict[int, int], str]:
+        """The finished parts of a share, with how many of their photos failed; and all in words.
+
+        Removes what is unfinished, puts damaged parts aside, and leaves out those that are made
+        again for their failed photos' sake.
+        """
+        removed, damaged, again = self._clear(), 0, 0
+        finished: dict[int, int] = {}
         for part in share:
             path = self.parts / part_name(part)
             if not path.exists():
@@ -133,9 +117,16 @@ class Folder:
             if lost and retry_failed:
                 again += 1
             else:
-                failed[part] = lost
-        done = sum(len(self.job.positions(part)) for part in failed)
-        return Found(done, sum(failed.values()), frozenset(failed), damaged, leftovers, again)
+                finished[part] = lost
+        more = {"of them failed": sum(finished.values()), "unfinished files removed": removed,
+                "damaged parts put aside": damaged,
+                "parts made again for their failed photos": again}  # fmt: skip
+        words = "; ".join(f"{count} {what}" for what, count in more.items() if count)
+        photos, done = self.job.photos(share), self.job.photos(finished)
+        if not finished and not words:
+            return finished, f"{photos} photos to explain, none done yet"
+        return finished, (f"found {done} of {photos} photos done in {len(finished)} parts"
+                          f"{f' ({words})' if words else ''}; {photos - done} to go")  # fmt: skip
 
     def _check(self, part: int, path: Path) -> int:
         """Failed photos of a part; ValueError if it isn't this job's, or isn't whole."""
@@ -146,38 +137,36 @@ class Folder:
             raise ValueError(f"{path}: not part {part} of this job")
         return lost
 
+    def write(self, part: int, rows: Sequence[Rows], layout: Layout) -> None:
+        """A part, on the disk when this returns.
+
+        Raises:
+            DatasetError: the disk is full, or as `agree`.  OSError: it can't be written.
+        """
+        self.agree(layout)
+        write_part(self.parts, part, as_table(part, self.hash, rows, layout), self._stages)
+
     def agree(self, layout: Layout) -> None:
         """Writes what the explainer is, or compares it with what other processes wrote.
 
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        facts, path = json.loads(json.dumps(asdict(layout))), self.path / EXPLAINER
-        _create(path, json.dumps(facts, indent=1) + "\n")
-        unlike = differences(json.loads(path.read_text("utf-8")), facts)
+        text, path = _json(asdict(layout)), self.path / EXPLAINER
+        _create(path, text)
+        unlike = differences(json.loads(path.read_text("utf-8")), json.loads(text))
         if unlike:
             raise DatasetError(f"{self.path}: the parts there were made by another explainer ("
                                f"{'; '.join(unlike[:3])}). Weights drawn at random? Seed them in "
                                "make, or load them from a file. Else choose a new "
                                "folder")  # fmt: skip
 
-    def write_failed(self) -> int:
-        """failed.jsonl, of what the parts say; gives the number of lines."""
-        lines = [json.dumps(line, ensure_ascii=False) + "\n" for line in self.failures()]
+    def write_failed(self) -> None:
+        """failed.jsonl, of what the parts say."""
+        lines = [json.dumps(line, ensure_ascii=False) + "\n"
+                 for path in sorted(self.parts.glob("part-*.parquet"))
+                 for line in read_facts(path)[0]["failed"]]  # fmt: skip
         _write(self.path / FAILED, "".join(lines))
-        return len(lines)
-
-    def failures(self) -> list[dict[str, Any]]:
-        """The lines of failed.jsonl, as the parts have them."""
-        paths = sorted(self.parts.glob("part-*.parquet"))
-        return [line for path in paths for line in read_facts(path)[0]["failed"]]
-
-
-def no_row(path: Path, failures: Sequence[dict[str, Any]]) -> DatasetError:
-    """The error of a run without a result: it tells the reason of the first photo's."""
-    first = failures[0]
-    return DatasetError(f"{path}: no photo has a row; the first, {first['id']}: "
-                        f"{first['reason']}; all of them are in failed.jsonl")  # fmt: skip
 
 
 def check_ours(path: Path) -> None:
@@ -186,11 +175,11 @@ def check_ours(path: Path) -> None:
         return
     if not path.is_dir():
         raise DatasetError(f"{path} is a file, not a folder; choose another place")
-    # what a call leaves that is killed before its manifest is there
-    begun = [name for name in os.listdir(path) if name == LOCK or name.startswith(STAGES)]
-    others = set(os.listdir(path)) - {*begun, PARTS}
-    if (path / PARTS).is_dir():
-        others |= {f"{PARTS}/{name}" for name in os.listdir(path / PARTS)}
+    there = [*path.iterdir(), *(path / PARTS).glob("*")]
+    # but for what a call leaves that is killed before its manifest is there
+    others = [str(found.relative_to(path)) for found in there
+              if found.name not in (LOCK, PARTS) and not found.name.startswith(STAGES)
+              ]  # fmt: skip
     if others:
         raise DatasetError(f"{path}: not empty, and not of an earlier run ({min(others)}, ...); "
                            "choose a new folder")  # fmt: skip
@@ -213,50 +202,37 @@ def environment(device: str) -> dict[str, Any]:
     return found
 
 
+def _json(facts: Any) -> str:
+    """The text of a file."""
+    return json.dumps(facts, indent=1) + "\n"
+
+
 def _write(path: Path, text: str) -> None:
     """A small file, whole or not at all, and on the disk when this returns."""
     write(path, text, STAGES, durable=True)
 
 
-def _is_begun(path: Path) -> bool:
-    """Whether a run got so far that its explainer was made: then the folder is that job's."""
-    return (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
-
-
-def _manifest(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _manifest(path: Path) -> dict[str, dict[str, Any]] | None:
     """The job of an earlier call and its environment; DatasetError for another file."""
     try:
-        facts = json.loads((path / MANIFEST).read_text("utf-8"))
-        return dict(facts["job"]), dict(facts["environment"])
+        facts = json.loads(path.read_text("utf-8"))
+        return {name: dict(facts[name]) for name in ("job", "environment")}
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path / MANIFEST}: not a manifest of a run ({error}); choose a new "
+        raise DatasetError(f"{path}: not a manifest of a run ({error}); choose a new "
                            "folder") from error  # fmt: skip
-
-
-def _compare(
-    path: Path, earlier: tuple[dict[str, Any], dict[str, Any]], wanted: dict[str, Any]
-) -> list[str]:
-    """Notes on another environment; DatasetError for another job."""
-    job, there = earlier
-    unlike = differences(job, wanted)
-    if unlike:
-        raise DatasetError(f"{path}: holds the results of another job ({'; '.join(unlike)}); "
-                           "repeat the call that began it, or choose a new folder")  # fmt: skip
-    changed = differences(there, environment(wanted["device"]))
-    return [f"rows may differ in their last bits: {line}" for line in changed]
 
 
 def _create(path: Path, text: str) -> None:
     """Makes a file whole and on the disk, unless it exists: of several processes one does."""
     if path.exists():
         return
-    stage = path.with_name(f"{STAGES}{path.name}-{os.getpid()}-{platform.node()}")
-    _write(stage, text)
-    try:
-        os.link(stage, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without links: the last one wins, as all are the same
-        os.replace(stage, path)
-    finally:
-        stage.unlink(missing_ok=True)
+    with TemporaryDirectory(prefix=STAGES, dir=path.parent) as stage:
+        made = write(Path(stage, path.name), text, durable=True)
+        try:
+            os.link(made, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links: the last one wins, as all are the same
+            os.replace(made, path)

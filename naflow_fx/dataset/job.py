@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -67,6 +67,10 @@ class Job:
         """Positions of a part's photos."""
         return range(len(self))[part * self.part_size : (part + 1) * self.part_size]
 
+    def photos(self, parts: Iterable[int]) -> int:
+        """Number of the photos in parts."""
+        return sum(len(self.positions(part)) for part in parts)
+
     def batches(self, part: int) -> list[range]:
         """Positions of a part's batches; the last one of all may be shorter."""
         photos, size = self.positions(part), self.batch_size
@@ -91,10 +95,8 @@ class Job:
 
 def digest(texts: Any) -> str:
     """SHA-256 of texts in their order."""
-    found = hashlib.sha256()
-    for text in texts:
-        found.update(text.encode("utf-8", "backslashreplace") + b"\0")
-    return found.hexdigest()
+    ended = (text.encode("utf-8", "backslashreplace") + b"\0" for text in texts)
+    return hashlib.sha256(b"".join(ended)).hexdigest()
 
 
 def job_hash(job: Any) -> str:
@@ -105,8 +107,7 @@ def job_hash(job: Any) -> str:
 def differences(old: Any, new: Any, name: str = "") -> list[str]:
     """Entries of plain data that differ, "batch_size: 8 there, 16 now"."""
     if isinstance(old, dict) and isinstance(new, dict):
-        keys: Sequence[str] = [*old, *(key for key in new if key not in old)]
-        return [line for key in keys
+        return [line for key in {**old, **new}
                 for line in differences(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
                ]  # fmt: skip
     if old == new:

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import fcntl  # not on Windows
 import os
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
+from naflow_fx.dataset import LOCK
 from naflow_fx.errors import DatasetError
 
-LOCK = ".lock"
 SHARED = 1 << 30  # the byte that ranks hold while they write a file that belongs to all of them
-_here: set[tuple[str, int]] = set()  # record locks do not keep one process from itself
+_here: set[Path] = set()  # record locks do not keep one process from itself
 
 
 @contextmanager
-def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
-    """The lock on an output folder, as a file descriptor for `shared`.
+def locked(
+    folder: Path, rank: int | None = None
+) -> Iterator[Callable[[], AbstractContextManager[None]]]:
+    """The lock on an output folder; gives `alone`: what one rank of a run does at a time.
 
     A POSIX record lock: it belongs to this process alone, not to the workers that it forks, and
     is gone when the process is.  A run holds the whole file, a rank of several one byte of it:
@@ -29,25 +32,25 @@ def locked(folder: Path, rank: int | None = None) -> Iterator[int]:
     Raises:
         DatasetError: another run has it, and who that is.
     """
-    import fcntl  # not on Windows
-
-    key = (str(folder.resolve()), -1 if rank is None else rank)
-    if any(key[0] == place for place, _ in _here):
+    if (place := folder.resolve()) in _here:
         raise _taken(folder, "another run in this process")
     start, length = (0, 0) if rank is None else (rank, 1)
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
         try:
-            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, length, start)
         except BlockingIOError:
-            raise _taken(folder, _holder(descriptor)) from None
-        if not rank:
-            _sign(descriptor)
-        _here.add(key)
-        yield descriptor
-    finally:
-        _here.discard(key)
-        os.close(descriptor)
+            file.seek(0)
+            raise _taken(folder, file.read() or "another run") from None
+        if not rank:  # who it is, for the one who is refused
+            file.truncate(0)
+            file.write(f"another run (process {os.getpid()} on {socket.gethostname()}, since "
+                       f"{time.strftime('%F %T')})")  # fmt: skip
+            file.flush()
+        _here.add(place)
+        try:
+            yield partial(_alone, file)
+        finally:
+            _here.discard(place)
 
 
 def _taken(folder: Path, run: str) -> DatasetError:
@@ -56,31 +59,10 @@ def _taken(folder: Path, run: str) -> DatasetError:
 
 
 @contextmanager
-def shared(descriptor: int, rank: int | None) -> Iterator[None]:
+def _alone(file: TextIO) -> Iterator[None]:
     """Alone among the ranks of a run, which wait for each other here."""
-    import fcntl
-
-    if rank is None:
-        yield
-        return
-    fcntl.lockf(descriptor, fcntl.LOCK_EX, 1, SHARED)
+    fcntl.lockf(file, fcntl.LOCK_EX, 1, SHARED)
     try:
         yield
     finally:
-        fcntl.lockf(descriptor, fcntl.LOCK_UN, 1, SHARED)
-
-
-def _sign(descriptor: int) -> None:
-    """Who holds the lock, for the one who is refused."""
-    facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, json.dumps(facts).encode(), 0)
-
-
-def _holder(descriptor: int) -> str:
-    """Who signed."""
-    try:
-        facts: Any = json.loads(os.pread(descriptor, 4096, 0))
-        return f"another run (process {facts['pid']} on {facts['host']}, since {facts['since']})"
-    except (ValueError, KeyError, TypeError):
-        return "another run"
+        fcntl.lockf(file, fcntl.LOCK_UN, 1, SHARED)  # of a whole file's lock all else stays

@@ -15,24 +15,28 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from naflow_fx.dataset import MAP, MEASURES, STAGES
+from naflow_fx.dataset import MAP, MEASURES
 from naflow_fx.dataset.decode import Photo
 from naflow_fx.errors import DatasetError
 from naflow_fx.files import replacing
 
 KEY = b"naflow_fx"  # of the file's own metadata: JSON
-SCALARS = {"prediction": pa.int64(), "probability": pa.float32(), "score": pa.float64(),
-           "target": pa.int64()}  # fmt: skip
-FIXED = {
+OF_PHOTO = {
     "position": pa.int64(),
     "id": pa.string(),
     "sha256": pa.string(),
     "height": pa.int32(),
     "width": pa.int32(),
     "label": pa.int64(),
-    **SCALARS,
 }
-UNKNOWN = ("label", "prediction", "target")  # -1 in these is null in the file
+FIXED = {
+    **OF_PHOTO,
+    "prediction": pa.int64(),
+    "probability": pa.float32(),
+    "score": pa.float64(),
+    "target": pa.int64(),
+}  # of these a whole number below 0 is unknown, null in the file
+FAILURE = ("position", "id", "reason", "sha256")  # a line of failed.jsonl
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -52,29 +56,32 @@ class Layout:
     stored: tuple[str, ...]
     class_names: tuple[str, ...]
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Values of a stored map: call site -> H W."""
-        return {name: math.prod(self.layers[name]) for name in self.stored}
-
 
 @dataclass(frozen=True)
 class Rows:
-    """Results of the photos of a batch that could be explained, n of them.
+    """Results of the n photos of a batch.
 
     Attributes:
-        photos: which.
-        arrays: "prediction", "probability", "score", "target": [n].  "measures": [n, 6, layers]
-            float32, `MEASURES`; NaN where a method has no such number.  "maps": [n, values]
-            float16, the stored maps one behind the other, each divided by its largest value.
-        failed: the batch's other photos.
+        photos: which; those with a reason have no row.
+        arrays: column -> [n]; of measures [n, layers] float32, NaN where a method has no such
+            number; of stored maps [n, H W] float16, each divided by its largest value.  What they
+            have of photos without a row means nothing; {} where none could be opened.
         seconds: that the device worked.
     """
 
     photos: list[Photo]
-    arrays: dict[str, Any]
-    failed: list[Photo]
+    arrays: dict[str, NDArray[Any]]
     seconds: float
+
+    @property
+    def failed(self) -> list[Photo]:
+        """The photos without a row."""
+        return [photo for photo in self.photos if photo.reason is not None]
+
+    @property
+    def counts(self) -> tuple[int, int, float]:
+        """Photos, those of them without a row, and seconds."""
+        return len(self.photos), len(self.failed), self.seconds
 
 
 def as_table(part: int, job: str, batches: Sequence[Rows], layout: Layout) -> pa.Table:
@@ -83,14 +90,15 @@ def as_table(part: int, job: str, batches: Sequence[Rows], layout: Layout) -> pa
     That is its number, its job's hash, layers and shapes, and the photos that have no row.
     """
     kind = schema(layout)
-    tables = [_table(rows, layout, kind) for rows in batches if rows.photos]
+    tables = [_table(rows, kind) for rows in batches if rows.arrays]
     facts = {
         "part": part,
         "job": job,
         "layers": list(layout.layers),
         "shapes": layout.layers,
-        "failed": [_failure(photo) for rows in batches for photo in rows.failed],
-    }
+        "failed": [{name: getattr(photo, name) for name in FAILURE}
+                   for rows in batches for photo in rows.failed],
+    }  # fmt: skip
     found = pa.concat_tables([kind.empty_table(), *tables]).combine_chunks()
     return found.replace_schema_metadata({KEY: json.dumps(facts)})
 
@@ -99,39 +107,38 @@ def schema(layout: Layout) -> pa.Schema:
     """Columns of every part: one number each, one list a measure, one fixed binary a map."""
     lists = pa.list_(pa.float32(), len(layout.layers))
     maps = [
-        pa.field(MAP + name, pa.binary(2 * size), metadata={
+        pa.field(MAP + name, pa.binary(2 * math.prod(layout.layers[name])), metadata={
             "shape": json.dumps(layout.layers[name]), "dtype": "<f2",
             "unit": "share of the map's largest value, the list `max`"})
-        for name, size in layout.sizes.items()
+        for name in layout.stored
     ]  # fmt: skip
     fixed = [pa.field(name, kind) for name, kind in FIXED.items()]
     return pa.schema([*fixed, *(pa.field(name, lists) for name in MEASURES), *maps])
 
 
-def _table(rows: Rows, layout: Layout, kind: pa.Schema) -> pa.Table:
+def _table(rows: Rows, kind: pa.Schema) -> pa.Table:
     """The rows of one batch."""
-    photos, arrays = rows.photos, rows.arrays
-    columns: dict[str, Any] = {
-        "position": [photo.position for photo in photos],
-        "id": [photo.id for photo in photos],
-        "sha256": [photo.sha256 for photo in photos],
-        "height": [photo.size[0] for photo in photos],
-        "width": [photo.size[1] for photo in photos],
-        "label": [photo.label for photo in photos],
-        **{name: arrays[name] for name in SCALARS},
-    }
-    columns |= {name: np.ma.masked_less(columns[name], 0) for name in UNKNOWN}
-    for i, name in enumerate(MEASURES):
-        values = pa.array(arrays["measures"][:, i].ravel())
-        columns[name] = pa.FixedSizeListArray.from_arrays(values, len(layout.layers))
-    start = 0
-    for name, size in layout.sizes.items():  # of the bytes of [n, H W], without a copy a row
-        block = np.ascontiguousarray(arrays["maps"][:, start : start + size], "<f2")
-        columns[MAP + name] = pa.FixedSizeBinaryArray.from_buffers(
-            pa.binary(2 * size), len(photos), [None, pa.py_buffer(block)]
-        )
-        start += size
-    return pa.Table.from_pydict(columns, kind)
+    of_photo = {name: [getattr(photo, name) for photo in rows.photos] for name in OF_PHOTO}
+    values: dict[str, Any] = {**of_photo, **rows.arrays}
+    columns = [_column(values[field.name], field.type) for field in kind]
+    good = pa.array([photo.reason is None for photo in rows.photos])
+    return pa.Table.from_arrays(columns, schema=kind).filter(good)
+
+
+def _column(values: Any, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_list(kind):
+        return pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), kind.list_size)
+    if pa.types.is_fixed_size_binary(kind):  # the bytes of [n, H W], without a copy a row
+        data = pa.py_buffer(np.ascontiguousarray(values, "<f2"))
+        return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
+    known = np.ma.masked_less(values, 0) if pa.types.is_integer(kind) else values
+    return pa.array(known, kind)
+
+
+def read_rows(file: Path, columns: Sequence[str]) -> pa.Table:
+    """Columns of a part; OSError if a checksum doesn't fit."""
+    return pq.read_table(file, columns=list(columns), partitioning=None,
+                         page_checksum_verification=True)  # fmt: skip
 
 
 def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
@@ -145,26 +152,20 @@ def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16
     return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
 
 
-def _failure(photo: Photo) -> dict[str, Any]:
-    """A line of failed.jsonl."""
-    return {"position": photo.position, "id": photo.id, "reason": photo.error,
-            "sha256": photo.sha256 or None}  # fmt: skip
-
-
 def part_name(part: int) -> str:
     """The file of a part."""
     return f"part-{part:06d}.parquet"
 
 
-def write_part(folder: Path, part: int, table: pa.Table, tag: str) -> None:
-    """The part's file: under another name, flushed to the disk, then renamed.
+def write_part(folder: Path, part: int, table: pa.Table, draft: str) -> None:
+    """The part's file: in a folder whose name begins with `draft`, flushed, then renamed.
 
     Raises:
         DatasetError: the disk is full.  OSError: it can't be written.
     """
     try:
         with (
-            replacing(folder / part_name(part), f"{STAGES}{tag}-", durable=True) as stage,
+            replacing(folder / part_name(part), draft, durable=True) as stage,
             open(stage, "wb") as file,
         ):
             pq.write_table(table, file, compression="zstd", compression_level=1,

@@ -23,8 +23,9 @@ class Progress:
         busy: seconds that the devices worked, all together; devices: how many there are.
     """
 
-    def __init__(self, wanted: bool, total: int, before: int, label: str = "") -> None:
-        self.total, self.before, self.label = total, before, label
+    def __init__(self, wanted: bool, total: int, before: int, rank: int | None = None) -> None:
+        self.total, self.before = total, before
+        self._label = "" if rank is None else f"rank {rank}: "
         self.done, self.failed, self.busy, self.devices = 0, 0, 0.0, 1
         self._begin: float | None = None
         self._end: float | None = None
@@ -65,13 +66,13 @@ class Progress:
         done = self.before + self.done
         left = f", {_span((self.total - done) / self.rate)} left" if self.rate else ""
         lost = f", {self.failed} failed" if self.failed else ""
-        return (f"{self.label}{done}/{self.total} photos{lost}, {self.rate:.3g}/s"
+        return (f"{self._label}{done}/{self.total} photos{lost}, {self.rate:.3g}/s"
                 f"{left if done < self.total else ''}, device busy {self.share:.0%}")  # fmt: skip
 
     def note(self, text: str) -> None:
         """A line for people, above the bar."""
         if self._bar.disable:
-            self._say(f"{self.label}{text}")
+            self._say(f"{self._label}{text}")
         else:
             self._bar.console.print(printable(text), markup=False, highlight=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,11 @@ class Results:
         path: the folder.
         manifest: the job, where its source lies, versions.
         explainer: layers, shapes, class names, hashes.
+        files: the parts.
+        shapes: call site -> shape of its maps, in forward order.
+        layers: call sites in the order of the lists `residual`, `mean`, ...
+        stored: call sites whose maps are stored.
+        class_names: words for the classes, or [].
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -46,26 +51,11 @@ class Results:
         if not self.files:
             raise DatasetError(f"{self.path}: no part is finished yet; repeat the call that began "
                                "the run")  # fmt: skip
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Call site -> shape of its maps, in forward order."""
-        return {name: tuple(shape) for name, shape in self.explainer["layers"].items()}
-
-    @property
-    def layers(self) -> list[str]:
-        """Call sites in the order of the lists `residual`, `mean`, ..."""
-        return list(self.shapes)
-
-    @property
-    def stored(self) -> list[str]:
-        """Call sites whose maps are stored."""
-        return list(self.explainer["stored"])
-
-    @property
-    def class_names(self) -> list[str]:
-        """Words for the classes, or []."""
-        return list(self.explainer["class_names"])
+        shapes = self.explainer["layers"].items()
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(shape) for name, shape in shapes}
+        self.layers = list(self.shapes)
+        self.stored: list[str] = self.explainer["stored"]
+        self.class_names: list[str] = self.explainer["class_names"]
 
     @cached_property
     def _facts(self) -> list[tuple[dict[str, Any], int]]:
@@ -106,10 +96,9 @@ class Results:
 
     def table(self, part: int, columns: Sequence[str]) -> pyarrow.Table:
         """The rows of the part-th file; OSError if a checksum doesn't fit."""
-        import pyarrow.parquet as pq
+        from naflow_fx.dataset.parts import read_rows
 
-        with pq.ParquetFile(self.files[part], page_checksum_verification=True) as opened:
-            return opened.read(columns=list(columns))
+        return read_rows(self.files[part], columns)
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
         """One Arrow table a part, of these columns; None: of all but the maps."""
@@ -125,8 +114,7 @@ class Results:
         required("pandas", "results.pandas")
         import pyarrow as pa
 
-        table = pa.concat_tables(t.replace_schema_metadata(None) for t in self.tables(columns))
-        frame: pandas.DataFrame = table.to_pandas()
+        frame: pandas.DataFrame = pa.concat_tables(self.tables(columns)).to_pandas()
         return frame
 
     def maps(self, layer: str, raw: bool = False) -> NDArray[np.floating[Any]]:
@@ -140,21 +128,19 @@ class Results:
         Raises:
             DatasetError: no such layer, or its maps are not stored.
         """
-        import numpy as np
-
-        return np.concatenate(list(self._maps(self._stored([layer])[0], raw)))
-
-    def _maps(self, layer: str, raw: bool) -> Iterator[NDArray[np.floating[Any]]]:
-        import numpy as np
+        import pyarrow as pa
+        import pyarrow.compute as pc
 
         from naflow_fx.dataset.parts import maps_of
 
-        shape, order = self.shapes[layer], self.layers.index(layer)
-        for table in self.tables([MAP + layer, "max"]):
-            found = maps_of(table[MAP + layer], shape)
-            largest = table["max"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            scale = largest.reshape(-1, len(self.layers))[:, order].reshape(-1, *[1] * len(shape))
-            yield found.astype(np.float32) * scale if raw else found
+        name = self._stored([layer])[0]
+        table = pa.concat_tables(self.tables([MAP + name, "max"]))
+        found = maps_of(table[MAP + name], self.shapes[name])
+        if not raw:
+            return found
+        largest = pc.list_element(table["max"], self.layers.index(name)).to_numpy()
+        values: NDArray[np.float32] = found * largest.reshape(-1, *[1] * (found.ndim - 1))
+        return values
 
     def statistics(
         self, layers: str | Sequence[str] = "*", parts: Sequence[int] | None = None
@@ -216,7 +202,7 @@ class Results:
 
         shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
         columns = [*self.columns(), *(MAP + layer for layer in shapes)]
-        return TorchRows(partial(self.table, columns=columns), shapes, self.counts)
+        return TorchRows(self.files, self.counts, columns, shapes)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""
@@ -228,9 +214,16 @@ class Results:
         return found
 
 
-def open_results(path: str | Path) -> Results:
+def open_results(path: str | Path | Results) -> Results:
     """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
-    return Results(path)
+    return path if isinstance(path, Results) else Results(path)
+
+
+def no_row(results: Results) -> DatasetError:
+    """The error of a run without a row: it tells the reason of the first photo's."""
+    first = results.failed[0]
+    return DatasetError(f"{results.path}: no photo has a row; the first, {first['id']}: "
+                        f"{first['reason']}; all of them are in failed.jsonl")  # fmt: skip
 
 
 def _read(path: Path) -> dict[str, Any]:

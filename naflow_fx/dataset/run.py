@@ -96,11 +96,12 @@ def explain_dataset(
         NaflowError: the explainer can't be made.
     """
     required("pyarrow.parquet", "explain_dataset")
-    from naflow_fx.dataset import folder as folders
+    from naflow_fx.dataset.folder import Folder, check_ours
     from naflow_fx.dataset.job import Job
-    from naflow_fx.dataset.lock import locked, shared
-    from naflow_fx.dataset.pipeline import run_parts
+    from naflow_fx.dataset.lock import locked
     from naflow_fx.dataset.progress import Progress
+    from naflow_fx.dataset.results import no_row, open_results
+    from naflow_fx.dataset.runner import run_parts
     from naflow_fx.dataset.sources import open_source
     from naflow_fx.dataset.spec import as_spec
 
@@ -116,38 +117,36 @@ def explain_dataset(
     job = Job(spec, open_source(source, kind), target, _device(device, spec, rank), batch_size,
               part_size, chosen)  # fmt: skip
     path = Path(out)
-    folders.check_ours(path)
+    check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
-    with locked(path, rank) as lock:
-        with shared(lock, rank):
-            folder, notes = folders.Folder.begin(path, job)
+    with locked(path, rank) as alone:
+        with alone():
+            folder, notes = Folder.begin(path, job, rank)
         share = job.parts if rank is None else job.parts[rank::ranks]
-        leftovers = folder.clear(None if rank is None else f"r{rank}")
-        found = folder.scan(share, leftovers, retry_failed)
-        photos = sum(len(job.positions(part)) for part in share)
-        label = "" if rank is None else f"rank {rank}: "
-        shown = Progress(progress, photos, found.done, label)
-        for note in (*notes, found.text(photos)):
+        finished, found = folder.scan(share, retry_failed)
+        photos = job.photos(share)
+        shown = Progress(progress, photos, job.photos(finished), rank)
+        for note in (*notes, found):
             shown.note(note)
-        todo = [part for part in share if part not in found.parts]
+        todo = [part for part in share if part not in finished]
         try:
             if engine == "ray":
                 from naflow_fx.dataset.cluster import run_on_ray
 
                 run_on_ray(folder, todo, actors, shown)
             else:
-                run_parts(folder, todo, workers, shown, "local" if rank is None else f"r{rank}")
+                run_parts(folder, todo, workers, shown)
         except BaseException:
-            with shared(lock, rank), suppress(OSError):  # a full disk is told by what was raised
+            with alone(), suppress(OSError):  # a full disk is told by what was raised
                 folder.write_failed()
             raise
-        with shared(lock, rank):
+        with alone():
             folder.write_failed()
-        failed = found.failed + shown.failed
+        failed = sum(finished.values()) + shown.failed
         if failed == photos and photos:
-            raise folders.no_row(path, folder.failures())
-        return DatasetRun(path, photos, failed, found.text(photos), shown.done, shown.seconds,
-                          shown.rate, shown.share)  # fmt: skip
+            raise no_row(open_results(path))
+        return DatasetRun(path, photos, failed, found, shown.done, shown.seconds, shown.rate,
+                          shown.share)  # fmt: skip
 
 
 def _rank() -> tuple[int, int]:

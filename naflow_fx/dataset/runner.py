@@ -1,19 +1,35 @@
-"""Batches through the explainer: rows of numbers and maps, and the time that the device worked."""
+"""Batches through the explainer: rows of numbers and maps; the local engine: whole parts.
+
+Decoding, explaining and writing go on side by side.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from naflow_fx.dataset.decode import Batch, Photo, normalised, pixels_of
+from naflow_fx.dataset import MAP, MEASURES
+from naflow_fx.dataset.decode import (
+    GONE,
+    Batch,
+    Decoder,
+    Photo,
+    default_workers,
+    normalised,
+    pixels_of,
+)
+from naflow_fx.dataset.folder import Folder
 from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.parts import Layout, Rows
-from naflow_fx.dataset.spec import Opened
+from naflow_fx.dataset.progress import Progress
 from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import probabilities
@@ -21,51 +37,64 @@ from naflow_fx.flow.measures import entropy
 from naflow_fx.selection import matching
 from naflow_fx.subjects.api import GREY
 
+AHEAD = 2  # parts that wait to be written: results don't pile up
+
 
 class Runner:
-    """Calls an explainer; every batch has the same size, so that no row depends on the others.
-
-    Attributes:
-        layout: of the maps, known after the first batch.
-    """
+    """Calls an explainer; every batch has the same size, so that no row depends on the others."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.opened = job, job.spec.open(torch.device(job.device))
-        self.prepare = job.spec.prepare()
-        self.layout: Layout | None = None
+        self.job, self.device = job, torch.device(job.device)
+        self.prepare, self.opened = job.spec.prepare(), job.spec.open(self.device)
+        self._layout: Layout | None = None
 
-    def start(self, batch: Batch) -> Pending:
-        """Begins a batch; on CUDA the call returns while the device works.
+    def rows(self, batches: Iterable[Batch]) -> Iterator[Rows]:
+        """Rows of each batch, in order; the next batch is under way before they are fetched.
 
         Raises:
             DatasetError: the source can't be reached any more.
         """
-        if batch.gone is not None:
-            raise DatasetError(f"{batch.gone}: the source can't be reached any more; when it is "
-                               "back, call again: finished parts are kept")  # fmt: skip
-        clock = Clock(self.opened.device)
-        found = None if batch.pixels is None else self._explain(batch.pixels, batch.photos)
-        clock.stop()
-        return Pending(batch.photos, found, clock)
+        begun: Iterator[Any] = chain(map(self._begin, batches), (None,))
+        for fetch, _ in pairwise(begun):
+            yield fetch()
 
-    def known_layout(self) -> Layout:
-        """The layout, of a grey photo if there was none yet."""
-        if self.layout is None:
+    @property
+    def layout(self) -> Layout:
+        """Of the maps: as in the first batch, or of a grey photo if there was none yet."""
+        if self._layout is None:
             self._explain(pixels_of(self.prepare, GREY)[None], [])
-        assert self.layout is not None
-        return self.layout
+        assert self._layout is not None
+        return self._layout
+
+    def _begin(self, batch: Batch) -> Callable[[], Rows]:
+        """Begins a batch; gives what waits for its rows: a CUDA device still works on them."""
+        if any(photo.reason == GONE for photo in batch.photos):
+            raise DatasetError(f"{self.job.source.place}: the source can't be reached any more; "
+                               "when it is back, call again: finished parts are kept"
+                               )  # fmt: skip
+        begin = mark(self.device)
+        found = {} if batch.pixels is None else self._explain(batch.pixels, batch.photos)
+        end = mark(self.device)
+
+        def fetch() -> Rows:
+            busy, count = seconds(begin, end), len(batch.photos)  # now the arrays are there
+            arrays = {name: tensor.numpy()[:count] for name, tensor in found.items()}
+            return Rows(batch.photos, arrays, busy)
+
+        return fetch
 
     @torch.no_grad()
     def _explain(self, pixels: Tensor, photos: list[Photo]) -> dict[str, Tensor]:
         """Padded, normalised, explained, summed up; on the host soon, or at once on a CPU."""
         missing = self.job.batch_size - len(pixels)
-        on_device = pixels.to(self.opened.device, non_blocking=True)
+        on_device = pixels.to(self.device, non_blocking=True)
         padded = torch.cat([on_device, on_device.new_zeros((missing, *pixels.shape[1:]))])
         images = normalised(self.prepare, padded)
         flow = self.opened.explain(images, target=self._target(photos))
-        if self.layout is None:
-            self.layout = _layout(flow, self.opened, self.job.maps)
-        return {name: _to_host(value) for name, value in summed_up(flow, self.layout).items()}
+        if self._layout is None:
+            self._layout = self._laid_out(flow)
+        columns = summed_up(flow, self._layout.stored)  # pinned on the host: `seconds` waits
+        return {name: value.to("cpu", non_blocking=True) for name, value in columns.items()}
 
     def _target(self, photos: list[Photo]) -> Any:
         """What the explainer is asked for; the predicted class where a label is unknown."""
@@ -74,105 +103,92 @@ class Runner:
         labels = [photo.label for photo in photos]
         return labels + [-1] * (self.job.batch_size - len(labels))
 
-
-class Clock:
-    """How long the device works on what is called between making it and `stop`."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.begin: Any = self._now()
-
-    def stop(self) -> None:
-        """The end."""
-        self.end: Any = self._now()
-
-    def seconds(self) -> float:
-        """Waits for the device, then tells."""
-        if self.device.type != "cuda":
-            return float(self.end - self.begin)
-        self.end.synchronize()
-        return float(self.begin.elapsed_time(self.end)) / 1000
-
-    def _now(self) -> Any:
-        if self.device.type != "cuda":
-            return time.perf_counter()
-        event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
-        event.record(torch.cuda.current_stream(self.device))  # it may be cuda:1
-        return event
+    def _laid_out(self, flow: AttentionFlow) -> Layout:
+        shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
+        chosen, idle = matching(shapes, shapes if self.job.maps is None else self.job.maps)
+        if idle:
+            raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted "
+                               f"some of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
+        return Layout(self.opened.identity, shapes, tuple(chosen), self.opened.class_names)
 
 
-@dataclass(frozen=True)
-class Pending:
-    """A batch under way."""
+def run_parts(
+    folder: Folder, parts: Sequence[int], workers: int | None, progress: Progress
+) -> None:
+    """Makes parts, one after the other: the local engine, also of each rank of torchrun.
 
-    photos: list[Photo]
-    found: dict[str, Tensor] | None
-    clock: Clock
+    Decoders start first, while there is no other thread; then the explainer is made, as they
+    work ahead.  Parts are written in a thread.
 
-    def result(self) -> Rows:
-        """Waits for it; rows of what could be opened."""
-        seconds = self.clock.seconds()
-        good = [row for row, photo in enumerate(self.photos) if photo.error is None]
-        kept = [self.photos[row] for row in good]
-        failed = [photo for photo in self.photos if photo.error is not None]
-        found = {} if self.found is None else self.found
-        arrays = {name: tensor.numpy()[good] for name, tensor in found.items()}
-        return Rows(kept, arrays, failed, seconds)
+    Raises:
+        NaflowError: the explainer can't be made, the source is gone, the disk is full.
+    """
+    if not parts:
+        return
+    job = folder.job
+    count = default_workers(job.device) if workers is None else workers
+    decoder = Decoder(job.source, job.spec.prepare(), count, job.device.startswith("cuda"))
+    batches = [batch for part in parts for batch in job.batches(part)]
+    with decoder.stream(batches) as decoded, progress:
+        runner = Runner(job)
+        progress.begin()
+        found = runner.rows(decoded)
+        with ThreadPoolExecutor(1, thread_name_prefix="naflow-writer") as writer:
+            waiting: deque[Future[None]] = deque()
+            for part in parts:
+                rows = []
+                for _ in job.batches(part):
+                    rows.append(next(found))
+                    progress.add(*rows[-1].counts)
+                while waiting and (waiting[0].done() or len(waiting) > AHEAD):
+                    waiting.popleft().result()
+                waiting.append(writer.submit(folder.write, part, rows, runner.layout))
+            for last in waiting:
+                last.result()
 
 
-def summed_up(flow: AttentionFlow, layout: Layout) -> dict[str, Tensor]:
-    """Scalars [B], measures [B, 6, layers] and stored maps [B, values] of a flow."""
-    measures, maps = [], []
+def mark(device: torch.device) -> Any:
+    """The end of what was called so far, for `seconds`."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event: Any = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    event.record(torch.cuda.current_stream(device))  # it may be cuda:1
+    return event
+
+
+def seconds(begin: Any, end: Any) -> float:
+    """How long the device worked between two marks; waits for the second one."""
+    if isinstance(end, float):
+        return float(end - begin)
+    end.synchronize()
+    return float(begin.elapsed_time(end)) / 1000
+
+
+def summed_up(flow: AttentionFlow, stored: Iterable[str]) -> dict[str, Tensor]:
+    """The columns of B photos: scalars [B], measures [B, layers], stored maps [B, H W]."""
+    found, measures = _scalars(flow), []
     for name, raw in flow.maps.items():
-        m = raw.flatten(1).float() if raw.ndim > 1 else raw[:, None].float()
-        nothing = torch.full_like(m[:, 0], math.nan)
-        largest = m.amax(1)
-        told = [
-            flow.residual.get(name, nothing).float(),
-            flow.norm_ratio.get(name, nothing).float(),
-        ]
+        m = raw.reshape(len(raw), -1).float()
+        nothing, largest = torch.full_like(m[:, 0], math.nan), m.amax(1)
+        told = [of.get(name, nothing).float() for of in (flow.residual, flow.norm_ratio)]
         active = (m > 0).float().mean(1)
-        measures.append(torch.stack([*told, m.mean(1), largest, active, entropy(m)], 1))
-        if name in layout.stored:
+        measures.append(torch.stack([*told, m.mean(1), largest, active, entropy(m)]))
+        if name in stored:
             tiny = torch.finfo(torch.float32).tiny
-            maps.append((m / largest.clamp_min(tiny)[:, None]).half())
-    empty = flow.score.new_zeros((len(flow), 0), dtype=torch.float16)
-    return {
-        **_scalars(flow),
-        "measures": torch.stack(measures, 2),
-        "maps": torch.cat(maps, 1) if maps else empty,
-    }
+            found[MAP + name] = (m / largest.clamp_min(tiny)[:, None]).half()
+    return {**found, **dict(zip(MEASURES, torch.stack(measures, 2), strict=True))}
 
 
 def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     """Prediction (-1: the output is no row of class scores), its probability, score, target."""
     output = flow.output
-    known = isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point()
     unknown = torch.full_like(flow.score, -1, dtype=torch.int64)
     probability, prediction = torch.full_like(flow.score, math.nan, dtype=torch.float32), unknown
-    if known:
+    if isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
         probability, prediction = probabilities(output.float()).max(1)
-    target = unknown if flow.target is None else flow.target
     return {
         "prediction": prediction,
         "probability": probability,
         "score": flow.score.double(),
-        "target": target,
+        "target": unknown if flow.target is None else flow.target,
     }
-
-
-def _layout(flow: AttentionFlow, opened: Opened, globs: tuple[str, ...] | None) -> Layout:
-    shapes = {name: tuple(m.shape[1:]) for name, m in flow.maps.items()}
-    chosen, idle = matching(shapes, shapes if globs is None else globs)
-    if idle:
-        raise DatasetError(f"maps={idle}: no layer that is computed has such a name; wanted some "
-                           f"of {', '.join(list(shapes)[:8])}, ...")  # fmt: skip
-    return Layout(opened.identity, shapes, tuple(chosen), opened.class_names)
-
-
-def _to_host(tensor: Tensor) -> Tensor:
-    """In main memory; from CUDA without waiting, `Clock.seconds` waits for it."""
-    if tensor.device.type != "cuda":
-        return tensor.cpu()
-    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
-    return host.copy_(tensor, non_blocking=True)

@@ -9,11 +9,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
+from naflow_fx.artefacts import load
+from naflow_fx.artefacts.artefact import Artefact
+from naflow_fx.artefacts.metadata import preprocessing_of, read
 from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
@@ -21,9 +24,6 @@ from naflow_fx.pairs import PairExplainer
 from naflow_fx.subjects import Recipe, Subject, opened
 from naflow_fx.subjects.api import GREY
 from naflow_fx.subjects.network import Prepare
-
-if TYPE_CHECKING:
-    from naflow_fx.artefacts.artefact import Artefact
 
 OPTIONS = ("layers", "inverse", "reduction", "method")
 
@@ -102,13 +102,17 @@ class ExplainerSpec:
         """
         if self.preprocessing is not None:
             return self.preprocessing
+        told: Prepare | None = None
         if self.artefact is not None:
-            return _told(Path(self.artefact))
-        if self.make is not None:
-            raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; "
-                               "give preprocessing= beside make=, an nf.models.Preprocessing or "
-                               "a function of a photo")  # fmt: skip
-        return self.subject.preprocessing
+            told = preprocessing_of(self.artefact, read(self.artefact))
+        elif self.make is None:
+            told = self.subject.preprocessing
+        if told is None:
+            whose = "make=..." if self.artefact is None else f"artefact={self.artefact!r}"
+            raise DatasetError(f"ExplainerSpec({whose}): how photos become inputs isn't known; "
+                               "give preprocessing= beside it, an nf.models.Preprocessing or a "
+                               "function of a photo")  # fmt: skip
+        return told
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data; file names without their folders."""
@@ -124,12 +128,12 @@ class ExplainerSpec:
             return {"make": name_of(self.make), **found}
         options = {name: getattr(self, name) for name in OPTIONS}
         options["inverse"] = self.inverse and dataclasses.asdict(self.inverse)
-        if self.model_args:
-            options["model_args"] = dict(self.model_args)
-        told = {"output": self.output, "target": self.target}
-        options |= {name: value for name, value in told.items() if value is not None}
+        more = {"model_args": dict(self.model_args), "output": self.output, "target": self.target}
+        options |= {name: value for name, value in more.items() if value not in (None, {})}
+        file = Path(self.model.rpartition(":")[0] or self.model)
+        model = Path(self.model).name if file.is_file() else self.model
         weights = self.weights and Path(self.weights).name
-        return {"model": _without_folder(self.model), "weights": weights, **options, **found}
+        return {"model": model, "weights": weights, **options, **found}
 
     def open(self, device: torch.device) -> Opened:
         """The explainer, on a device.
@@ -141,23 +145,28 @@ class ExplainerSpec:
         facts = identity(made, self.artefact)
         if self.compiled and isinstance(made, Explainer):
             made = made.compiled()
-        return Opened(made, device, tuple(made.layers), tuple(self._names(made)), facts)
+        return Opened(made, tuple(self._names(made)), facts)
 
     def _made(self, device: torch.device) -> Any:
         """An Explainer or an Artefact."""
         if self.artefact is not None:
-            from naflow_fx.artefacts import load
-
             return load(self.artefact, device, self.trusted)
         if self.make is None:
-            return _compiled(self, device)
+            return self._program(device)
         made = self.make(device)
-        from naflow_fx.artefacts.artefact import Artefact
-
         if isinstance(made, PairExplainer) or not isinstance(made, (Explainer, Artefact)):
             raise DatasetError(f"ExplainerSpec(make={name_of(self.make)}) gave a "
                                f"{type(made).__name__}; wanted an Explainer of photos")  # fmt: skip
         return made
+
+    def _program(self, device: torch.device) -> Explainer | Artefact:
+        """The named model's explainer."""
+        options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
+        example, subject = self.prepare()(GREY)[None].to(device), self.subject
+        if self.target is not None:
+            subject.class_names = self.class_names or subject.class_names
+            options["target"] = subject.target(self.target)
+        return subject.program(example, **options)
 
     def _names(self, made: Any) -> tuple[str, ...]:
         """Words for the classes, () where nobody tells."""
@@ -173,16 +182,12 @@ class Opened:
     """A spec's explainer in this process.
 
     Attributes:
-        explain: an Explainer or Artefact; None in a copy that is sent elsewhere.
-        device: where.
-        layers: call sites, in forward order.
+        explain: an Explainer or Artefact.
         class_names: () where unknown.
         identity: what must be the same in all processes of a run: hashes, options.
     """
 
     explain: Any
-    device: torch.device
-    layers: tuple[str, ...]
     class_names: tuple[str, ...]
     identity: dict[str, Any]
 
@@ -227,8 +232,8 @@ def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]
 
     Constants that the compiler folded are left out: processors differ in their last bits.
     """
-    if artefact is not None or not isinstance(made, Explainer):
-        data = Path(artefact).read_bytes() if artefact is not None else b""
+    if not isinstance(made, Explainer):
+        data = b"" if artefact is None else Path(artefact).read_bytes()
         return {"artefact": hashlib.sha256(data).hexdigest()}
     weights = hashlib.sha256()
     for name, tensor in sorted(made.graph_module.state_dict().items()):
@@ -243,12 +248,6 @@ def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]
     }
 
 
-def _without_folder(model: str) -> str:
-    """A network's name; of one in a file without the folder."""
-    place = model.rpartition(":")[0] or model
-    return model.removeprefix(f"{Path(place).parent}/") if Path(place).is_file() else model
-
-
 def name_of(function: Any) -> str:
     """A callable's name: the same in every process."""
     if isinstance(function, partial):
@@ -261,26 +260,5 @@ def name_of(function: Any) -> str:
 
 def _plain(value: Any) -> str:
     """An argument's text, without addresses."""
-    simple = value is None or isinstance(value, (str, int, float, bool, Path))
+    simple = isinstance(value, (str, int, float, Path, type(None)))
     return repr(value) if simple else type(value).__qualname__
-
-
-def _compiled(spec: ExplainerSpec, device: torch.device) -> Explainer | Artefact:
-    """The named model's explainer."""
-    options: Mapping[str, Any] = {name: getattr(spec, name) for name in OPTIONS}
-    example, subject = spec.prepare()(GREY)[None].to(device), spec.subject
-    if spec.target is not None:
-        subject.class_names = spec.class_names or subject.class_names
-        options = {**options, "target": subject.target(spec.target)}
-    return subject.program(example, **options)
-
-
-def _told(path: Path) -> Prepare:
-    """The preprocessing that an artefact tells."""
-    from naflow_fx.artefacts.metadata import preprocessing_of, read
-
-    told = preprocessing_of(path, read(path))
-    if told is None:
-        raise DatasetError(f"{path}: doesn't tell how photos become inputs; give preprocessing=, "
-                           "or export with preprocessing=")  # fmt: skip
-    return told

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
-from naflow_fx.dataset import MAP, MEASURES
-
-NUMBERS = ("position", "height", "width", "label", "prediction", "probability", "score", "target")
+from naflow_fx.dataset import MAP, Last
+from naflow_fx.dataset.parts import maps_of, read_rows
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -24,14 +24,14 @@ class TorchRows(Dataset[dict[str, Any]]):
 
     def __init__(
         self,
-        read: Callable[[int], Any],
-        shapes: Mapping[str, tuple[int, ...]],
+        files: Sequence[Path],
         counts: Sequence[int],
+        columns: Sequence[str],
+        shapes: Mapping[str, tuple[int, ...]],
     ) -> None:
-        """A part's table, picklable; the shapes of the maps wanted; the parts' numbers of rows."""
-        self.read, self.shapes = read, shapes
-        self.ends = list(itertools.accumulate(counts))
-        self._part: tuple[int, Any] = (-1, None)
+        """The parts and their numbers of rows; what is read; the shapes of the maps among it."""
+        self.files, self.columns, self.shapes = files, tuple(columns), shapes
+        self.ends, self.read = list(itertools.accumulate(counts)), Last(read_rows)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -39,31 +39,18 @@ class TorchRows(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One row."""
-        from naflow_fx.dataset.parts import maps_of
-
         index = range(len(self))[index]
         part = bisect.bisect_right(self.ends, index)
-        row = index - (self.ends[part - 1] if part else 0)
-        table = self._table(part)
-        found: dict[str, Any] = {name: table[name][row].as_py() for name in ("id", "sha256")}
-        for name in NUMBERS:
-            value = table[name][row].as_py()
-            found[name] = torch.tensor(-1 if value is None else value)
-        for name in MEASURES:
-            found[name] = torch.tensor(table[name][row].as_py(), dtype=torch.float32)
-        one = table.slice(row, 1)
-        found["maps"] = {
-            layer: torch.from_numpy(maps_of(one[MAP + layer], shape)[0].copy())
+        at = index - (self.ends[part - 1] if part else 0)
+        row = self.read(self.files[part], self.columns).slice(at, 1)
+        maps = {
+            layer: torch.from_numpy(maps_of(row[MAP + layer], shape)[0].copy())
             for layer, shape in self.shapes.items()
         }
-        return found
+        (found,) = row.drop_columns([MAP + layer for layer in maps]).to_pylist()
+        return {**{name: _known(value) for name, value in found.items()}, "maps": maps}
 
-    def _table(self, part: int) -> Any:
-        """The part's rows, the last one read kept."""
-        if self._part[0] != part:
-            self._part = (part, self.read(part))
-        return self._part[1]
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Without the part that was read last."""
-        return {**self.__dict__, "_part": (-1, None)}
+def _known(value: Any) -> Any:
+    """A text as it is, numbers as a tensor."""
+    return value if isinstance(value, str) else torch.tensor(-1 if value is None else value)

@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from naflow_fx.flow import AttentionFlow
+from naflow_fx.guards.records import map_tensors
 
 
 @dataclass(repr=False, eq=False)
@@ -50,18 +51,16 @@ class PairData:
         start, stop, step = index.indices(len(self))
         if step != 1:
             raise IndexError("A slice of pairs has no step.")
-        shares = self.contribution
         return replace(
             self,
             query=self.query[start:stop],
             support=self.support[start * self.shots : stop * self.shots],
             similarity=self.similarity[start:stop],
-            contribution=None if shares is None else shares[start:stop],
+            contribution=map_tensors(lambda shares: shares[start:stop], self.contribution),
         )
 
     def cpu(self) -> Self:
         """The same with all tensors in main memory."""
-        shares = self.contribution
+        shares = map_tensors(Tensor.cpu, self.contribution)
         return replace(self, query=self.query.cpu(), support=self.support.cpu(),
-                       similarity=self.similarity.cpu(),
-                       contribution=None if shares is None else shares.cpu())  # fmt: skip
+                       similarity=self.similarity.cpu(), contribution=shares)  # fmt: skip

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from naflow_fx.errors import InputError
 from naflow_fx.explainer import Explainer, check_image
-from naflow_fx.flow import PARTS, AttentionFlow
-from naflow_fx.guards.records import map_tensors
 from naflow_fx.pairs.flow import PairFlow
 from naflow_fx.similarity import Similarity
 
@@ -39,14 +37,11 @@ class PairExplainer(Explainer):
         with torch.no_grad():
             result = self._current(q, s)
         _refuse_zero(result, self._similarity)
-        score = result["score"]
-        supports = score.repeat_interleave(self._similarity.shots)
-        both = self._flow(result)
+        score = result["score"]  # of a pair; of each of its images it is the same
+        scores = torch.cat([score, score.repeat_interleave(self._similarity.shots)])
+        both = replace(self._flow(result), score=scores)
         return PairFlow(
-            _side(both, slice(len(q)), score),
-            _side(both, slice(len(q), None), supports),
-            result["similarity"],
-            result.get("contribution"),
+            both[: len(q)], both[len(q) :], result["similarity"], result.get("contribution")
         )
 
     @property
@@ -68,17 +63,6 @@ class PairExplainer(Explainer):
             raise InputError(f"support: got {len(support)} for {len(query)} queries; wanted as "
                              "many, or one")  # fmt: skip
         return query.expand(count, *query.shape[1:]), support.expand(count, *support.shape[1:])
-
-
-def _side(flow: AttentionFlow, rows: slice, score: Tensor) -> AttentionFlow:
-    """One side's rows of everything that a flow holds per image."""
-    values = {name: getattr(flow, name) for name in ("maps", *PARTS)}
-    parts = {
-        name: type(value)((site, x[rows]) for site, x in value.items())
-        for name, value in values.items()
-    }
-    output = map_tensors(lambda x: x[rows], flow.output)
-    return replace(flow, **parts, output=output, score=score)
 
 
 def _refuse_zero(result: dict[str, Any], target: Similarity) -> None:
