@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import fx, nn
 from torch.fx.node import Argument, map_aggregate, map_arg
+from torch.utils._pytree import tree_map_only
 
 from naflow_fx import keys
 from naflow_fx.rules import TABLE
@@ -60,6 +61,11 @@ def is_active(value: Any) -> bool:
     return isinstance(value, fx.Node) and bool(value.meta.get(keys.ACTIVE))
 
 
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a canonical node, -1 in the batch dimension; () of a number."""
+    return value.meta.get(keys.SHAPE, ()) if isinstance(value, fx.Node) else ()
+
+
 def operands(node: fx.Node, invertible: bool = False) -> list[fx.Node]:
     """The active operands of a canonical node, in order; without its gates if `invertible`."""
     known = rule_of(node)
@@ -82,7 +88,7 @@ def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
     if known.variadic:
         values = values[0]
     found["active"] = tuple(i for i, value in enumerate(values) if is_active(value))
-    shapes = [_shape(value) for value in values]
+    shapes = [shape_of(value) for value in values]
     found |= {"input_shapes": shapes} if known.variadic else {"input_shape": shapes[0]}
     return dict(node.kwargs) | found
 
@@ -101,10 +107,6 @@ def has_shift(node: fx.Node) -> bool:
     return tells is None or bool(tells(**asked(tells, state(node, {}))))
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    return value.meta[keys.SHAPE] if isinstance(value, fx.Node) else ()
-
-
 def call(
     graph: fx.Graph,
     function: Function,
@@ -119,6 +121,22 @@ def call(
     node = graph.create_node("call_function", function, leading, kwargs, name=name)
     node.meta.update(meta)
     return node
+
+
+def written_out(
+    node: fx.Node, function: Function, args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> fx.Node:
+    """What a function of nodes does, in front of a traced node; the last has that one's site."""
+    graph, before = node.graph, set(node.graph.nodes)
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    with graph.inserting_before(node):
+        given: Any = tree_map_only(fx.Node, tracer.proxy, (list(args), dict(kwargs)))
+        result: fx.Node = function(*given[0], **given[1]).node
+    for made in set(graph.nodes) - before:
+        made.meta = dict(node.meta)
+        if made is not result:
+            made.meta[keys.SITE] = f"{node.meta.get(keys.SITE)}.{made.name}"
+    return result
 
 
 def is_constant(node: fx.Node) -> bool:

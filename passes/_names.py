@@ -162,11 +162,3 @@ def check_count(names: list[str], given: int, most: int = 0) -> None:
             f"forward takes {', '.join(names) or 'nothing'}.  Give a tuple with one example for "
             "each of these, in this order; several images of one input are one tensor [N, C, ...]"
         )
-
-
-def dynamic_batch(forward: Callable[..., Any], count: int, batch: Any) -> tuple[Any, ...]:
-    """`torch.export`'s dynamic_shapes for inputs whose first dimension is free."""
-    parameters = inspect.signature(forward).parameters.values()
-    single = sum(p.kind in POSITIONAL for p in parameters)
-    shapes = [{0: batch} for _ in range(count)]
-    return tuple(shapes) if single >= count else (*shapes[:single], tuple(shapes[single:]))

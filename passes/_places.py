@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import sys
+import traceback
 from pathlib import Path
 from types import CodeType
 
 import torch
+
+from naflow_fx.errors import first_line
 
 _TORCH = str(Path(torch.__file__).parent) + os.sep
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
@@ -43,10 +46,7 @@ def _is_model_code(file: str) -> bool:
 
 def _where_in_model(error: BaseException) -> str:
     """file:line of the model's code where tracing stopped."""
-    frames, trace = [], error.__traceback__
-    while trace is not None:
-        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
-        trace = trace.tb_next
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     own = [frame for frame in frames if _is_model_code(frame[0])]
     file, line = (own or frames)[-1]
     return f"{file}:{line}"
@@ -54,5 +54,4 @@ def _where_in_model(error: BaseException) -> str:
 
 def reason(error: Exception) -> str:
     """One line: the line of the model's code, and what was wrong there."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return f"{_where_in_model(error)}: {lines[0].strip().split('. ')[0]}"
+    return f"{_where_in_model(error)}: {first_line(error).split('. ')[0]}"

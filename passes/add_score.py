@@ -53,7 +53,7 @@ def add_score(
                      else _callable(new, result, target, examples, options.output)}  # fmt: skip
         new.graph.output({OUTPUT: result, **found})
     new.graph.erase_node(end)
-    return _module.rewritten(new)
+    return new
 
 
 def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:

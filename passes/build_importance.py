@@ -32,7 +32,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
         )
         active = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
         walk_back(active, {score: seed}, writer.total, writer.back)
-    return _module.rewritten(new)
+    return new
 
 
 class _Importance:

@@ -47,7 +47,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
                 result[part][site] = node
         new.graph.output(result)
     new.graph.erase_node(end)
-    return _module.rewritten(new)
+    return new
 
 
 def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:

@@ -15,8 +15,6 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._batch import batch_mixer
-from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rules import TABLE
@@ -96,9 +94,9 @@ class _Canonicaliser(fx.Interpreter):
         value = n.meta.get(keys.VALUE)
         if not _contains(value, TensorValue):
             return value
-        fill = filling(n, args, kwargs)
+        fill = _filling(n, args, kwargs)
         if fill is not None:
-            return filled(self.gm, value, fill)
+            return self._filled(value, fill)
         if n.target is operator.getitem and isinstance(args[0], (tuple, list, dict)):
             return args[0][args[1]]
         if not _from_input((args, kwargs)):
@@ -114,6 +112,12 @@ class _Canonicaliser(fx.Interpreter):
             args = (args[0].clone(), *args[1:])
         with torch.no_grad():
             return getattr(self, node.op)(node.target, args, kwargs)
+
+    def _filled(self, value: Any, fill: float) -> Tensor:
+        """A number in a value's shape, where the model's tensors are, for a batch of one."""
+        own = next((t for t in (*self.gm.parameters(), *self.gm.buffers())), torch.empty(()))
+        shape = tuple(1 if size == -1 else size for size in value.shape)
+        return torch.full(shape, fill, dtype=value.dtype, device=own.device)
 
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         source, value, site = args[0] if args else None, node.meta[keys.VALUE], _site(node)
@@ -175,7 +179,7 @@ class _Canonicaliser(fx.Interpreter):
             kwargs = rule.swap(kwargs)  # an activation is the input, a constant its gate
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
-        mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
+        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
@@ -230,10 +234,36 @@ def _live(graph: fx.Graph) -> set[fx.Node]:
     return found
 
 
+_FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
+
+
+def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
+    """The number that a call fills a new tensor with, whatever its first argument holds."""
+    name = _graph.operator_name(node)
+    if name in ("full_like", "new_full", "new_tensor"):
+        at = 2 if name == "new_full" else 1
+        found = kwargs.get("fill_value", args[at] if len(args) > at else None)
+        return found if isinstance(found, (int, float)) else None
+    return _FILLS.get(name)
+
+
+def _mixes(rule: Rule, kwargs: Arguments) -> str:
+    """What a call does to the batch dimension of its first operand, in words; "": it keeps it."""
+    operand = kwargs[rule.operands[0]]
+    shape = _graph.shape_of(operand[0] if rule.variadic and operand else operand)
+    if -1 not in shape:
+        return ""
+    at, rank = shape.index(-1), len(shape)
+    if rule.mixes is not None:
+        return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
+    dims = kwargs.get("dim", kwargs.get("dims"))
+    dims = (dims,) if isinstance(dims, int) else dims or ()
+    return "computed over the batch dimension" if at in {d % rank for d in dims} else ""
+
+
 def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:
     """The arguments of a reduction to one number, its dimensions named where none is the batch."""
-    source = args[0] if args else None
-    shape = source.meta.get(keys.SHAPE, ()) if isinstance(source, fx.Node) else ()
+    shape = _graph.shape_of(args[0]) if args else ()
     if not shape or -1 in shape or value.shape != () or "dim" not in parameters(adapter):
         return kwargs
     given = inspect.signature(adapter).bind_partial(*args, **kwargs).arguments

@@ -40,7 +40,7 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
         if not node.users:
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
-    return _module.rewritten(new)
+    return new
 
 
 def _is_constant(node: fx.Node, known: Constants) -> bool:

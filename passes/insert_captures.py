@@ -30,7 +30,7 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
                 **{keys.PART: "capture", keys.SOURCE: node.name},
             )  # fmt: skip
         node.meta[keys.CAPTURES] = _unpack(new.graph, node, captured, rule.captures)
-    return _module.rewritten(new)
+    return new
 
 
 def _unpack(

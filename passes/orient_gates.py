@@ -34,7 +34,7 @@ def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
             continue
         if _first_is_gate(node):
             node.kwargs = rule.swap(dict(node.kwargs))
-    return _module.rewritten(new)
+    return new
 
 
 def _first_is_gate(node: fx.Node) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from naflow_fx.passes import _graph, _module
-from naflow_fx.rules import TABLE, hold, identity
+from naflow_fx.rules import hold, identity
 
 IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
 COPIES = (torch.clone, "clone", torch.ops.aten.clone.default)  # identities that copy
@@ -41,16 +41,16 @@ def overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """The node whose tensor this node writes over."""
     if not node.args or not isinstance(node.args[0], fx.Node):
         return None
-    if node.op == "call_module":
-        in_place = getattr(_graph.attribute(gm, str(node.target)), "inplace", False) is True
+    module = _graph.module_of(gm, node)
+    if module is not None:
+        in_place = getattr(module, "inplace", False) is True
     else:
-        in_place = _is_in_place(node.target) or _asks_in_place(node)
+        in_place = _is_in_place(node) or _asks_in_place(node)
     return node.args[0] if in_place else None
 
 
-def _is_in_place(target: Any) -> bool:
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
-    name = name.split(".")[0]
+def _is_in_place(node: fx.Node) -> bool:
+    name = _graph.operator_name(node)
     return (name.endswith("_") and not name.endswith("__")) or name in IN_PLACE
 
 
@@ -85,9 +85,5 @@ def _hands_on(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node returns its first argument itself, neither a result nor a copy."""
     if not node.args or not isinstance(node.args[0], fx.Node) or node.target in COPIES:
         return False
-    if node.op == "call_module":
-        kinds = type(_graph.attribute(gm, str(node.target))).__mro__
-        claimed = [TABLE.modules[kind] for kind in kinds if kind in TABLE.modules]
-    else:
-        claimed = [TABLE.targets[node.target]] if node.target in TABLE.targets else []
-    return bool(claimed) and claimed[0][0] in (identity.RULE, hold.RULE)
+    found = _graph.claimed(gm, node)
+    return found is not None and found[0] in (identity.RULE, hold.RULE)
