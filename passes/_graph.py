@@ -52,6 +52,8 @@ def claimed(gm: fx.GraphModule, node: fx.Node) -> tuple[Rule, Function] | None:
 
 def operator_name(node: fx.Node) -> str:
     """What a traced function or method is called: "add" of `operator.add`, `aten.add.Tensor`."""
+    if node.op not in ("call_function", "call_method"):
+        return ""
     name = getattr(node.target, "__name__", node.target)
     return str(name).split(".")[0]
 
