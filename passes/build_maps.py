@@ -13,8 +13,7 @@ from naflow_fx.maps.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.rules.contract import parameters
-from naflow_fx.selection import matching, no_site
+from naflow_fx.selection import choose
 from naflow_fx.solver import least_squares
 
 
@@ -33,7 +32,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
     names = _graph.names(new.graph)
     flow = find_flow(new.graph)
     sites = {names[name].meta[keys.SITE]: names[name] for name in flow.sites}
-    wanted = select(list(sites), options.layers)
+    wanted = choose(list(sites), options.layers, GraphError)
     end = _graph.output_node(new.graph)
     result: dict[str, Any] = dict(end.args[0])  # type: ignore[arg-type]
     result["target"] = _target(score_of(new.graph), names)
@@ -47,20 +46,6 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
                 result[part][site] = node
     end.args = (result,)
     return new
-
-
-def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
-    """Call sites that a name, glob or block asks for, in forward order; all if `layers` is None.
-
-    Raises:
-        GraphError: an entry that matches nothing.
-    """
-    if layers is None:
-        return sites
-    found, missing = matching(sites, layers)
-    if missing:
-        raise no_site(GraphError, sites, missing)
-    return found
 
 
 def _target(score: fx.Node, names: dict[str, fx.Node]) -> fx.Node | None:
@@ -135,8 +120,8 @@ class _Maps:
         rule = _graph.rule_of(node)
         if rule is None or rule.infinite is None:
             return node
-        offered = {name: node.kwargs[name] for name in parameters(rule.infinite)}
-        return self._call(node, formulas.finite, node) if rule.infinite(**offered) else node
+        infinite = rule.infinite(**_graph.asked(rule.infinite, node.kwargs))
+        return self._call(node, formulas.finite, node) if infinite else node
 
     def _trust(self, node: fx.Node, x: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
         """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""

@@ -17,7 +17,6 @@ from naflow_fx.rules.contract import (
     SPACE_PART,
     TOKENS,
     Labels,
-    parameters,
 )
 
 Sizes = dict[fx.Node, tuple[int, ...]]
@@ -33,13 +32,12 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
     for node in new.graph.nodes:
         if node.op == "placeholder":
             rank = len(node.meta[keys.SHAPE])
-            node.meta[keys.LABELS] = (BATCH, CHANNEL, *(SPACE,) * (rank - 2))[:rank]
+            node.meta[keys.LABELS] = (BATCH, CHANNEL, *(SPACE,) * rank)[:rank]
         elif node.meta.get(keys.RULE):
             labels = _restored(node, _convolved(node, _labels(node)), sizes)
-            merged = node.meta.get(keys.MERGED)
-            node.meta[keys.LABELS] = (
-                tuple(MIXED if x == BATCH else x for x in labels) if merged else labels
-            )
+            if node.meta.get(keys.MERGED):
+                labels = _renamed(labels, BATCH, MIXED)
+            node.meta[keys.LABELS] = labels
         _note_sizes(node, sizes)
     return new
 
@@ -63,7 +61,7 @@ def _restored(node: fx.Node, labels: Labels, sizes: Sizes) -> Labels:
         before = x.meta[keys.LABELS]
         whole = before.count(TOKENS) == 1 and SPACE_PART not in before
         if split and whole and split == sizes.get(x):
-            return tuple(SPACE if label == SPACE_PART else label for label in labels)
+            return _renamed(labels, SPACE_PART, SPACE)
     return labels
 
 
@@ -80,7 +78,7 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
         if not _leads_to_conv(node):
             return labels
         if labels[1] == CHANNEL and _inserts(node, labels):
-            return tuple(SPACE if x == COLLAPSED else x for x in labels)
+            return _renamed(labels, COLLAPSED, SPACE)
         if labels[1] != COLLAPSED or CHANNEL not in labels[2:]:
             return labels
     if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
@@ -113,17 +111,11 @@ def _leads_to_conv(node: fx.Node) -> bool:
 
 
 def _labels(node: fx.Node) -> Labels:
-    rule = _graph.rule_of(node)
-    assert rule is not None
-    labels = _merged(node)
-    if rule.labels is None:
-        found = labels
-    else:
-        offered = _graph.state(node, {})
-        wanted = parameters(rule.labels)[1:]
-        found = rule.labels(labels, **{name: offered[name] for name in wanted if name in offered})
-    shape = node.meta[keys.SHAPE]
-    return _with_channels(tuple(found)) if len(found) == len(shape) else (MIXED,) * len(shape)
+    """What the rule makes of the operands' labels."""
+    function, labels, rank = _graph.rule(node).labels, _merged(node), len(node.meta[keys.SHAPE])
+    if function is not None:
+        labels = tuple(function(labels, **_graph.asked(function, _graph.state(node, {}), 1)))
+    return _with_channels(labels) if len(labels) == rank else (MIXED,) * rank
 
 
 def _with_channels(labels: Labels) -> Labels:
@@ -131,9 +123,13 @@ def _with_channels(labels: Labels) -> Labels:
     if CHANNEL in labels:
         return labels
     if labels.count(CHANNEL_PART) == 1:
-        return tuple(CHANNEL if label == CHANNEL_PART else label for label in labels)
+        return _renamed(labels, CHANNEL_PART, CHANNEL)
     alone = labels.count(COLLAPSED) == 1 and set(labels) == {BATCH, SPACE, COLLAPSED}
-    return tuple(CHANNEL if alone and label == COLLAPSED else label for label in labels)
+    return _renamed(labels, COLLAPSED, CHANNEL) if alone else labels
+
+
+def _renamed(labels: Labels, old: str, new: str) -> Labels:
+    return tuple(new if label == old else label for label in labels)
 
 
 def _merged(node: fx.Node) -> Labels:

@@ -10,10 +10,9 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
-from naflow_fx.passes.build_maps import select
 from naflow_fx.passes.find_cuts import find_cuts
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.selection import matching, without_blocks
+from naflow_fx.selection import choose, matching, without_blocks
 
 DEPTH = 4  # layers by default
 
@@ -33,7 +32,7 @@ def choose_layers(gm: fx.GraphModule, wanted: tuple[str, ...] | None) -> list[fx
     if wanted is None:
         return _stages(cuts)
     wanted = tuple(without_blocks(list(sites), wanted))
-    chosen = {sites[name] for name in select(list(sites), wanted)}
+    chosen = {sites[name] for name in choose(list(sites), wanted, GraphError)}
     _check(wanted, sites, cuts)
     return [node for node in cuts if node in chosen]
 
