@@ -59,6 +59,18 @@ def score_of(graph: fx.Graph) -> fx.Node:
     return score
 
 
+def target_of(graph: fx.Graph) -> fx.Node | None:
+    """The node of the explained classes; None where a callable is explained."""
+    index = score_of(graph).meta.get(keys.CAPTURES, {}).get("index")
+    return _graph.names(graph)[index] if index else None
+
+
+def sites_of(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The call sites by name, in forward order."""
+    names = _graph.names(graph)
+    return {names[name].meta[keys.SITE]: names[name] for name in find_flow(graph).sites}
+
+
 def before(ends: list[fx.Node], invertible: bool) -> set[fx.Node]:
     """The ends, and what they were computed from along active operands."""
     found: set[fx.Node] = set()

@@ -11,7 +11,7 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
 from naflow_fx.passes.find_cuts import find_cuts
-from naflow_fx.passes.find_flow import find_flow
+from naflow_fx.passes.find_flow import sites_of
 from naflow_fx.selection import choose, matching, without_blocks
 
 DEPTH = 4  # layers by default
@@ -26,7 +26,7 @@ def choose_layers(gm: fx.GraphModule, wanted: tuple[str, ...] | None) -> list[fx
     Raises:
         GraphError: no such call site, or one that some path to the score goes around.
     """
-    sites = _sites(gm)
+    sites = sites_of(gm.graph)
     names = _graph.names(gm.graph)
     cuts = [names[name] for name in find_cuts(gm.graph) if names[name] in sites.values()]
     if wanted is None:
@@ -35,11 +35,6 @@ def choose_layers(gm: fx.GraphModule, wanted: tuple[str, ...] | None) -> list[fx
     chosen = {sites[name] for name in choose(list(sites), wanted, GraphError)}
     _check(wanted, sites, cuts)
     return [node for node in cuts if node in chosen]
-
-
-def _sites(gm: fx.GraphModule) -> dict[str, fx.Node]:
-    names = _graph.names(gm.graph)
-    return {names[n].meta[keys.SITE]: names[n] for n in find_flow(gm.graph).sites}
 
 
 def _check(wanted: Sequence[str], sites: dict[str, fx.Node], cuts: list[fx.Node]) -> None:
