@@ -181,13 +181,13 @@ def test_a_decomposition_moves_whole(
     name: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, _ = of_hazard(name)
-    program = build_program(Job(model, (x[:1],), None, Options()))
+    forward, levels = build_program(Job(model, (x[:1],), None, Options()))
     with pretended(device, monkeypatch), torch.no_grad():
         x, classes = x[:1].to(device), torch.full((1,), -1, device=device)
         with Elsewhere():
-            found = program.forward.to(device)(x, classes)
+            found = forward.to(device)(x, classes)
             v = found["score"].new_ones(2, 1)
-            for level in program.levels:
+            for level in levels:
                 moved = replace(level, program=level.program.to(device))
                 v, bias = lead_back(moved, found["values"], v)
                 assert devices((found, v, bias)) == {device}

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import networkx as nx
 from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph
-from naflow_fx.passes.find_cuts import find_cuts
-from naflow_fx.passes.find_flow import sites_of
+from naflow_fx.passes.find_flow import before, score_of, sites_of
 from naflow_fx.selection import choose, matching, without_blocks
 
 DEPTH = 4  # layers by default
@@ -27,14 +27,37 @@ def choose_layers(gm: fx.GraphModule, wanted: tuple[str, ...] | None) -> list[fx
         GraphError: no such call site, or one that some path to the score goes around.
     """
     sites = sites_of(gm.graph)
-    names = _graph.names(gm.graph)
-    cuts = [names[name] for name in find_cuts(gm.graph) if names[name] in sites.values()]
+    cuts = [node for node in find_cuts(gm.graph) if node in sites.values()]
     if wanted is None:
         return _stages(cuts)
     wanted = tuple(without_blocks(list(sites), wanted))
     chosen = {sites[name] for name in choose(list(sites), wanted, GraphError)}
     _check(wanted, sites, cuts)
     return [node for node in cuts if node in chosen]
+
+
+def find_cuts(graph: fx.Graph) -> list[fx.Node]:
+    """The nodes that all paths pass, gates' paths included, from the score to the image.
+
+    They are the dominators of the score: what reaches it from the image is a function of any one
+    of them, and of constants.
+
+    Raises:
+        GraphError: the model takes several images.
+    """
+    score = score_of(graph)
+    used = before([score], invertible=False)
+    inputs = [node for node in graph.find_nodes(op="placeholder") if node in used]
+    if len(inputs) != 1:
+        names = ", ".join(node.name for node in inputs)
+        raise GraphError(f"the score depends on {len(inputs)} inputs ({names}); a decomposition "
+                         "needs a model of one image")  # fmt: skip
+    paths = nx.DiGraph([(operand, node) for node in used for operand in _graph.operands(node)])
+    above = nx.immediate_dominators(paths, inputs[0])
+    cuts = [score]
+    while cuts[-1] is not inputs[0]:
+        cuts.append(above[cuts[-1]])
+    return cuts
 
 
 def _check(wanted: Sequence[str], sites: dict[str, fx.Node], cuts: list[fx.Node]) -> None:
@@ -60,7 +83,7 @@ def _near(wanted: str, sites: list[str], whole: list[str]) -> list[str]:
 
 def _stages(cuts: list[fx.Node]) -> list[fx.Node]:
     """One layer a stage: its last, or the last that is as wide as its last merge of branches."""
-    inner = [node for node in cuts if _rule(node) not in (None, "pad")]
+    inner = [node for node in cuts if node.meta.get(keys.RULE, "pad") != "pad"]
     if not inner:
         return cuts[:1]
     stages: dict[int, list[fx.Node]] = {}
@@ -93,8 +116,3 @@ def _positions(node: fx.Node) -> int:
 def _channels(node: fx.Node) -> int:
     size: int = node.meta[keys.SHAPE][node.meta[keys.LABELS].index("C")]
     return size
-
-
-def _rule(node: fx.Node) -> str | None:
-    rule = _graph.rule_of(node)
-    return rule.name if rule else None
