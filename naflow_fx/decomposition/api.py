@@ -14,7 +14,7 @@ from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import grow
 from naflow_fx.decomposition.program import build_program
 from naflow_fx.decomposition.result import Decomposition
-from naflow_fx.errors import InputError, OptionError, TargetError, unfit
+from naflow_fx.errors import InputError, OptionError, TargetError, check_positive
 from naflow_fx.explainer import classes_of
 from naflow_fx.guards.suits import check_examples
 from naflow_fx.guards.wrappers import unwrapped
@@ -63,8 +63,7 @@ def decompose(
     """
     x = _one_image(image)
     chosen = options.resolve(layers=layers)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise unfit(OptionError, "decompose", "an integer >= 1", top_k=top_k)
+    check_positive(OptionError, "decompose", top_k=top_k)
     score = _callable(target)
     plain = unwrapped(model, hooked=False)
     forward, levels = build_program(Job(plain, (x,), score, chosen))

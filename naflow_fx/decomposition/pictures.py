@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.decomposition.grow import ROOT, share
-from naflow_fx.errors import ArtefactError, FlowError, OptionError, required, unfit
+from naflow_fx.errors import ArtefactError, FlowError, OptionError, check_positive, required
 from naflow_fx.view.colours import Bytes, Floats, colour_table
 from naflow_fx.view.files import data_uri
 from naflow_fx.view.html import POLICY, render
@@ -131,8 +131,7 @@ def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
     required("matplotlib", extra="viz", what="plot", error=ArtefactError)
     from matplotlib.figure import Figure
 
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-        raise unfit(OptionError, "plot", "an integer >= 1", rows=rows)
+    check_positive(OptionError, "plot", rows=rows)
     pixels = photo_of(found, photo)
     levels = _levels(found, rows)
     places = _places(found, levels)
