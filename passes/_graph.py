@@ -111,18 +111,24 @@ def has_shift(node: fx.Node) -> bool:
 
 def call(
     graph: fx.Graph,
-    function: Function,
+    function: Function | None,
     leading: Iterable[Any],
     state: State,
     name: str,
     **meta: Any,
 ) -> fx.Node:
     """Inserts ``function(*leading, **what it asks for)`` as a call_function node."""
+    assert function is not None
     leading = tuple(leading)
     kwargs = asked(function, state, len(leading))
     node = graph.create_node("call_function", function, leading, kwargs, name=name)
     node.meta.update(meta)
     return node
+
+
+def marks(part: str, source: fx.Node) -> dict[str, str]:
+    """The metadata of a generated node: its part of the program, the forward node it serves."""
+    return {keys.PART: part, keys.SOURCE: source.name}
 
 
 def written_out(

@@ -50,8 +50,8 @@ class Kernels:
 
     def _keep(self, layer: fx.Node, scale: fx.Node | None) -> fx.Node:
         if (layer, scale) not in self._kept:
-            rule, state = _graph.rule(layer), _graph.state(layer, self.names)
-            kernel: Any = state[rule.kernel]
+            rule = _graph.rule(layer)
+            kernel: Any = layer.kwargs[rule.kernel]
             if scale is not None:
                 known = _graph.state(scale, self.names)
                 diagonal = self._call(layer, _graph.rule(scale).diagonal, (), known, "scale")
@@ -70,20 +70,15 @@ class Kernels:
         state: _graph.State,
         what: str,
     ) -> fx.Node:
-        assert function is not None
-        made = _graph.call(self.gm.graph, function, leading, state, f"{layer.name}_solver_{what}")
-        made.meta |= {keys.PART: "inverse", keys.SOURCE: layer.name}
-        return made
+        name, marks = f"{layer.name}_solver_{what}", _graph.marks("inverse", layer)
+        return _graph.call(self.gm.graph, function, leading, state, name, **marks)
 
     def _scales(self, nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
         """Layer -> the constant scale of its channels that comes next, where nothing is between."""
-        readers: dict[fx.Node, list[fx.Node]] = {}
-        for node in nodes:
-            for operand in _graph.operands(node, invertible=True):
-                readers.setdefault(operand, []).append(node)
-        found = {}
+        found, inside = {}, set(nodes)
         for layer in filter(has_constant_kernel, nodes):
-            behind = readers.get(layer, [])
+            behind = [user for user in layer.users if user in inside
+                      and layer in _graph.operands(user, invertible=True)]  # fmt: skip
             scalable = _graph.rule(layer).scaled is not None and not _graph.has_shift(layer)
             if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
                 found[layer] = behind[0]

@@ -129,5 +129,5 @@ class _Maps:
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"
         made = self.graph.create_node("call_function", function, args, {}, name=name)
-        made.meta |= {keys.PART: "map", keys.SOURCE: node.name}
+        made.meta |= _graph.marks("map", node)
         return made

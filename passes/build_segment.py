@@ -76,8 +76,7 @@ class _Builder:
         """What `node` is worth to its operands; what its constants are is kept."""
         if node is self.entry:
             return []
-        rule = _graph.rule_of(node)
-        assert rule is not None
+        rule = _graph.rule(node)
         called = self._call(rule.vjp or rule.transpose, (w,), node)
         several = has_several(rule)
         given = [(x, item(self.graph, called, i) if several else called)

@@ -31,7 +31,7 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
                 made += [item(new.graph, made[0], i, f"{node.name}_{name}")
                          for i, name in enumerate(rule.captures)]  # fmt: skip
         for captured in made:
-            captured.meta |= {keys.PART: "capture", keys.SOURCE: node.name}
+            captured.meta |= _graph.marks("capture", node)
         named = zip(rule.captures, made[-len(rule.captures) :], strict=True)
         node.meta[keys.CAPTURES] = {name: captured.name for name, captured in named}
     return new

@@ -56,18 +56,12 @@ def _is_in_place(node: fx.Node) -> bool:
 
 def _asks_in_place(node: fx.Node) -> bool:
     """Whether a function is told `inplace=True`, by name or by position."""
-    at = _place_of_inplace(node.target)
-    by_position = at is not None and len(node.args) > at and node.args[at] is True
-    return by_position or node.kwargs.get("inplace") is True
-
-
-def _place_of_inplace(target: Any) -> int | None:
-    """The position of a function's parameter `inplace`, if it has one."""
+    target: Any = node.target
     try:
-        names = list(inspect.signature(target).parameters)
+        given = inspect.signature(target).bind(*node.args, **node.kwargs).arguments
     except (TypeError, ValueError):  # a method's name, or a builtin without a signature
-        return None
-    return names.index("inplace") if "inplace" in names else None
+        given = node.kwargs
+    return given.get("inplace") is True
 
 
 def _aliases(gm: fx.GraphModule, node: fx.Node, among: Iterable[fx.Node]) -> list[fx.Node]:

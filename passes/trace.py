@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, fx, nn
@@ -198,11 +199,8 @@ class PathTracer(fx.Tracer):
             finally:
                 self._in_function = outside
 
-        torch.autograd.Function.apply = classmethod(apply)
-        try:
+        with patch.object(torch.autograd.Function, "apply", classmethod(apply)):
             yield
-        finally:
-            torch.autograd.Function.apply = original
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
