@@ -38,7 +38,7 @@ from naflow_fx.guards.same_model import _tolerance
 from naflow_fx.job import Job
 from naflow_fx.maps.formulas import METHODS, naflow_sum
 from naflow_fx.options import Options
-from naflow_fx.passes import annotate_values
+from naflow_fx.passes import trace
 
 DEVICES = ("meta", "cuda")
 INVERSE = nf.Inverse(steps=2, precision="bfloat16")
@@ -127,7 +127,7 @@ def pretended(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
         return
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    monkeypatch.setattr(annotate_values, "FakeTensorMode", lambda **_: mode)
+    monkeypatch.setattr(trace, "FakeTensorMode", lambda **_: mode)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with mode:
         yield
