@@ -24,7 +24,6 @@ def shorten_lives(gm: fx.GraphModule) -> fx.GraphModule:
     for node in reversed(list(new.graph.nodes)):
         if _is(node, "importance") and node.users:
             _before(min(node.users), node)
-    new.graph.lint()
     return new
 
 

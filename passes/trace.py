@@ -22,12 +22,14 @@ from naflow_fx.guards.records import form_of, plain
 from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.passes._names import (
     SiteNames,
+    calling_line,
     check_count,
     free_names,
     input_names,
+    last_frame,
     name_exported,
+    reason,
 )
-from naflow_fx.passes._places import calling_line, last_frame, reason
 from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated, writable
 from naflow_fx.rules import TABLE, kind_of
