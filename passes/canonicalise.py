@@ -323,7 +323,6 @@ def _refusal(offenders: list[tuple[str, str, str, str]]) -> UnsupportedOperator:
 def check_canonical(gm: fx.GraphModule) -> None:
     """Inputs, constants and operators of the table, nothing else."""
     for node in gm.graph.nodes:
-        known = node.op in ("placeholder", "get_attr", "output") or keys.RULE in node.meta
-        known = known or node.meta.get(keys.PART) == "capture"  # the indices of a pool
-        if not known:
+        made = keys.RULE in node.meta or node.meta.get(keys.PART) == "capture"  # a pool's indices
+        if not made and node.op not in ("placeholder", "get_attr", "output"):
             raise GraphError(f"{node.name}: {node.op} {node.target} is not canonical")

@@ -160,19 +160,16 @@ def _levels(found: Decomposition, rows: int) -> list[list[str]]:
 
 def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in columns and rows: a parent at the middle of its children."""
-    tallest = max(map(len, levels))
     places: dict[str, tuple[float, float]] = {}
-    free = 0.0
-    for level in range(len(levels) - 1, -1, -1):
+    free = 0
+    for level in reversed(range(len(levels))):
         for node in levels[level]:
-            below = [places[c][1] for c in found.tree.successors(node) if c in places]
-            if below:
-                y = sum(below) / len(below)
-            else:
-                y, free = free, free + 1
-            places[node] = (float(level), y)
+            rows = [places[c][1] for c in found.tree.successors(node) if c in places]
+            if not rows:
+                rows, free = [float(free)], free + 1
+            places[node] = (float(level), sum(rows) / len(rows))
         if level == len(levels) - 1:
-            free = float(tallest)
+            free = max(map(len, levels))
     return places
 
 
