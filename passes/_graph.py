@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from torch import fx, nn
@@ -25,6 +25,20 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
 def output_node(graph: fx.Graph) -> fx.Node:
     """The output node."""
     found: fx.Node = next(node for node in reversed(graph.nodes) if node.op == "output")
+    return found
+
+
+def reached(
+    ends: Iterable[fx.Node], onward: Callable[[fx.Node], Iterable[fx.Node]]
+) -> set[fx.Node]:
+    """The ends, what `onward` gives for them, what it gives for these, and so on."""
+    found: set[fx.Node] = set()
+    todo = list(ends)
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += onward(node)
     return found
 
 

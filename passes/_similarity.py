@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -94,22 +93,11 @@ def _is_norm_of(v: Any, norm: Any) -> bool:
     """Whether `norm` is made of `v` alone, by a sum or norm and what goes with it."""
     if not isinstance(v, fx.Node) or not isinstance(norm, fx.Node):
         return False
-    made = list(_between(v, norm))
+    made = _graph.reached([norm], lambda n: [x for x in n.all_input_nodes if x is not v])
     names = {_graph.operator_name(node).strip("_") for node in made}
     reduces = any("sum" in name or "norm" in name for name in names)
     reached = any(v in node.all_input_nodes for node in made)
     return reached and reduces and names <= _OF_A_NORM
-
-
-def _between(v: fx.Node, end: fx.Node) -> Iterator[fx.Node]:
-    """The nodes that `end` is made of, back to `v`."""
-    seen, todo = {v}, [end]
-    while todo:
-        node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            todo += node.all_input_nodes
-            yield node
 
 
 def _flat(graph: fx.Graph, v: fx.Node, target: Similarity) -> fx.Node:

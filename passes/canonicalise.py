@@ -72,7 +72,9 @@ class _Canonicaliser(fx.Interpreter):
 
     def canonical(self) -> fx.GraphModule:
         """The canonical graph."""
-        live = _live(self.graph)
+        # inputs, and what the output needs: an operator that nobody reads needs no rule
+        needed = [_graph.output_node(self.graph), *self.graph.find_nodes(op="placeholder")]
+        live = _graph.reached(needed, lambda node: node.all_input_nodes)
         for node in self.graph.nodes:
             if node in live:
                 self.env[node] = self.run_node(node)
@@ -223,15 +225,6 @@ class _Canonicaliser(fx.Interpreter):
         stand_in = self.new.placeholder(f"unsupported_{len(self.offenders)}")
         self._annotated(stand_in, node, value).meta[keys.ACTIVE] = True
         return stand_in
-
-
-def _live(graph: fx.Graph) -> set[fx.Node]:
-    """Inputs, and what the output needs: an operator that nobody reads needs no rule."""
-    found: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        if node.op in ("output", "placeholder") or any(user in found for user in node.users):
-            found.add(node)
-    return found
 
 
 _FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}

@@ -79,11 +79,4 @@ def sites_of(graph: fx.Graph) -> dict[str, fx.Node]:
 
 def before(ends: list[fx.Node], invertible: bool) -> set[fx.Node]:
     """The ends, and what they were computed from along active operands."""
-    found: set[fx.Node] = set()
-    todo = list(ends)
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo += _graph.operands(node, invertible)
-    return found
+    return _graph.reached(ends, lambda node: _graph.operands(node, invertible))

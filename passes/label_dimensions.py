@@ -180,21 +180,18 @@ def tell_limits(gm: fx.GraphModule) -> None:
 def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     """Where detach or no_grad keep the score's gradient from the inputs, and the sites behind."""
     names = _graph.names(graph)
-    stops, live, todo = [], set[str](), [score_of(graph)]
-    while todo:
-        node = todo.pop()
-        if node.name in live:
-            continue
-        live.add(node.name)
-        if node.meta.get(keys.RULE) == hold.RULE.name:
-            stops.append(node)
-        else:
-            todo += _graph.operands(node)
-    if live & set(flow.inputs) or not stops:
+    live = _graph.reached([score_of(graph)], lambda n: [] if _holds(n) else _graph.operands(n))
+    stops = list(filter(_holds, live))
+    if not stops or any(names[name] in live for name in flow.inputs):
         return "", []
     place = _place(max(stops))
     words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
-    return words, [names[name].meta[keys.SITE] for name in flow.sites if name not in live]
+    dead = [names[name] for name in flow.sites if names[name] not in live]
+    return words, [node.meta[keys.SITE] for node in dead]
+
+
+def _holds(node: fx.Node) -> bool:
+    return bool(node.meta.get(keys.RULE) == hold.RULE.name)
 
 
 def _place(node: fx.Node) -> str:
