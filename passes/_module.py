@@ -33,12 +33,6 @@ def rebuild(
     return made
 
 
-def rewritten(gm: fx.GraphModule) -> fx.GraphModule:
-    """The same module, whose code is out of date."""
-    gm.recompile()
-    return gm
-
-
 def finished(gm: fx.GraphModule) -> Explanation:
     """The program of a graph that no pass changes any more."""
     made = rebuild(gm, gm.graph, Explanation)
