@@ -176,8 +176,7 @@ def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule
     with plain_modes(job.examples[0].device.type):
         for step in steps:
             state = step(state, job)
-    result: fx.GraphModule = _module.finished(state)
-    return result
+    return _module.finished(state)
 
 
 __all__ = ["PIPELINE", "compile", "run_pipeline"]

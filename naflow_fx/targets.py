@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def class_index(target: Any) -> int | None:
     return int(target) if isinstance(target, Integral) and not isinstance(target, bool) else None
 
 
-def is_function(target: Any) -> bool:
+def is_function(target: Any) -> TypeGuard[Score]:
     """Whether a target is called, and doesn't name a class."""
     return callable(target) and class_index(target) is None
 
@@ -61,8 +61,7 @@ def as_callable(target: Any) -> Score | None:
         TargetError: an index, which belongs to the call, or anything else.
     """
     if target is None or is_function(target):
-        function: Score | None = target
-        return function
+        return target
     raise TargetError(
         f"target={target!r}: nf.compile takes a callable of the model's output, or None; "
         "class indices go to the call: explainer(images, target=281)"
@@ -72,8 +71,7 @@ def as_callable(target: Any) -> Score | None:
 def callables(target: Any, batch: int) -> list[Score] | Score | None:
     """The callable, or one per sample, that a call's target is; None if it names classes."""
     if is_function(target):
-        function: Score = target
-        return function
+        return target
     if not isinstance(target, (list, tuple)) or not target:
         return None
     functions = list(filter(is_function, target))

@@ -24,8 +24,7 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
 
 def output_node(graph: fx.Graph) -> fx.Node:
     """The output node."""
-    found: fx.Node = next(node for node in reversed(graph.nodes) if node.op == "output")
-    return found
+    return graph.output_node()
 
 
 def reached(

@@ -66,5 +66,4 @@ def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
     if entry == exit:
         return set()
     after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
-    found: set[str] = (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
-    return found
+    return set(nx.ancestors(flow, exit) & after) - {entry, SOURCE}

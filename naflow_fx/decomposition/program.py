@@ -162,5 +162,4 @@ def _positions(node: fx.Node) -> int:
 
 
 def _channels(node: fx.Node) -> int:
-    size: int = node.meta[keys.SHAPE][node.meta[keys.LABELS].index("C")]
-    return size
+    return int(node.meta[keys.SHAPE][node.meta[keys.LABELS].index("C")])
