@@ -184,7 +184,8 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     stops = list(filter(_holds, live))
     if not stops or any(names[name] in live for name in flow.inputs):
         return "", []
-    place = _place(max(stops))
+    last = max(stops)
+    place = f"{last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)})"
     words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
     dead = [names[name] for name in flow.sites if names[name] not in live]
     return words, [node.meta[keys.SITE] for node in dead]
@@ -192,11 +193,6 @@ def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
 
 def _holds(node: fx.Node) -> bool:
     return bool(node.meta.get(keys.RULE) == hold.RULE.name)
-
-
-def _place(node: fx.Node) -> str:
-    """The name of a call site, and where it stands in the model's code."""
-    return f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})"
 
 
 _LAYERS = ("convolutions", "linear layers", "batch norms")
@@ -217,8 +213,9 @@ def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     layers = [f"{counts[kind]} {kind}" for kind in _LAYERS if counts[kind]]
     warnings.warn(
         f"{' and '.join(layers)} have no map, from {lost[0].meta[keys.SITE]} on: at "
-        f"{_place(first)}, shape {list(first.meta[keys.SHAPE])}, batch, channels and space can't "
-        "be followed", NaflowWarning, stacklevel=2,
+        f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
+        f"{list(first.meta[keys.SHAPE])}, batch, channels and space can't be followed",
+        NaflowWarning, stacklevel=2,
     )  # fmt: skip
 
 
