@@ -40,19 +40,24 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     for node, value in folded.items():
         if node.name in captured or any(user not in folded for user in node.users):
             made[node] = _constants(new, node, map_aggregate(value, lambda x: _settle(x, like)))
-    for user in dict.fromkeys(user for node in made for user in node.users if user not in folded):
-        user.args = map_arg(user.args, lambda n: made.get(n, n))
-        user.kwargs = map_arg(user.kwargs, lambda n: made.get(n, n))
-    names = {node.name: map_arg(constant, lambda n: n.name) for node, constant in made.items()}
-    for node in new.graph.nodes:
-        if keys.CAPTURES in node.meta:
-            own = node.meta[keys.CAPTURES]
-            node.meta[keys.CAPTURES] = {key: names.get(name, name) for key, name in own.items()}
+    _put(new.graph, made, folded)
     for node in reversed(folded):
         if not node.users:
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
     return new
+
+
+def _put(graph: fx.Graph, made: Constants, folded: Constants) -> None:
+    """Who reads folded nodes, and captures that name them, get what was made of them."""
+    for user in dict.fromkeys(user for node in made for user in node.users if user not in folded):
+        user.args = map_arg(user.args, lambda n: made.get(n, n))
+        user.kwargs = map_arg(user.kwargs, lambda n: made.get(n, n))
+    names = {node.name: map_arg(constant, lambda n: n.name) for node, constant in made.items()}
+    for node in graph.nodes:
+        if keys.CAPTURES in node.meta:
+            own = node.meta[keys.CAPTURES]
+            node.meta[keys.CAPTURES] = {key: names.get(name, name) for key, name in own.items()}
 
 
 def _is_constant(node: fx.Node, known: Constants) -> bool:
