@@ -22,7 +22,6 @@ from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job, Pass
 from naflow_fx.pairs import PairExplainer
 from naflow_fx.passes import _module
-from naflow_fx.passes._limits import check_labels, tell_limits
 from naflow_fx.passes.add_score import add_score, check_score
 from naflow_fx.passes.annotate_values import annotate_values, check_values
 from naflow_fx.passes.build_importance import build_importance, check_importance
@@ -36,7 +35,7 @@ from naflow_fx.passes.fold_constants import fold_constants
 from naflow_fx.passes.hold_gradients import hold_gradients
 from naflow_fx.passes.insert_captures import check_captured, insert_captures
 from naflow_fx.passes.join_features import join_features
-from naflow_fx.passes.label_dimensions import label_dimensions
+from naflow_fx.passes.label_dimensions import check_labels, label_dimensions, tell_limits
 from naflow_fx.passes.orient_gates import orient_gates
 from naflow_fx.passes.pair_inputs import pair_inputs
 from naflow_fx.passes.prune import check_outputs, prune
@@ -177,8 +176,7 @@ def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule
     with plain_modes(job.examples[0].device.type):
         for step in steps:
             state = step(state, job)
-    result: fx.GraphModule = _module.finished(state)
-    return result
+    return _module.finished(state)
 
 
 __all__ = ["PIPELINE", "compile", "run_pipeline"]

@@ -105,6 +105,22 @@ def one_of(choices: Iterable[str]) -> str:
     return f"one of {', '.join(map(repr, choices))}"
 
 
+def check_choice(
+    error: type[NaflowError], call: str, choices: Iterable[Any], **given: object
+) -> None:
+    """Raises `unfit` for a value that is none of the choices."""
+    for name, value in given.items():
+        if value not in choices:
+            raise unfit(error, call, one_of(choices), **{name: value})
+
+
+def check_positive(error: type[NaflowError], call: str, **given: object) -> None:
+    """Raises `unfit` for what is no whole number, or below 1."""
+    for name, value in given.items():
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise unfit(error, call, "an integer >= 1", **{name: value})
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error that says something, without colours."""
     lines = re.sub(r"\x1b\[[\d;]*m", "", str(error)).splitlines()

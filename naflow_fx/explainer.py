@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_map
 
 from naflow_fx import keys
 from naflow_fx.errors import InputError
@@ -86,7 +87,7 @@ class Explainer(nn.Module):
         Raises:
             What `naflow_fx.compile` raises; the next call tries again.
         """
-        job, place = self._job, _place(_own(self._current, self._job))
+        job, place = self._job, _place(self._current, self._job)
         now = place_of(job.model)
         if now is not None and now != self._of_model:
             job, place = replace(job, examples=tuple(x.to(*now) for x in job.examples)), now
@@ -101,7 +102,7 @@ class Explainer(nn.Module):
     @property
     def classes(self) -> int | None:
         """Number K of classes where the model's output is a row of scores [N, K]; else None."""
-        return _classes(self.graph_module, self.options.output)
+        return classes_of(self.graph_module, self.options.output)
 
     @property
     def options(self) -> Options:
@@ -132,7 +133,7 @@ class Explainer(nn.Module):
             if target is None and self._job.target is not None:
                 return self._flow(self._current(*inputs))
             program = self._program(None)
-            classes = _classes(program, self.options.output)
+            classes = classes_of(program, self.options.output)
             chosen = class_indices(target, len(inputs[0]), classes, inputs[0].device)
             return self._flow(program(*inputs, chosen))
 
@@ -200,9 +201,9 @@ class Explainer(nn.Module):
         inverse = replace(self.options.inverse, precision="float32")
         if inverse == self.options.inverse:
             return self
-        like = self._like()
         job = replace(self._job, options=replace(self.options, inverse=inverse))
-        return _load(type(self), job, self._build, *_place(like))
+        place = _place(self.graph_module, self._job)
+        return _load(type(self), job, self._build, *place)
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
         from naflow_fx.artefacts.writing import write
@@ -241,8 +242,8 @@ class Explainer(nn.Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickled as the job, and compiled again when loaded: the model must be picklable."""
-        device, dtype = _place(self._like())
-        return _load, (type(self), self._job, self._build, device, dtype)
+        place = _place(self.graph_module, self._job)
+        return _load, (type(self), self._job, self._build, *place)
 
     def _check(self, images: Any) -> list[Tensor]:
         dtype = self._like().dtype
@@ -270,15 +271,14 @@ class Explainer(nn.Module):
         self._of_targets.move_to_end(target)
         if len(self._of_targets) > KEPT:
             self._of_targets.popitem(last=False)
-        return _at(_place(_own(self._current, self._job)), self._of_targets[target], self._job)
+        return _at(_place(self._current, self._job), self._of_targets[target], self._job)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
-        flows = [
-            self._program(OfOneSample(function))(*(x[i : i + 1] for x in inputs))
-            for i, function in enumerate(functions)
-        ]
-        return self._flow(_concatenate(flows))
+        images = zip(*(torch.split(x, 1) for x in inputs), strict=True)
+        results = [self._program(OfOneSample(function))(*image)
+                   for function, image in zip(functions, images, strict=True)]  # fmt: skip
+        return self._flow(_concatenate(results))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
         parts: dict[str, Any] = {part: dict(result[part]) for part in PARTS}
@@ -311,13 +311,14 @@ def _own(program: fx.GraphModule, job: Job) -> Tensor:
     return next((b for b in own if b.dtype == example.dtype), own[0] if own else example)
 
 
-def _place(x: Tensor) -> Place:
-    return x.device, x.dtype
+def _place(program: fx.GraphModule, job: Job) -> Place:
+    own = _own(program, job)
+    return own.device, own.dtype
 
 
 def _at(place: Place, program: fx.GraphModule, job: Job) -> fx.GraphModule:
     """A program on a device, in a dtype; as it is where it is there."""
-    return program if _place(_own(program, job)) == place else program.to(*place)
+    return program if _place(program, job) == place else program.to(*place)
 
 
 def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -338,27 +339,18 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
                          f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip
 
 
-def _result(gm: fx.GraphModule) -> dict[str, Any]:
+def _result(program: fx.GraphModule) -> Any:
     """What the program returns, as nodes."""
-    output = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
-    result: Any = output.args[0]
-    return dict(result)
+    return program.graph.output_node().args[0]
 
 
-def _classes(program: fx.GraphModule, which: Any) -> int | None:
+def classes_of(program: fx.GraphModule, which: Any) -> int | None:
     """Number of classes, where the explained output is a row of scores, or one number."""
     output = pick(_result(program)["output"], which)
     shape: Any = output.meta.get(keys.SHAPE, ()) if isinstance(output, fx.Node) else ()
     return {1: 1, 2: shape[-1]}.get(len(shape)) if shape else None
 
 
-def _concatenate(parts: list[Any]) -> Any:
+def _concatenate(results: Sequence[Any]) -> Any:
     """Results of single images -> the result of the batch."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return torch.cat(parts)
-    if isinstance(first, dict):
-        return {key: _concatenate([part[key] for part in parts]) for key in first}
-    if isinstance(first, (list, tuple)):
-        return type(first)(_concatenate(list(column)) for column in zip(*parts, strict=True))
-    return first
+    return tree_map(lambda *xs: torch.cat(xs) if isinstance(xs[0], Tensor) else xs[0], *results)

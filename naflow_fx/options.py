@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from naflow_fx.errors import OptionError, one_of, unfit
+from naflow_fx.errors import OptionError, check_choice, check_positive, unfit
 
 if TYPE_CHECKING:
     import torch
@@ -36,17 +36,8 @@ def refuse_removed(owner: str, given: Iterable[str]) -> None:
             raise OptionError(f"{owner}({name}): was removed; {REMOVED[name]}")
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _check(owner: str, name: str, value: Any, choices: Any) -> None:
-    if value not in get_args(choices):
-        raise unfit(OptionError, owner, one_of(get_args(choices)), **{name: value})
 
 
 @dataclass(frozen=True)
@@ -87,18 +78,18 @@ class Inverse:
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
-        if not _is_number(self.damping) or not 0 <= self.damping < float("inf"):
+        number = isinstance(self.damping, (int, float)) and not isinstance(self.damping, bool)
+        if not number or not 0 <= self.damping < float("inf"):
             raise unfit(OptionError, "Inverse", "a number >= 0", damping=self.damping)
-        whole = isinstance(self.steps, int) and not isinstance(self.steps, bool)
-        if self.steps is not None and (not whole or self.steps < 1):
-            raise unfit(OptionError, "Inverse", "an integer >= 1", steps=self.steps)
+        if self.steps is not None:
+            check_positive(OptionError, "Inverse", steps=self.steps)
         if not self.damping and self.steps is None:
             raise OptionError(
                 "Inverse(damping=0): give steps, too; how many an undamped inverse needs depends "
                 "on the network: some hundred for small ones"
             )
-        _check("Inverse", "rows", self.rows, Rows)
-        _check("Inverse", "precision", self.precision, Precision)
+        check_choice(OptionError, "Inverse", get_args(Rows), rows=self.rows)
+        check_choice(OptionError, "Inverse", get_args(Precision), precision=self.precision)
 
     @property
     def count(self) -> int:
@@ -128,13 +119,13 @@ class Options:
             wanted = "names and globs of call sites; None for all"
             raise unfit(OptionError, "compile", wanted, layers=self.layers)
         refuse_removed("compile", [f"reduction={self.reduction!r}"])
-        _check("compile", "reduction", self.reduction, Reduction)
-        _check("compile", "method", self.method, Method)
+        check_choice(OptionError, "compile", get_args(Reduction), reduction=self.reduction)
+        check_choice(OptionError, "compile", get_args(Method), method=self.method)
         if not (self.output is None or _is_text(self.output) or type(self.output) is int):
             wanted = "the key or index of the output that is explained"
             raise unfit(OptionError, "compile", wanted, output=self.output)
         for name in self.keep:
-            _check("compile", "keep", name, Keep)
+            check_choice(OptionError, "compile", get_args(Keep), keep=name)
 
     @property
     def inverts(self) -> bool:

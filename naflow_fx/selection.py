@@ -41,14 +41,16 @@ def no_site(error: type[NaflowError], names: Sequence[str], missing: Sequence[st
                  f"  {start}: {', '.join(close or evenly(names, 6))}")  # fmt: skip
 
 
-def choose(names: Sequence[str], layers: Sequence[str] | None) -> list[str]:
-    """A flow's call sites that are asked for, in order; FlowError if an entry finds none."""
+def choose(
+    names: Sequence[str], layers: Sequence[str] | None, error: type[NaflowError] = FlowError
+) -> list[str]:
+    """The call sites that are asked for, in order; `error` if an entry finds none; None: all."""
     if layers is None:
         return list(names)
     wanted = [layers] if isinstance(layers, str) else list(layers)
     found, lost = matching(names, wanted)
     if lost or not wanted:
-        raise no_site(FlowError, names, lost or ["(no name given)"])
+        raise no_site(error, names, lost or ["(no name given)"])
     return found
 
 

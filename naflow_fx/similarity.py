@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from torch import Tensor
 
-from naflow_fx.errors import TargetError, one_of, unfit
+from naflow_fx.errors import TargetError, check_choice, check_positive, one_of, unfit
 
 Metric = Literal["cosine", "dot", "euclidean"]
 Pool = Literal["flatten", "mean"]
@@ -47,10 +47,8 @@ class Similarity:
         if not callable(self.metric) and self.metric not in get_args(Metric):
             wanted = f"{one_of(get_args(Metric))}, or a callable"
             raise unfit(TargetError, "Similarity", wanted, metric=self.metric)
-        if self.pool not in get_args(Pool):
-            raise unfit(TargetError, "Similarity", one_of(get_args(Pool)), pool=self.pool)
-        if isinstance(self.shots, bool) or not isinstance(self.shots, int) or self.shots < 1:
-            raise unfit(TargetError, "Similarity", "an integer >= 1", shots=self.shots)
+        check_choice(TargetError, "Similarity", get_args(Pool), pool=self.pool)
+        check_positive(TargetError, "Similarity", shots=self.shots)
 
     @property
     def rows(self) -> int:

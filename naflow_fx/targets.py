@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import torch
 from torch import Tensor
@@ -49,15 +49,19 @@ def class_index(target: Any) -> int | None:
     return int(target) if isinstance(target, Integral) and not isinstance(target, bool) else None
 
 
+def is_function(target: Any) -> TypeGuard[Score]:
+    """Whether a target is called, and doesn't name a class."""
+    return callable(target) and class_index(target) is None
+
+
 def as_callable(target: Any) -> Score | None:
     """The target given to `compile`: None for class indices, or a callable of the output.
 
     Raises:
         TargetError: an index, which belongs to the call, or anything else.
     """
-    if target is None or (callable(target) and class_index(target) is None):
-        function: Score | None = target
-        return function
+    if target is None or is_function(target):
+        return target
     raise TargetError(
         f"target={target!r}: nf.compile takes a callable of the model's output, or None; "
         "class indices go to the call: explainer(images, target=281)"
@@ -66,12 +70,11 @@ def as_callable(target: Any) -> Score | None:
 
 def callables(target: Any, batch: int) -> list[Score] | Score | None:
     """The callable, or one per sample, that a call's target is; None if it names classes."""
-    if callable(target) and class_index(target) is None:
-        function: Score = target
-        return function
+    if is_function(target):
+        return target
     if not isinstance(target, (list, tuple)) or not target:
         return None
-    functions = [t for t in target if callable(t) and class_index(t) is None]
+    functions = list(filter(is_function, target))
     if not functions:
         return None
     if len(functions) != len(target) or len(target) != batch:
@@ -90,48 +93,41 @@ def class_indices(target: Any, batch: int, classes: int | None, device: torch.de
     """
     if target is None:
         return torch.full((batch,), -1, dtype=torch.int64, device=device)
-    index = class_index(target)
-    if index is not None:
-        values = [index] * batch
-    elif isinstance(target, Tensor):
-        values = _from_tensor(target, batch)
-    elif isinstance(target, (list, tuple)) or hasattr(target, "tolist"):
-        entries = target.tolist() if hasattr(target, "tolist") else target
-        entries = entries if isinstance(entries, (list, tuple)) else [entries] * batch
-        values = [class_index(t) for t in entries]  # type: ignore[misc]
-    else:
-        raise _strange(f"{type(target).__name__} {target!r}")
-    _check(target, values, batch, classes)
+    entries = target.tolist() if hasattr(target, "tolist") else target
+    several = isinstance(entries, (list, tuple))
+    values = list(map(class_index, entries if several else [entries] * batch))
+    strange = _is_strange(target)
+    if strange or None in values:
+        raise TargetError(f"target: got {strange or repr(target)}; wanted None, an int, N ints, an "
+                          "int64 tensor [N], a callable, or N callables")  # fmt: skip
+    if len(values) != batch:
+        raise TargetError(f"target: got {len(values)} entries for a batch of {batch} images")
+    _check_range([value for value in values if value is not None], classes)
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
-def _strange(what: str) -> TargetError:
-    return TargetError(f"target: got {what}; wanted None, an int, N ints, an int64 tensor [N], a "
-                       "callable, or N callables")  # fmt: skip
-
-
-def _from_tensor(target: Tensor, batch: int) -> list[int]:
+def _is_strange(target: Any) -> str:
+    """What a target is that can't hold class indices, whatever it holds; "" if it can."""
+    if isinstance(target, (list, tuple)) or class_index(target) is not None:
+        return ""
+    if not hasattr(target, "tolist"):
+        return f"{type(target).__name__} {target!r}"
+    if not isinstance(target, Tensor):
+        return ""
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        raise _strange(f"a tensor of {target.dtype}")
-    if target.dim() > 1:
-        raise _strange(f"a tensor of shape {list(target.shape)}")
-    values: list[int] = target.tolist() if target.dim() else [int(target)] * batch
-    return values
+        return f"a tensor of {target.dtype}"
+    return f"a tensor of shape {list(target.shape)}" if target.dim() > 1 else ""
 
 
-def _check(target: Any, values: list[int], batch: int, classes: int | None) -> None:
-    if any(value is None for value in values):
-        raise _strange(repr(target))
-    if len(values) != batch:
-        raise TargetError(f"target: got {len(values)} entries for a batch of {batch} images")
+def _check_range(values: list[int], classes: int | None) -> None:
     wrong = [v for v in values if v < -1 or (classes is not None and v >= classes)]
+    if classes == 1 and wrong[:1] == [1]:
+        raise TargetError(
+            "target: the model has one output, class 0; of a binary head, class 1 is "
+            "target=nf.targets.binary(1), and class 0 binary(0)"
+        )
     if wrong:
         last = "" if classes is None else f" to {classes - 1}"
-        if classes == 1 and wrong[0] == 1:
-            raise TargetError(
-                "target: the model has one output, class 0; of a binary head, class 1 is "
-                "target=nf.targets.binary(1), and class 0 binary(0)"
-            )
         raise TargetError(
             f"target: class {wrong[0]} does not exist; wanted 0{last}, or -1 for the predicted one"
         )

@@ -19,7 +19,6 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes._kernels import Kernels
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.rules._shapes import as_activation
-from naflow_fx.rules.contract import Rule, parameters
 
 Lookup = Callable[[Any], Any]
 Offer = Callable[[fx.Node], _graph.State]
@@ -48,13 +47,12 @@ class AffineMap:
         """All that the rules' functions ask for, each once."""
         found: dict[fx.Node, None] = {}
         for node in self.nodes:
-            rule, offered = _rule(node), self.offer(node)
+            rule, offered = _graph.rule(node), self.offer(node)
             shift = rule.shift if _graph.has_shift(node) else None
             maps = () if node in self.merged else ((rule.linear, 1), (rule.transpose, 1))
             for function, skip in (*maps, (shift, 0)):
                 if function is not None:
-                    wanted = [offered[k] for k in parameters(function)[skip:] if k in offered]
-                    found |= dict.fromkeys(_graph.uses(wanted))
+                    found |= dict.fromkeys(_graph.uses(_graph.asked(function, offered, skip)))
         return list(found)
 
     def _start(self, vector: str) -> tuple[fx.Graph, fx.Node, Lookup]:
@@ -93,7 +91,7 @@ class AffineMap:
         def back(node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
             if node is self.entry:
                 return []
-            rule, called = _rule(node), w
+            rule, called = _graph.rule(node), w
             if node not in self.merged:
                 called = emit(graph, rule.transpose, (w,), node, self.offer, lookup)
             operands = _graph.operands(node, invertible=True)
@@ -128,7 +126,7 @@ def emit_affine(
     for node in nodes:
         if node in values:
             continue
-        rule = _rule(node)
+        rule = _graph.rule(node)
         inputs = [values.get(operand) for operand in _graph.operands(node, invertible=True)]
         value = None
         if node in merged:
@@ -141,8 +139,11 @@ def emit_affine(
             if value is None and like is not None:
                 shape = node.meta[keys.SHAPE]
                 shift = graph.call_function(as_activation, (shift, like, shape))
-            name = f"{node.name}_{suffix or 'linear'}_shifted"
-            value = shift if value is None else _add(graph, value, shift, name)
+            if value is None:
+                value = shift
+            else:
+                name = f"{node.name}_{suffix or 'linear'}_shifted"
+                value = graph.create_node("call_function", operator.add, (value, shift), name=name)
         values[node] = value
 
 
@@ -150,7 +151,7 @@ def merges_batch(node: fx.Node) -> bool:
     """Whether a reshape puts other dimensions into the batch, or takes them out again."""
     before = _graph.state(node, {}).get("input_shape", ())
     after = node.meta[keys.SHAPE]
-    return _rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
+    return _graph.rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
 
 
 def emit(
@@ -163,23 +164,11 @@ def emit(
     suffix: str = "",
 ) -> fx.Node:
     """Inserts a rule's function of `node`; `lookup` gives the values that it asks for."""
-    offered = offer(node)
-    wanted = parameters(function)[len(leading) :]
-    mapped = {key: map_arg(offered[key], lookup) for key in wanted if key in offered}
+    mapped = map_arg(_graph.asked(function, offer(node), len(leading)), lookup)
     name = f"{node.name}_{suffix or function.__name__}"
     made = _graph.call(graph, function, leading, mapped, name)
     made.meta[keys.SOURCE] = node.name
     return made
-
-
-def _rule(node: fx.Node) -> Rule:
-    rule = _graph.rule_of(node)
-    assert rule is not None, f"{node.name} has no rule"
-    return rule
-
-
-def _add(graph: fx.Graph, a: fx.Node, b: fx.Node, name: str | None = None) -> fx.Node:
-    return graph.create_node("call_function", operator.add, (a, b), {}, name=name)
 
 
 def _finish(graph: fx.Graph, name: str) -> fx.GraphModule:

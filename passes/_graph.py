@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import torch
-from torch import fx
+from torch import fx, nn
 from torch.fx.node import Argument, map_aggregate, map_arg
+from torch.utils._pytree import tree_map_only
 
 from naflow_fx import keys
 from naflow_fx.rules import TABLE
@@ -23,7 +24,20 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
 
 def output_node(graph: fx.Graph) -> fx.Node:
     """The output node."""
-    found: fx.Node = next(node for node in reversed(graph.nodes) if node.op == "output")
+    return graph.output_node()
+
+
+def reached(
+    ends: Iterable[fx.Node], onward: Callable[[fx.Node], Iterable[fx.Node]]
+) -> set[fx.Node]:
+    """The ends, what `onward` gives for them, what it gives for these, and so on."""
+    found: set[fx.Node] = set()
+    todo = list(ends)
+    while todo:
+        node = todo.pop()
+        if node not in found:
+            found.add(node)
+            todo += onward(node)
     return found
 
 
@@ -33,74 +47,117 @@ def rule_of(node: fx.Node) -> Rule | None:
     return TABLE.rules[name] if name else None
 
 
+def rule(node: fx.Node) -> Rule:
+    """The rule of an operator's canonical node."""
+    return TABLE.rules[node.meta[keys.RULE]]
+
+
+def module_of(gm: fx.GraphModule, node: fx.Node) -> nn.Module | None:
+    """The module that a traced node calls; None: it calls none."""
+    return gm.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def claimed(gm: fx.GraphModule, node: fx.Node) -> tuple[Rule, Function] | None:
+    """The rule of a traced call, and the adapter to its arguments."""
+    module = module_of(gm, node)
+    return TABLE.targets.get(node.target) if module is None else TABLE.of_module(module)
+
+
+def operator_name(node: fx.Node) -> str:
+    """What a traced function or method is called: "add" of `operator.add`, `aten.add.Tensor`."""
+    if node.op not in ("call_function", "call_method"):
+        return ""
+    name = getattr(node.target, "__name__", node.target)
+    return str(name).split(".")[0]
+
+
 def is_active(value: Any) -> bool:
     """Whether an argument is a differentiable function of the input."""
     return isinstance(value, fx.Node) and bool(value.meta.get(keys.ACTIVE))
 
 
+def shape_of(value: Any) -> tuple[int, ...]:
+    """The shape of a canonical node, -1 in the batch dimension; () of a number."""
+    return value.meta.get(keys.SHAPE, ()) if isinstance(value, fx.Node) else ()
+
+
 def operands(node: fx.Node, invertible: bool = False) -> list[fx.Node]:
     """The active operands of a canonical node, in order; without its gates if `invertible`."""
-    rule = rule_of(node)
-    if rule is None:
+    known = rule_of(node)
+    if known is None:
         return []
-    wanted = rule.invertible_operands if invertible else rule.operands
-    found: list[Any] = []
-    for name in wanted:
-        value = node.kwargs.get(name)
-        found += list(value) if isinstance(value, (list, tuple)) else [value]
-    return [value for value in found if is_active(value)]
+    wanted = known.invertible_operands if invertible else known.operands
+    values = uses([node.kwargs.get(name) for name in wanted])
+    return list(filter(is_active, values))
 
 
 def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
-    """Everything that a rule's functions may ask for at `node`, by name (see `rule.py`)."""
-    rule = rule_of(node)
-    assert rule is not None
+    """Everything that a rule's functions may ask for at `node`, by name (see `contract.py`)."""
+    known = rule(node)
     found: State = {"output": node, "output_shape": node.meta[keys.SHAPE]}
     for name, capture in node.meta.get(keys.CAPTURES, {}).items():
         found[name] = map_aggregate(
             capture, lambda x: graph_names.get(x) if isinstance(x, str) else x
         )
-    if rule.variadic:
-        inputs: Any = node.kwargs[rule.operands[0]]
-        found["active"] = tuple(i for i, x in enumerate(inputs) if is_active(x))
-        found["input_shapes"] = [_shape(x) for x in inputs]
-    else:
-        values = [node.kwargs.get(name) for name in rule.operands]
-        found["active"] = tuple(i for i, value in enumerate(values) if is_active(value))
-        found["input_shape"] = _shape(values[0])
+    values: Any = [node.kwargs.get(name) for name in known.operands]
+    if known.variadic:
+        values = values[0]
+    found["active"] = tuple(i for i, value in enumerate(values) if is_active(value))
+    shapes = [shape_of(value) for value in values]
+    found |= {"input_shapes": shapes} if known.variadic else {"input_shape": shapes[0]}
     return dict(node.kwargs) | found
+
+
+def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> State:
+    """What a rule's function asks for by name, behind its first `skip` arguments."""
+    return {name: offered[name] for name in parameters(function)[skip:] if name in offered}
 
 
 def has_shift(node: fx.Node) -> bool:
     """Whether c of a node's affine form is not 0."""
-    rule = rule_of(node)
-    if rule is None or rule.shift is None:
+    known = rule_of(node)
+    if known is None or known.shift is None:
         return False
-    if rule.has_shift is None:
-        return True
-    offered = state(node, {})
-    return bool(rule.has_shift(**{name: offered[name] for name in parameters(rule.has_shift)}))
-
-
-def _shape(value: Any) -> tuple[int, ...]:
-    return value.meta[keys.SHAPE] if isinstance(value, fx.Node) else ()
+    tells = known.has_shift
+    return tells is None or bool(tells(**asked(tells, state(node, {}))))
 
 
 def call(
     graph: fx.Graph,
-    function: Function,
+    function: Function | None,
     leading: Iterable[Any],
     state: State,
     name: str,
     **meta: Any,
 ) -> fx.Node:
     """Inserts ``function(*leading, **what it asks for)`` as a call_function node."""
+    assert function is not None
     leading = tuple(leading)
-    wanted = parameters(function)[len(leading) :]
-    kwargs = {key: state[key] for key in wanted if key in state}
+    kwargs = asked(function, state, len(leading))
     node = graph.create_node("call_function", function, leading, kwargs, name=name)
     node.meta.update(meta)
     return node
+
+
+def marks(part: str, source: fx.Node) -> dict[str, str]:
+    """The metadata of a generated node: its part of the program, the forward node it serves."""
+    return {keys.PART: part, keys.SOURCE: source.name}
+
+
+def written_out(
+    node: fx.Node, function: Function, args: Iterable[Any], kwargs: Mapping[str, Any]
+) -> fx.Node:
+    """What a function of nodes does, in front of a traced node; the last has that one's site."""
+    graph, before = node.graph, set(node.graph.nodes)
+    tracer = fx.proxy.GraphAppendingTracer(graph)
+    with graph.inserting_before(node):
+        given: Any = tree_map_only(fx.Node, tracer.proxy, (list(args), dict(kwargs)))
+        result: fx.Node = function(*given[0], **given[1]).node
+    for made in set(graph.nodes) - before:
+        made.meta = dict(node.meta)
+        if made is not result:
+            made.meta[keys.SITE] = f"{node.meta.get(keys.SITE)}.{made.name}"
+    return result
 
 
 def is_constant(node: fx.Node) -> bool:
@@ -108,12 +165,9 @@ def is_constant(node: fx.Node) -> bool:
     return node.op == "get_attr"
 
 
-def attribute(gm: torch.nn.Module, target: str) -> Any:
+def attribute(gm: nn.Module, target: str) -> Any:
     """The attribute at a dotted path."""
-    found: Any = gm
-    for part in target.split("."):
-        found = getattr(found, part)
-    return found
+    return operator.attrgetter(target)(gm)
 
 
 def resolve(argument: Any, gm: fx.GraphModule) -> Any:
@@ -126,14 +180,14 @@ def resolve(argument: Any, gm: fx.GraphModule) -> Any:
 def uses(argument: Argument) -> list[fx.Node]:
     """The nodes in an argument."""
     found: list[fx.Node] = []
-    map_arg(argument, lambda node: found.append(node))
+    map_arg(argument, found.append)
     return found
 
 
 def convolves(node: fx.Node) -> bool:
     """Whether a node is a convolution of some kind."""
-    rule = rule_of(node)
-    return rule is not None and rule.convolves
+    known = rule_of(node)
+    return known is not None and known.convolves
 
 
 def is_spatial(node: fx.Node) -> bool:

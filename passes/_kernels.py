@@ -9,7 +9,7 @@ from torch import Tensor, fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.rules.contract import Function, Rule, parameters
+from naflow_fx.rules.contract import Function
 from naflow_fx.solver import least_squares
 
 Offers = dict[fx.Node, _graph.State]
@@ -38,23 +38,23 @@ class Kernels:
         offers = {node: _graph.state(node, self.names) for node in nodes}
         for node, offered in offers.items():
             if has_constant_kernel(node):
-                offered[_rule(node).kernel] = self._keep(node, scales.get(node))
+                offered[_graph.rule(node).kernel] = self._keep(node, scales.get(node))
         return offers, list(scales.values())
 
     def is_low(self, layer: fx.Node) -> bool:
         """Whether a layer multiplies all channels by its kernel, in bfloat16: for matrix units."""
         if not self.low or not has_constant_kernel(layer) or groups_of(layer) != 1:
             return False
-        kernel: Any = _graph.resolve(layer.kwargs[_rule(layer).kernel], self.gm)
+        kernel: Any = _graph.resolve(layer.kwargs[_graph.rule(layer).kernel], self.gm)
         return bool(kernel.element_size() < 8)  # float64 keeps its precision
 
     def _keep(self, layer: fx.Node, scale: fx.Node | None) -> fx.Node:
         if (layer, scale) not in self._kept:
-            rule, state = _rule(layer), _graph.state(layer, self.names)
-            kernel: Any = state[rule.kernel]
+            rule = _graph.rule(layer)
+            kernel: Any = layer.kwargs[rule.kernel]
             if scale is not None:
                 known = _graph.state(scale, self.names)
-                diagonal = self._call(layer, _rule(scale).diagonal, (), known, "scale")
+                diagonal = self._call(layer, _graph.rule(scale).diagonal, (), known, "scale")
                 kernel = self._call(layer, rule.scaled, (kernel, diagonal), {}, "scaled")
             leading = (kernel, self.is_low(layer))
             made = self._call(layer, least_squares.kernel_of_steps, leading, {}, "kernel")
@@ -70,31 +70,26 @@ class Kernels:
         state: _graph.State,
         what: str,
     ) -> fx.Node:
-        assert function is not None
-        made = _graph.call(self.gm.graph, function, leading, state, f"{layer.name}_solver_{what}")
-        made.meta |= {keys.PART: "inverse", keys.SOURCE: layer.name}
-        return made
+        name, marks = f"{layer.name}_solver_{what}", _graph.marks("inverse", layer)
+        return _graph.call(self.gm.graph, function, leading, state, name, **marks)
 
     def _scales(self, nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
         """Layer -> the constant scale of its channels that comes next, where nothing is between."""
-        readers: dict[fx.Node, list[fx.Node]] = {}
-        for node in nodes:
-            for operand in _graph.operands(node, invertible=True):
-                readers.setdefault(operand, []).append(node)
-        found = {}
+        found, inside = {}, set(nodes)
         for layer in filter(has_constant_kernel, nodes):
-            behind = readers.get(layer, [])
-            scalable = _rule(layer).scaled is not None and not _graph.has_shift(layer)
+            behind = [user for user in layer.users if user in inside
+                      and layer in _graph.operands(user, invertible=True)]  # fmt: skip
+            scalable = _graph.rule(layer).scaled is not None and not _graph.has_shift(layer)
             if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
                 found[layer] = behind[0]
         return found
 
     def _scales_channels(self, node: fx.Node) -> bool:
         """Whether an operator's d is one constant number for each channel."""
-        function, state = _rule(node).diagonal, _graph.state(node, self.names)
+        function, state = _graph.rule(node).diagonal, _graph.state(node, self.names)
         if function is None:
             return False
-        wanted = {name: state[name] for name in parameters(function)}
+        wanted = _graph.asked(function, state)
         if not all(map(_graph.is_constant, _graph.uses(wanted))):
             return False
         channels, *space = node.meta[keys.SHAPE][1:]
@@ -105,19 +100,11 @@ class Kernels:
 
 def has_constant_kernel(node: fx.Node) -> bool:
     """Whether a node multiplies a kernel that the compiler knows."""
-    kernel = node.kwargs.get(_rule(node).kernel or "")
+    kernel = node.kwargs.get(_graph.rule(node).kernel or "")
     return isinstance(kernel, fx.Node) and _graph.is_constant(kernel)
 
 
 def groups_of(layer: fx.Node) -> int:
     """Groups of channels that a layer does not mix."""
-    function = _rule(layer).groups
-    if function is None:
-        return 1
-    return int(function(**{name: layer.kwargs[name] for name in parameters(function)}))
-
-
-def _rule(node: fx.Node) -> Rule:
-    rule = _graph.rule_of(node)
-    assert rule is not None, f"{node.name} has no rule"
-    return rule
+    function = _graph.rule(layer).groups
+    return 1 if function is None else int(function(**_graph.asked(function, layer.kwargs)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from torch import fx
@@ -21,26 +20,17 @@ def copy(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def rebuild(
-    root: fx.GraphModule | Mapping[str, Any],
+    root: fx.GraphModule | dict[str, Any],
     graph: fx.Graph,
     kind: type[fx.GraphModule] = Draft,
 ) -> fx.GraphModule:
     """A GraphModule of `graph`, with what it uses of `root` shared."""
-    source: Any = root if isinstance(root, fx.GraphModule) else dict(root)
-    made = kind(source, graph, class_name=kind.__name__)
+    made = kind(root, graph, class_name=kind.__name__)
     if isinstance(root, fx.GraphModule):
         made.meta = dict(root.meta)
     return made
 
 
-def rewritten(gm: fx.GraphModule) -> fx.GraphModule:
-    """The same module, whose code is out of date."""
-    gm.recompile()
-    return gm
-
-
-def finished(gm: fx.GraphModule) -> Explanation:
+def finished(gm: fx.GraphModule) -> fx.GraphModule:
     """The program of a graph that no pass changes any more."""
-    made = rebuild(gm, gm.graph, Explanation)
-    assert isinstance(made, Explanation)
-    return made
+    return rebuild(gm, gm.graph, Explanation)

@@ -1,18 +1,24 @@
-"""Names in a traced graph: of call sites, of inputs, and of what the root module holds."""
+"""Names in a traced graph, of call sites, inputs and what the root holds; places in its code."""
 
 from __future__ import annotations
 
 import inspect
 import operator
+import os
 import re
+import sys
+import traceback
 from collections.abc import Callable, Iterable
 from itertools import count as count_up
+from pathlib import Path
+from types import CodeType
 from typing import Any
 
+import torch
 from torch import fx, nn
 
 from naflow_fx import keys
-from naflow_fx.errors import InputError
+from naflow_fx.errors import InputError, first_line
 from naflow_fx.passes import _graph
 
 OURS = ("target", "query", "support", "image")  # inputs of the programs that passes make
@@ -164,9 +170,45 @@ def check_count(names: list[str], given: int, most: int = 0) -> None:
         )
 
 
-def dynamic_batch(forward: Callable[..., Any], count: int, batch: Any) -> tuple[Any, ...]:
-    """`torch.export`'s dynamic_shapes for inputs whose first dimension is free."""
-    parameters = inspect.signature(forward).parameters.values()
-    single = sum(p.kind in POSITIONAL for p in parameters)
-    shapes = [{0: batch} for _ in range(count)]
-    return tuple(shapes) if single >= count else (*shapes[:single], tuple(shapes[single:]))
+_TORCH = str(Path(torch.__file__).parent) + os.sep
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep  # naflow_fx, where passes/ is linked from
+_MODELS = _PACKAGE + "models" + os.sep
+
+
+def calling_line(stop: CodeType) -> str:
+    """file:line of the innermost line of the model's own code that is being traced, or "".
+
+    Frames inside that of `stop` are looked at.  torch.fx's own `record_stack_traces` formats every
+    frame of every node, and imports torch.export and Inductor to leave some out.
+    """
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_code is not stop:
+        if _is_model_code(frame.f_code.co_filename):
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+def last_frame(stack: str) -> str:
+    """file:line of the innermost line of the model's own code."""
+    frames = re.findall(r'File "(.+?)", line (\d+)', stack)
+    own = [frame for frame in frames if _is_model_code(frame[0])]
+    return ":".join(own[-1]).rsplit("/", 1)[-1] if own else ""
+
+
+def _is_model_code(file: str) -> bool:
+    """Whether a file is neither torch's nor the compiler's."""
+    return file.startswith(_MODELS) or not file.startswith((_TORCH, _PACKAGE))
+
+
+def _where_in_model(error: BaseException) -> str:
+    """file:line of the model's code where tracing stopped."""
+    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    own = [frame for frame in frames if _is_model_code(frame[0])]
+    file, line = (own or frames)[-1]
+    return f"{file}:{line}"
+
+
+def reason(error: Exception) -> str:
+    """One line: the line of the model's code, and what was wrong there."""
+    return f"{_where_in_model(error)}: {first_line(error).split('. ')[0]}"

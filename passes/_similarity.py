@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -13,12 +12,12 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.errors import TargetError
 from naflow_fx.passes import _graph
-from naflow_fx.rules import TABLE, hold, pair_side
+from naflow_fx.rules import hold, pair_side
+from naflow_fx.rules.contract import bind
 from naflow_fx.selection import no_site
 from naflow_fx.similarity import PENULTIMATE, Similarity
 
-_DIVISIONS = {operator.truediv, torch.div, torch.true_divide, "div", "true_divide",
-              torch.ops.aten.div.Tensor}  # fmt: skip
+_DIVISIONS = ("truediv", "div", "true_divide")
 _OF_A_NORM = {
     "sum", "pow", "norm", "square", "sqrt", "clamp", "clamp_min", "add", "expand", "expand_as",
     "vector_norm", "linalg_vector_norm", "linalg_norm", "maximum", "unsqueeze", "mul", "view_as",
@@ -68,56 +67,37 @@ def _found(gm: fx.GraphModule, result: Any, target: Similarity) -> fx.Node:
 
 def _is_dense(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a traced call is a fully connected layer."""
-    if node.op == "call_module":
-        kind = type(_graph.attribute(gm, str(node.target)))
-        found = next((TABLE.modules[c] for c in kind.__mro__ if c in TABLE.modules), None)
-    else:
-        found = TABLE.targets.get(node.target)
+    found = _graph.claimed(gm, node)
     return found is not None and bool(found[0].kernel) and not found[0].convolves
 
 
 def _hold_norm(graph: fx.Graph, node: fx.Node) -> fx.Node:
     """``v / hold(||v||)`` for a final ``v / ||v||``, however it is written; else the node."""
+    call = graph.call_function
+    v: Any
     if node.target is F.normalize:
-        v = node.args[0]
-        ord, dim, eps = (
-            node.kwargs.get(name, node.args[i] if len(node.args) > i else default)
-            for i, (name, default) in enumerate((("p", 2.0), ("dim", 1), ("eps", 1e-12)), 1)
-        )
-        norm = graph.call_function(torch.linalg.vector_norm, (v, ord, dim, True))
-        norm = graph.call_function(torch.clamp, (norm,), {"min": eps})
-    elif node.target in _DIVISIONS and len(node.args) == 2 and _is_norm_of(*node.args):
+        given = bind(F.normalize, *node.args, **node.kwargs)
+        v = given["input"]
+        norm = call(torch.linalg.vector_norm, (v, given["p"], given["dim"], True))
+        norm = call(torch.clamp, (norm,), {"min": given["eps"]})
+    elif _graph.operator_name(node) in _DIVISIONS and len(node.args) == 2:
         v, norm = node.args  # type: ignore[assignment]
+        if not _is_norm_of(v, norm):
+            return node
     else:
         return node
-    return graph.call_function(operator.truediv, (v, graph.call_function(hold.forward, (norm,))))
+    return call(operator.truediv, (v, call(hold.forward, (norm,))))
 
 
 def _is_norm_of(v: Any, norm: Any) -> bool:
     """Whether `norm` is made of `v` alone, by a sum or norm and what goes with it."""
     if not isinstance(v, fx.Node) or not isinstance(norm, fx.Node):
         return False
-    made = list(_between(v, norm))
-    names = {_operator(node) for node in made}
+    made = _graph.reached([norm], lambda n: [x for x in n.all_input_nodes if x is not v])
+    names = {_graph.operator_name(node).strip("_") for node in made}
     reduces = any("sum" in name or "norm" in name for name in names)
     reached = any(v in node.all_input_nodes for node in made)
     return reached and reduces and names <= _OF_A_NORM
-
-
-def _between(v: fx.Node, end: fx.Node) -> Iterator[fx.Node]:
-    """The nodes that `end` is made of, back to `v`."""
-    seen, todo = {v}, [end]
-    while todo:
-        node = todo.pop()
-        if node not in seen:
-            seen.add(node)
-            todo += node.all_input_nodes
-            yield node
-
-
-def _operator(node: fx.Node) -> str:
-    name = node.target if isinstance(node.target, str) else node.target.__name__
-    return str(name).split(".")[0].strip("_")
 
 
 def _flat(graph: fx.Graph, v: fx.Node, target: Similarity) -> fx.Node:
@@ -128,12 +108,19 @@ def _flat(graph: fx.Graph, v: fx.Node, target: Similarity) -> fx.Node:
     return graph.call_function(torch.mean, (graph.call_function(torch.flatten, (columns, 2)), 2))
 
 
-def _cosine(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
+def compared(graph: fx.Graph, metric: str, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
+    """The score, the similarity [N] and the contributions [N, D] of two embeddings [N, D]."""
     call = graph.call_function
-    product = call(torch.mul, (q, s))
+    if metric == "euclidean":
+        difference = call(torch.sub, (q, s))
+        product = call(torch.neg, (call(torch.mul, (difference, difference)),))
+    else:
+        product = call(torch.mul, (q, s))
+    if metric != "cosine":
+        score = call(torch.sum, (product, 1))
+        return {"score": score, "similarity": score, "contribution": product}
     total = call(torch.sum, (product, 1, True))
-    held = call(hold.forward, (call(torch.abs, (total,)),))
-    omega = call(torch.div, (product, held))
+    omega = call(torch.div, (product, call(hold.forward, (call(torch.abs, (total,)),))))
     lengths = [call(torch.linalg.vector_norm, (x, 2, 1, False)) for x in (q, s)]
     dot = call(torch.sum, (product, 1))
     return {
@@ -141,20 +128,3 @@ def _cosine(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
         "similarity": call(torch.div, (dot, call(torch.mul, tuple(lengths)))),
         "contribution": omega,
     }
-
-
-def _dot(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
-    product = graph.call_function(torch.mul, (q, s))
-    score = graph.call_function(torch.sum, (product, 1))
-    return {"score": score, "similarity": score, "contribution": product}
-
-
-def _euclidean(graph: fx.Graph, q: fx.Node, s: fx.Node) -> dict[str, fx.Node]:
-    call = graph.call_function
-    difference = call(torch.sub, (q, s))
-    product = call(torch.neg, (call(torch.mul, (difference, difference)),))
-    score = call(torch.sum, (product, 1))
-    return {"score": score, "similarity": score, "contribution": product}
-
-
-METRICS = {"cosine": _cosine, "dot": _dot, "euclidean": _euclidean}

@@ -7,14 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
 from naflow_fx.guards.records import like, pick
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._similarity import METRICS, pair_embeddings
+from naflow_fx.passes._similarity import compared, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
 from naflow_fx.passes.trace import PathTracer, export_any_batch
 from naflow_fx.rules import class_score
@@ -48,12 +48,14 @@ def add_score(
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
             found = _pair(new, result, target, examples)
+        elif target is None:
+            found = {SCORE: _class(new, result, options.output)}
         else:
-            found = {SCORE: _class(new, result, options.output) if target is None
-                     else _callable(new, result, target, examples, options.output)}  # fmt: skip
-        new.graph.output({OUTPUT: result, **found})
-    new.graph.erase_node(end)
-    return _module.rewritten(new)
+            found = {SCORE: _callable(new, result, target, examples, options.output)}
+    end.args = ({OUTPUT: result, **found},)
+    for node in new.graph.nodes:
+        node.meta.setdefault(keys.SITE, node.name)
+    return new
 
 
 def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:
@@ -67,12 +69,10 @@ def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:
             "nf.compile an output=, its key or index, or a target= that makes one number per "
             "sample of it"
         )
-    last_input = [node for node in gm.graph.nodes if node.op == "placeholder"][-1]
-    with gm.graph.inserting_after(last_input):
+    with gm.graph.inserting_after(gm.graph.find_nodes(op="placeholder")[-1]):
         classes = gm.graph.placeholder("target")
     score = gm.graph.call_function(class_score.forward, (result, classes))
-    for node, site in ((classes, "target"), (score, SCORE)):
-        node.meta[keys.SITE] = site
+    score.meta[keys.SITE] = SCORE
     return score
 
 
@@ -95,17 +95,14 @@ def _callable(
     examples: Sequence[Tensor],
     chosen: str | int | None,
 ) -> fx.Node:
-    leaves, structure = tree_flatten(result)
-    at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, fx.Node)]
+    inputs = [*dict.fromkeys(leaf for leaf in tree_leaves(result) if isinstance(leaf, fx.Node))]
 
     def output(*tensors: Any) -> tuple[Any, ...]:
-        found = dict(enumerate(leaves)) | dict(zip(at, tensors, strict=True))
-        parts = tree_unflatten(list(found.values()), structure)
-        value = like(gm.meta.get(keys.FORM), parts)
+        made = dict(zip(inputs, tensors, strict=True))
+        value = like(gm.meta.get(keys.FORM), tree_map_only(fx.Node, made.__getitem__, result))
         return (value if chosen is None else pick(value, chosen),)
 
     wanted = "It takes the model's output and returns one number per sample, [N]"
-    inputs = [leaves[i] for i in at]
     return _append(gm, _Target(target, output), inputs, wanted, lambda: run_fake(gm, examples, 2))
 
 
@@ -135,13 +132,11 @@ def _append(
         node.meta[keys.TARGET] = True
         if node.op in ("get_attr", "call_module"):
             node.target = f"{OWN}.{node.target}"
-    taken = [node for node in graph.nodes if node.op == "placeholder"]
+    taken = graph.find_nodes(op="placeholder")
     score = gm.graph.graph_copy(graph, dict(zip(taken, inputs, strict=True)))
     if not isinstance(score, fx.Node):
         raise TargetError(f"target: the callable {root.function!r} returns {score!r}; wanted one "
                           "number per sample, [N], computed from its arguments")  # fmt: skip
-    for node in gm.graph.nodes:
-        node.meta.setdefault(keys.SITE, node.name)
     return score
 
 
@@ -150,8 +145,7 @@ def _traced(
 ) -> fx.GraphModule:
     """The function's graph: by torch.fx, by torch.export where it asks for shapes."""
     try:
-        graph = PathTracer(len(inputs)).trace(root)
-        return fx.GraphModule(root, graph)
+        return fx.GraphModule(root, PathTracer(len(inputs)).trace(root))
     except Exception as symbolic:
         found = values()
         try:
@@ -177,12 +171,8 @@ def _pair(
     """The similarity's score, value and contributions; see `_similarity`."""
     sides = pair_embeddings(gm, result, target)
     if not callable(target.metric):
-        found = METRICS[target.metric](gm.graph, *sides)
-    else:
-        wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
-        root = _Target(target.metric, lambda *both: both)
-        score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
-        found = {SCORE: score, "similarity": score}
-    for node in gm.graph.nodes:
-        node.meta.setdefault(keys.SITE, node.name)
-    return found
+        return compared(gm.graph, target.metric, *sides)
+    wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
+    root = _Target(target.metric, lambda *both: both)
+    score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
+    return {SCORE: score, "similarity": score}

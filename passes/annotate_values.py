@@ -8,15 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.errors import BY_ITSELF, TargetError, TraceError
-from naflow_fx.guards.modes import quiet_torch
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, first_line
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.find_flow import score_of
-from naflow_fx.passes.trace import example_batch
+from naflow_fx.passes.trace import fake_run, runs
 from naflow_fx.rules import class_score
 from naflow_fx.targets import OfOneSample
 
@@ -77,7 +75,6 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
     score = score_of(gm.graph)
     value = score.meta.get(keys.VALUE)
     shape = (1,) if isinstance(target, OfOneSample) else (-1,)
-    given = any(node.name == "target" for node in gm.graph.nodes if node.op == "placeholder")
     if not isinstance(value, TensorValue) or value.shape != shape:
         found = value
         if isinstance(value, TensorValue):
@@ -87,29 +84,28 @@ def check_values(gm: fx.GraphModule, target: Any) -> None:
             f"target: the score has shape {found}; wanted one number per sample, [N]."
             f"{column}  Callables of ONE sample's output go to the call in a list, one per image"
         )
-    if given and len(score.all_input_nodes[0].meta[keys.VALUE].shape) not in (1, 2):
-        raise _no_classes(score.all_input_nodes[0].meta[keys.VALUE].shape)
+    if score.target is class_score.forward:
+        output = score.all_input_nodes[0].meta[keys.VALUE].shape
+        if len(output) not in (1, 2):
+            raise _no_classes(output)
 
 
 def run_fake(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> dict[fx.Node, Any]:
     """What every node yields on a batch of `size`, as fake tensors."""
-    recorder = fx.Interpreter(gm, garbage_collect_values=False)
-    inputs = [example_batch(x, size) for x in examples]
-    with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        try:
-            recorder.run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
-        except Exception as error:
-            node = next((n for n in gm.graph.nodes if n not in recorder.env), None)
-            if node is not None and node.target is class_score.forward:
-                _refuse_output(recorder.env[node.all_input_nodes[0]], size)
-            if node is not None and node.meta.get(keys.TARGET):
-                _refuse_target(recorder, error)
-            place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
-            raise TraceError(
-                f"the model doesn't run on a batch of {size} of shape {_shapes(inputs)}: "
-                f"at {place}: {_line(error)}\n  {_hint(gm, node, examples, size)}"
-            ) from error
-    return recorder.env
+    found, error = fake_run(gm, examples, size)
+    if error is None:
+        return found
+    node = next((n for n in gm.graph.nodes if n not in found), None)
+    if node is not None and node.target is class_score.forward:
+        _refuse_output(found[node.all_input_nodes[0]], size)
+    if node is not None and node.meta.get(keys.TARGET):
+        _refuse_target(gm, found, error)
+    place = f"{node.meta.get(keys.SITE)} ({node.meta.get(keys.WHERE)})" if node else "?"
+    shapes = ", ".join(_shape(x.shape) for x in examples)
+    raise TraceError(
+        f"the model doesn't run on a batch of {size} of shape {shapes}: "
+        f"at {place}: {_line(error)}\n  {_hint(gm, node, examples, size)}"
+    ) from error
 
 
 def _refuse_output(output: Tensor, size: int) -> None:
@@ -128,19 +124,18 @@ def _no_classes(shape: Sequence[int]) -> TargetError:
     )
 
 
-def _refuse_target(recorder: fx.Interpreter, error: Exception) -> None:
+def _refuse_target(gm: fx.GraphModule, found: dict[Any, Any], error: Exception) -> None:
     """The model ran; what fails is the callable that is explained."""
-    output: Any = _graph.output_node(recorder.graph).args[0]
-    env: dict[Any, Any] = dict(recorder.env)
-    found = map_aggregate(output["output"], lambda n: _described(env.get(n)))
+    result: Any = _graph.output_node(gm.graph).args[0]
+    output = map_aggregate(result["output"], lambda n: _described(found.get(n)))
     raise TargetError(
         f"target: the callable fails on the model's output: {_line(error)}\n"
-        f"  It gets {found}, and returns one number per sample, [N]"
+        f"  It gets {output}, and returns one number per sample, [N]"
     ) from error
 
 
 def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].replace("FakeTensor", "Tensor")
+    return first_line(error).replace("FakeTensor", "Tensor")
 
 
 def _described(value: Any) -> str:
@@ -160,7 +155,7 @@ def _hint(gm: fx.GraphModule, at: fx.Node | None, examples: Sequence[Tensor], fa
         own = next(iter(weights))
         return f"The example is {dtype}, the model's weights are {own}: use example.to({own})."
     for change, words in _OTHERWISE:
-        if examples[0].dim() in (3, 4) and _runs(gm, [change(x) for x in examples], 2):
+        if examples[0].dim() in (3, 4) and runs(gm, [change(x) for x in examples]):
             return words
     for node in at.all_input_nodes if at else ():
         kept = _graph.attribute(gm, str(node.target)) if node.op == "get_attr" else None
@@ -169,7 +164,7 @@ def _hint(gm: fx.GraphModule, at: fx.Node | None, examples: Sequence[Tensor], fa
                     "earlier call left, or that was made for one batch size.  Give a model that "
                     "was not called yet, or make it anew in forward.")  # fmt: skip
     own_batch = len(examples[0])
-    if own_batch == failed or not _runs(gm, examples, own_batch):
+    if own_batch == failed or not runs(gm, examples, own_batch):
         return "Give an example of the size that the model takes."
     return (
         f"It runs on the example's batch of {own_batch}, and must take any: in "
@@ -184,29 +179,6 @@ _OTHERWISE: tuple[tuple[Callable[[Tensor], Tensor], str], ...] = (
     (lambda x: x.movedim(-1, 1), "Channels come first, [N, C, ...space]: use "
      "example.movedim(-1, 1), and the same for the images."),
 )  # fmt: skip
-
-
-def _runs(gm: fx.GraphModule, examples: Sequence[Tensor], size: int) -> bool:
-    inputs = [example_batch(x, size) for x in examples]
-    with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        try:
-            fx.Interpreter(gm).run(*_inputs(gm, [mode.from_tensor(x) for x in inputs]))
-        except Exception:
-            return False
-    return True
-
-
-def _inputs(gm: fx.GraphModule, images: list[Tensor]) -> list[Tensor]:
-    """The images, and class indices where the graph takes them."""
-    count = sum(node.op == "placeholder" for node in gm.graph.nodes)
-    if count == len(images):
-        return images
-    classes = torch.zeros(len(images[0]), dtype=torch.int64, device=images[0].device)
-    return [*images, classes]
-
-
-def _shapes(images: list[Tensor]) -> str:
-    return ", ".join(_shape(x.shape) for x in images)
 
 
 def _merge(a: Any, b: Any, sizes: tuple[int, int]) -> Any:

@@ -12,7 +12,7 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._reverse import item, walk_back
-from naflow_fx.passes.find_flow import find_flow, score_of
+from naflow_fx.passes.find_flow import score_of, sites_of
 from naflow_fx.rules.contract import Rule
 
 
@@ -32,7 +32,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
         )
         active = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
         walk_back(active, {score: seed}, writer.total, writer.back)
-    return _module.rewritten(new)
+    return new
 
 
 class _Importance:
@@ -47,7 +47,7 @@ class _Importance:
             total = self.graph.create_node(
                 "call_function", operator.add, (total, part), {}, name=name
             )
-        _mark(total, node)
+        total.meta |= _graph.marks("importance", node)
         node.meta[keys.IMPORTANCE] = total.name
         return total
 
@@ -59,15 +59,15 @@ class _Importance:
         receivers, several = differentiable(node), has_several(rule)
         name = f"{node.name}_vjp" if several else _part_name(receivers[0], node)
         state = _graph.state(node, self.names)
-        called = _graph.call(self.graph, rule.vjp or rule.transpose, (total,), state, name)
-        _mark(called, node)
+        marks = _graph.marks("importance", node)
+        called = _graph.call(self.graph, rule.vjp or rule.transpose, (total,), state, name, **marks)
         for index, operand in enumerate(receivers):
             if operand is None:
                 continue
             part = called
             if several:
                 part = item(self.graph, called, index, _part_name(operand, node))
-                _mark(part, operand)
+                part.meta |= _graph.marks("importance", operand)
             yield operand, part
 
 
@@ -86,21 +86,16 @@ def has_several(rule: Rule) -> bool:
 
 def differentiable(node: fx.Node) -> list[fx.Node | None]:
     """One entry per result of the vjp: the operand that it belongs to, None for a constant."""
-    rule = _graph.rule_of(node)
-    assert rule is not None
+    rule = _graph.rule(node)
     if rule.variadic:
         return [*_graph.operands(node)]
     values = [node.kwargs.get(name) for name in rule.operands]
     return [v if isinstance(v, fx.Node) and _graph.is_active(v) else None for v in values]
 
 
-def _mark(node: fx.Node, source: fx.Node) -> None:
-    node.meta |= {keys.PART: "importance", keys.SOURCE: source.name}
-
-
 def check_importance(gm: fx.GraphModule) -> None:
     """Every call site has Lambda, of its own shape's rank."""
     names = _graph.names(gm.graph)
-    for name in find_flow(gm.graph).sites:
-        if names[name].meta.get(keys.IMPORTANCE) not in names:
-            raise GraphError(f"{name}: no importance was built")
+    for node in sites_of(gm.graph).values():
+        if node.meta.get(keys.IMPORTANCE) not in names:
+            raise GraphError(f"{node.name}: no importance was built")

@@ -42,7 +42,7 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     cascade = _Cascade(new, options)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         cascade.run()
-    return _module.rewritten(new)
+    return new
 
 
 def check_inverse(gm: fx.GraphModule, options: Options) -> None:

@@ -12,9 +12,8 @@ from naflow_fx.maps import formulas, use
 from naflow_fx.maps.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes.find_flow import find_flow, score_of
-from naflow_fx.rules.contract import parameters
-from naflow_fx.selection import matching, no_site
+from naflow_fx.passes.find_flow import find_flow, score_of, sites_of, target_of
+from naflow_fx.selection import choose
 from naflow_fx.solver import least_squares
 
 
@@ -30,61 +29,29 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
         GraphError: a wanted layer does not exist.
     """
     new = _module.copy(gm)
-    names = _graph.names(new.graph)
-    flow = find_flow(new.graph)
-    sites = {names[name].meta[keys.SITE]: names[name] for name in flow.sites}
-    wanted = select(list(sites), options.layers)
-    end = _graph.output_node(new.graph)
-    result: dict[str, Any] = dict(end.args[0])  # type: ignore[arg-type]
-    result["target"] = _target(score_of(new.graph), names)
+    sites, end = sites_of(new.graph), _graph.output_node(new.graph)
+    result: Any = end.args[0]
+    parts = ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep))
+    found: dict[str, dict[str, fx.Node]] = {part: {} for part in parts}
     with new.graph.inserting_before(end):
-        features = [names[name] for name in flow.features]
-        builder = _Maps(new.graph, names, options, features, (score_of(new.graph), rows))
-        for part in ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep)):
-            result[part] = {}
-        for site in wanted:
-            for part, node in builder.site(sites[site]).items():
-                result[part][site] = node
-        new.graph.output(result)
-    new.graph.erase_node(end)
-    return _module.rewritten(new)
-
-
-def select(sites: list[str], layers: tuple[str, ...] | None) -> list[str]:
-    """Call sites that a name, glob or block asks for, in forward order; all if `layers` is None.
-
-    Raises:
-        GraphError: an entry that matches nothing.
-    """
-    if layers is None:
-        return sites
-    found, missing = matching(sites, layers)
-    if missing:
-        raise no_site(GraphError, sites, missing)
-    return found
-
-
-def _target(score: fx.Node, names: dict[str, fx.Node]) -> fx.Node | None:
-    index = score.meta.get(keys.CAPTURES, {}).get("index")
-    return names[index] if index else None
+        maps = _Maps(new.graph, options, rows)
+        for site in choose(list(sites), options.layers, GraphError):
+            for part, node in maps.site(sites[site]).items():
+                found[part][site] = node
+    end.args = ({**result, "target": target_of(new.graph), **found},)
+    return new
 
 
 class _Maps:
-    def __init__(
-        self,
-        graph: fx.Graph,
-        names: dict[str, fx.Node],
-        options: Options,
-        features: list[fx.Node],
-        score: tuple[fx.Node, int],
-    ) -> None:
-        self.graph, self.names, self.options = graph, names, options
+    def __init__(self, graph: fx.Graph, options: Options, rows: int) -> None:
+        self.graph, self.names, self.options = graph, _graph.names(graph), options
         self.needs_z = options.method == "naflow" or "bpfm" in options.keep
         reduce = formulas.REDUCTIONS[options.reduction]
         self.reduce = formulas.METHODS.get(options.method, reduce)
-        focuses = options.method == "focused"
-        self.focus = [self._focus(node) for node in features] if focuses else []
-        self.known = self._call(score[0], formulas.is_known, *score)
+        features = find_flow(graph).features if options.method == "focused" else ()
+        self.focus = [self._focus(self.names[name]) for name in features]
+        score = score_of(graph)
+        self.known = self._call(score, formulas.is_known, score, rows)
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
@@ -136,8 +103,8 @@ class _Maps:
         rule = _graph.rule_of(node)
         if rule is None or rule.infinite is None:
             return node
-        offered = {name: node.kwargs[name] for name in parameters(rule.infinite)}
-        return self._call(node, formulas.finite, node) if rule.infinite(**offered) else node
+        infinite = rule.infinite(**_graph.asked(rule.infinite, node.kwargs))
+        return self._call(node, formulas.finite, node) if infinite else node
 
     def _trust(self, node: fx.Node, x: fx.Node, z: fx.Node) -> dict[str, fx.Node]:
         """How far the inverse can be trusted: 0 and 1 where the activation itself is taken."""
@@ -162,5 +129,5 @@ class _Maps:
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"
         made = self.graph.create_node("call_function", function, args, {}, name=name)
-        made.meta |= {keys.PART: "map", keys.SOURCE: node.name}
+        made.meta |= _graph.marks("map", node)
         return made

@@ -12,6 +12,7 @@ from naflow_fx.maps import evidence
 from naflow_fx.passes import _affine, _graph
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.passes.build_importance import differentiable, has_several
+from naflow_fx.rules.contract import CHANNEL, SPACE
 
 
 @dataclass(frozen=True)
@@ -24,14 +25,18 @@ class Segment:
             product); constants {rule: number}, what the operators' constants are worth, so that
             ``<w, end> = <v, entry> + sum of constants``.
         needs: names of the forward's nodes that it reads, captures among them.
-        end: name of the later node.
-        entry: name of the earlier one.
+        entry: name of the earlier node.
+        site: the call site that it is.
+        channel: which of its dimensions holds the channels.
+        space: the sizes of its map.
     """
 
     program: fx.GraphModule
     needs: tuple[str, ...]
-    end: str
     entry: str
+    site: str
+    channel: int
+    space: tuple[int, ...]
 
 
 def build_segment(gm: fx.GraphModule, end: str, entry: str) -> Segment:
@@ -59,7 +64,10 @@ class _Builder:
         program = fx.GraphModule(self.gm, self.graph, class_name="Segment")
         program.graph.lint()
         needs = [n.name for n in self.places if not _graph.is_constant(n)]
-        return Segment(program, tuple(needs), self.end.name, self.entry.name)
+        shape, labels = (self.entry.meta[key] for key in (keys.SHAPE, keys.LABELS))
+        space = tuple(n for n, label in zip(shape, labels, strict=True) if label == SPACE)
+        site, channel = self.entry.meta[keys.SITE], labels.index(CHANNEL)
+        return Segment(program, tuple(needs), self.entry.name, site, channel, space)
 
     def _total(self, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
         return added(self.graph, parts)
@@ -68,8 +76,7 @@ class _Builder:
         """What `node` is worth to its operands; what its constants are is kept."""
         if node is self.entry:
             return []
-        rule = _graph.rule_of(node)
-        assert rule is not None
+        rule = _graph.rule(node)
         called = self._call(rule.vjp or rule.transpose, (w,), node)
         several = has_several(rule)
         given = [(x, item(self.graph, called, i) if several else called)

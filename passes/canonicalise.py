@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,8 +15,6 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._batch import batch_mixer
-from naflow_fx.passes._fills import filled, filling
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rules import TABLE
@@ -34,264 +32,236 @@ def canonicalise(gm: fx.GraphModule) -> fx.GraphModule:
     Raises:
         UnsupportedOperator: lists every node without a rule.
     """
-    return _Canonicaliser(gm).run()
+    return _Canonicaliser(gm).canonical()
 
 
-@dataclass
 class _Pieces:
-    """A call with several results; each piece is made when it is asked for."""
+    """A call with several results; each is made when it is asked for, named after who asks first.
 
-    node: fx.Node
-    target: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    made: dict[int, fx.Node] = field(default_factory=dict)
+    Args:
+        make: ``make(index, site)``: the canonical node of one result.
+        count: how many there are.
+        site: of the call.
+    """
+
+    def __init__(self, make: Callable[[int, str], Any], count: int, site: str) -> None:
+        self.make, self.count, self.site = make, count, site
+        self.made: dict[int, Any] = {}
+
+    def piece(self, index: int, site: str) -> Any:
+        """One result."""
+        index %= self.count
+        if index not in self.made:
+            self.made[index] = self.make(index, site)
+        return self.made[index]
+
+    def whole(self) -> tuple[Any, ...]:
+        """All results, where they are used as one list."""
+        return tuple(self.piece(i, f"{self.site}.{i}") for i in range(self.count))
 
 
-class _Canonicaliser:
+class _Canonicaliser(fx.Interpreter):
+    """Runs a traced graph: on the canonical nodes that stand for what the input makes."""
+
     def __init__(self, gm: fx.GraphModule) -> None:
-        self.gm = gm
-        self.graph = fx.Graph()
-        self.env: dict[fx.Node, Any] = {}
+        super().__init__(gm, garbage_collect_values=False)
+        self.gm, self.new = gm, fx.Graph()
         self.constants: dict[str, Tensor] = {}
-        self.known: dict[int, fx.Node] = {}
-        self.kept: list[Tensor] = []  # an id is a key only while its tensor lives
+        self.known: dict[int, tuple[Tensor, fx.Node]] = {}  # an id holds while its tensor lives
         self.offenders: list[tuple[str, str, str, str]] = []
 
-    def run(self) -> fx.GraphModule:
-        live = _live(self.gm.graph)
-        for node in self.gm.graph.nodes:
+    def canonical(self) -> fx.GraphModule:
+        """The canonical graph."""
+        # inputs, and what the output needs: an operator that nobody reads needs no rule
+        needed = [_graph.output_node(self.graph), *self.graph.find_nodes(op="placeholder")]
+        live = _graph.reached(needed, lambda node: node.all_input_nodes)
+        for node in self.graph.nodes:
             if node in live:
-                self.env[node] = self._visit(node)
+                self.env[node] = self.run_node(node)
         if self.offenders:
             raise _refusal(self.offenders)
-        made = _module.rebuild(self.constants, self.graph)
+        made = _module.rebuild(self.constants, self.new)
         made.meta = dict(self.gm.meta)
         return made
 
-    def _visit(self, node: fx.Node) -> Any:
-        if node.op == "placeholder":
-            return self._input(node)
-        if node.op == "get_attr":
-            return _graph.attribute(self.gm, str(node.target))
-        if node.op == "output":
-            self.graph.output(map_aggregate(node.args[0], self._node_argument))
-            return None
-        value = node.meta.get(keys.VALUE)
+    def run_node(self, n: fx.Node) -> Any:
+        """A canonical node, several results, or a value that the input has no part in."""
+        args, kwargs = self.fetch_args_kwargs_from_env(n)
+        if n.op == "placeholder":
+            return self._annotated(self.new.placeholder(n.name), n, n.meta[keys.VALUE])
+        if n.op == "get_attr":
+            return self.fetch_attr(str(n.target))
+        if n.op == "output":
+            return self.new.output(map_aggregate(args[0], self._argument))
+        value = n.meta.get(keys.VALUE)
         if not _contains(value, TensorValue):
             return value
-        args, kwargs = self._map(node.args), self._map(node.kwargs)
-        fill = filling(node, args, kwargs)
+        fill = _filling(n, args, kwargs)
         if fill is not None:
-            return filled(self.gm, value, fill)
-        if node.target is operator.getitem and isinstance(args[0], (tuple, list, dict)):
+            return self._filled(value, fill)
+        if n.target is operator.getitem and isinstance(args[0], (tuple, list, dict)):
             return args[0][args[1]]
-        if not any(_from_input(a) for a in (args, kwargs)):
-            return self._fold(node, args, kwargs)
-        return self._convert(node, args, kwargs)
-
-    def _input(self, node: fx.Node) -> fx.Node:
-        new = self.graph.placeholder(node.name)
-        value = node.meta[keys.VALUE]
-        self._annotate(new, node, value)
-        new.meta[keys.ACTIVE] = value.dtype.is_floating_point  # class indices are not
-        return new
-
-    def _map(self, argument: Any) -> Any:
-        """An argument with nodes replaced by what they became."""
-        return map_aggregate(argument, lambda a: self.env[a] if isinstance(a, fx.Node) else a)
+        if not _from_input((args, kwargs)):
+            return self._fold(n, args, kwargs)
+        return self._convert(n, args, kwargs)
 
     def _fold(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
         """A node that depends on parameters alone, computed now, for a batch of one."""
         args, kwargs = (map_aggregate(a, _one_of_batch) for a in (args, kwargs))
-        if any(_contains(a, BatchDependent) for a in (args, kwargs)):
+        if _contains((args, kwargs), BatchDependent):
             return self._offend(node, f"{_name(node.target)}: arithmetic with the batch size")
         if overwritten(self.gm, node) is not None:  # never a parameter of the user's model
             args = (args[0].clone(), *args[1:])
         with torch.no_grad():
-            if node.op == "call_module":
-                return _graph.attribute(self.gm, str(node.target))(*args, **kwargs)
-            if node.op == "call_method":
-                return getattr(args[0], str(node.target))(*args[1:], **kwargs)
-            assert callable(node.target)
-            return node.target(*args, **kwargs)
+            return getattr(self, node.op)(node.target, args, kwargs)
+
+    def _filled(self, value: Any, fill: float) -> Tensor:
+        """A number in a value's shape, where the model's tensors are, for a batch of one."""
+        own = next((t for t in (*self.gm.parameters(), *self.gm.buffers())), torch.empty(()))
+        shape = tuple(1 if size == -1 else size for size in value.shape)
+        return torch.full(shape, fill, dtype=value.dtype, device=own.device)
 
     def _convert(self, node: fx.Node, args: Any, kwargs: Any) -> Any:
-        source = args[0] if args else None
-        if (
-            isinstance(source, _Pieces)
-            and node.target is operator.getitem
-            and isinstance(args[1], int)
-        ):
-            return self._piece(source, args[1], str(node.meta.get(keys.SITE)))
-        if isinstance(source, _Pieces) and node.target is operator.getitem:
-            return self._whole(source)[args[1]]
-        if isinstance(source, _Pieces) and node.target is getattr:
-            return self._piece(source, ("values", "indices").index(args[1]),
-                               str(node.meta.get(keys.SITE)))  # fmt: skip
-        args, kwargs = (map_aggregate(a, self._whole) for a in (args, kwargs))
-        if isinstance(node.meta[keys.VALUE], tuple):
-            return _Pieces(node, node.target, args, kwargs)
-        if node.op == "call_module":
-            return self._module(node, args, kwargs, node.meta[keys.VALUE])
-        target = node.target
+        source, value, site = args[0] if args else None, node.meta[keys.VALUE], _site(node)
+        if isinstance(source, _Pieces) and node.target in (operator.getitem, getattr):
+            named = node.target is getattr
+            index = ("values", "indices").index(args[1]) if named else args[1]
+            whole = not isinstance(index, int)
+            return source.whole()[index] if whole else source.piece(index, site)
+        args, kwargs = (map_aggregate(a, _whole) for a in (args, kwargs))
+        if not isinstance(value, tuple):
+            return self._call(node, args, kwargs, value)
+
+        def piece(index: int, site: str) -> Any:
+            if node.op == "call_module":
+                return self._call(node, args, kwargs, value[index], site if index else "")
+            return self._call(node, args, kwargs | {"piece": index}, value[index], site)
+
+        return _Pieces(piece, len(value), site)
+
+    def _call(self, node: fx.Node, args: Any, kwargs: Any, value: Any, site: str = "") -> Any:
+        """The canonical node of a call, or of one of its results, `value`."""
+        module, target = _graph.module_of(self.gm, node), node.target
         if target is getattr:  # x.T, x.mT
             target, args = args[1], args[:1]
-        return self._function(node, target, args, kwargs, node.meta[keys.VALUE])
-
-    def _whole(self, value: Any) -> Any:
-        """All pieces of a call with several results, where it is used as one list."""
-        if not isinstance(value, _Pieces):
-            return value
-        count, site = len(value.node.meta[keys.VALUE]), value.node.meta.get(keys.SITE)
-        return tuple(self._piece(value, i, f"{site}.{i}") for i in range(count))
-
-    def _piece(self, pieces: _Pieces, index: int, site: str) -> Any:
-        """One result of a call, named after who asks for it first."""
-        values = pieces.node.meta[keys.VALUE]
-        index = index % len(values)
-        if index not in pieces.made and pieces.node.op == "call_module":
-            pieces.made[index] = self._module(
-                pieces.node, pieces.args, pieces.kwargs, values[index],
-                "" if index == 0 else site,
-            )  # fmt: skip
-        if index not in pieces.made:
-            kwargs = pieces.kwargs | {"piece": index}
-            pieces.made[index] = self._function(
-                pieces.node, pieces.target, pieces.args, kwargs, values[index], site
-            )
-        return pieces.made[index]
-
-    def _function(
-        self, node: fx.Node, target: Any, args: Any, kwargs: Any, value: Any, site: str = ""
-    ) -> Any:
-        found = TABLE.targets.get(target)
+        found = TABLE.targets.get(target) if module is None else TABLE.of_module(module)
         if found is None:
-            return self._offend(node, _name(target))
+            return self._offend(node, _name(target if module is None else type(module)))
         rule, adapter = found
         try:
-            arguments = adapter(*args, **_with_dims(adapter, args, kwargs, value))
+            if module is None:
+                arguments = adapter(*args, **_with_dims(adapter, args, kwargs, value))
+            else:
+                arguments = adapter(module)
+            if isinstance(arguments, tuple):  # handed on: (another rule's forward, its arguments)
+                rule, arguments = TABLE.forwards[arguments[0]], arguments[1]
+            if module is not None:
+                arguments |= dict(zip(rule.operands, (*args, *kwargs.values()), strict=False))
         except (TypeError, ValueError) as error:
-            return self._offend(node, f"{_name(target)}: {error}")
-        rule, arguments = _own_rule(rule, arguments)
-        return self._create(node, rule, arguments, value, site=site)
-
-    def _module(self, node: fx.Node, args: Any, kwargs: Any, value: Any, site: str = "") -> Any:
-        module = _graph.attribute(self.gm, str(node.target))
-        found = TABLE.of_module(module)
-        if found is None:
-            return self._offend(node, f"{type(module).__module__}.{type(module).__qualname__}")
-        rule, adapter = found
-        inputs = list(args) + list(kwargs.values())
-        try:
-            rule, arguments = _own_rule(rule, adapter(module))
-            arguments |= dict(zip(rule.operands, inputs, strict=False))
-        except (TypeError, ValueError) as error:
-            return self._offend(node, f"{type(module).__qualname__}: {error}")
-        return self._create(node, rule, arguments, value, str(node.target), site)
+            name = _name(target) if module is None else type(module).__qualname__
+            return self._offend(node, f"{name}: {error}")
+        return self._create(node, rule, dict(arguments), value, site)
 
     def _create(
-        self,
-        node: fx.Node,
-        rule: Rule,
-        arguments: Arguments,
-        value: Any,
-        prefix: str = "",
-        site: str = "",
-    ) -> Any:
-        arguments = dict(arguments) | (
-            {"output_shape": value.shape} if "output_shape" in parameters(rule.forward) else {}
-        )
+        self, node: fx.Node, rule: Rule, arguments: Arguments, value: Any, site: str
+    ) -> fx.Node:
+        if "output_shape" in parameters(rule.forward):
+            arguments["output_shape"] = value.shape
         frozen = [k for k, v in arguments.items() if k not in rule.operands and _from_input(v)]
         if frozen:
             return self._offend(node, f"{rule.name}: {', '.join(frozen)} computed from the input")
         if _contains(arguments, BatchDependent):
             return self._offend(node, f"{rule.name}: arithmetic with the batch size")
+        prefix = f"{node.target}." if node.op == "call_module" else ""
         kwargs = {
-            key: map_aggregate(v, partial(self._node_argument, name=f"{prefix}.{key}"))
+            key: map_aggregate(v, partial(self._argument, name=prefix + key))
             for key, v in bind(rule.forward, **arguments).items()
         }
-        kwargs = _first_active(rule, kwargs)
+        if rule.swap is not None and not _graph.is_active(kwargs[rule.operands[0]]):
+            kwargs = rule.swap(kwargs)  # an activation is the input, a constant its gate
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
-        mixed = "" if node.meta.get(keys.TARGET) else batch_mixer(rule, kwargs)
+        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
-        new = self.graph.create_node("call_function", function, (), kwargs, name=name)
-        self._annotate(new, node, value)
+        new = self.new.create_node("call_function", function, (), kwargs, name=name)
+        self._annotated(new, node, value)
         if site:
             new.meta[keys.SITE] = site
-        if indices:
-            new.meta |= {keys.PART: "capture", keys.SOURCE: new.name}
-        else:
-            new.meta[keys.RULE] = rule.name
-        new.meta[keys.ACTIVE] = value.dtype.is_floating_point
+        part = {keys.PART: "capture", keys.SOURCE: new.name}
+        new.meta |= part if indices else {keys.RULE: rule.name}
         return new
 
-    def _node_argument(self, value: Any, name: str = "") -> Any:
-        """Tensors become constants of the graph; batch-dependent numbers have no place in it."""
-        if isinstance(value, fx.Node) and value.graph is self.gm.graph:
-            return self._node_argument(self.env[value])
+    def _argument(self, value: Any, name: str = "") -> Any:
+        """What the new graph has in a value's place: a tensor is a constant of it."""
         if isinstance(value, _Pieces):
-            return map_aggregate(self._whole(value), self._node_argument)
-        if isinstance(value, Tensor):
-            return self._constant(value, name.strip("."))
-        return value
+            return map_aggregate(value.whole(), self._argument)
+        return self._constant(value, name) if isinstance(value, Tensor) else value
 
     def _constant(self, tensor: Tensor, name: str) -> fx.Node:
         if id(tensor) not in self.known:
             name = name if name and name not in self.constants else f"constant_{len(self.known)}"
             self.constants[name] = tensor.detach()
-            with self.graph.inserting_before(next(iter(self.graph.nodes))):
-                node = self.graph.get_attr(name)
-            node.meta[keys.SHAPE], node.meta[keys.DTYPE] = tuple(tensor.shape), tensor.dtype
-            self.known[id(tensor)] = node
-            self.kept.append(tensor)
-        return self.known[id(tensor)]
+            with self.new.inserting_before(next(iter(self.new.nodes))):
+                node = self.new.get_attr(name)
+            node.meta |= {keys.SHAPE: tuple(tensor.shape), keys.DTYPE: tensor.dtype}
+            self.known[id(tensor)] = tensor, node
+        return self.known[id(tensor)][1]
 
-    def _annotate(self, new: fx.Node, node: fx.Node, value: Any) -> None:
-        for key in (keys.SITE, keys.WHERE):
-            if key in node.meta:
-                new.meta[key] = node.meta[key]
+    def _annotated(self, new: fx.Node, node: fx.Node, value: Any) -> fx.Node:
+        """The new node of an old one, with what is known of it."""
+        new.meta |= {k: node.meta[k] for k in (keys.SITE, keys.WHERE) if k in node.meta}
         if isinstance(value, TensorValue):
-            new.meta[keys.SHAPE], new.meta[keys.DTYPE] = value.shape, value.dtype
+            new.meta |= {keys.SHAPE: value.shape, keys.DTYPE: value.dtype}
             new.meta[keys.MERGED] = value.merged
+            new.meta[keys.ACTIVE] = value.dtype.is_floating_point  # class indices are not
+        return new
 
     def _offend(self, node: fx.Node, what: str) -> fx.Node:
         value = node.meta[keys.VALUE]
         shape = str(list(value.shape)) if isinstance(value, TensorValue) else ""
-        row = (str(node.meta.get(keys.SITE)), what, shape, str(node.meta.get(keys.WHERE)))
-        self.offenders.append(row)
-        stand_in = self.graph.placeholder(f"unsupported_{len(self.offenders)}")
-        self._annotate(stand_in, node, value)
-        stand_in.meta[keys.ACTIVE] = True
+        self.offenders.append((_site(node), what, shape, str(node.meta.get(keys.WHERE))))
+        stand_in = self.new.placeholder(f"unsupported_{len(self.offenders)}")
+        self._annotated(stand_in, node, value).meta[keys.ACTIVE] = True
         return stand_in
 
 
-def _live(graph: fx.Graph) -> set[fx.Node]:
-    """Inputs, and what the output needs: an operator that nobody reads needs no rule."""
-    found: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        if node.op in ("output", "placeholder") or any(user in found for user in node.users):
-            found.add(node)
-    return found
+_FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
+
+
+def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
+    """The number that a call fills a new tensor with, whatever its first argument holds."""
+    name = _graph.operator_name(node)
+    if name in ("full_like", "new_full", "new_tensor"):
+        at = 2 if name == "new_full" else 1
+        found = kwargs.get("fill_value", args[at] if len(args) > at else None)
+        return found if isinstance(found, (int, float)) else None
+    return _FILLS.get(name)
+
+
+def _mixes(rule: Rule, kwargs: Arguments) -> str:
+    """What a call does to the batch dimension of its first operand, in words; "": it keeps it."""
+    operand = kwargs[rule.operands[0]]
+    shape = _graph.shape_of(operand[0] if rule.variadic and operand else operand)
+    if -1 not in shape:
+        return ""
+    at, rank = shape.index(-1), len(shape)
+    if rule.mixes is not None:
+        return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
+    dims = kwargs.get("dim", kwargs.get("dims"))
+    dims = (dims,) if isinstance(dims, int) else dims or ()
+    return "computed over the batch dimension" if at in {d % rank for d in dims} else ""
 
 
 def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:
     """The arguments of a reduction to one number, its dimensions named where none is the batch."""
-    source = args[0] if args else None
-    shape = source.meta.get(keys.SHAPE, ()) if isinstance(source, fx.Node) else ()
+    shape = _graph.shape_of(args[0]) if args else ()
     if not shape or -1 in shape or value.shape != () or "dim" not in parameters(adapter):
         return kwargs
     given = inspect.signature(adapter).bind_partial(*args, **kwargs).arguments
     named = given.get("dim") is not None or "axis" in kwargs
     return kwargs if named else kwargs | {"dim": tuple(range(len(shape)))}
-
-
-def _own_rule(rule: Rule, found: Any) -> tuple[Rule, Arguments]:
-    """An adapter may hand the call on to another rule: ``(its forward, its arguments)``."""
-    return (TABLE.forwards[found[0]], found[1]) if isinstance(found, tuple) else (rule, found)
 
 
 def _contains(argument: Any, kinds: type | tuple[type, ...]) -> bool:
@@ -311,11 +281,12 @@ def _one_of_batch(value: Any) -> Any:
     return 1 if isinstance(value, BatchDependent) and value.is_size else value
 
 
-def _first_active(rule: Rule, kwargs: Arguments) -> Arguments:
-    """A product's activation is its input, the constant its gate, in whichever order written."""
-    if rule.swap is None or _graph.is_active(kwargs[rule.operands[0]]):
-        return kwargs
-    return rule.swap(kwargs)
+def _whole(value: Any) -> Any:
+    return value.whole() if isinstance(value, _Pieces) else value
+
+
+def _site(node: fx.Node) -> str:
+    return str(node.meta.get(keys.SITE))
 
 
 def _name(target: Any) -> str:
@@ -345,7 +316,6 @@ def _refusal(offenders: list[tuple[str, str, str, str]]) -> UnsupportedOperator:
 def check_canonical(gm: fx.GraphModule) -> None:
     """Inputs, constants and operators of the table, nothing else."""
     for node in gm.graph.nodes:
-        known = node.op in ("placeholder", "get_attr", "output") or keys.RULE in node.meta
-        known = known or node.meta.get(keys.PART) == "capture"  # the indices of a pool
-        if not known:
+        made = keys.RULE in node.meta or node.meta.get(keys.PART) == "capture"  # a pool's indices
+        if not made and node.op not in ("placeholder", "get_attr", "output"):
             raise GraphError(f"{node.name}: {node.op} {node.target} is not canonical")

@@ -48,7 +48,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
         seeds = {node: writer.ones(node) for node in features}
         walk_back(cascade, seeds, writer.live, writer.back)
-    return _module.rewritten(new)
+    return new
 
 
 class _Counts:

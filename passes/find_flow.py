@@ -38,12 +38,18 @@ def find_flow(graph: fx.Graph) -> Flow:
     main = before([score], invertible=True)
     reached = before([score], invertible=False)
     nodes = list(graph.nodes)
-    spatial_ahead = _spatial_ahead(nodes, main)
+    entered = {n: [user for user in n.users if user in main
+                   and n in _graph.operands(user, invertible=True)] for n in main}  # fmt: skip
+    ahead: set[fx.Node] = set()  # spatial, or leading to a spatial node along the main path
+    for node in reversed(nodes):
+        if node in main and (is_spatial(node) or any(user in ahead for user in entered[node])):
+            ahead.add(node)
     features = [n for n in nodes if n in main and is_spatial(n)
-                and (n is score or _leaves_space(n, main, spatial_ahead))]  # fmt: skip
+                and (n is score or any(user not in ahead for user in entered[n]))]  # fmt: skip
+    sites = [n for n in nodes if n in reached and is_site_shaped(n.meta.get(keys.LABELS, ()))]
     cascade = before(features, invertible=True)
     return Flow(
-        sites=tuple(n.name for n in nodes if n in reached and _is_site(n)),
+        sites=tuple(n.name for n in sites),
         features=tuple(n.name for n in features),
         cascade=frozenset(n.name for n in cascade),
         inputs=tuple(n.name for n in nodes if n in cascade and n.op == "placeholder"),
@@ -59,35 +65,18 @@ def score_of(graph: fx.Graph) -> fx.Node:
     return score
 
 
+def target_of(graph: fx.Graph) -> fx.Node | None:
+    """The node of the explained classes; None where a callable is explained."""
+    index = score_of(graph).meta.get(keys.CAPTURES, {}).get("index")
+    return _graph.names(graph)[index] if index else None
+
+
+def sites_of(graph: fx.Graph) -> dict[str, fx.Node]:
+    """The call sites by name, in forward order."""
+    names = _graph.names(graph)
+    return {names[name].meta[keys.SITE]: names[name] for name in find_flow(graph).sites}
+
+
 def before(ends: list[fx.Node], invertible: bool) -> set[fx.Node]:
     """The ends, and what they were computed from along active operands."""
-    found: set[fx.Node] = set()
-    todo = list(ends)
-    while todo:
-        node = todo.pop()
-        if node not in found:
-            found.add(node)
-            todo += _graph.operands(node, invertible)
-    return found
-
-
-def _spatial_ahead(nodes: list[fx.Node], main: set[fx.Node]) -> set[fx.Node]:
-    """Nodes that are spatial, or lead to a spatial node along the main path."""
-    found: set[fx.Node] = set()
-    for node in reversed(nodes):
-        if node in main and (is_spatial(node) or any(u in found for u in _users(node, main))):
-            found.add(node)
-    return found
-
-
-def _leaves_space(node: fx.Node, main: set[fx.Node], spatial_ahead: set[fx.Node]) -> bool:
-    return any(user not in spatial_ahead for user in _users(node, main))
-
-
-def _users(node: fx.Node, main: set[fx.Node]) -> list[fx.Node]:
-    """Main nodes that the cascade enters `node` from."""
-    return [u for u in node.users if u in main and node in _graph.operands(u, invertible=True)]
-
-
-def _is_site(node: fx.Node) -> bool:
-    return keys.LABELS in node.meta and is_site_shaped(node.meta[keys.LABELS])
+    return _graph.reached(ends, lambda node: _graph.operands(node, invertible))

@@ -56,10 +56,9 @@ def _region(flow: nx.DiGraph, merge: fx.Node, entry: str, order: list[str]) -> R
     parents = [p.name for p in _graph.operands(merge, invertible=True)]
     branches = [_between(flow, entry, p) | ({p} - {entry}) for p in parents]
     repeated = sum(map(len, branches)) > len(set().union(*branches))
-    rule = _graph.rule_of(merge)
-    kind = (rule.merge or rule.name) if rule else merge.name
+    rule = _graph.rule(merge)
     nodes = tuple(name for name in order if name in inside or name == merge.name)
-    return Region(entry, merge.name, nodes, kind, not repeated)
+    return Region(entry, merge.name, nodes, rule.merge or rule.name, not repeated)
 
 
 def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
@@ -67,5 +66,4 @@ def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
     if entry == exit:
         return set()
     after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
-    found: set[str] = (nx.ancestors(flow, exit) & after) - {entry, SOURCE}
-    return found
+    return set(nx.ancestors(flow, exit) & after) - {entry, SOURCE}

@@ -25,7 +25,7 @@ def fix_masks(gm: fx.GraphModule) -> fx.GraphModule:
             found = [place for item in items for place in _places(new, item)]
             node.args = (node.args[0], tuple(found) if isinstance(index, tuple) or len(found) > 1
                          else found[0])  # fmt: skip
-    return _module.rewritten(new)
+    return new
 
 
 def _places(gm: fx.GraphModule, item: Any) -> list[Any]:

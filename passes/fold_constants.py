@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 from torch.fx.node import map_aggregate, map_arg
+from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
 from naflow_fx.passes import _module
@@ -34,13 +35,29 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
         if node.meta.get(keys.SIGMA) in sigmas:
             node.meta[keys.SIGMA] = float(sigmas[node.meta[keys.SIGMA]])
     like = next((b for b in new.buffers() if b.is_floating_point()), torch.empty(()))
+    captured = set(tree_leaves([node.meta.get(keys.CAPTURES, {}) for node in new.graph.nodes]))
+    made: Constants = {}
     for node, value in folded.items():
-        _replace(new, node, map_aggregate(value, lambda x: _settle(x, like)), folded)
+        if node.name in captured or any(user not in folded for user in node.users):
+            made[node] = _constants(new, node, map_aggregate(value, lambda x: _settle(x, like)))
+    _put(new.graph, made, folded)
     for node in reversed(folded):
         if not node.users:
             new.graph.erase_node(node)
     new.delete_all_unused_submodules()
-    return _module.rewritten(new)
+    return new
+
+
+def _put(graph: fx.Graph, made: Constants, folded: Constants) -> None:
+    """Who reads folded nodes, and captures that name them, get what was made of them."""
+    for user in dict.fromkeys(user for node in made for user in node.users if user not in folded):
+        user.args = map_arg(user.args, lambda n: made.get(n, n))
+        user.kwargs = map_arg(user.kwargs, lambda n: made.get(n, n))
+    names = {node.name: map_arg(constant, lambda n: n.name) for node, constant in made.items()}
+    for node in graph.nodes:
+        if keys.CAPTURES in node.meta:
+            own = node.meta[keys.CAPTURES]
+            node.meta[keys.CAPTURES] = {key: names.get(name, name) for key, name in own.items()}
 
 
 def _is_constant(node: fx.Node, known: Constants) -> bool:
@@ -59,12 +76,8 @@ def _settle(x: Any, like: Tensor) -> Any:
     return x.to(like.device, dtype).contiguous()
 
 
-def _replace(gm: fx.GraphModule, node: fx.Node, value: Any, folded: Constants) -> None:
-    """Readers of a folded node read its value: constants, in the nesting that it had."""
-    readers = [user for user in node.users if user not in folded]
-    owners = [n for n in gm.graph.nodes if node.name in n.meta.get(keys.CAPTURES, {}).values()]
-    if not readers and not owners:
-        return
+def _constants(gm: fx.GraphModule, node: fx.Node, value: Any) -> Any:
+    """A folded node's value as constants of the graph, in the nesting that it has."""
     count = itertools.count()
 
     def constant(x: Any) -> Any:
@@ -78,16 +91,7 @@ def _replace(gm: fx.GraphModule, node: fx.Node, value: Any, folded: Constants) -
         made.meta |= {k: v for k, v in node.meta.items() if k not in _OF_OPERATORS}
         return made
 
-    new = map_aggregate(value, constant)
-    for user in readers:
-        user.args = map_arg(user.args, lambda n: new if n is node else n)
-        user.kwargs = map_arg(user.kwargs, lambda n: new if n is node else n)
-    for owner in owners:
-        named = map_aggregate(new, lambda x: x.name if isinstance(x, fx.Node) else x)
-        captures = owner.meta[keys.CAPTURES]
-        owner.meta[keys.CAPTURES] = {
-            key: named if name == node.name else name for key, name in captures.items()
-        }
+    return map_aggregate(value, constant)
 
 
 _OF_OPERATORS = (keys.RULE, keys.CAPTURES, keys.ACTIVE)

@@ -23,7 +23,7 @@ def hold_gradients(gm: fx.GraphModule) -> fx.GraphModule:
         held = node.meta.get(keys.HELD)
         if held and node.op not in ("placeholder", "get_attr", "output"):
             _hold(new.graph, node)
-    return _module.rewritten(new)
+    return new
 
 
 def _hold(graph: fx.Graph, node: fx.Node) -> None:

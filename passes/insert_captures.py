@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from operator import getitem
-
 from torch import fx
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._reverse import item
 
 
 def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
@@ -23,31 +22,19 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
         rule = _graph.rule_of(node)
         if rule is None or rule.capture is None or not node.meta[keys.ACTIVE]:
             continue
-        with new.graph.inserting_after(node):
-            name = f"{node.name}_{rule.captures[0] if len(rule.captures) == 1 else 'captured'}"
-            captured = _graph.call(
-                new.graph, rule.capture, (), _graph.state(node, {}), name,
-                **{keys.PART: "capture", keys.SOURCE: node.name},
-            )  # fmt: skip
-        node.meta[keys.CAPTURES] = _unpack(new.graph, node, captured, rule.captures)
-    return _module.rewritten(new)
-
-
-def _unpack(
-    graph: fx.Graph, node: fx.Node, captured: fx.Node, names: tuple[str, ...]
-) -> dict[str, str]:
-    if len(names) == 1:
-        return {names[0]: captured.name}
-    found = {}
-    after = captured
-    for i, name in enumerate(names):
-        with graph.inserting_after(after):
-            after = graph.create_node(
-                "call_function", getitem, (captured, i), {}, name=f"{node.name}_{name}"
-            )
-        after.meta |= {keys.PART: "capture", keys.SOURCE: node.name}
-        found[name] = after.name
-    return found
+        single = len(rule.captures) == 1
+        with new.graph.inserting_before(node.next):
+            name = f"{node.name}_{rule.captures[0] if single else 'captured'}"
+            state = _graph.state(node, {})
+            made = [_graph.call(new.graph, rule.capture, (), state, name)]
+            if not single:
+                made += [item(new.graph, made[0], i, f"{node.name}_{name}")
+                         for i, name in enumerate(rule.captures)]  # fmt: skip
+        for captured in made:
+            captured.meta |= _graph.marks("capture", node)
+        named = zip(rule.captures, made[-len(rule.captures) :], strict=True)
+        node.meta[keys.CAPTURES] = {name: captured.name for name, captured in named}
+    return new
 
 
 def check_captured(gm: fx.GraphModule) -> None:

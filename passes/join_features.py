@@ -26,11 +26,9 @@ def join_features(gm: fx.GraphModule) -> fx.GraphModule:
     new = _module.copy(gm)
     flow = find_flow(new.graph)
     names = _graph.names(new.graph)
-    ends = []
-    for group in _groups(new.graph, flow):
-        nodes = [names[name] for name in group]
-        ends.append(nodes[0].name if len(nodes) == 1 else _join(new.graph, nodes).name)
-    new.meta[ENDS] = tuple(ends)
+    groups = [[names[name] for name in group] for group in _groups(new.graph, flow)]
+    ends = [group[0] if len(group) == 1 else _join(new.graph, group) for group in groups]
+    new.meta[ENDS] = tuple(node.name for node in ends)
     return new
 
 

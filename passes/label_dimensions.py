@@ -1,12 +1,18 @@
-"""label_dimensions: which dimension of every node is batch, channel, space."""
+"""label_dimensions: which dimension of every node is batch, channel, space; what lacks a map."""
 
 from __future__ import annotations
+
+import warnings
+from collections import Counter
 
 from torch import fx
 
 from naflow_fx import keys
+from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._kernels import groups_of
+from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
+from naflow_fx.rules import hold
 from naflow_fx.rules.contract import (
     BATCH,
     CHANNEL,
@@ -17,7 +23,6 @@ from naflow_fx.rules.contract import (
     SPACE_PART,
     TOKENS,
     Labels,
-    parameters,
 )
 
 Sizes = dict[fx.Node, tuple[int, ...]]
@@ -33,13 +38,12 @@ def label_dimensions(gm: fx.GraphModule) -> fx.GraphModule:
     for node in new.graph.nodes:
         if node.op == "placeholder":
             rank = len(node.meta[keys.SHAPE])
-            node.meta[keys.LABELS] = (BATCH, CHANNEL, *(SPACE,) * (rank - 2))[:rank]
+            node.meta[keys.LABELS] = (BATCH, CHANNEL, *(SPACE,) * rank)[:rank]
         elif node.meta.get(keys.RULE):
             labels = _restored(node, _convolved(node, _labels(node)), sizes)
-            merged = node.meta.get(keys.MERGED)
-            node.meta[keys.LABELS] = (
-                tuple(MIXED if x == BATCH else x for x in labels) if merged else labels
-            )
+            if node.meta.get(keys.MERGED):
+                labels = _renamed(labels, BATCH, MIXED)
+            node.meta[keys.LABELS] = labels
         _note_sizes(node, sizes)
     return new
 
@@ -63,7 +67,7 @@ def _restored(node: fx.Node, labels: Labels, sizes: Sizes) -> Labels:
         before = x.meta[keys.LABELS]
         whole = before.count(TOKENS) == 1 and SPACE_PART not in before
         if split and whole and split == sizes.get(x):
-            return tuple(SPACE if label == SPACE_PART else label for label in labels)
+            return _renamed(labels, SPACE_PART, SPACE)
     return labels
 
 
@@ -80,7 +84,7 @@ def _convolved(node: fx.Node, labels: Labels) -> Labels:
         if not _leads_to_conv(node):
             return labels
         if labels[1] == CHANNEL and _inserts(node, labels):
-            return tuple(SPACE if x == COLLAPSED else x for x in labels)
+            return _renamed(labels, COLLAPSED, SPACE)
         if labels[1] != COLLAPSED or CHANNEL not in labels[2:]:
             return labels
     if not set(labels[2:]) <= {SPACE, CHANNEL, COLLAPSED}:
@@ -113,17 +117,11 @@ def _leads_to_conv(node: fx.Node) -> bool:
 
 
 def _labels(node: fx.Node) -> Labels:
-    rule = _graph.rule_of(node)
-    assert rule is not None
-    labels = _merged(node)
-    if rule.labels is None:
-        found = labels
-    else:
-        offered = _graph.state(node, {})
-        wanted = parameters(rule.labels)[1:]
-        found = rule.labels(labels, **{name: offered[name] for name in wanted if name in offered})
-    shape = node.meta[keys.SHAPE]
-    return _with_channels(tuple(found)) if len(found) == len(shape) else (MIXED,) * len(shape)
+    """What the rule makes of the operands' labels."""
+    function, labels, rank = _graph.rule(node).labels, _merged(node), len(node.meta[keys.SHAPE])
+    if function is not None:
+        labels = tuple(function(labels, **_graph.asked(function, _graph.state(node, {}), 1)))
+    return _with_channels(labels) if len(labels) == rank else (MIXED,) * rank
 
 
 def _with_channels(labels: Labels) -> Labels:
@@ -131,9 +129,13 @@ def _with_channels(labels: Labels) -> Labels:
     if CHANNEL in labels:
         return labels
     if labels.count(CHANNEL_PART) == 1:
-        return tuple(CHANNEL if label == CHANNEL_PART else label for label in labels)
+        return _renamed(labels, CHANNEL_PART, CHANNEL)
     alone = labels.count(COLLAPSED) == 1 and set(labels) == {BATCH, SPACE, COLLAPSED}
-    return tuple(CHANNEL if alone and label == COLLAPSED else label for label in labels)
+    return _renamed(labels, COLLAPSED, CHANNEL) if alone else labels
+
+
+def _renamed(labels: Labels, old: str, new: str) -> Labels:
+    return tuple(new if label == old else label for label in labels)
 
 
 def _merged(node: fx.Node) -> Labels:
@@ -145,3 +147,95 @@ def _merged(node: fx.Node) -> Labels:
     aligned = [("1",) * (width - len(row)) + tuple(row) for row in rows]
     rank = "NCSTcs?1"
     return tuple(min(column, key=rank.index) for column in zip(*aligned, strict=True))
+
+
+def check_labels(gm: fx.GraphModule) -> None:
+    """There is a cascade to explain, and the score has a gradient.
+
+    Raises:
+        GraphError: no spatial node leads to the score, or none by its gradient.
+    """
+    flow = find_flow(gm.graph)
+    if not flow.features or not flow.inputs:
+        raise GraphError(
+            "no feature map leads from the input to the score; NAFlow explains convolutional "
+            "networks, whose nodes keep batch, channel and space"
+        )
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop and len(dead) == len(flow.sites):
+        raise GraphError(f"{stop}: no call site has an importance.  Take it out of forward "
+                         "(train its weights with requires_grad_(False) instead)")  # fmt: skip
+
+
+def tell_limits(gm: fx.GraphModule) -> None:
+    """Warns of call sites that no gradient reaches, and of layers without a map."""
+    flow = find_flow(gm.graph)
+    stop, dead = _behind_stops(gm.graph, flow)
+    if stop:
+        warnings.warn(f"{stop}: the maps of {len(dead)} call sites before it are zero, from "
+                      f"{dead[0]} to {dead[-1]}", NaflowWarning, stacklevel=2)  # fmt: skip
+    _tell_lost(gm.graph, flow)
+
+
+def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
+    """Where detach or no_grad keep the score's gradient from the inputs, and the sites behind."""
+    names = _graph.names(graph)
+    live = _graph.reached([score_of(graph)], lambda n: [] if _holds(n) else _graph.operands(n))
+    stops = list(filter(_holds, live))
+    if not stops or any(names[name] in live for name in flow.inputs):
+        return "", []
+    last = max(stops)
+    place = f"{last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)})"
+    words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
+    dead = [names[name] for name in flow.sites if names[name] not in live]
+    return words, [node.meta[keys.SITE] for node in dead]
+
+
+def _holds(node: fx.Node) -> bool:
+    return bool(node.meta.get(keys.RULE) == hold.RULE.name)
+
+
+_LAYERS = ("convolutions", "linear layers", "batch norms")
+
+
+def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
+    """Layers without a map, because space could not be followed up to them, are told of."""
+    sites = set(flow.sites)
+    reached = before([score_of(graph)], invertible=False)
+    lost = [n for n in graph.nodes if n in reached and n.name not in sites and _is_lost(n)]
+    if not lost:
+        return
+    leads = before(lost, invertible=False)
+    first = next(n for n in graph.nodes
+                 if n in leads and n.name not in sites
+                 and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
+    counts = Counter(map(_kind, lost))
+    layers = [f"{counts[kind]} {kind}" for kind in _LAYERS if counts[kind]]
+    warnings.warn(
+        f"{' and '.join(layers)} have no map, from {lost[0].meta[keys.SITE]} on: at "
+        f"{first.meta[keys.SITE]} ({first.meta.get(keys.WHERE)}), shape "
+        f"{list(first.meta[keys.SHAPE])}, batch, channels and space can't be followed",
+        NaflowWarning, stacklevel=2,
+    )  # fmt: skip
+
+
+def _kind(node: fx.Node) -> str:
+    """Which of the layers that are counted a node is, or none."""
+    rule = _graph.rule_of(node)
+    if rule is None:
+        return ""
+    layer = "convolutions" if rule.convolves else "linear layers" if rule.kernel else ""
+    return layer or ("batch norms" if rule.name == "batch_norm" else "")
+
+
+def _is_lost(node: fx.Node) -> bool:
+    """Whether a layer's dimensions are tokens, parts or mixtures; vectors and channels are not.
+
+    Channels that stand twice (operands disagreed) and space beside a strip's one are lost, too.
+    """
+    if not _kind(node):
+        return False
+    labels = node.meta[keys.LABELS]
+    unclear = set(labels) & {TOKENS, SPACE_PART, CHANNEL_PART, MIXED}
+    strip = SPACE in labels and COLLAPSED in labels
+    return len(labels) > 2 and (bool(unclear) or strip or labels.count(CHANNEL) > 1)

@@ -34,15 +34,13 @@ def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
             continue
         if _first_is_gate(node):
             node.kwargs = rule.swap(dict(node.kwargs))
-    return _module.rewritten(new)
+    return new
 
 
 def _first_is_gate(node: fx.Node) -> bool:
     first, second = _graph.operands(node)
-    rule = _graph.rule_of(node)
-    assert rule is not None
     tests = [(_is_squashed(first), _is_squashed(second))]
-    if rule.diagonal is not None:  # elementwise: sizes tell what was broadcast
+    if _graph.rule(node).diagonal is not None:  # elementwise: sizes tell what was broadcast
         full = _size(node)
         tests.insert(0, (_size(first) < full, _size(second) < full))
         tests.append((_least(first) < full, _least(second) < full))
@@ -55,18 +53,22 @@ def _size(node: fx.Node) -> int:
     return math.prod(node.meta[keys.SHAPE][1:])
 
 
+def _gating(node: fx.Node) -> str:
+    rule = _graph.rule_of(node)
+    return rule.gating if rule is not None else ""
+
+
 def _is_squashed(node: fx.Node) -> bool:
     """Whether a squashing function bounds the node, directly or through carriers."""
-    rule = _graph.rule_of(node)
-    if rule is None or rule.gating != "carries":
-        return rule is not None and rule.gating == "squashes"
-    return all(_is_squashed(operand) for operand in _graph.operands(node))
+    if _gating(node) == "carries":
+        return all(map(_is_squashed, _graph.operands(node)))
+    return _gating(node) == "squashes"
 
 
 def _least(node: fx.Node) -> int:
     """The smallest size that the node had on its way through carriers."""
-    rule, operands = _graph.rule_of(node), _graph.operands(node)
-    if rule is None or rule.gating != "carries" or len(operands) != 1:
+    operands = _graph.operands(node)
+    if _gating(node) != "carries" or len(operands) != 1:
         return _size(node)
     return min(_size(node), _least(operands[0]))
 

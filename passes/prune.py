@@ -15,7 +15,6 @@ def prune(gm: fx.GraphModule) -> fx.GraphModule:
     """
     new = _module.copy(gm)
     new.graph.eliminate_dead_code()
-    new.graph.lint()
     return _module.rebuild(new, new.graph)
 
 

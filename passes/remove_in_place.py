@@ -10,7 +10,7 @@ import torch
 from torch import fx
 
 from naflow_fx.passes import _graph, _module
-from naflow_fx.rules import TABLE, hold, identity
+from naflow_fx.rules import hold, identity
 
 IN_PLACE = ("iadd", "imul", "isub", "itruediv", "ipow")
 COPIES = (torch.clone, "clone", torch.ops.aten.clone.default)  # identities that copy
@@ -41,33 +41,27 @@ def overwritten(gm: fx.GraphModule, node: fx.Node) -> fx.Node | None:
     """The node whose tensor this node writes over."""
     if not node.args or not isinstance(node.args[0], fx.Node):
         return None
-    if node.op == "call_module":
-        in_place = getattr(_graph.attribute(gm, str(node.target)), "inplace", False) is True
+    module = _graph.module_of(gm, node)
+    if module is not None:
+        in_place = getattr(module, "inplace", False) is True
     else:
-        in_place = _is_in_place(node.target) or _asks_in_place(node)
+        in_place = _is_in_place(node) or _asks_in_place(node)
     return node.args[0] if in_place else None
 
 
-def _is_in_place(target: Any) -> bool:
-    name = target if isinstance(target, str) else getattr(target, "__name__", "")
-    name = name.split(".")[0]
+def _is_in_place(node: fx.Node) -> bool:
+    name = _graph.operator_name(node)
     return (name.endswith("_") and not name.endswith("__")) or name in IN_PLACE
 
 
 def _asks_in_place(node: fx.Node) -> bool:
     """Whether a function is told `inplace=True`, by name or by position."""
-    at = _place_of_inplace(node.target)
-    by_position = at is not None and len(node.args) > at and node.args[at] is True
-    return by_position or node.kwargs.get("inplace") is True
-
-
-def _place_of_inplace(target: Any) -> int | None:
-    """The position of a function's parameter `inplace`, if it has one."""
+    target: Any = node.target
     try:
-        names = list(inspect.signature(target).parameters)
+        given = inspect.signature(target).bind(*node.args, **node.kwargs).arguments
     except (TypeError, ValueError):  # a method's name, or a builtin without a signature
-        return None
-    return names.index("inplace") if "inplace" in names else None
+        given = node.kwargs
+    return given.get("inplace") is True
 
 
 def _aliases(gm: fx.GraphModule, node: fx.Node, among: Iterable[fx.Node]) -> list[fx.Node]:
@@ -85,9 +79,5 @@ def _hands_on(gm: fx.GraphModule, node: fx.Node) -> bool:
     """Whether a node returns its first argument itself, neither a result nor a copy."""
     if not node.args or not isinstance(node.args[0], fx.Node) or node.target in COPIES:
         return False
-    if node.op == "call_module":
-        kinds = type(_graph.attribute(gm, str(node.target))).__mro__
-        claimed = [TABLE.modules[kind] for kind in kinds if kind in TABLE.modules]
-    else:
-        claimed = [TABLE.targets[node.target]] if node.target in TABLE.targets else []
-    return bool(claimed) and claimed[0][0] in (identity.RULE, hold.RULE)
+    found = _graph.claimed(gm, node)
+    return found is not None and found[0] in (identity.RULE, hold.RULE)

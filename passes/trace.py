@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,13 +22,14 @@ from naflow_fx.guards.records import form_of, plain
 from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.passes._names import (
     SiteNames,
+    calling_line,
     check_count,
-    dynamic_batch,
     free_names,
     input_names,
+    last_frame,
     name_exported,
+    reason,
 )
-from naflow_fx.passes._places import calling_line, last_frame, reason
 from naflow_fx.passes._transforms import traceable_transforms
 from naflow_fx.passes.copy_model import evaluated, writable
 from naflow_fx.rules import TABLE, kind_of
@@ -55,7 +57,7 @@ def trace(model: Any, examples: Sequence[Tensor]) -> fx.GraphModule:
                          "GraphModule or an ExportedProgram")  # fmt: skip
     with _ONE_AT_A_TIME, traceable_transforms(examples[0].dtype):
         gm = _traced(unwrapped(model), examples)
-    read = (str(node.target) for node in gm.graph.nodes if node.op == "get_attr")
+    read = (str(node.target) for node in gm.graph.find_nodes(op="get_attr"))
     gm.meta[keys.READ] = tuple(dict.fromkeys(read))
     return gm
 
@@ -77,21 +79,35 @@ def _traced(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphModule:
                 "  Replace control flow on tensor values in the model's code, or trace the part "
                 "of it that is a network."
             ) from symbolic
-    if not _runs(gm, examples):  # it may have taken another branch: no proxy is a Tensor
+    if not runs(gm, examples):  # it may have taken another branch: no proxy is a Tensor
         with suppress(Exception):
             other = export_any_batch(evaluated(model), examples)
-            return other if _runs(other, examples) else gm
+            return other if runs(other, examples) else gm
     return gm
 
 
-def _runs(gm: fx.GraphModule, examples: Sequence[Tensor]) -> bool:
-    """Whether a traced graph runs on two fake images."""
+def fake_run(
+    gm: fx.GraphModule, examples: Sequence[Tensor], size: int
+) -> tuple[dict[fx.Node, Any], Exception | None]:
+    """What nodes yield on a batch of `size`, as fake tensors; why the first one without fails.
+
+    A graph that has an input beside the images gets class indices there.
+    """
+    run = fx.Interpreter(gm, garbage_collect_values=False)
     with torch.no_grad(), quiet_torch(), FakeTensorMode(allow_non_fake_inputs=True) as mode:
         try:
-            fx.Interpreter(gm).run(*(mode.from_tensor(example_batch(x, 2)) for x in examples))
-        except Exception:
-            return False
-    return True
+            inputs: list[Tensor] = [mode.from_tensor(example_batch(x, size)) for x in examples]
+            if len(gm.graph.find_nodes(op="placeholder")) > len(inputs):
+                inputs.append(torch.zeros(size, dtype=torch.int64, device=inputs[0].device))
+            run.run(*inputs)
+        except Exception as error:
+            return run.env, error
+    return run.env, None
+
+
+def runs(gm: fx.GraphModule, examples: Sequence[Tensor], size: int = 2) -> bool:
+    """Whether a graph runs on that many fake images."""
+    return fake_run(gm, examples, size)[1] is None
 
 
 def _symbolic(model: nn.Module, inputs: int) -> fx.GraphModule:
@@ -124,7 +140,9 @@ def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphMo
         return plain(found)
 
     model.forward = forward
-    shapes = dynamic_batch(own, len(args), torch.export.Dim.AUTO)
+    shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for x in args:
+        shapes[x] = {0: torch.export.Dim.AUTO}
     importlib.import_module("torch.export._trace")  # first: what it prints is silenced
     with quiet_torch():
         program = torch.export.export(model, args, dynamic_shapes=shapes)
@@ -183,11 +201,8 @@ class PathTracer(fx.Tracer):
             finally:
                 self._in_function = outside
 
-        torch.autograd.Function.apply = classmethod(apply)
-        try:
+        with patch.object(torch.autograd.Function, "apply", classmethod(apply)):
             yield
-        finally:
-            torch.autograd.Function.apply = original
 
     def create_args_for_root(
         self, root_fn: Any, is_module: bool, concrete_args: Any = None
@@ -272,7 +287,7 @@ def _of_program(program: torch.export.ExportedProgram, inputs: int) -> fx.GraphM
             f"torch can't make a module of this ExportedProgram: {reason(error)}.  Give the "
             "model itself"
         ) from error
-    check_count([n.name for n in gm.graph.nodes if n.op == "placeholder"], inputs)
+    check_count([node.name for node in gm.graph.find_nodes(op="placeholder")], inputs)
     return gm
 
 
@@ -292,22 +307,13 @@ def _exported(program: torch.export.ExportedProgram) -> fx.GraphModule:
     name_exported(gm.graph)
     for node in gm.graph.nodes:
         node.meta[keys.WHERE] = last_frame(node.stack_trace or "")
-    form = _nest_output(gm)
-    made = fx.GraphModule(free_names(gm, gm.graph), gm.graph)
-    made.meta[keys.FORM] = form
-    return made
-
-
-def _nest_output(gm: fx.GraphModule) -> Any:
-    """An exported program's output, a flat tuple, becomes nested as the model's; its form."""
-    codegen: Any = gm.graph._codegen
-    spec = codegen.pytree_info.out_spec
-    end = next(node for node in reversed(gm.graph.nodes) if node.op == "output")
-    result = tree_unflatten(list(end.args[0]), spec)
+    end, codegen = gm.graph.output_node(), gm.graph._codegen
+    result = tree_unflatten(list(end.args[0]), codegen.pytree_info.out_spec)
     end.args = (plain(result),)
     gm.graph.set_codegen(fx.graph.CodeGen())
-    gm.recompile()
-    return form_of(result)
+    made = fx.GraphModule(free_names(gm, gm.graph), gm.graph)
+    made.meta[keys.FORM] = form_of(result)
+    return made
 
 
 def example_batch(example: Tensor, size: int) -> Tensor:

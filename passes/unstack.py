@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import fx
 
-from naflow_fx import keys
-from naflow_fx.passes import _module
+from naflow_fx.passes import _graph, _module
 
 Combine = Callable[[Sequence[Any]], Any]
 _COMBINE: dict[str, Combine] = {
@@ -31,23 +30,22 @@ def unstack(gm: fx.GraphModule) -> fx.GraphModule:
     """
     new = _module.copy(gm)
     for node in list(new.graph.nodes):
-        if _name(node) == "stack" and _dim(node) == 0 and isinstance(node.args[0], (list, tuple)):
+        if (
+            _graph.operator_name(node) == "stack"
+            and _dim(node) == 0
+            and isinstance(node.args[0], (list, tuple))
+        ):
             for user in list(node.users):
                 _rewrite(new.graph, user, list(node.args[0]))
             if not node.users:
                 new.graph.erase_node(node)
-    return _module.rewritten(new)
-
-
-def _name(node: fx.Node) -> str:
-    target = node.target
-    return target if isinstance(target, str) else getattr(target, "__name__", "").split(".")[0]
+    return new
 
 
 def _dim(node: fx.Node) -> Any:
     """The dimension that a call names, 0 for a stack that names none."""
     rest = [*node.args[1:2], *(node.kwargs.get(k) for k in ("dim", "axis") if k in node.kwargs)]
-    return (rest or [0 if _name(node) == "stack" else None])[0]
+    return (rest or [0 if _graph.operator_name(node) == "stack" else None])[0]
 
 
 def _rewrite(graph: fx.Graph, user: fx.Node, parts: list[Any]) -> None:
@@ -56,22 +54,16 @@ def _rewrite(graph: fx.Graph, user: fx.Node, parts: list[Any]) -> None:
         user.replace_all_uses_with(parts[user.args[1]])
         graph.erase_node(user)
         return
-    combine = _COMBINE.get(_name(user))
+    combine = _COMBINE.get(_graph.operator_name(user))
     extra = len(user.args) > 2 or set(user.kwargs) - {"dim", "axis"}
     if combine is None or extra or _dim(user) not in (0, (0,), [0]):
         return
     values = [user]
-    if _name(user) in ("max", "min"):  # a pair of values and indices: the values
+    if _graph.operator_name(user) in ("max", "min"):  # a pair of values and indices: the values
         values = [n for n in user.users if n.args[1:] in ((0,), ("values",))]
         if len(values) < len(user.users):
             return
-    before = set(graph.nodes)
-    with graph.inserting_before(user):
-        tracer = fx.proxy.GraphAppendingTracer(graph)
-        made = combine([fx.Proxy(x, tracer) for x in parts]).node
-    for node in set(graph.nodes) - before:
-        site = f"{user.meta.get(keys.SITE)}.{node.name}"
-        node.meta = dict(user.meta) | ({} if node is made else {keys.SITE: site})
+    made = _graph.written_out(user, combine, [parts], {})
     for value in values:
         value.replace_all_uses_with(made)
     for node in (*values, user):

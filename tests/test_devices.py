@@ -38,7 +38,7 @@ from naflow_fx.guards.same_model import _tolerance
 from naflow_fx.job import Job
 from naflow_fx.maps.formulas import METHODS, naflow_sum
 from naflow_fx.options import Options
-from naflow_fx.passes import annotate_values
+from naflow_fx.passes import trace
 
 DEVICES = ("meta", "cuda")
 INVERSE = nf.Inverse(steps=2, precision="bfloat16")
@@ -127,7 +127,7 @@ def pretended(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
         return
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    monkeypatch.setattr(annotate_values, "FakeTensorMode", lambda **_: mode)
+    monkeypatch.setattr(trace, "FakeTensorMode", lambda **_: mode)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     with mode:
         yield
@@ -181,13 +181,13 @@ def test_a_decomposition_moves_whole(
     name: str, device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, x, _ = of_hazard(name)
-    program = build_program(Job(model, (x[:1],), None, Options()))
+    forward, levels = build_program(Job(model, (x[:1],), None, Options()))
     with pretended(device, monkeypatch), torch.no_grad():
         x, classes = x[:1].to(device), torch.full((1,), -1, device=device)
         with Elsewhere():
-            found = program.forward.to(device)(x, classes)
+            found = forward.to(device)(x, classes)
             v = found["score"].new_ones(2, 1)
-            for level in program.levels:
+            for level in levels:
                 moved = replace(level, program=level.program.to(device))
                 v, bias = lead_back(moved, found["values"], v)
                 assert devices((found, v, bias)) == {device}

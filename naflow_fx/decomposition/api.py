@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from naflow_fx import keys, options
-from naflow_fx.decomposition.cost import Multiplications
+from naflow_fx import options
+from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import grow
-from naflow_fx.decomposition.program import Program, build_program
+from naflow_fx.decomposition.program import build_program
 from naflow_fx.decomposition.result import Decomposition
-from naflow_fx.errors import InputError, OptionError, TargetError, unfit
+from naflow_fx.errors import InputError, OptionError, TargetError, check_positive
+from naflow_fx.explainer import classes_of
 from naflow_fx.guards.suits import check_examples
 from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
-from naflow_fx.passes import _graph
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score, callables, class_indices
 
@@ -63,24 +63,27 @@ def decompose(
     """
     x = _one_image(image)
     chosen = options.resolve(layers=layers)
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise unfit(OptionError, "decompose", "an integer >= 1", top_k=top_k)
+    check_positive(OptionError, "decompose", top_k=top_k)
     score = _callable(target)
     plain = unwrapped(model, hooked=False)
-    program = build_program(Job(plain, (x,), score, chosen))
-    _check_size(program, top_k)
-    classes = () if score else (_class(program, target, x),)
-    with torch.no_grad(), Multiplications() as count:
-        found = program.forward(x, *classes)
-        once = count.total
+    forward, levels = build_program(Job(plain, (x,), score, chosen))
+    _check_size(len(levels), top_k)
+    classes = None if score else class_indices(target, 1, classes_of(forward, None), x.device)
+    given = (x,) if classes is None else (x, classes)
+    with torch.no_grad(), FlopCounterMode(display=False) as count:
+        found = forward(*given)
+        once = count.get_total_flops()
         if not found["score"].isfinite().all():
             raise InputError(f"image: the score is {float(found['score'])}; look for NaN and "
                              "infinity in the image and the model's weights")  # fmt: skip
-        tree, cost = grow(program, found["values"], found["score"], top_k)
+        tree, rows, batches = grow(levels, found["values"], found["score"], top_k)
+    backward = (count.get_total_flops() - once) / max(once, 1)
     index = None if found["target"] is None else int(found["target"])
-    sites = tuple(layer.site for layer in program.layers)
-    cost = replace(cost, backward=(count.total - once) / max(once, 1))
-    name = _name(index, class_names)
+    name = "score" if index is None else f"class {index}"
+    if index is not None and index < len(class_names):
+        name = class_names[index]
+    sites = tuple(level.site for level in levels)
+    cost = Cost(1, backward, rows, batches)
     return Decomposition(tree, name, index, sites, cost, x[0].detach().cpu())
 
 
@@ -106,22 +109,8 @@ def _callable(target: Any) -> Score | None:
     return found[0] if isinstance(found, list) else found
 
 
-def _class(program: Program, target: Any, x: Tensor) -> Tensor:
-    output: Any = _graph.output_node(program.forward.graph).args[0]
-    shape = output["output"].meta[keys.SHAPE]
-    return class_indices(target, 1, shape[1], x.device)
-
-
-def _name(index: int | None, class_names: Sequence[str]) -> str:
-    """What the decision is called."""
-    if index is None:
-        return "score"
-    return class_names[index] if index < len(class_names) else f"class {index}"
-
-
-def _check_size(program: Program, top_k: int) -> None:
+def _check_size(levels: int, top_k: int) -> None:
     """Raises where the tree could have too many nodes to be of use."""
-    nodes = sum(top_k**level for level in range(len(program.layers) + 1))
-    if nodes > MOST:
-        raise OptionError(f"decompose: {len(program.layers)} layers with top_k={top_k} could make "
-                          f"a tree of more than {MOST:,} nodes; take fewer of either")  # fmt: skip
+    if sum(top_k**level for level in range(levels + 1)) > MOST:
+        raise OptionError(f"decompose: {levels} layers with top_k={top_k} could make a tree of "
+                          f"more than {MOST:,} nodes; take fewer of either")  # fmt: skip

@@ -1,12 +1,8 @@
-"""What a decomposition costs, counted while it runs."""
+"""What a decomposition costs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 
 @dataclass(frozen=True)
@@ -36,25 +32,3 @@ class Cost:
             f"{self.forward:g} forward pass and {self.backward:.3g} backward passes: "
             f"{self.rows} nodes led back to the next layer, in {self.batches} batches"
         )
-
-
-class Multiplications(TorchDispatchMode):
-    """Counts the multiplications and additions of convolutions and matrix products.
-
-    ``total``: so far, by torch's own formulas.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = 0
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
-    ) -> Any:
-        """The call, counted."""
-        kwargs = kwargs or {}
-        result = function(*args, **kwargs)
-        formula = flop_registry.get(function._overloadpacket)
-        if formula is not None:
-            self.total += int(formula(*args, **kwargs, out_val=result))
-        return result

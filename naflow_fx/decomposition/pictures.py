@@ -10,7 +10,7 @@ from torch import Tensor
 
 from naflow_fx.decomposition.grow import ROOT, share
 from naflow_fx.decomposition.tree import Tree
-from naflow_fx.errors import ArtefactError, FlowError, OptionError, required, unfit
+from naflow_fx.errors import ArtefactError, FlowError, OptionError, check_positive, required
 from naflow_fx.view.colours import Bytes, Floats, colour_table
 from naflow_fx.view.html import POLICY, data_uri, render
 from naflow_fx.view.photos import as_photos
@@ -63,13 +63,6 @@ def patch_box(peak: tuple[int, ...], size: tuple[int, ...]) -> Box:
     return starts[1], starts[0], sides[1], sides[0]
 
 
-def photo_uri(photo: Bytes) -> str:
-    """The photo as a data URI, JPEG, its long side at most `LARGEST` pixels."""
-    picture = Image.fromarray(photo)
-    picture.thumbnail((LARGEST, LARGEST))
-    return data_uri(picture, "jpeg", quality=88)
-
-
 def map_uri(values: Tensor) -> str:
     """A map [h, w] at its own resolution as a data URI: a colour and an opacity for each value."""
     picture = Image.fromarray(np.rint(unit_map(values) * 255).astype(np.uint8), "L")
@@ -83,9 +76,11 @@ def page(found: Tree, photo: Any) -> str:
     """What `Decomposition.save_html` writes."""
     pixels = photo_of(found, photo)
     height, width = pixels.shape[:2]
+    small = Image.fromarray(pixels)
+    small.thumbnail((LARGEST, LARGEST))
     return render("decomposition.html", policy=POLICY, name=found.name, layers=found.layers,
-                  cost=str(found.cost), photo=photo_uri(pixels), width=width, height=height,
-                  root=_node(found, ROOT, pixels))  # fmt: skip
+                  cost=str(found.cost), photo=data_uri(small, "jpeg", quality=88), width=width,
+                  height=height, root=_node(found, ROOT, pixels))  # fmt: skip
 
 
 def _node(found: Tree, node: str, photo: Bytes) -> dict[str, Any]:
@@ -134,8 +129,7 @@ def plot(found: Tree, photo: Any, rows: int) -> Figure:
     required("matplotlib", extra="viz", what="plot", error=ArtefactError)
     from matplotlib.figure import Figure
 
-    if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
-        raise unfit(OptionError, "plot", "an integer >= 1", rows=rows)
+    check_positive(OptionError, "plot", rows=rows)
     pixels = photo_of(found, photo)
     levels = _levels(found, rows)
     places = _places(found, levels)
@@ -164,19 +158,16 @@ def _levels(found: Tree, rows: int) -> list[list[str]]:
 
 def _places(found: Tree, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in columns and rows: a parent at the middle of its children."""
-    tallest = max(map(len, levels))
     places: dict[str, tuple[float, float]] = {}
-    free = 0.0
-    for level in range(len(levels) - 1, -1, -1):
+    free = 0
+    for level in reversed(range(len(levels))):
         for node in levels[level]:
-            below = [places[c][1] for c in found.tree.successors(node) if c in places]
-            if below:
-                y = sum(below) / len(below)
-            else:
-                y, free = free, free + 1
-            places[node] = (float(level), y)
+            rows = [places[c][1] for c in found.tree.successors(node) if c in places]
+            if not rows:
+                rows, free = [float(free)], free + 1
+            places[node] = (float(level), sum(rows) / len(rows))
         if level == len(levels) - 1:
-            free = float(tallest)
+            free = max(map(len, levels))
     return places
 
 

@@ -41,8 +41,7 @@ class Tree:
     @property
     def score(self) -> float:
         """The evidence of the root."""
-        value: float = self.tree.nodes[ROOT]["evidence"]
-        return value
+        return float(self.tree.nodes[ROOT]["evidence"])
 
     def title(self, node: str) -> str:
         """What a node is called: "layer4.1.relu_1 [12]"; the decision's name for the root."""
