@@ -70,7 +70,6 @@ def add(commands: Commands) -> None:
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subjects import compiled_in
 
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
@@ -90,9 +89,8 @@ def explain(args: argparse.Namespace) -> None:
         check_writable(place)
     with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
-        fixed = compiled_in(targets)
-        made = {m: subject.explainer(example, **how, **fixed) for m, how in options.items()}
-    layers = drawn(args, made[chosen[0].method].layers)
+        made = {m: subject.explainer(example, targets=targets, **how) for m, how in options.items()}
+        layers = drawn(args, made[chosen[0].method].layers)
     for photo, place in zip(photos, folders, strict=True):
         flows: dict[str, AttentionFlow] = {}
         for name, one, target in zip(names, chosen, targets, strict=True):

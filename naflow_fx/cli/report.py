@@ -128,7 +128,7 @@ def _entry(
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.subjects import ArtefactSubject, compiled_in
+    from naflow_fx.subjects import ArtefactSubject
     from naflow_fx.view.page import ReportEntry
 
     prepare = model.preprocessing
@@ -137,7 +137,7 @@ def _entry(
     fixed = args.small or isinstance(model, ArtefactSubject)
     if not fixed and options.get("method", "naflow") == "naflow":
         options["keep"] = DETAILS
-    explainer = model.explainer(inputs[0], **options, **compiled_in([target]))
+    explainer = model.explainer(inputs[0], targets=[target], **options)
     flows = []
     for photo, image in zip(photos, inputs, strict=True):
         flow: AttentionFlow = explainer(image, target=target).detach().cpu()

@@ -129,9 +129,8 @@ def open_subject(args: argparse.Namespace) -> Subject:
     said: dict[str, Any] = given(args, [f.name for f in fields(Recipe)])
     if "model" in said:  # another network: the file's weights are not its own
         base = replace(base, artefact=None, weights=None, model_args={})
-    for key, kind in (("mean", tuple), ("std", tuple), ("model_args", dict)):
-        if key in said:
-            said[key] = kind(said[key])
+    if "model_args" in said:
+        said["model_args"] = dict(said["model_args"])
     found = opened(replace(base, **said), trusted=getattr(args, "trusted", False))
     fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
     if fixed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from naflow_fx.errors import InputError, TargetError
 
 if TYPE_CHECKING:
+    from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
 
 
@@ -100,10 +102,21 @@ class Boxes:
 
     classes = None
 
-    def __init__(self, model: nn.Module, example: Tensor, options: dict[str, Any]) -> None:
-        """For photos like `example` [1, 3, H, W]; options: of `naflow_fx.compile`."""
-        self.model, self.options = model, options
-        self._explainer = self._compiled(self._found(example, 0))
+    def __init__(
+        self, model: nn.Module, example: Tensor, options: dict[str, Any], target: Any = None
+    ) -> None:
+        """For photos like `example` [1, 3, H, W]; options: of `naflow_fx.compile`.
+
+        target: the `Box` whose program is made first; None: the most confident one.
+        """
+        self.model, self.example, self.options, self.target = model, example, options, target
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        import naflow_fx
+
+        found = self._found(self.example, _index(self.target))
+        return naflow_fx.compile(found.network, found.image, target=found.target, **self.options)
 
     @property
     def layers(self) -> list[str]:
@@ -122,12 +135,10 @@ class Boxes:
             raise InputError(
                 f"images: got {len(images)} photos; boxes are explained photo by photo"
             )
-        if not (target is None or isinstance(target, Box)):
-            raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
-                              "none for the most confident box")  # fmt: skip
-        found = self._found(images, 0 if target is None else target.index)
+        index = _index(target)
+        found = self._found(images, index)
         flow: AttentionFlow = self._explainer(found.image, target=found.target)
-        flow.about = _about(found, target)
+        flow.about = _about(found, index)
         return flow
 
     def inspect(self) -> Any:
@@ -139,13 +150,16 @@ class Boxes:
 
         return detect(self.model, images, box)
 
-    def _compiled(self, found: Detection) -> Any:
-        import naflow_fx
 
-        return naflow_fx.compile(found.network, found.image, target=found.target, **self.options)
+def _index(target: Any) -> int:
+    """The number of a box, 0 for None; TargetError for another kind of target."""
+    if not (target is None or isinstance(target, Box)):
+        raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
+                          "none for the most confident box")  # fmt: skip
+    return 0 if target is None else target.index
 
 
-def _about(found: Detection, target: Box | None) -> Any:
+def _about(found: Detection, index: int) -> Any:
     """The photo with the box drawn on it, and what records say of it."""
     from PIL import Image, ImageDraw
 
@@ -157,7 +171,7 @@ def _about(found: Detection, target: Box | None) -> Any:
     left, top, right, bottom = found.box
     corners = (left * width, top * height, right * width, bottom * height)
     ImageDraw.Draw(picture).rectangle(corners, outline="lime", width=max(2, width // 150))
-    facts = {"index": 0 if target is None else target.index, "count": found.count,
+    facts = {"index": index, "count": found.count,
              "label": found.label, "confidence": found.confidence, "box": list(found.box),
              "where": str(found)}  # fmt: skip
     return About(photos=(picture,), info={"detection": facts})
