@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.cli.base import Commands, command, count, folder, option, whole
 from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import Commands, command, count, folder, option, whole
 from naflow_fx.cli.setup import choose, open_device, open_subject
 from naflow_fx.cli.tables import show
 from naflow_fx.cli.variants import add_targets, each
@@ -82,13 +82,9 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     option(group, "--quiet", "no progress, the last lines alone")
 
 
+@each
 def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
-    each(args, _run)
-
-
-def _run(args: argparse.Namespace) -> None:
-    """One target by one method, into one folder."""
     from naflow_fx.dataset.run import explain_dataset
 
     subject = open_subject(args)  # also checks that options and artefact go together

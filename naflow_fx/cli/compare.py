@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from naflow_fx.cli.base import Commands, command, option
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import Commands, command, option
 from naflow_fx.cli.setup import drawn, places, question, shown
 from naflow_fx.cli.tables import layer_table, show, written
 from naflow_fx.cli.variants import each
@@ -34,20 +34,16 @@ def add(commands: Commands) -> None:
     add_pair_options(parser)
 
 
+@each
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    each(args, _compare)
-
-
-def _compare(args: argparse.Namespace) -> None:
-    """One method, into one folder."""
     from naflow_fx.cli.encoder import open_encoder
     from naflow_fx.models.preprocess import open_photo
 
     query, support = Path(args.query), Path(args.support)
     for photo in (query, support):
         open_photo(photo)
-    (place,) = places(args, [f"{query.stem}-{support.stem}"], [(query, support)])
+    (place,) = places(args, [(query, support)])
     encoder = open_encoder(args, query, [place])
     title = f"{shown(query)} and {shown(support)}"
     facts = {"question": question(args, query, support)}

@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 
 import naflow_fx
-from naflow_fx.cli.base import Commands, command, count, news_aside, option, waiting
 from naflow_fx.cli.options import add_device, add_model_options, add_out
+from naflow_fx.cli.parser import Commands, command, count, option
 from naflow_fx.cli.setup import check_writable, open_device, open_subject, places, question, shown
+from naflow_fx.cli.tables import news_aside, waiting
 from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
 from naflow_fx.view.terminal import say
 
@@ -51,7 +52,7 @@ def decompose(args: argparse.Namespace) -> None:
 
     path = Path(args.photo)
     photo = open_photo(path)
-    (place,) = places(args, [path.stem], [path], RECORD)
+    (place,) = places(args, [(path,)], RECORD)
     subject = open_subject(args)
     prepare = subject.preprocessing
     words = [one or PREDICTED for one in args.target or [None]]

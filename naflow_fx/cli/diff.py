@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, option, whole
+from naflow_fx.cli.parser import Commands, command, option, whole
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from PIL import Image
 from torch import Tensor, fx, nn
 
 import naflow_fx
-from naflow_fx.cli.base import waiting
 from naflow_fx.cli.setup import check_writable, choose, drawn, open_device, open_subject, shown
+from naflow_fx.cli.tables import waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import open_photo
@@ -24,7 +25,6 @@ from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
 from naflow_fx.subjects import Subject
 from naflow_fx.subjects.inputs import seen
-from naflow_fx.subjects.network import Prepare
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -51,46 +51,42 @@ class Encoder:
     args: argparse.Namespace
     explainers: dict[int, Explainer] = field(default_factory=dict)
 
-    @property
-    def preprocessing(self) -> Prepare:
-        """How photos become inputs."""
-        return self.subject.preprocessing
-
     def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
         """[N, C, H, W] of photos, on the device."""
-        return torch.stack([self.preprocessing(photo) for photo in photos]).to(self.device)
+        return torch.stack([self.subject.preprocessing(photo) for photo in photos]).to(self.device)
 
-    def embed(self, paths: Sequence[Path], task: str) -> tuple[list[Path], Tensor, list[str]]:
-        """Files that can be read, their embeddings [N, D], and what is wrong with the others."""
-        good: list[Path] = []
-        rows: list[Tensor] = []
+    def embed(
+        self, paths: Sequence[Path], task: str, wanted: int | None = None
+    ) -> dict[Path, Tensor]:
+        """Pictures that can be used -> their embeddings [D]; at most `wanted`, the first ones.
+
+        Those that can't be read are told on stderr, and where angles are asked for, those whose
+        embeddings are all zero or not finite.
+        """
+        found: dict[Path, Tensor] = {}
         wrong: list[str] = []
+        limit = len(paths) if wanted is None else wanted
         with progress() as bar:
             done = bar.add_task(task, total=len(paths))
-            for start in range(0, len(paths), BLOCK):
-                images: list[Tensor] = []
-                for path in paths[start : start + BLOCK]:
+
+            def readable() -> Iterator[tuple[Path, Tensor]]:
+                for path in paths:
+                    bar.advance(done)
                     try:
-                        images.append(self.preprocessing(open_photo(path)))
-                        good.append(path)
+                        yield path, self.inputs([open_photo(path)])
                     except PhotoError as error:
                         wrong.append(str(error))
-                    bar.advance(done)
-                if images:
-                    rows.append(embed(self.embedder, torch.stack(images).to(self.device)))
-        if not rows:
-            return [], torch.empty(0), wrong
-        return self._with_direction(good, torch.cat(rows), wrong)
 
-    def _with_direction(
-        self, paths: list[Path], rows: Tensor, wrong: list[str]
-    ) -> tuple[list[Path], Tensor, list[str]]:
-        """The same without embeddings that are all zero or not finite, where angles are asked."""
-        length = rows.norm(dim=1)
-        fits = length.isfinite() & ((length > 0) | (self.similarity.metric != "cosine"))
-        for path in (p for p, fit in zip(paths, fits, strict=True) if not fit):
-            wrong.append(f"{path}: its embedding is all zero or not finite")
-        return [p for p, fit in zip(paths, fits, strict=True) if fit], rows[fits], wrong
+            photos = readable()
+            while part := dict(islice(photos, min(BLOCK, limit - len(found)))):
+                rows = embed(self.embedder, torch.cat(list(part.values())))
+                for path, row, length in zip(part, rows, rows.norm(dim=1), strict=True):
+                    if length.isfinite() and (length > 0 or self.similarity.metric != "cosine"):
+                        found[path] = row
+                    else:
+                        wrong.append(f"{path}: its embedding is all zero or not finite")
+        tell(*(f"skipped: {message}" for message in wrong))
+        return found
 
     def explainer(self, shots: int, example: Tensor) -> Explainer:
         """The explainer of pairs of a query and `shots` supports; made when first asked for."""
@@ -124,7 +120,7 @@ class Encoder:
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
-            seen_photos = [seen(self.preprocessing, photo) for photo in photos]
+            seen_photos = [seen(self.subject.preprocessing, photo) for photo in photos]
             flow.save(
                 place, seen_photos[:1], seen_photos[1:],
                 names=names, layers=layers, title=title,
@@ -199,7 +195,7 @@ def _hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def report(*messages: str) -> None:
+def tell(*messages: str) -> None:
     """One line on stderr for each thing that went wrong without ending the work."""
     for message in messages:
         say(f"naflow-fx: {' '.join(message.split())}", error=True)

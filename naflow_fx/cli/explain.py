@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, option, waiting
 from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.parser import Commands, command, option
 from naflow_fx.cli.setup import (
     check_writable,
     choose,
@@ -19,8 +19,8 @@ from naflow_fx.cli.setup import (
     question,
     shown,
 )
-from naflow_fx.cli.tables import class_words, prediction, show_flow
-from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
+from naflow_fx.cli.tables import class_words, prediction, show_flow, waiting
+from naflow_fx.cli.variants import add_targets, folder_of, names_of, variants, words
 from naflow_fx.errors import PhotoError
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -79,11 +79,11 @@ def explain(args: argparse.Namespace) -> None:
         open_photo(photo)
     chosen = variants(args)
     if len(chosen) == 1:
-        args = of_variant(args, chosen[0])
-    folders = places(args, [photo.stem for photo in photos], photos)
-    subject, names = open_subject(args), names_of([one.words for one in chosen])
+        args = chosen[0]
+    folders = places(args, [(photo,) for photo in photos])
+    subject, names = open_subject(args), names_of(list(map(words, chosen)))
     targets = [subject.target(one.target) for one in chosen]
-    options = {one.method: choose(of_variant(args, one)) for one in chosen}
+    options = {one.method: choose(one) for one in chosen}
     device = open_device(args.device)
     for place in folders:
         check_writable(place)
@@ -149,12 +149,12 @@ def _sheet(
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
-    words = {class_words(flow) for flow in flows.values()}
-    bright = f"bright: what speaks for {words.pop()}" if len(words) == 1 else "bright: the evidence"
+    classes = {class_words(flow) for flow in flows.values()}
+    spoken = f"what speaks for {classes.pop()}" if len(classes) == 1 else "the evidence"
     sheet = comparison(
         flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,
         title=f"{title}: {prediction(first).partition(' (')[0]}",
-        subtitle=f"from the first layers to the decision · {bright}",
+        subtitle=f"from the first layers to the decision · bright: {spoken}",
     )  # fmt: skip
     with replacing(path) as draft:
         write_png(sheet, draft)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from naflow_fx.cli.base import Commands, command, count, option
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import Commands, command, count, option
 from naflow_fx.cli.setup import places, question, shown
 from naflow_fx.cli.tables import plain_table, show
 from naflow_fx.cli.variants import each
@@ -59,13 +57,9 @@ class Class:
     pictures: int
 
 
+@each
 def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    each(args, _few_shot)
-
-
-def _few_shot(args: argparse.Namespace) -> None:
-    """One method, into one folder."""
     import torch
 
     from naflow_fx.cli.encoder import open_encoder
@@ -75,17 +69,17 @@ def _few_shot(args: argparse.Namespace) -> None:
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
     photos = [open_photo(query) for query in queries]
     found = _folders(folder, Path(args.results))
-    match = None if args.match is None else _index(args.match, list(found))
-    folders = places(args, [query.stem for query in queries], queries)
+    if args.match is not None and args.match not in found:
+        near = difflib.get_close_matches(args.match, found, 5) or list(found)[:5]
+        raise TargetError(f"--match {args.match}: no such folder; there are {', '.join(near)}")
+    folders = places(args, [(query,) for query in queries])
     encoder = open_encoder(args, queries[0], folders)
-    classes = _classes(encoder, found, folder, args.match)
+    classes = _classes(encoder, found, folder)
     means = torch.stack([one.mean for one in classes])
     images = encoder.inputs(photos)
     logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
-    names = [one.name for one in classes]
-    match = None if match is None else names.index(list(found)[match])
     for query, place, row in zip(queries, folders, logits.cpu(), strict=True):
-        _explain(encoder, query, place, row, classes, int(row.argmax()) if match is None else match)
+        _explain(encoder, query, place, row, classes)
 
 
 def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
@@ -102,85 +96,58 @@ def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _index(name: str, names: list[str]) -> int:
-    """The class of a name; TargetError, with the nearest names, if there is none."""
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, 5) or names[:5]
-    raise TargetError(f"--match {name}: no such folder; there are {', '.join(near)}")
-
-
-def _classes(
-    encoder: Encoder, found: dict[str, list[Path]], folder: Path, match: str | None
-) -> list[Class]:
-    """The classes with a readable shot; PhotoError if they are not enough."""
-    from naflow_fx.cli.encoder import report
+def _classes(encoder: Encoder, found: dict[str, list[Path]], folder: Path) -> list[Class]:
+    """The classes with a usable shot; PhotoError if they are not enough."""
+    import torch
 
     classes: list[Class] = []
     for name, pictures in found.items():
-        shots, rows, wrong = _shots(encoder, pictures, name)
-        report(*(f"skipped: {message}" for message in wrong))
+        shots = encoder.embed(pictures, f"encoding {name}", encoder.args.shots)
         if shots:
-            classes.append(Class(name, shots, rows.mean(0), len(pictures)))
-        elif name == match:
+            mean = torch.stack(list(shots.values())).mean(0)
+            classes.append(Class(name, list(shots), mean, len(pictures)))
+        elif name == encoder.args.match:
             raise PhotoError(f"{folder / name}: none of its pictures can be used")
     if len(classes) < 2:
         raise PhotoError(f"{folder}: {len(classes)} classes with usable pictures; wanted 2 or more")
     return classes
 
 
-def _shots(
-    encoder: Encoder, pictures: list[Path], name: str
-) -> tuple[list[Path], Tensor, list[str]]:
-    """The first pictures that can be used, as many as shots are wanted, and their embeddings."""
-    import torch
-    from torch import Tensor
-
-    wanted, wrong = encoder.args.shots, list[str]()
-    shots, rows, left = list[Path](), list[Tensor](), list(pictures)
-    while left and len(shots) < wanted:
-        part, left = left[: wanted - len(shots)], left[wanted - len(shots) :]
-        good, embeddings, bad = encoder.embed(part, f"encoding {name}")
-        shots, wrong = shots + good, wrong + bad
-        rows += [embeddings] if good else []
-    return shots, torch.cat(rows) if rows else torch.empty(0), wrong
-
-
 def _explain(
-    encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class], match: int
+    encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class]
 ) -> None:
     """Explain one query with the shots of a class, save and print."""
-    from naflow_fx.cli.encoder import report
+    from naflow_fx.cli.encoder import tell
 
-    best, chosen = classes[int(logits.argmax())].name, classes[match]
-    rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
+    args, name = encoder.args, shown(query)
+    best = classes[int(logits.argmax())]
+    chosen = next((one for one in classes if one.name == args.match), best)
+    _print(name, logits, classes, args.temperature)
     facts = {
-        "question": question(encoder.args, query),
-        "prediction": best,
+        "question": question(args, query),
+        "prediction": best.name,
         "match": chosen.name,
         "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
-        "temperature": encoder.args.temperature,
+        "temperature": args.temperature,
     }
-    title = f"{shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
-    _print(shown(query), logits, classes, encoder.args.temperature)
+    rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
+    title = f"{name}: {best.name}" + ("" if chosen is best else f", against {chosen.name}")
     try:
         encoder.explain(place, query, chosen.shots, rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
-        report(f"{shown(query)} with {chosen.name} is not explained: {error}")
+        tell(f"{name} with {chosen.name} is not explained: {error}")
         return
     show(f"written: {place / 'grid.png'}, compared with {chosen.name}")
 
 
 def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
     """Prediction and a table of the classes, the likeliest first."""
-    order = logits.argsort(descending=True).tolist()
+    rows = []
     shares = logits.softmax(0)
-    first = f"{classes[order[0]].name} {float(shares[order[0]]):.1%}"
-    heads = ("shots", "similarity", "logit", "probability")
-    table = plain_table("class", *heads, right=heads)
-    for i in order:
+    for i in logits.argsort(descending=True).tolist():
         one, logit = classes[i], float(logits[i])
-        shots = f"{len(one.shots)} of {one.pictures}"
         similarity = f"{logit / temperature:.4f}" if temperature else "-"
-        table.add_row(Text(one.name), shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}")
-    show(table, title=f"{query}: {first}")
+        shots = f"{len(one.shots)} of {one.pictures}"
+        rows.append((one.name, shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}"))
+    head = ("class", "shots", "similarity", "logit", "probability")
+    show(plain_table(head, rows, right=head[1:]), title=f"{query}: {rows[0][0]} {rows[0][-1]}")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.cli.base import Commands, command, option
+from naflow_fx.cli.parser import Commands, command, option
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from naflow_fx.cli.base import Commands, command, named, option
 from naflow_fx.cli.options import add_method_options, add_model_options
+from naflow_fx.cli.parser import Commands, command, named, option
 from naflow_fx.cli.setup import check_file, choose, open_subject
 from naflow_fx.cli.tables import layer_table, show
 from naflow_fx.errors import OptionError

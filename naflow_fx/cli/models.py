@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from naflow_fx.cli.base import Commands, command
+from naflow_fx.cli.parser import Commands, command
 from naflow_fx.cli.tables import plain_table, show
 
 if TYPE_CHECKING:
@@ -35,26 +36,19 @@ def models(args: argparse.Namespace) -> None:
         group = [card for card in cards if card.weights_source == source]
         licences = {card.licence for card in group}
         heading = f"weights: {source}" + (f"; {licences.pop()}" if len(licences) == 1 else "")
-        show(*(_by_hand(group) if group[0].checkpoint else [_by_name(group)]), title=heading)
+        show(*_tables(group), title=heading)
 
 
-def _by_name(cards: list[ModelCard]) -> Table:
-    """Models whose public weights have names, best first."""
-    table = plain_table("name", "public weights", "input")
-    for card in cards:
-        weights = ", ".join(card.weights) or "none"
-        table.add_row(card.name, weights, input_text(card.preprocessing))
-    return table
-
-
-def _by_hand(cards: list[ModelCard]) -> list[Table]:
-    """Models whose checkpoint files, where there are any, are to be had elsewhere; two tables."""
-    facts = plain_table("name", "output", "input", "repository's licence")
-    places = plain_table("name", "public checkpoint")
-    for card in cards:
-        facts.add_row(card.name, card.output, input_text(card.preprocessing), card.licence)
-        places.add_row(card.name, card.checkpoint)
-    return [facts, places]
+def _tables(cards: list[ModelCard]) -> Iterator[Table]:
+    """Public weights by name, best first; or, got by hand, what the networks give, and where."""
+    inputs = {card.name: input_text(card.preprocessing) for card in cards}
+    if not cards[0].checkpoint:
+        rows = [(c.name, ", ".join(c.weights) or "none", inputs[c.name]) for c in cards]
+        yield plain_table(("name", "public weights", "input"), rows)
+        return
+    facts = [(c.name, c.output, inputs[c.name], c.licence) for c in cards]
+    yield plain_table(("name", "output", "input", "repository's licence"), facts)
+    yield plain_table(("name", "public checkpoint"), [(c.name, c.checkpoint) for c in cards])
 
 
 def input_text(preprocessing: Preprocessing) -> str:

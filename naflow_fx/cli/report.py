@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
-from naflow_fx.cli.base import Commands, command, named, news_aside, option
+from naflow_fx.cli.info import size_text
 from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import Commands, command, named, option
 from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
-from naflow_fx.cli.variants import add_targets, names_of, numbered, of_variant, variants
-from naflow_fx.errors import OptionError
+from naflow_fx.cli.tables import news_aside
+from naflow_fx.cli.variants import add_targets, names_of, numbered, variants, words
+from naflow_fx.errors import DatasetError, OptionError, required
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -61,39 +62,40 @@ def add(commands: Commands) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.artefacts import check_name
     from naflow_fx.dataset import is_results
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
 
-    out = Path(args.out)
+    out = check_file(args.out)
+    check_name(out, ".html")
     if len(args.photos) == 1 and is_results(args.photos[0]):
+        what = f"a page about {args.photos[0]}"
+        required("pyarrow.parquet", "pandas", extra="batch", what=what, error=DatasetError)
         from naflow_fx.dataset.report import write_report
 
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
     names = numbered(shown(Path(photo)) for photo in args.photos)
-    photos = [open_photo(photo) for photo in args.photos]
-    chosen = list(_each(args))
-    asked = [(subject, one) for subject in chosen for one in variants(args)]
-    facts = [model.facts for model, _ in asked]
+    photos = dict(zip(names, map(open_photo, args.photos), strict=True))
+    asked = [(subject, one) for subject in _each(args) for one in variants(args)]
+    facts = [subject.facts for subject, _ in asked]
     columns = names_of([{"model": str(of["model"]), "weights": str(of.get("weights") or ""),
-                         **one.words} for of, (_, one) in zip(facts, asked, strict=True)]
+                         **words(one)} for of, (_, one) in zip(facts, asked, strict=True)]
     )  # fmt: skip
-    targets = [model.target(one.target) for model, one in asked]
-    for one in variants(args):
-        choose(of_variant(args, one))
+    targets = [subject.target(one.target) for subject, one in asked]
+    for _, one in asked:
+        choose(one)
     device = open_device(args.device)
-    check_file(args.out)
     with progress() as bar, news_aside():
         task = bar.add_task("explaining", total=len(asked) * len(photos))
         made = [
-            replace(_entry(model, photos, names, target, device, of_variant(args, one),
-                           lambda: bar.advance(task)), model=column)
-            for (model, one), target, column in zip(asked, targets, columns, strict=True)
-        ]  # fmt: skip
+            _entry(column, subject, one, photos, target, device, lambda: bar.advance(task))
+            for column, (subject, one), target in zip(columns, asked, targets, strict=True)
+        ]
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
-    say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
+    say(f"written: {out} ({size_text(out)}), open it in a browser")
 
 
 def _each(args: argparse.Namespace) -> Iterator[Subject]:
@@ -118,12 +120,12 @@ def _each(args: argparse.Namespace) -> Iterator[Subject]:
 
 
 def _entry(
-    model: Subject,
-    photos: Sequence[Image.Image],
-    names: Sequence[str],
+    name: str,
+    subject: Subject,
+    args: argparse.Namespace,
+    photos: Mapping[str, Image.Image],
     target: Any,
     device: torch.device,
-    args: argparse.Namespace,
     on_photo: Callable[[], None],
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
@@ -131,18 +133,17 @@ def _entry(
     from naflow_fx.subjects import ArtefactSubject
     from naflow_fx.view.page import ReportEntry
 
-    prepare = model.preprocessing
-    inputs = [prepare(photo)[None].to(device) for photo in photos]
+    inputs = [subject.inputs([photo], device) for photo in photos.values()]
     options = choose(args)
-    fixed = args.small or isinstance(model, ArtefactSubject)
+    fixed = args.small or isinstance(subject, ArtefactSubject)
     if not fixed and options.get("method", "naflow") == "naflow":
         options["keep"] = DETAILS
-    explainer = model.explainer(inputs[0], targets=[target], **options)
+    explainer = subject.explainer(inputs[0], targets=[target], **options)
     flows = []
-    for photo, image in zip(photos, inputs, strict=True):
+    for photo, image in zip(photos.values(), inputs, strict=True):
         flow: AttentionFlow = explainer(image, target=target).detach().cpu()
-        flows.append(model.told(flow, [photo]))
+        flows.append(subject.told(flow, [photo]))
         on_photo()
     pictures = [flow.about.photos[0] for flow in flows]
     graph = None if isinstance(explainer, Artefact) else explainer.inspect()
-    return ReportEntry(flows, pictures, model.name, names, graph, model.class_names)
+    return ReportEntry(flows, pictures, name, list(photos), graph, subject.class_names)

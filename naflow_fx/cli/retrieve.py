@@ -7,10 +7,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
-
-from naflow_fx.cli.base import Commands, command, count, option
 from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import Commands, command, count, option
 from naflow_fx.cli.setup import places, question, shown
 from naflow_fx.cli.tables import plain_table, show
 from naflow_fx.cli.variants import each
@@ -42,14 +40,13 @@ def add(commands: Commands) -> None:
     add_pair_options(parser)
 
 
+@each
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    each(args, _retrieve)
+    import torch
+    from torch import Tensor
 
-
-def _retrieve(args: argparse.Namespace) -> None:
-    """One method, into one folder."""
-    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, report
+    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.pairs.embedding import compare, embed
 
@@ -59,29 +56,32 @@ def _retrieve(args: argparse.Namespace) -> None:
     found = [p for p in pictures_in(gallery, Path(args.results)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
-    (place,) = places(args, [query.stem], [query])
+    (place,) = places(args, [(query,)])
     encoder = open_encoder(args, query, [place])
     image = encoder.inputs([photo])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
-    paths, rows, wrong = encoder.embed(found, f"encoding {gallery.name}")
-    report(*(f"skipped: {message}" for message in wrong))
-    if not paths:
+    usable = encoder.embed(found, f"encoding {gallery.name}")
+    if not usable:
         raise PhotoError(f"{gallery}: none of its {len(found)} pictures can be used")
+    paths, rows = list(usable), torch.stack(list(usable.values()))
     similarity = compare(embed(encoder.embedder, image), rows, encoder.similarity)[0]
     best = similarity.topk(min(args.top_k, len(paths)))
-    hits = [(paths[i], value) for i, value in zip(best.indices, best.values.tolist(), strict=True)]
-    pictures = [
-        _explain(encoder, query, path, place / str(rank), rank, value, _inside(path, gallery))
-        for rank, (path, value) in enumerate(hits, start=1)
-    ]
-    _print(query, gallery, len(paths), hits, pictures)
+    table = []
+    for rank, (value, index) in enumerate(zip(*map(Tensor.tolist, best), strict=True), start=1):
+        path = paths[index]
+        inside = os.fsencode(path.relative_to(gallery)).decode("utf-8", "replace")
+        picture = _explain(encoder, query, path, place / str(rank), rank, value, inside)
+        table.append((str(rank), inside, f"{value:.4f}", picture))
+    head = ("#", "hit", "similarity", "pictures")
+    title = f"{shown(query)}: {len(table)} of {len(paths)} pictures"
+    show(plain_table(head, table, right=("#", "similarity")), title=title)
 
 
 def _explain(
     encoder: Encoder, query: Path, hit: Path, place: Path, rank: int, value: float, inside: str
 ) -> str:
     """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
-    from naflow_fx.cli.encoder import report
+    from naflow_fx.cli.encoder import tell
 
     rows = ["query", f"hit {rank} · {value:.3f}"]
     title = f"{shown(query)} and hit {rank}, {shown(hit)}"
@@ -89,20 +89,6 @@ def _explain(
     try:
         encoder.explain(place, query, [hit], rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
-        report(f"{inside} is not explained: {error}")
+        tell(f"{inside} is not explained: {error}")
         return "-"
     return str(place / "grid.png")
-
-
-def _inside(path: Path, folder: Path) -> str:
-    """The path below the folder, as text that can be printed."""
-    return os.fsencode(path.relative_to(folder)).decode("utf-8", "replace")
-
-
-def _print(
-    query: Path, gallery: Path, count: int, hits: list[tuple[Path, float]], pictures: list[str]
-) -> None:
-    table = plain_table("#", "hit", "similarity", "pictures", right=("#", "similarity"))
-    for rank, ((path, value), grid) in enumerate(zip(hits, pictures, strict=True), start=1):
-        table.add_row(str(rank), Text(_inside(path, gallery)), f"{value:.4f}", Text(grid))
-    show(table, title=f"{shown(query)}: {len(hits)} of {count} pictures")

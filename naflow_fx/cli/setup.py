@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,27 +43,22 @@ def question(args: argparse.Namespace, *photos: Path) -> dict[str, Any]:
 
 
 def places(
-    args: argparse.Namespace,
-    names: Sequence[str],
-    photos: Sequence[Path | tuple[Path, ...]],
-    record: str = "flow.json",
+    args: argparse.Namespace, asked: Iterable[tuple[Path, ...]], record: str = "flow.json"
 ) -> list[Path]:
-    """A folder in --out for each name: numbered where that has the answer to another question.
+    """A folder in --out for the photos of each question, of their names.
 
-    photos: what each question is about. record: a folder's question is the entry "question" of the
-    file of this name in it, or in its folders.
+    Numbered where that has the answer to another question, the entry "question" of the file
+    `record` in it, or in its folders.
     """
-    taken: set[str] = set()
-    found: list[Path] = []
-    for stem, photo in zip(names, photos, strict=True):
-        about = photo if isinstance(photo, tuple) else (photo,)
-        asked, name, number = question(args, *about), stem, 1
-        while name.casefold() in taken or _other(Path(args.out, name), asked, record):
+    found: dict[str, Path] = {}
+    for photos in asked:
+        stem = name = "-".join(photo.stem for photo in photos)
+        text, number = question(args, *photos), 1
+        while name.casefold() in found or _other(Path(args.out, name), text, record):
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        found.append(Path(args.out, name))
-    return found
+        found[name.casefold()] = Path(args.out, name)
+    return list(found.values())
 
 
 def _other(place: Path, asked: dict[str, Any], record: str) -> bool:
