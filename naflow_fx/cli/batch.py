@@ -1,27 +1,5 @@
-"""`naflow-fx batch`: a source of photos explained into a folder of tables."""
+r"""Explain thousands of photos into tables; go on after any interruption.
 
-from __future__ import annotations
-
-import argparse
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from naflow_fx.cli.options import add_device, add_method_options, add_model_options
-from naflow_fx.cli.parser import Commands, command, count, folder, option, whole
-from naflow_fx.cli.setup import choose, open_device, open_subject
-from naflow_fx.cli.tables import show
-from naflow_fx.cli.variants import add_targets, each
-from naflow_fx.errors import DatasetError
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from naflow_fx.dataset.run import DatasetRun
-    from naflow_fx.dataset.spec import ExplainerSpec
-    from naflow_fx.subjects import Subject
-
-TEXT = "explain thousands of photos into tables; go on after any interruption"
-EXAMPLES = """\
 SOURCE is a folder of photos (with folders of classes: an ImageFolder), a text file with a path a
 line (and its class behind a tab), a WebDataset or other .tar, a .parquet with bytes of photos, or
 a quoted pattern of several .tar or .parquet.
@@ -40,10 +18,31 @@ examples:
   naflow-fx batch photos/ --out results --target predicted label
   naflow-fx batch 'shards/*.tar' --out results --device cuda --batch-size 64 --part-size 256
   naflow-fx batch photos.parquet --out results --engine ray --actors 8 --device cuda
-  torchrun --nproc-per-node 8 -m naflow_fx batch photos/ --out results --engine torchrun \\
+  torchrun --nproc-per-node 8 -m naflow_fx batch photos/ --out results --engine torchrun \
     --device cuda
   naflow-fx report results        a page: classes, depth curves, unusual photos, worst residuals
 """
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import count, folder, option, whole
+from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.tables import show
+from naflow_fx.cli.variants import add_targets, each
+from naflow_fx.errors import DatasetError
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.dataset.run import DatasetRun
+    from naflow_fx.dataset.spec import ExplainerSpec
+    from naflow_fx.subjects import Subject
+
 PART_HELP = """photos a file, a multiple of the batch; at most so many are done again after a kill,
 twice if a file was being written"""
 ENGINE_HELP = """local: this process; ray: a cluster or this machine, needs naflow-fx[ray];
@@ -54,9 +53,8 @@ RUN = ("maps", "kind", "device", "batch_size", "part_size", "workers", "engine",
 KINDS = ("folder", "imagefolder", "list", "tar", "parquet")
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, batch, TEXT, EXAMPLES, "SOURCE --out DIR")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "source SOURCE", "where the photos are, see below")
     option(parser, "--out DIR", "where the results go", folder, required=True)
     option(parser, "--kind", "of SOURCE (default: from what is there)", KINDS)

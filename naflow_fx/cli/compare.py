@@ -1,18 +1,5 @@
-"""`naflow-fx compare`: the similarity of two photos, and the maps of both."""
+"""Why are two photos alike? maps of both.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from naflow_fx.cli.options import add_pair_options
-from naflow_fx.cli.parser import Commands, command, option
-from naflow_fx.cli.setup import drawn, places, question, shown
-from naflow_fx.cli.tables import layer_table, show, written
-from naflow_fx.cli.variants import each
-
-TEXT = "why are two photos alike? maps of both"
-EXAMPLES = """\
 what is written:
   DIR/<query>-<support>/grid.png     two rows of maps of twelve layers, one an image
   DIR/<query>-<support>/maps/*.png   the same maps, the query at the left
@@ -25,10 +12,20 @@ examples:
   naflow-fx compare a.jpg b.jpg --model resnet50_ms --weights my_checkpoint.pth
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, compare, TEXT, EXAMPLES, "QUERY SUPPORT")
+import argparse
+from pathlib import Path
+
+from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import option
+from naflow_fx.cli.setup import drawn, places, question, shown
+from naflow_fx.cli.tables import layer_table, show, written
+from naflow_fx.cli.variants import each
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "query QUERY", "a picture file")
     option(parser, "support SUPPORT", "what it is compared with")
     add_pair_options(parser)

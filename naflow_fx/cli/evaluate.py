@@ -1,42 +1,5 @@
-"""`naflow-fx evaluate`: maps of several methods, measured on images with known evidence."""
+"""Measure how good maps are, method by method and layer by layer.
 
-from __future__ import annotations
-
-import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-from rich.table import Table
-
-from naflow_fx.cli.options import add_device, add_model_options, add_out
-from naflow_fx.cli.parser import Commands, command, count, option
-from naflow_fx.cli.setup import open_device, open_subject
-from naflow_fx.cli.tables import news_aside, plain_table, show
-from naflow_fx.errors import EvaluationError
-from naflow_fx.selection import evenly
-from naflow_fx.view.progress import progress
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from naflow_fx.evaluation.data import EvaluationSet, Explain
-    from naflow_fx.evaluation.result import Evaluation
-    from naflow_fx.models.preprocess import Preprocessing
-
-    Explaining: TypeAlias = Callable[[str, nn.Module], Explain]
-
-TEXT = "measure how good maps are, method by method and layer by layer"
-PACKAGED = ("check", "choose", "synthetic")
-ADAPTERS = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
-            "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
-METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
-METRICS = ("energy", "pointing", "i_d", "residual")
-EXAMPLES = """\
 data:
   check, choose   photos that installed packages ship, with boxes drawn by hand: those to report
                   on, and those to choose methods by; needs pip install 'naflow-fx[evaluate]'
@@ -58,14 +21,49 @@ examples:
   naflow-fx evaluate --methods score-cam ablation-cam layercam --layers blocks.15.project_bn
   naflow-fx evaluate --data cub200 --root CUB_200_2011 --model resnet50 --weights birds.pt
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rich.table import Table
+
+from naflow_fx.cli.options import add_device, add_model_options, add_out
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import open_device, open_subject
+from naflow_fx.cli.tables import news_aside, plain_table, show
+from naflow_fx.errors import EvaluationError
+from naflow_fx.selection import evenly
+from naflow_fx.view.progress import progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from naflow_fx.evaluation.data import EvaluationSet, Explain
+    from naflow_fx.evaluation.result import Evaluation
+    from naflow_fx.models.preprocess import Preprocessing
+
+    Explaining: TypeAlias = Callable[[str, nn.Module], Explain]
+
+PACKAGED = ("check", "choose", "synthetic")
+ADAPTERS = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
+            "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
+METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
+METRICS = ("energy", "pointing", "i_d", "residual")
 LAYERS = 7  # that are measured, where nobody says which
 PICTURES = 24
 SANITY = "Rank correlation of maps with those of random weights, another class, random labels"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, evaluate, TEXT, EXAMPLES)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add_out(parser)
     add_device(parser)
     group = parser.add_argument_group("the data")

@@ -1,4 +1,24 @@
-"""`naflow-fx explain`: check everything, compile once, then explain and save photo by photo."""
+r"""Explain photos: what each layer looks at, from the input to the decision.
+
+what is written, for each photo:
+  DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
+  DIR/<photo>/maps/*.png   the same maps, one picture each
+  DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
+Several --target or --methods: a folder each with these files in DIR/<photo>, and its rows.png, a
+row each and, of two, their difference.
+DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
+
+examples:
+  naflow-fx explain cat.jpg
+  naflow-fx explain cat.jpg dog.jpg --target "tabby" --out pictures
+  naflow-fx explain cat.jpg --layers all
+  naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
+  naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
+  naflow-fx explain cat.jpg --target predicted tabby --methods naflow focused layercam
+  naflow-fx explain wall.jpg --model nets.py:Crack --weights crack.pt --classes names.txt \
+    --size 96 --mean 0.5 --std 0.25
+  naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
+"""
 
 from __future__ import annotations
 
@@ -8,7 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
-from naflow_fx.cli.parser import Commands, command, option
+from naflow_fx.cli.parser import option
 from naflow_fx.cli.setup import (
     check_writable,
     choose,
@@ -30,33 +50,11 @@ if TYPE_CHECKING:
 
     from naflow_fx.flow import AttentionFlow
 
-TEXT = "explain photos: what each layer looks at, from the input to the decision"
-EXAMPLES = """\
-what is written, for each photo:
-  DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
-  DIR/<photo>/maps/*.png   the same maps, one picture each
-  DIR/<photo>/flow.json    of every layer: name, shape, residual, norm ratio; score, top 5, options
-Several --target or --methods: a folder each with these files in DIR/<photo>, and its rows.png, a
-row each and, of two, their difference.
-DIR/<photo>-2, ... where DIR/<photo> has the maps of another photo, class or choice of options.
-
-examples:
-  naflow-fx explain cat.jpg
-  naflow-fx explain cat.jpg dog.jpg --target "tabby" --out pictures
-  naflow-fx explain cat.jpg --layers all
-  naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
-  naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
-  naflow-fx explain cat.jpg --target predicted tabby --methods naflow focused layercam
-  naflow-fx explain wall.jpg --model nets.py:Crack --weights crack.pt --classes names.txt \\
-    --size 96 --mean 0.5 --std 0.25
-  naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
-"""
 ROWS = "rows.png"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, explain, TEXT, EXAMPLES, "PHOTO...")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "photos PHOTO...", "picture files, before the options")
     add_targets(parser, "the predicted one")
     add_picture_options(parser)

@@ -1,28 +1,5 @@
-"""`naflow-fx few-shot`: classes from a few photos of each, and why."""
+"""Classify photos by a few examples of each class, and why.
 
-from __future__ import annotations
-
-import argparse
-import difflib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.options import add_pair_options
-from naflow_fx.cli.parser import Commands, command, count, option
-from naflow_fx.cli.setup import places, question, shown
-from naflow_fx.cli.tables import plain_table, show
-from naflow_fx.cli.variants import each
-from naflow_fx.errors import InputError, PhotoError, TargetError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from naflow_fx.cli.encoder import Encoder
-
-SHOTS, TEMPERATURE = 5, 10.0
-TEXT = "classify photos by a few examples of each class, and why"
-EXAMPLES = """\
 The support folder has a folder for each class, with its pictures. A photo goes to the class
 whose mean embedding is most alike; the logits are temperature x similarity.
 
@@ -34,10 +11,31 @@ examples:
   naflow-fx few-shot --support animals/ --query *.jpg --shots 1 --match cat
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, few_shot, TEXT, EXAMPLES, "--support DIR --query PHOTO...")
+import argparse
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import places, question, shown
+from naflow_fx.cli.tables import plain_table, show
+from naflow_fx.cli.variants import each
+from naflow_fx.errors import InputError, PhotoError, TargetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from naflow_fx.cli.encoder import Encoder
+
+SHOTS, TEMPERATURE = 5, 10.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "--support DIR", "a folder with a folder for each class", required=True)
     option(parser, "--query PHOTO...", "picture files to classify", required=True)
     text = "pictures of each class, its first by name (default: at most %(default)s)"

@@ -1,25 +1,5 @@
-"""`naflow-fx inspect`: the program of a network, as a table, a picture or data."""
+"""Print the layers and how each is explained, or draw them.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.options import add_method_options, add_model_options
-from naflow_fx.cli.parser import Commands, command, named, option
-from naflow_fx.cli.setup import check_file, choose, open_subject
-from naflow_fx.cli.tables import layer_table, show
-from naflow_fx.errors import OptionError
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from naflow_fx.flow import AttentionFlow
-    from naflow_fx.inspection import Inspection
-
-TEXT = "print the layers and how each is explained, or draw them"
-FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
-EXAMPLES = """\
 examples:
   naflow-fx inspect
   naflow-fx inspect --model resnet18 --layers 'layer4.*'
@@ -29,12 +9,30 @@ examples:
   naflow-fx inspect --only blocks.2 --out block.png
   naflow-fx inspect --out inverse.html                       folding, in the browser
 """
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import add_method_options, add_model_options
+from naflow_fx.cli.parser import named, option
+from naflow_fx.cli.setup import check_file, choose, open_subject
+from naflow_fx.cli.tables import layer_table, show
+from naflow_fx.errors import OptionError
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.flow import AttentionFlow
+    from naflow_fx.inspection import Inspection
+
+FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
 BINARY = ("png", "pdf")  # nothing for a terminal
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, inspect, TEXT, EXAMPLES)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "--format", "(default: as the name of --out ends; else table)", FORMATS)
     text = "where to write (default: the terminal; of html, inspect.html)"
     option(parser, "--out FILE", text, named)

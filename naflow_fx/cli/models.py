@@ -1,4 +1,8 @@
-"""`naflow-fx models`: the networks, their public weights and input."""
+"""List the models, their public weights and input.
+
+"256 > 224" is: the short side resized to 256 pixels, the central 224 x 224 cut out. Weights that
+are downloaded stay in torch's cache; any model also takes a checkpoint file of your own.
+"""
 
 from __future__ import annotations
 
@@ -8,23 +12,15 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from naflow_fx.cli.parser import Commands, command
 from naflow_fx.cli.tables import plain_table, show
 
 if TYPE_CHECKING:
     from naflow_fx.models.card import ModelCard
     from naflow_fx.models.preprocess import Preprocessing
 
-TEXT = "list the models, their public weights and input"
-NOTE = """\
-"256 > 224" is: the short side resized to 256 pixels, the central 224 x 224 cut out. Weights that
-are downloaded stay in torch's cache; any model also takes a checkpoint file of your own.
-"""
 
-
-def add(commands: Commands) -> None:
-    """Add the command."""
-    command(commands, models, TEXT, NOTE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
 
 
 def models(args: argparse.Namespace) -> None:

@@ -1,25 +1,5 @@
-"""The command line's parser: one file a command, in the order of its help; what they are made of.
+"""Attention maps for every layer of a trained convolutional network.
 
-No command imports torch before it runs: `naflow-fx --help` answers at once.
-"""
-
-from __future__ import annotations
-
-import argparse
-import ast
-import importlib
-import json
-import os
-import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
-from typing import Any, NoReturn, TypeAlias
-
-from naflow_fx.view.terminal import printable
-
-COMMANDS = ("explain", "report", "batch", "diff", "compare", "retrieve", "few_shot", "decompose",
-            "evaluate", "inspect", "export", "info", "models")  # fmt: skip
-TOP_EXAMPLES = """\
 examples:
   naflow-fx explain cat.jpg                      maps of every layer, bundled model, ./naflow_out
   naflow-fx explain *.jpg --target espresso      why espresso? for many photos
@@ -34,29 +14,61 @@ examples:
   naflow-fx models                               names for --model
   naflow-fx export --format onnx --out x.onnx    network and explainer as one file, see `info`
 """
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeAlias
+
+from naflow_fx import __version__
+from naflow_fx.view.terminal import printable
+
+COMMANDS = ("explain", "report", "batch", "diff", "compare", "retrieve", "few_shot", "decompose",
+            "evaluate", "inspect", "export", "info", "models")  # fmt: skip
 Options: TypeAlias = "argparse.ArgumentParser | argparse._ArgumentGroup"
 Command: TypeAlias = Callable[[argparse.Namespace], None]
-FORM: Any = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
 FILES = (".html", ".json", ".png", ".jpg", ".svg", ".pdf", ".pt2", ".onnx", ".parquet", ".csv")
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line; `args.command` is the function of the chosen one."""
-    text = "Attention maps for every layer of a trained convolutional network."
-    parser = Parser(prog="naflow-fx", description=text, epilog=TOP_EXAMPLES, **FORM)
-    parser.add_argument("--version", action="version", version=f"naflow-fx {_version()}")
+    """The parser of the whole command line; `args.command` is the function of the chosen one.
+
+    A file a command; its docstring, and this file's, is what `--help` prints. None imports torch
+    before it runs: `naflow-fx --help` answers at once.
+    """
+    parser = Parser(prog="naflow-fx", **_help(__doc__))
+    parser.add_argument("--version", action="version", version=f"naflow-fx {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        importlib.import_module(f"naflow_fx.cli.{name}").add(commands)
+        file = importlib.import_module(f"naflow_fx.cli.{name}")
+        texts = _help(file.__doc__)
+        line = texts["description"][:1].lower() + texts["description"][1:].removesuffix(".")
+        one = commands.add_parser(name.replace("_", "-"), help=line, **texts)
+        one.set_defaults(command=getattr(file, name))
+        file.add(one)
+        one.usage = " ".join([one.prog, *_needed(one), "[options]"])
     return parser
 
 
-def _version() -> str:
-    try:
-        return version("naflow-fx")
-    except PackageNotFoundError:
-        return "(not installed)"
+def _help(text: str | None) -> dict[str, Any]:
+    """A docstring as options of a parser: its first line, and what follows."""
+    first, _, more = (text or "").partition("\n\n")  # none where Python leaves docstrings out
+    form = argparse.RawDescriptionHelpFormatter
+    return {"description": first, "epilog": more, "formatter_class": form, "allow_abbrev": False}
+
+
+def _needed(parser: argparse.ArgumentParser) -> Iterator[str]:
+    """What has to be given, as the line of usage shows it."""
+    for action in parser._actions:
+        if action.required:
+            value = action.metavar or action.dest.upper()
+            yield " ".join([*action.option_strings, f"{value}{'...' if action.nargs else ''}"])
 
 
 class Parser(argparse.ArgumentParser):
@@ -85,24 +97,6 @@ class Parser(argparse.ArgumentParser):
             if option in several and word != option and os.path.isfile(word):
                 return option, word
         return None
-
-
-def command(
-    commands: Commands, run: Command, text: str, epilog: str, operands: str = ""
-) -> argparse.ArgumentParser:
-    """A parser for the command that a function runs, of its name.
-
-    text: one line of help. epilog: what is written, examples. operands: how the usage line shows
-    them.
-    """
-    name = run.__name__.replace("_", "-")
-    usage = " ".join(filter(None, ("naflow-fx", name, operands, "[options]")))
-    description = f"{text[0].upper()}{text[1:]}."
-    parser = commands.add_parser(
-        name, help=text, usage=usage, description=description, epilog=epilog, **FORM
-    )
-    parser.set_defaults(command=run)
-    return parser
 
 
 def option(

@@ -1,4 +1,15 @@
-"""`naflow-fx report`: photos explained by one or more models, as one page for the browser."""
+"""One page for the browser: photos and models side by side, layer by layer.
+
+what is written: one HTML file that needs no network, with the photos, the maps of every layer
+(a scrubber, a play button, keys: press ? there), curves along depth, and the inverse graphs.
+
+examples:
+  naflow-fx report cat.jpg
+  naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
+  naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
+  naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
+  naflow-fx report wall.jpg --models old=nets.py:Crack new=nets.py:wide --subject crack.toml
+"""
 
 from __future__ import annotations
 
@@ -11,7 +22,7 @@ from PIL import Image
 
 from naflow_fx.cli.info import size_text
 from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
-from naflow_fx.cli.parser import Commands, command, named, option
+from naflow_fx.cli.parser import named, option
 from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
 from naflow_fx.cli.tables import news_aside
 from naflow_fx.cli.variants import add_targets, names_of, numbered, variants, words
@@ -26,26 +37,13 @@ if TYPE_CHECKING:
     from naflow_fx.subjects import Subject
     from naflow_fx.view.page import ReportEntry
 
-TEXT = "one page for the browser: photos and models side by side, layer by layer"
-EXAMPLES = """\
-what is written: one HTML file that needs no network, with the photos, the maps of every layer
-(a scrubber, a play button, keys: press ? there), curves along depth, and the inverse graphs.
-
-examples:
-  naflow-fx report cat.jpg
-  naflow-fx report cat.jpg dog.jpg --models resnet18 resnet50 --out animals.html
-  naflow-fx report results/       of `naflow-fx batch`: classes, depth, unusual photos, residuals
-  naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
-  naflow-fx report wall.jpg --models old=nets.py:Crack new=nets.py:wide --subject crack.toml
-"""
 MODELS_HELP = """several networks instead of --model, each with a checkpoint file or the name of
 public weights if not the best ones are meant"""
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, report, TEXT, EXAMPLES, "PHOTO...")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     text = "picture files, first of all; or one folder of `naflow-fx batch`"
     option(parser, "photos PHOTO...", text)
     option(parser, "--models [LABEL=]NAME[=WEIGHTS]...", MODELS_HELP)

@@ -1,24 +1,5 @@
-"""`naflow-fx retrieve`: the photos of a folder that are most alike a query, and why."""
+"""Find the photos of a folder that are most alike, and why.
 
-from __future__ import annotations
-
-import argparse
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.options import add_pair_options
-from naflow_fx.cli.parser import Commands, command, count, option
-from naflow_fx.cli.setup import places, question, shown
-from naflow_fx.cli.tables import plain_table, show
-from naflow_fx.cli.variants import each
-from naflow_fx.errors import InputError, PhotoError
-
-if TYPE_CHECKING:
-    from naflow_fx.cli.encoder import Encoder
-
-TEXT = "find the photos of a folder that are most alike, and why"
-EXAMPLES = """\
 GALLERY is searched with its subfolders for pictures (.png, .jpg, .webp, .tif, .bmp, .gif, ...).
 Those that can't be read are named and left out; so are the query itself and what is in --out.
 
@@ -30,10 +11,26 @@ examples:
   naflow-fx retrieve cat.jpg photos/ --top-k 3 --model resnet50 --weights IMAGENET1K_V2
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, retrieve, TEXT, EXAMPLES, "QUERY GALLERY")
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import places, question, shown
+from naflow_fx.cli.tables import plain_table, show
+from naflow_fx.cli.variants import each
+from naflow_fx.errors import InputError, PhotoError
+
+if TYPE_CHECKING:
+    from naflow_fx.cli.encoder import Encoder
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "query QUERY", "a picture file")
     option(parser, "gallery GALLERY", "a folder of pictures")
     option(parser, "--top-k K", "hits", count, 5)
