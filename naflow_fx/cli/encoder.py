@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -15,11 +14,19 @@ from PIL import Image
 from torch import Tensor, fx, nn
 
 import naflow_fx
-from naflow_fx.cli.setup import check_writable, choose, drawn, open_device, open_subject, shown
+from naflow_fx.cli.setup import (
+    check_writable,
+    choose,
+    drawn,
+    facts_of,
+    open_device,
+    open_subject,
+    shown,
+)
 from naflow_fx.cli.tables import waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
-from naflow_fx.models.preprocess import open_photo
+from naflow_fx.models.preprocess import FORMATS, open_photo
 from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
@@ -28,11 +35,6 @@ from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
-PICTURES = frozenset(
-    [".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
-     ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi",
-     ".tga", ".tif", ".tiff", ".webp"]
-)  # fmt: skip
 BLOCK = 16  # photos encoded at a time
 
 
@@ -114,7 +116,15 @@ class Encoder:
         photos = [open_photo(path) for path in paths]
         images = self.inputs(photos)
         explainer = self.explainer(len(supports), images[:1])
-        layers = drawn(self.args, explainer.layers)
+        args, layers = self.args, drawn(self.args, explainer.layers)
+        about = {
+            "photos": [facts_of(path, photo) for path, photo in zip(paths, photos, strict=True)],
+            **self.subject.facts,
+            "metric": args.metric,
+            "at": self.similarity.at,
+            "pool": args.pool,
+            "device": args.device,
+        }
         with progress() as bar:
             task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
@@ -124,29 +134,10 @@ class Encoder:
             flow.save(
                 place, seen_photos[:1], seen_photos[1:],
                 names=names, layers=layers, title=title,
-                alpha=self.args.alpha, colormap=self.args.colormap,
-                info={**self._facts(paths, photos), **facts},
+                alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
         return flow
-
-    def _facts(self, paths: Sequence[Path], photos: Sequence[Image.Image]) -> dict[str, Any]:
-        """What flow.json says of the photos, the model and the metric."""
-        return {
-            "photos": [
-                {
-                    "file": shown(path),
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                    "size": [photo.height, photo.width],
-                }
-                for path, photo in zip(paths, photos, strict=True)
-            ],
-            **self.subject.facts,
-            "metric": self.args.metric,
-            "at": self.similarity.at,
-            "pool": self.args.pool,
-            "device": self.args.device,
-        }
 
 
 def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) -> Encoder:
@@ -183,7 +174,8 @@ def pictures_in(folder: Path, out: Path) -> list[Path]:
 
     Hidden ones are left out, and those in `out`, where that is a folder in it: earlier results.
     """
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
+    endings = {e for e, form in Image.registered_extensions().items() if form in FORMATS}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
     visible = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
     written = out.resolve()
     if folder.resolve() not in written.parents:

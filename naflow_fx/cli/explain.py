@@ -33,6 +33,7 @@ from naflow_fx.cli.setup import (
     check_writable,
     choose,
     drawn,
+    facts_of,
     open_device,
     open_subject,
     places,
@@ -116,16 +117,14 @@ def _save(
 
     (task,) = bar.task_ids
     bar.advance(task)
-    asked, image = question(args, photo), open_photo(photo)
-    (digest,) = asked["photos"]
-    facts = {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]}
+    facts = {"photo": facts_of(photo, open_photo(photo)), "question": question(args, photo)}
     flow.save(
         place,
         layers=layers,
         alpha=args.alpha,
         colormap=args.colormap,
         title=shown(photo),
-        info={"photo": facts, "question": asked, "device": args.device},
+        info={**facts, "device": args.device},
         on_picture=lambda _: bar.advance(task),
         arrays=args.save_arrays,
         smooth=not args.cells,

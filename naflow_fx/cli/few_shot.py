@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,16 +44,6 @@ def add(parser: argparse.ArgumentParser) -> None:
     add_pair_options(parser)
 
 
-@dataclass(frozen=True)
-class Class:
-    """One class: its name, the shots that stand for it, their mean embedding [D], all pictures."""
-
-    name: str
-    shots: list[Path]
-    mean: Tensor
-    pictures: int
-
-
 @each
 def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
@@ -72,12 +61,13 @@ def few_shot(args: argparse.Namespace) -> None:
         raise TargetError(f"--match {args.match}: no such folder; there are {', '.join(near)}")
     folders = places(args, [(query,) for query in queries])
     encoder = open_encoder(args, queries[0], folders)
-    classes = _classes(encoder, found, folder)
-    means = torch.stack([one.mean for one in classes])
+    shots = _shots(encoder, found, folder)
+    means = torch.stack([torch.stack(list(rows.values())).mean(0) for rows in shots.values()])
     images = encoder.inputs(photos)
     logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
     for query, place, row in zip(queries, folders, logits.cpu(), strict=True):
-        _explain(encoder, query, place, row, classes)
+        _print(encoder, query, row, {k: f"{len(shots[k])} of {len(found[k])}" for k in shots})
+        _explain(encoder, query, place, dict(zip(shots, row.tolist(), strict=True)), shots)
 
 
 def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
@@ -94,58 +84,61 @@ def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _classes(encoder: Encoder, found: dict[str, list[Path]], folder: Path) -> list[Class]:
-    """The classes with a usable shot; PhotoError if they are not enough."""
-    import torch
+def _shots(
+    encoder: Encoder, found: dict[str, list[Path]], folder: Path
+) -> dict[str, dict[Path, Tensor]]:
+    """The classes with a usable shot, their shots with embeddings [D].
 
-    classes: list[Class] = []
+    Raises:
+        PhotoError: they are not enough.
+    """
+    shots: dict[str, dict[Path, Tensor]] = {}
     for name, pictures in found.items():
-        shots = encoder.embed(pictures, f"encoding {name}", encoder.args.shots)
-        if shots:
-            mean = torch.stack(list(shots.values())).mean(0)
-            classes.append(Class(name, list(shots), mean, len(pictures)))
+        if rows := encoder.embed(pictures, f"encoding {name}", encoder.args.shots):
+            shots[name] = rows
         elif name == encoder.args.match:
             raise PhotoError(f"{folder / name}: none of its pictures can be used")
-    if len(classes) < 2:
-        raise PhotoError(f"{folder}: {len(classes)} classes with usable pictures; wanted 2 or more")
-    return classes
+    if len(shots) < 2:
+        raise PhotoError(f"{folder}: {len(shots)} classes with usable pictures; wanted 2 or more")
+    return shots
+
+
+def _print(encoder: Encoder, query: Path, logits: Tensor, shots: dict[str, str]) -> None:
+    """Prediction and a table of the classes, the likeliest first."""
+    names, shares, temperature = list(shots), logits.softmax(0), encoder.args.temperature
+    rows = []
+    for i in logits.argsort(descending=True).tolist():
+        similarity = f"{logits[i] / temperature:.4f}" if temperature else "-"
+        rows.append((names[i], shots[names[i]], similarity, f"{logits[i]:.3f}", f"{shares[i]:.1%}"))
+    head = ("class", "shots", "similarity", "logit", "probability")
+    table = plain_table(head, rows, right=head[1:])
+    show(table, title=f"{shown(query)}: {rows[0][0]} {rows[0][-1]}")
 
 
 def _explain(
-    encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class]
+    encoder: Encoder,
+    query: Path,
+    place: Path,
+    logits: dict[str, float],
+    shots: dict[str, dict[Path, Tensor]],
 ) -> None:
-    """Explain one query with the shots of a class, save and print."""
+    """Explain one query with the shots of a class and save."""
     from naflow_fx.cli.encoder import tell
 
-    args, name = encoder.args, shown(query)
-    best = classes[int(logits.argmax())]
-    chosen = next((one for one in classes if one.name == args.match), best)
-    _print(name, logits, classes, args.temperature)
+    best = max(logits, key=logits.__getitem__)
+    match, name = encoder.args.match or best, shown(query)
+    rows = ["query", *(f"{match} · {shown(shot)}" for shot in shots[match])]
     facts = {
-        "question": question(args, query),
-        "prediction": best.name,
-        "match": chosen.name,
-        "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
-        "temperature": args.temperature,
+        "question": question(encoder.args, query),
+        "prediction": best,
+        "match": match,
+        "logits": logits,
+        "temperature": encoder.args.temperature,
     }
-    rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
-    title = f"{name}: {best.name}" + ("" if chosen is best else f", against {chosen.name}")
+    title = f"{name}: {best}" + (f", against {match}" if match != best else "")
     try:
-        encoder.explain(place, query, chosen.shots, rows, title, facts)
+        encoder.explain(place, query, list(shots[match]), rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
-        tell(f"{name} with {chosen.name} is not explained: {error}")
+        tell(f"{name} with {match} is not explained: {error}")
         return
-    show(f"written: {place / 'grid.png'}, compared with {chosen.name}")
-
-
-def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
-    """Prediction and a table of the classes, the likeliest first."""
-    rows = []
-    shares = logits.softmax(0)
-    for i in logits.argsort(descending=True).tolist():
-        one, logit = classes[i], float(logits[i])
-        similarity = f"{logit / temperature:.4f}" if temperature else "-"
-        shots = f"{len(one.shots)} of {one.pictures}"
-        rows.append((one.name, shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}"))
-    head = ("class", "shots", "similarity", "logit", "probability")
-    show(plain_table(head, rows, right=head[1:]), title=f"{query}: {rows[0][0]} {rows[0][-1]}")
+    show(f"written: {place / 'grid.png'}, compared with {match}")

@@ -26,6 +26,8 @@ from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from naflow_fx.cli.encoder import Encoder
 
 
@@ -40,12 +42,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 @each
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    import torch
-    from torch import Tensor
-
-    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in
+    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, tell
     from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.pairs.embedding import compare, embed
 
     query, gallery = Path(args.query), Path(args.gallery)
     photo = open_photo(query)
@@ -57,35 +55,34 @@ def retrieve(args: argparse.Namespace) -> None:
     encoder = open_encoder(args, query, [place])
     image = encoder.inputs([photo])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
-    usable = encoder.embed(found, f"encoding {gallery.name}")
-    if not usable:
+    rows = encoder.embed(found, f"encoding {gallery.name}")
+    if not rows:
         raise PhotoError(f"{gallery}: none of its {len(found)} pictures can be used")
-    paths, rows = list(usable), torch.stack(list(usable.values()))
-    similarity = compare(embed(encoder.embedder, image), rows, encoder.similarity)[0]
-    best = similarity.topk(min(args.top_k, len(paths)))
     table = []
-    for rank, (value, index) in enumerate(zip(*map(Tensor.tolist, best), strict=True), start=1):
-        path = paths[index]
+    for rank, (path, value) in enumerate(_hits(encoder, image, rows), start=1):
         inside = os.fsencode(path.relative_to(gallery)).decode("utf-8", "replace")
-        picture = _explain(encoder, query, path, place / str(rank), rank, value, inside)
-        table.append((str(rank), inside, f"{value:.4f}", picture))
+        facts = {"question": question(args, query), "rank": rank, "hit": inside}
+        title = f"{shown(query)} and hit {rank}, {shown(path)}"
+        names, there = ["query", f"hit {rank} · {value:.3f}"], place / str(rank)
+        grid = str(there / "grid.png")
+        try:
+            encoder.explain(there, query, [path], names, title, facts)
+        except InputError as error:  # a similarity of exactly 0
+            tell(f"{inside} is not explained: {error}")
+            grid = "-"
+        table.append((str(rank), inside, f"{value:.4f}", grid))
     head = ("#", "hit", "similarity", "pictures")
-    title = f"{shown(query)}: {len(table)} of {len(paths)} pictures"
+    title = f"{shown(query)}: {len(table)} of {len(rows)} pictures"
     show(plain_table(head, table, right=("#", "similarity")), title=title)
 
 
-def _explain(
-    encoder: Encoder, query: Path, hit: Path, place: Path, rank: int, value: float, inside: str
-) -> str:
-    """Explain one hit and save the pictures; gives where, or that its similarity has no reason."""
-    from naflow_fx.cli.encoder import tell
+def _hits(encoder: Encoder, image: Tensor, rows: dict[Path, Tensor]) -> list[tuple[Path, float]]:
+    """The pictures whose embeddings are most alike the image's, with their similarity."""
+    import torch
 
-    rows = ["query", f"hit {rank} · {value:.3f}"]
-    title = f"{shown(query)} and hit {rank}, {shown(hit)}"
-    facts = {"question": question(encoder.args, query), "rank": rank, "hit": inside}
-    try:
-        encoder.explain(place, query, [hit], rows, title, facts)
-    except InputError as error:  # a similarity of exactly 0
-        tell(f"{inside} is not explained: {error}")
-        return "-"
-    return str(place / "grid.png")
+    from naflow_fx.pairs.embedding import compare, embed
+
+    paths, gallery = list(rows), torch.stack(list(rows.values()))
+    similarity = compare(embed(encoder.embedder, image), gallery, encoder.similarity)[0]
+    best = similarity.topk(min(encoder.args.top_k, len(paths)))
+    return [(paths[i], v) for i, v in zip(best.indices, best.values.tolist(), strict=True)]

@@ -20,6 +20,7 @@ from naflow_fx.view.terminal import printable
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from naflow_fx.subjects import Subject
 
@@ -32,6 +33,12 @@ NO_MATTER = ("command", "photo", "photos", "query", "support", "out", "results",
 def shown(photo: Path) -> str:
     """The file's name as text that can be printed and stored, whatever its bytes are."""
     return printable(os.fsencode(photo.name).decode("utf-8", "replace"))
+
+
+def facts_of(photo: Path, image: Image.Image) -> dict[str, Any]:
+    """What records say of a photo: its file, what it holds, its height and width."""
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    return {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]}
 
 
 def question(args: argparse.Namespace, *photos: Path) -> dict[str, Any]:

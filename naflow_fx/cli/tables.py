@@ -86,20 +86,18 @@ def prediction(flow: FlowData) -> str:
 
 def explained(flow: FlowData) -> str:
     """The class that the maps of the first image explain, and its score."""
-    score = f"score {float(flow.score[0]):.4g}"
-    target = _target(flow)
+    from naflow_fx.view.record import explained_class
+
+    score, target = f"score {float(flow.score[0]):.4g}", explained_class(flow)
     return score if target is None else f"class {target}, {_class(flow, target)}, {score}"
 
 
 def class_words(flow: FlowData) -> str:
     """What the explained class of the first image is called."""
-    target = _target(flow)
+    from naflow_fx.view.record import explained_class
+
+    target = explained_class(flow)
     return "score" if target is None else _class(flow, target)
-
-
-def _target(flow: FlowData) -> int | None:
-    """The explained class of the first image."""
-    return None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
 
 
 def _class(flow: FlowData, index: int) -> str:
