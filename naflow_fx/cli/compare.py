@@ -35,13 +35,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.cli.encoder import open_encoder
-    from naflow_fx.models.preprocess import open_photo
 
     query, support = Path(args.query), Path(args.support)
-    for photo in (query, support):
-        open_photo(photo)
     (place,) = places(args, [(query, support)])
-    encoder = open_encoder(args, query, [place])
+    encoder = open_encoder(args, query)
     title = f"{shown(query)} and {shown(support)}"
     facts = {"question": question(args, query, support)}
     flow = encoder.explain(place, query, [support], ["query", "support"], title, facts)

@@ -23,7 +23,7 @@ from pathlib import Path
 import naflow_fx
 from naflow_fx.cli.options import add_device, add_model_options, add_out
 from naflow_fx.cli.parser import count, option
-from naflow_fx.cli.setup import check_writable, open_device, open_subject, places, question, shown
+from naflow_fx.cli.setup import open_device, open_subject, places, question, shown
 from naflow_fx.cli.tables import news_aside, waiting
 from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
 from naflow_fx.view.terminal import say
@@ -56,7 +56,6 @@ def decompose(args: argparse.Namespace) -> None:
     words = [one or PREDICTED for one in args.target or [None]]
     targets = {word: subject.target(word) for word in words}
     device = open_device(args.device)
-    check_writable(place)
     with news_aside():
         model = subject.build(device)
     image = prepare(photo)[None].to(device)

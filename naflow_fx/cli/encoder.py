@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,6 @@ from torch import Tensor, fx, nn
 
 import naflow_fx
 from naflow_fx.cli.setup import (
-    check_writable,
     choose,
     drawn,
     facts_of,
@@ -31,6 +30,7 @@ from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
 from naflow_fx.subjects import Subject
+from naflow_fx.subjects.api import Photo
 from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
@@ -53,9 +53,9 @@ class Encoder:
     args: argparse.Namespace
     explainers: dict[int, Explainer] = field(default_factory=dict)
 
-    def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
+    def inputs(self, photos: Sequence[Photo]) -> Tensor:
         """[N, C, H, W] of photos, on the device."""
-        return torch.stack([self.subject.preprocessing(photo) for photo in photos]).to(self.device)
+        return self.subject.inputs(photos, self.device)
 
     def embed(
         self, paths: Sequence[Path], task: str, wanted: int | None = None
@@ -75,7 +75,7 @@ class Encoder:
                 for path in paths:
                     bar.advance(done)
                     try:
-                        yield path, self.inputs([open_photo(path)])
+                        yield path, self.inputs([path])
                     except PhotoError as error:
                         wrong.append(str(error))
 
@@ -140,26 +140,22 @@ class Encoder:
         return flow
 
 
-def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) -> Encoder:
+def open_encoder(args: argparse.Namespace, query: Path) -> Encoder:
     """The network that the command line names, once all that it names is checked.
 
-    query: a photo, as an example of inputs. places: folders that will be written.
+    query: a photo, as an example of inputs.
 
     Raises:
         NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
     """
-    photo = open_photo(query)
     subject = open_subject(args)
     at = args.at or (None if subject.embeds else PENULTIMATE)
     similarity = Similarity(args.metric, args.pool, at)
     choose(args)
     device = open_device(args.device)
-    for place in places:
-        check_writable(place)
     with waiting(f"preparing {subject.name}"):
         model = subject.build(device)
-        example = subject.preprocessing(photo)[None].to(device)
-        embedder = encoder_of(model, example, similarity)
+        embedder = encoder_of(model, subject.inputs([query], device), similarity)
     return Encoder(subject, model, embedder, similarity, device, args)
 
 
@@ -176,15 +172,12 @@ def pictures_in(folder: Path, out: Path) -> list[Path]:
     """
     endings = {e for e, form in Image.registered_extensions().items() if form in FORMATS}
     found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
-    visible = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
+    names = {path: path.relative_to(folder).parts for path in found if path.is_file()}
+    visible = sorted(p for p, parts in names.items() if not any(n.startswith(".") for n in parts))
     written = out.resolve()
     if folder.resolve() not in written.parents:
         return visible
     return [path for path in visible if written not in path.resolve().parents]
-
-
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def tell(*messages: str) -> None:

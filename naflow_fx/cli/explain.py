@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING
 from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
 from naflow_fx.cli.parser import option
 from naflow_fx.cli.setup import (
-    check_writable,
     choose,
     drawn,
     facts_of,
@@ -68,14 +67,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.models.preprocess import open_photo
-
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
         if photo.is_dir():
             raise PhotoError(f"{photo}: is a folder; `naflow-fx batch {photo} --out results` "
                              "explains all that is in it")  # fmt: skip
-        open_photo(photo)
     chosen = variants(args)
     if len(chosen) == 1:
         args = chosen[0]
@@ -84,8 +80,6 @@ def explain(args: argparse.Namespace) -> None:
     targets = [subject.target(one.target) for one in chosen]
     options = {one.method: choose(one) for one in chosen}
     device = open_device(args.device)
-    for place in folders:
-        check_writable(place)
     with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
         made = {m: subject.explainer(example, targets=targets, **how) for m, how in options.items()}

@@ -50,21 +50,19 @@ def few_shot(args: argparse.Namespace) -> None:
     import torch
 
     from naflow_fx.cli.encoder import open_encoder
-    from naflow_fx.models.preprocess import open_photo
     from naflow_fx.pairs.embedding import compare, embed
 
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
-    photos = [open_photo(query) for query in queries]
+    folders = places(args, [(query,) for query in queries])
     found = _folders(folder, Path(args.results))
     if args.match is not None and args.match not in found:
         near = difflib.get_close_matches(args.match, found, 5) or list(found)[:5]
         raise TargetError(f"--match {args.match}: no such folder; there are {', '.join(near)}")
-    folders = places(args, [(query,) for query in queries])
-    encoder = open_encoder(args, queries[0], folders)
+    encoder = open_encoder(args, queries[0])
     shots = _shots(encoder, found, folder)
     means = torch.stack([torch.stack(list(rows.values())).mean(0) for rows in shots.values()])
-    images = encoder.inputs(photos)
-    logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
+    rows = embed(encoder.embedder, encoder.inputs(queries))
+    logits = compare(rows, means, encoder.similarity) * args.temperature
     for query, place, row in zip(queries, folders, logits.cpu(), strict=True):
         _print(encoder, query, row, {k: f"{len(shots[k])} of {len(found[k])}" for k in shots})
         _explain(encoder, query, place, dict(zip(shots, row.tolist(), strict=True)), shots)

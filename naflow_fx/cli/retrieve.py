@@ -43,17 +43,15 @@ def add(parser: argparse.ArgumentParser) -> None:
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, tell
-    from naflow_fx.models.preprocess import open_photo
 
     query, gallery = Path(args.query), Path(args.gallery)
-    photo = open_photo(query)
+    (place,) = places(args, [(query,)])
     check_folder(gallery)
     found = [p for p in pictures_in(gallery, Path(args.results)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
-    (place,) = places(args, [(query,)])
-    encoder = open_encoder(args, query, [place])
-    image = encoder.inputs([photo])
+    encoder = open_encoder(args, query)
+    image = encoder.inputs([query])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
     rows = encoder.embed(found, f"encoding {gallery.name}")
     if not rows:

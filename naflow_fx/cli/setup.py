@@ -56,15 +56,23 @@ def places(
 
     Numbered where that has the answer to another question, the entry "question" of the file
     `record` in it, or in its folders.
+
+    Raises:
+        PhotoError: a photo can't be read.  FlowError, OSError: a folder can't be written.
     """
+    from naflow_fx.models.preprocess import open_photo
+
     found: dict[str, Path] = {}
     for photos in asked:
+        for photo in photos:
+            open_photo(photo)
         stem = name = "-".join(photo.stem for photo in photos)
         text, number = question(args, *photos), 1
         while name.casefold() in found or _other(Path(args.out, name), text, record):
             number += 1
             name = f"{stem}-{number}"
         found[name.casefold()] = Path(args.out, name)
+        check_writable(found[name.casefold()])
     return list(found.values())
 
 
