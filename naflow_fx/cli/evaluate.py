@@ -26,8 +26,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,6 +85,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
+    from naflow_fx.evaluation.measure import depth_of
+    from naflow_fx.evaluation.measure import evaluate as measure
     from naflow_fx.files import write
 
     check_names(args)
@@ -95,10 +97,14 @@ def evaluate(args: argparse.Namespace) -> None:
     tensors: Any = {name: found.to(device) for name in ("images", "target", "evidence")
                     if (found := getattr(data, name)) is not None}  # fmt: skip
     data = replace(data, **tensors)
+    every, explain = explaining(args, data, model)
+    explainers = {name: explain(name, model) for name in args.methods}
+    depth = {"input": 0.0, **depth_of(every)}
     place = Path(args.out)
     place.mkdir(parents=True, exist_ok=True)
-    every, explain = explaining(args, data, model)
-    result = measured(args, data, model, every, explain)
+    with telling(args.methods) as told:
+        result = measure(explainers, data, list(args.metrics), model=model, progress=told,
+                         depth=depth)  # fmt: skip
     result.save(place / "evaluation.json")
     checks = sanity_rows(args, data, model, explain) if args.sanity else []
     write(place / "evaluation.md", page(result, checks))
@@ -152,27 +158,16 @@ def explaining(
     )
 
 
-def measured(
-    args: argparse.Namespace,
-    data: EvaluationSet,
-    model: nn.Module,
-    every: Sequence[str],
-    explain: Explaining,
-) -> Evaluation:
-    """Every method's figures, with a bar while they are made."""
-    from naflow_fx.evaluation.measure import depth_of
-    from naflow_fx.evaluation.measure import evaluate as measure
-
-    explainers = {name: explain(name, model) for name in args.methods}
+@contextmanager
+def telling(methods: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """A bar that counts methods; what is told to it begins with one's name."""
     with progress() as bar:
-        task = bar.add_task("", total=len(explainers))
+        task = bar.add_task("", total=len(methods))
 
         def told(text: str) -> None:
-            done = list(explainers).index(text.partition(":")[0])
-            bar.update(task, description=text, completed=done)
+            bar.update(task, description=text, completed=methods.index(text.partition(":")[0]))
 
-        return measure(explainers, data, list(args.metrics), model=model, progress=told,
-                       depth={"input": 0.0, **depth_of(every)})  # fmt: skip
+        yield told
 
 
 def sanity_rows(

@@ -25,10 +25,8 @@ from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
     from naflow_fx.flow import AttentionFlow
-    from naflow_fx.inspection import Inspection
 
 FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
-BINARY = ("png", "pdf")  # nothing for a terminal
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +58,12 @@ def inspect(args: argparse.Namespace) -> None:
     else:
         if args.photo is not None:
             explainer(image)
-        _write(explainer.inspect(), args, out)
+        found, how = explainer.inspect(), (args.expand, args.only)
+        if out is None:
+            say(found.content(args.format, *how).decode().rstrip("\n"))
+        else:
+            found.save_as(args.format, out, *how)
+            say(f"written: {out}")
     if args.save_subject and subject.recipe is not None:
         subject.recipe.save(args.save_subject)
         say(f"written: {args.save_subject}, for --subject")
@@ -85,17 +88,8 @@ def _checked(args: argparse.Namespace) -> Path | None:
         args.format = "table" if out is None else kind_of(out)
     if (args.expand or args.only) and args.format not in (*DRAWN, "dot"):
         raise OptionError("--expand and --only choose what a picture shows: add --format svg")
-    if out is None and args.format in BINARY:
+    if out is None and args.format in ("png", "pdf"):  # nothing for a terminal
         raise OptionError(f"--format {args.format}: add --out FILE")
     if out is None:
         return Path("inspect.html") if args.format == "html" else None
     return out
-
-
-def _write(inspection: Inspection, args: argparse.Namespace, out: Path | None) -> None:
-    """The inspection in the format that was asked for."""
-    if out is None:
-        say(inspection.content(args.format, args.expand, args.only).decode().rstrip("\n"))
-        return
-    inspection.save_as(args.format, out, args.expand, args.only)
-    say(f"written: {out}")
