@@ -23,7 +23,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from naflow_fx.models.card import BY_HAND, ModelCard
+from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.sides import check_sides
 
@@ -40,10 +40,7 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         description=f"{'Conv4Net' if four else 'Conv64F'}, 4 convolutions, 113,088 parameters",
-        weights=(),
-        weights_source=BY_HAND,
         preprocessing=Preprocessing(resize=side, crop=side),
-        num_classes=0,
         licence="MIT",
         output="1600 numbers" if four else "64 maps of 19 x 19",
         checkpoint=(
