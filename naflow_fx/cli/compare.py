@@ -34,11 +34,11 @@ def add(parser: argparse.ArgumentParser) -> None:
 @each
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.encoder import open_encoder
+    from naflow_fx.cli.encoder import Encoder
 
     query, support = Path(args.query), Path(args.support)
     (place,) = places(args, [(query, support)])
-    encoder = open_encoder(args, query)
+    encoder = Encoder(args, query)
     title = f"{shown(query)} and {shown(support)}"
     facts = {"question": question(args, query, support)}
     flow = encoder.explain(place, query, [support], ["query", "support"], title, facts)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 import naflow_fx
 from naflow_fx.cli.setup import (
@@ -29,7 +29,6 @@ from naflow_fx.models.preprocess import FORMATS, open_photo
 from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
-from naflow_fx.subjects import Subject
 from naflow_fx.subjects.api import Photo
 from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.progress import progress
@@ -38,20 +37,24 @@ from naflow_fx.view.terminal import say
 BLOCK = 16  # photos encoded at a time
 
 
-@dataclass
 class Encoder:
     """A network that is asked how much photos are alike, and why.
 
-    explainers: made so far, shots -> explainer.
+    Raises:
+        NaflowError, OSError: something is wrong with a name, an option or a photo.
     """
 
-    subject: Subject
-    model: nn.Module
-    embedder: fx.GraphModule
-    similarity: Similarity
-    device: torch.device
-    args: argparse.Namespace
-    explainers: dict[int, Explainer] = field(default_factory=dict)
+    def __init__(self, args: argparse.Namespace, query: Path) -> None:
+        """The network that the command line names; query: a photo, as an example of inputs."""
+        self.args, self.subject = args, open_subject(args)
+        at = args.at or (None if self.subject.embeds else PENULTIMATE)
+        self.similarity = Similarity(args.metric, args.pool, at)
+        choose(args)
+        self.device = open_device(args.device)
+        with waiting(f"preparing {self.subject.name}"):
+            self.model = self.subject.build(self.device)
+            self.embedder = encoder_of(self.model, self.inputs([query]), self.similarity)
+        self.explainers: dict[int, Explainer] = {}  # those made so far, by shots
 
     def inputs(self, photos: Sequence[Photo]) -> Tensor:
         """[N, C, H, W] of photos, on the device."""
@@ -138,25 +141,6 @@ class Encoder:
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
         return flow
-
-
-def open_encoder(args: argparse.Namespace, query: Path) -> Encoder:
-    """The network that the command line names, once all that it names is checked.
-
-    query: a photo, as an example of inputs.
-
-    Raises:
-        NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
-    """
-    subject = open_subject(args)
-    at = args.at or (None if subject.embeds else PENULTIMATE)
-    similarity = Similarity(args.metric, args.pool, at)
-    choose(args)
-    device = open_device(args.device)
-    with waiting(f"preparing {subject.name}"):
-        model = subject.build(device)
-        embedder = encoder_of(model, subject.inputs([query], device), similarity)
-    return Encoder(subject, model, embedder, similarity, device, args)
 
 
 def check_folder(folder: Path) -> None:

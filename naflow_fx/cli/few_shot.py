@@ -49,7 +49,7 @@ def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     import torch
 
-    from naflow_fx.cli.encoder import open_encoder
+    from naflow_fx.cli.encoder import Encoder
     from naflow_fx.pairs.embedding import compare, embed
 
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
@@ -58,7 +58,7 @@ def few_shot(args: argparse.Namespace) -> None:
     if args.match is not None and args.match not in found:
         near = difflib.get_close_matches(args.match, found, 5) or list(found)[:5]
         raise TargetError(f"--match {args.match}: no such folder; there are {', '.join(near)}")
-    encoder = open_encoder(args, queries[0])
+    encoder = Encoder(args, queries[0])
     shots = _shots(encoder, found, folder)
     means = torch.stack([torch.stack(list(rows.values())).mean(0) for rows in shots.values()])
     rows = embed(encoder.embedder, encoder.inputs(queries))

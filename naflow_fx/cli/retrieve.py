@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 @each
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.encoder import check_folder, open_encoder, pictures_in, tell
+    from naflow_fx.cli.encoder import Encoder, check_folder, pictures_in, tell
 
     query, gallery = Path(args.query), Path(args.gallery)
     (place,) = places(args, [(query,)])
@@ -50,7 +50,7 @@ def retrieve(args: argparse.Namespace) -> None:
     found = [p for p in pictures_in(gallery, Path(args.results)) if not p.samefile(query)]
     if not found:
         raise PhotoError(f"{gallery}: no picture in it, besides the query; check the path")
-    encoder = open_encoder(args, query)
+    encoder = Encoder(args, query)
     image = encoder.inputs([query])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
     rows = encoder.embed(found, f"encoding {gallery.name}")
