@@ -90,8 +90,8 @@ def explain(args: argparse.Namespace) -> None:
             there = place / folder_of(name) if len(chosen) > 1 else place
             with progress() as bar:
                 bar.add_task(shown(photo), total=len(layers) + 1)
-                flow: AttentionFlow = made[one.method](subject.inputs([photo], device), target)
-                flows[name] = subject.told(flow.detach().cpu(), [photo])
+                flow = made[one.method](subject.inputs([photo], device), target).detach().cpu()
+                flows[name] = subject.told(flow, [photo])
                 _save(flows[name], photo, there, layers, args, bar)
             show_flow(flows[name], layers, shown(photo), there, args.verbose)
         if len(chosen) > 1:

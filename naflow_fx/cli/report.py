@@ -33,7 +33,6 @@ from naflow_fx.view.terminal import say
 if TYPE_CHECKING:
     import torch
 
-    from naflow_fx.flow import AttentionFlow
     from naflow_fx.subjects import Subject
     from naflow_fx.view.page import ReportEntry
 
@@ -139,8 +138,7 @@ def _entry(
     explainer = subject.explainer(inputs[0], targets=[target], **options)
     flows = []
     for photo, image in zip(photos.values(), inputs, strict=True):
-        flow: AttentionFlow = explainer(image, target=target).detach().cpu()
-        flows.append(subject.told(flow, [photo]))
+        flows.append(subject.told(explainer(image, target=target).detach().cpu(), [photo]))
         on_photo()
     pictures = [flow.about.photos[0] for flow in flows]
     graph = None if isinstance(explainer, Artefact) else explainer.inspect()
