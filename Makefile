@@ -42,7 +42,7 @@ demo: .venv/.installed
 	$(BIN)/naflow-fx explain examples/coffee.png --out demo $(DEMO) > demo/explain.txt
 	$(BIN)/naflow-fx report examples/coffee.png --out demo/coffee.html --small $(DEMO) > demo/report.txt
 	@echo "$(CURDIR)/demo/coffee/rows.png: ten depths of a network that sees an espresso, three methods;"
-	@echo "  edges first, the object last.  Play through all of them: $(CURDIR)/demo/coffee.html"
+	@echo "  points first, then spots, the whole cup last.  Play through all of them: $(CURDIR)/demo/coffee.html"
 	@echo "Next, a photo and a network of yours: $(BIN)/naflow-fx explain --help"
 
 test: .venv/.installed-dev

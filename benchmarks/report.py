@@ -227,8 +227,7 @@ def _accuracy(sections: Record) -> Iterator[str]:
         "call sites and both photos; wanted 0.99 in the mean, 0.97 at the fifth percentile. Two "
         "zero maps agree, one of two does not (counted). Fidelity: cosine of Z with the "
         "activation over the neurons that take part, means of each fifth of the depth, first to "
-        "last. `used`, the default, holds more than `rows all` in the mean over depth, and less in "
-        "the first fifth ([why](method.md)).\n"
+        "last ([why `used` holds more](method.md)).\n"
     )
     head = ("", "pixels", "", "mean", "fifth percentile", "smallest", "zero, one of two",
             "fidelity, by depth")  # fmt: skip

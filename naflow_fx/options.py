@@ -64,8 +64,9 @@ class Inverse:
         steps: Krylov steps; fixed, so that the program has no control flow.  None: what maps need
             at that damping, 3 at 0.1 and 11 at 0.01; give more to see whether a map has converged.
         rows: which output neurons have an equation, R.  "used": those that take part in the
-            decision, as in the paper's Fig. 3; "all", abandoned ones as 0, is Eq. 12 to the letter;
-            "leading", the first p of q where q > p, Eq. 6 as printed.
+            decision, as in the paper's Fig. 3, and a bound those that a ReLU cut; "all", abandoned
+            ones as 0, is Eq. 12 to the letter; "leading", the first p of q where q > p, Eq. 6 as
+            printed.
         precision: what dense layers multiply in while a float32 problem is solved (Z, residuals
             and all else stay in float32): "bfloat16", "float32" where single values must not move
             by a per cent, or "auto", bfloat16 where the example's device multiplies it faster

@@ -97,11 +97,15 @@ class StepWriter:
         assert rule.diagonal is not None
         diagonal = self._diagonal(node)
         rows = self.used(node) if self.inverse.rows == "used" else None
+        offset = self._offset([node])
+        off = self._off(node) if offset is not None else None
+        if off is not None:
+            rows = self._call(least_squares.equations, (rows, off, offset), f"{node.name}_rows")
         if rows is not None:
-            diagonal = self._call(formulas.of_used, (diagonal, rows), f"{node.name}_rows")
-            mark(node, diagonal)
+            diagonal = self._call(formulas.of_used, (diagonal, rows), f"{node.name}_of_rows")
+            mark(node, rows, diagonal)
         sigma = self._sigma(node, diagonal)
-        arguments = (target, diagonal, self._offset([node]), sigma, self.inverse.damping)
+        arguments = (target, diagonal, offset, sigma, self.inverse.damping)
         z = self._call(least_squares.damped_diagonal, arguments, f"{node.name}_inverse")
         mark(node, z)
         return self._made([node], z, target, DAMPED, f"damped {rule.equation}", sigma)
@@ -110,8 +114,7 @@ class StepWriter:
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
     ) -> Made:
         """One `LeastSquares` for the affine map from `entry` to the last of `nodes`."""
-        rows = self._rows(entry, nodes[-1], target)
-        z, _, residual, sigma = self._solved(nodes, entry, target, rows, measures=True)
+        z, _, residual, sigma, _ = self._solved(nodes, entry, target, measures=True)
         step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
         return Made(z, residual, step, sigma if self.inverse.damping else None)
 
@@ -120,8 +123,7 @@ class StepWriter:
     ) -> tuple[Made, dict[fx.Node, Any]]:
         """Z at a fork by one least squares of the whole region, and what it is worth inside."""
         exit = nodes[-1]
-        rows = self._rows(entry, exit, target)
-        z, length, _, sigma = self._solved(nodes, entry, target, rows, measures=False)
+        z, length, _, sigma, rows = self._solved(nodes, entry, target, measures=False)
         values: dict[fx.Node, Any] = {entry: z}
         emit_affine(self.graph, nodes, values, self.state, _itself, shifts=True, suffix="affine")
         arguments = (values[exit], target, rows, length)
@@ -135,10 +137,9 @@ class StepWriter:
         nodes: Sequence[fx.Node],
         entry: fx.Node,
         target: fx.Node,
-        rows: fx.Node | None,
         measures: bool,
     ) -> list[fx.Node]:
-        """the four results of a `LeastSquares`."""
+        """The results of a `LeastSquares`."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = least_squares.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
@@ -147,12 +148,14 @@ class StepWriter:
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
-        solved = self._call(path, (target, rows, *affine.needs), f"{exit.name}_solved")
+        rows = self._rows(entry, exit, target)
+        off = self._off(exit) if affine.offset is not None else None  # else v = 0 keeps all bounds
+        solved = self._call(path, (target, rows, off, *affine.needs), f"{exit.name}_solved")
         found = [
             self._call(operator.getitem, (solved, i), f"{exit.name}_{part}")
-            for i, part in enumerate(("least_squares", "length", "residual", "sigma_max"))
+            for i, part in enumerate(("least_squares", "length", "residual", "sigma_max", "rows"))
         ]
-        mark(exit, rows, solved, *found)
+        mark(exit, rows, off, solved, *found)
         return found
 
     def propagated(self, node: fx.Node, value: fx.Node, solved: Made) -> Made:
@@ -171,11 +174,24 @@ class StepWriter:
         return self.names[node.meta[keys.USED]] if keys.USED in node.meta else None
 
     def _rows(self, entry: fx.Node, exit: fx.Node, target: fx.Node) -> fx.Node | None:
-        """The equations that exist; None: all."""
+        """Which outputs have an equation; None: all."""
         p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
         if self.inverse.rows == "leading" and p < q:
             return self._call(least_squares.leading_rows, (target, p), f"{exit.name}_rows")
         return self.used(exit) if self.inverse.rows == "used" else None
+
+    def _off(self, node: fx.Node) -> fx.Node | None:
+        """Which neurons have a bound, told by who reads them; None: none, or all are used."""
+        found: fx.Node | None = None
+        bounded = self.inverse.rows == "used" and self.used(node) is not None
+        for reader in node.users if bounded else ():
+            rule = _graph.rule_of(reader)
+            if rule is not None and rule.off is not None:
+                state, name = self.state(reader), f"{reader.name}_off"
+                off = _graph.call(self.graph, rule.off, (), state, name)
+                mark(node, off)
+                found = off if found is None else self._call(operator.or_, (found, off), name)
+        return found
 
     def _made(
         self,

@@ -4,7 +4,8 @@ The oracle: autograd's Jacobian J of what lies between two call sites, taken at 
 piecewise linear network it is the captured map, c = y - J x, and a step from Z_y to Z_x is
 ``pinv(R J) R (Z_y - c)`` where the inverse is exact or undamped, and
 ``(J^T R J + damping sigma_max(R J)^2)^-1 J^T R (Z_y - c)`` where it is damped.  R selects the
-output neurons that the features depend on; so is what a fork's Z is worth inside its region.
+output neurons that the features depend on, and those of the others that a ReLU cut though c alone
+would have left them positive; what a fork's Z is worth inside its region has the former only.
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ class Flow:
         parts = [self.jacobian(site, feature).abs().sum(0) for feature in self.features]
         return (torch.stack(parts).sum(0) > 0).double()
 
+    def is_rectified(self, site: str) -> bool:
+        """Whether a ReLU reads a call site."""
+        nodes = [n for n in self.nodes.values() if n.meta.get(keys.SITE) == site]
+        return any(user.meta.get(keys.RULE) == "relu" for n in nodes for user in n.users)
+
     def affine(self, entry: str, exit: str, v: Tensor) -> Tensor:
         """What the captured map makes of v at `entry`, flat."""
         x, y = self.value(entry).detach().flatten(), self.value(exit).detach().flatten()
@@ -97,7 +103,7 @@ def step(flow: Flow, entry: str, exit: str, damped: bool) -> Tensor:
     b = flow.z(exit).flatten() - (y - j @ x)
     if not damped:
         return pinv(j) @ b
-    rows = equations(flow, exit, len(x))
+    rows = equations(flow, entry, exit)
     a, b = rows[:, None] * j, rows * b
     if inverse.damping == 0:
         return pinv(a) @ b
@@ -107,12 +113,17 @@ def step(flow: Flow, entry: str, exit: str, damped: bool) -> Tensor:
     return solved
 
 
-def equations(flow: Flow, exit: str, inputs: int) -> Tensor:
-    """R: which output neurons of a least squares with so many inputs have an equation."""
+def equations(flow: Flow, entry: str, exit: str) -> Tensor:
+    """R: which output neurons of the least squares between two call sites have an equation."""
+    j = flow.jacobian(entry, exit)
+    inputs, c = j.shape[1], flow.affine(entry, exit, torch.zeros(j.shape[1], dtype=j.dtype))
     kept = torch.ones(flow.value(exit).numel(), dtype=torch.float64)
     if flow.inverse.rows == "leading" and len(kept) > inputs:
         kept[inputs:] = 0
-    return flow.used(exit) if flow.inverse.rows == "used" else kept
+    if flow.inverse.rows != "used":
+        return kept
+    cut = flow.is_rectified(exit) & (flow.value(exit).detach().flatten() <= 0)
+    return torch.where(cut & (c > 1e-9), 1, flow.used(exit))  # y - J x is 0 but for rounding
 
 
 def exit_of(flow: Flow, site: str) -> str:
@@ -270,7 +281,7 @@ def test_residual_and_norm_ratio_are_what_they_say() -> None:
         exit = exit_of(flow, site)
         j, x = flow.jacobian(site, exit), y.flatten()
         b = flow.z(exit).flatten() - (flow.value(exit).detach().flatten() - j @ x)
-        rows = equations(flow, exit, len(x)) if row.kind in DAMPED else torch.ones_like(b)
+        rows = equations(flow, site, exit) if row.kind in DAMPED else torch.ones_like(b)
         wanted = (rows * (j @ z.flatten() - b)).norm() / (rows * b).norm()
         torch.testing.assert_close(flow.flow.residual[site][0], wanted, rtol=1e-6, atol=1e-9)
 
@@ -279,7 +290,7 @@ def sigma_of(flow: Flow, site: str) -> float:
     """The largest singular value of the equations that the step of a site inverts."""
     exit = exit_of(flow, site)
     j = flow.jacobian(site, exit)
-    return float(torch.linalg.matrix_norm(equations(flow, exit, j.shape[1])[:, None] * j, 2))
+    return float(torch.linalg.matrix_norm(equations(flow, site, exit)[:, None] * j, 2))
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,22 @@ def test_colours_are_scaled_per_image_between_percentiles_of_all_channels() -> N
     torch.testing.assert_close(found[1], 1 - wanted)
 
 
+@pytest.mark.parametrize("size", [(70,), (66, 71), (64, 65, 66)])
+def test_what_repeats_every_four_pixels_is_taken_off(size: tuple[int, ...]) -> None:
+    photo = torch.randn(2, 3, *size, dtype=torch.float64)
+    pattern = 100 * torch.randn(1, 3, *size, dtype=torch.float64)
+    small, patterned = photo, photo + pattern
+    for axis in range(2, photo.dim()):
+        index = torch.arange(photo.shape[axis])
+        patterned = patterned - pattern + (pattern := pattern.index_select(axis, index % 4))
+    found, wanted = held(patterned, len(size)), held(photo, len(size))
+    torch.testing.assert_close(found, wanted)
+    assert found.std() > 0.1
+    for axis in range(2, photo.dim()):  # there it stays
+        small, patterned = small.narrow(axis, 0, 32), patterned.narrow(axis, 0, 32)
+    assert not torch.allclose(held(patterned, len(size)), held(small, len(size)), atol=0.1)
+
+
 def test_many_channels_show_their_length() -> None:
     z = torch.zeros(1, 2, 1, 3)
     z[0, :, 0] = torch.tensor([[3.0, 0.0, -6.0], [4.0, 0.0, 8.0]])  # lengths 5, 0, 10

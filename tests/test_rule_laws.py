@@ -70,6 +70,7 @@ larger = each(lambda x: x * 1.01 + 0.01)
 CHANGES: dict[str, Callable[[Any], Any]] = {
     "labels": lambda letters: (*letters, "S"),
     "groups": lambda count: 2 * count,
+    "off": torch.logical_not,
 }
 ROLES = {
     "linear": {"linear", "adjoint", "affine"},
@@ -78,6 +79,7 @@ ROLES = {
     "vjp": {"vjp"},
     "shift": {"affine"},
     "support": {"support"},
+    "off": {"off"},
     "diagonal": {"diagonal"},
     "scaled": {"scaled"},
     "groups": {"groups"},

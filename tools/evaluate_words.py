@@ -15,7 +15,8 @@ from naflow_fx.evaluation.result import Evaluation
 
 FORMER = {"naflow": "naflow-0.01", "naflow-channelwise": "naflow-channelwise-0.01"}
 TEXTS = {
-    "naflow": "the default: Eq. 2, damping 0.1, abandoned neurons have no equation",
+    "naflow": "the default: Eq. 2, damping 0.1, abandoned neurons have no equation, cut "
+              "ones a bound",
     "naflow-all": "`Inverse(rows=\"all\")`: abandoned neurons have the equation `= 0`, Eq. 12 to "
                   "the letter",
     "naflow-channelwise": "`reduction=\"channelwise\"`: the default, cut at 0 per channel",

@@ -121,18 +121,21 @@ class AttentionFlow(FlowData):
 
         Z starts at the final features and is led back with what was captured on the way: masks,
         indices, gates, never an activation. So it is the same whichever class is explained. C' = 3
-        or 1 at sites of so many channels (the input of a photo): Z itself. Elsewhere C' = 1: the
-        length of Z over the channels. S is the site's own space: [H, W], [L] of a signal, [D, H, W]
-        of a volume. Each image is scaled from the 1st percentile of its values (nearest rank, over
-        all of C' and S) to the 99th, and clipped; what is the same everywhere is 0. dtype and
-        device are Z's. The final features, and the branches that make gates, show the activation
-        itself: nothing is inverted there.
+        or 1 at sites of so many channels (the input of a photo): Z less what repeats every four
+        pixels, if the site has 64 an axis; that is the pattern of a strided first layer and of its
+        constants, the same for every photo. Elsewhere C' = 1: the length of Z over the channels.
+        S is the site's own space: [H, W], [L] of a signal, [D, H, W] of a volume. Each image is
+        scaled from the 1st percentile of its values (nearest rank, over all of C' and S) to the
+        99th, and clipped; what is the same everywhere is 0. dtype and device are Z's. The final
+        features, and the branches that make gates, show the activation itself: nothing is inverted
+        there.
 
-        How to look at it: with `Inverse(rows="used")` early sites show edges of the photo. Those
-        come from the pattern of active neurons, not from the features' values, which fade with
-        every damped step (tools/figures_reconstruction.py measures it). Its kin are deconvolution
-        (Zeiler and Fergus 2014), which takes the pooling's indices along in the same way, and
-        feature inversion (Mahendran and Vedaldi 2015), which has the features alone.
+        How to look at it: with `Inverse(rows="used")` the input shows the photo's bright and dark
+        parts and its edges. They come from which neurons are active and which are cut, not from the
+        features' values, which fade with every damped step (tools/figures_reconstruction.py
+        measures it). Its kin are deconvolution (Zeiler and Fergus 2014), which takes the pooling's
+        indices along in the same way, and feature inversion (Mahendran and Vedaldi 2015), which has
+        the features alone.
 
         Needs `keep="bpfm"`, with any method. FlowError without, or where Z is not finite. Where
         H = W = C, a channels-last site is read as channels first.

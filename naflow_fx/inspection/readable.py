@@ -114,11 +114,12 @@ class _Text:
         return f"{_function(node.target)}({', '.join(arguments)})"
 
     def _solver(self, z: Any, *others: Any) -> Iterator[str]:
-        """Arguments of `solve.LeastSquares`: what depends on the image; constants counted."""
+        """Arguments of `LeastSquares`: what depends on the image; constants counted."""
         yield self._value(z)
-        rows, *captures = others
-        if rows is not None:
-            yield f"rows={self._value(rows)}"
+        rows, off, *captures = others
+        for name, value in (("rows", rows), ("off", off)):
+            if value is not None:
+                yield f"{name}={self._value(value)}"
         held = [x for x in captures if not (isinstance(x, fx.Node) and _graph.is_constant(x))]
         yield from map(self._value, held)
         if len(held) < len(captures):

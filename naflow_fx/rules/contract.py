@@ -75,6 +75,8 @@ class Rule:
         support: ``support(w, ...) = P^T w``, P with 1 in place of each entry of A that is not 0
             (which neurons are read, Fig. 3), whole numbers.  None: `transpose` with 1 in place of
             every number that is not 0 in tensors and operands; signs in its code don't matter.
+        off: where what was captured tells that ``input`` was at most 0, bool, of its shape: the
+            bound of a neuron that a ReLU cut (docs/method.md 3).  None: nothing tells.
         diagonal: d, broadcastable, where ``A v = d * v``.  Such an operator joins a preceding
             convolution's least squares; standing alone it is inverted damped, and its own
             ``inverse`` serves for the map inside the chain only.
@@ -118,6 +120,7 @@ class Rule:
     has_shift: Function | None = None
     vjp: Function | None = None
     support: Function | None = None
+    off: Function | None = None
     diagonal: Function | None = None
     kernel: str = ""
     scaled: Function | None = None
@@ -171,6 +174,7 @@ _LEADING = {
     "capture": 0,
     "shift": 0,
     "has_shift": 0,
+    "off": 0,
     "diagonal": 0,
     "scaled": 2,
     "groups": 0,

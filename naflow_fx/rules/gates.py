@@ -48,6 +48,11 @@ def diagonal(gate: Tensor) -> Tensor:
     return gate
 
 
+def off(gate: Tensor) -> Tensor:
+    """Where g = 0, of a gate that is 0 for no positive x."""
+    return gate == 0
+
+
 def gate(
     name: str,
     forward: Function,
@@ -131,6 +136,7 @@ HARDSWISH = gate(
     hardswish,
     hardswish_factor,
     hardswish_vjp,
+    off=off,
     targets=spellings(same(hardswish, "inplace"), "hardswish", in_place=True),
     modules={nn.Hardswish: plain},
 )
@@ -170,6 +176,7 @@ LEAKY_RELU = gate(
     leaky_relu,
     leaky_relu_factor,
     equation="Eq. 13, damped",
+    off=off,
     targets={
         **spellings(same(leaky_relu, "inplace"), "leaky_relu", in_place=True),
         **spellings(same(leaky_relu), "prelu"),

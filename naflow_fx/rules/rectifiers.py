@@ -95,6 +95,7 @@ HARDTANH = Rule(
     hardtanh_inverse,
     capture=secant,
     captures=("gate",),
+    off=gates.off,
     vjp=hardtanh_vjp,
     gating="squashes",
     equation="Eq. 12, secant gate",

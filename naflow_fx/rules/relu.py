@@ -34,6 +34,11 @@ def inverse(z: Tensor, mask: Tensor) -> Tensor:
     return z * mask
 
 
+def off(mask: Tensor) -> Tensor:
+    """Where x <= 0."""
+    return ~mask
+
+
 RULE = Rule(
     "relu",
     forward,
@@ -42,6 +47,7 @@ RULE = Rule(
     inverse,
     capture=capture,
     captures=("mask",),
+    off=off,
     equation="Eq. 12",
     targets=spellings(same(forward, "inplace"), "relu", in_place=True),
     modules={nn.ReLU: plain},

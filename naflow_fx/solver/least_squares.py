@@ -58,19 +58,23 @@ class LeastSquares(nn.Module):
         self.kernels, self.measures = kernels, measures
 
     def forward(
-        self, z: Tensor, rows: Tensor | None, *captures: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """z at the output -> (v, ||R (z - c)|| [N], relative residual [N], sigma_max [N]).
+        self, z: Tensor, rows: Tensor | None, off: Tensor | None, *captures: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """z at the output -> (v, ||R (z - c)|| [N], relative residual [N], sigma_max [N], R).
 
-        rows: R, of z's shape but for its batch, which may be 1: 1 where an output neuron has an
-        equation, 0 where it has none; None: all have.  sigma_max is None at damping 0, the residual
-        where it is measured elsewhere.
+        rows: of z's shape but for its batch, which may be 1: 1 where an output neuron has an
+        equation, 0 where it has none; None: all have.  off, of z's shape: where it has a bound
+        (see `equations`); None: nowhere.  sigma_max is None at damping 0, the residual where it
+        is measured elsewhere.
         """
         dtype = solver_dtype(z.dtype)
         b = laid_out(z.to(dtype))
-        if self.offset is not None:
-            b = b - self.offset(b, *self._captures(captures, dtype))
         rows = None if rows is None else laid_out(rows.to(dtype))
+        if self.offset is not None:
+            c = self.offset(b, *self._captures(captures, dtype))
+            b = b - c
+            if rows is not None and off is not None:
+                rows = equations(rows, off, c)
         b = b if rows is None else b * rows
         zero = b.new_zeros(full_shape(self.input_shape, b))
         captures = self._captures(captures, self.operator.inner(dtype))
@@ -85,7 +89,7 @@ class LeastSquares(nn.Module):
         if self.measures:
             left = norm(self.operator.image(v, rows, captures) - b)
             residual = relative(left, length).to(z.dtype)
-        return v.contiguous().to(z.dtype), length, residual, sigma
+        return v.contiguous().to(z.dtype), length, residual, sigma, rows
 
     def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Kernels in their own dtype, all else in that one."""
@@ -93,6 +97,16 @@ class LeastSquares(nn.Module):
             as_kernel(c) if i in self.kernels else laid_out(number(c, dtype))
             for i, c in enumerate(captures)
         )
+
+
+def equations(used: Tensor, off: Tensor, c: Tensor) -> Tensor:
+    """R, numbers 0 and 1: the first step's of Newton's method from v = 0 for equations and bounds.
+
+    A neuron that is `off` and that nothing else used was at most 0, ``A v + c <= 0``.  v = 0 keeps
+    that bound where c <= 0: no equation.  Where c > 0 it breaks it, and the equation is that the
+    neuron is 0.
+    """
+    return torch.maximum(used, laid_out(off & (c > 0)).to(used.dtype))
 
 
 def residual_of_rows(found: Tensor, wanted: Tensor, rows: Tensor | None, length: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
 
 SHOWN = (1, 3)  # channels that are grey or colours as they are
+PERIOD = 4  # in pixels: the stride of first layers is 2 or 4
 LOW, HIGH = 0.01, 0.99  # shares of an image's values that become 0 and 1
 
 
@@ -50,7 +51,22 @@ def _picture(name: str, z: Tensor, maps: Tensor) -> Tensor:
     planes = channels_first(wide, maps)
     if planes.shape[1] not in SHOWN:
         planes = torch.linalg.vector_norm(planes, dim=1, keepdim=True)
+    elif min(planes.shape[2:], default=0) >= 16 * PERIOD:  # a smaller one is itself mostly pattern
+        planes = _unpatterned(planes)
     return _scaled(planes).to(z.dtype)
+
+
+def _unpatterned(planes: Tensor) -> Tensor:
+    """Each value less the mean of its channel at places of the same phase, [N, C, *S]."""
+    space = planes.shape[2:]
+    pattern = planes
+    for axis, size in enumerate(space, 2):
+        whole = pattern.narrow(axis, 0, size // PERIOD * PERIOD)
+        before, after = pattern.shape[:axis], pattern.shape[axis + 1 :]
+        pattern = whole.reshape(*before, -1, PERIOD, *after).mean(axis)
+    for axis, size in enumerate(space, 2):
+        pattern = torch.cat([pattern] * -(-size // PERIOD), axis).narrow(axis, 0, size)
+    return planes - pattern
 
 
 def _scaled(planes: Tensor) -> Tensor:

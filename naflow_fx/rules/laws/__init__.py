@@ -58,6 +58,7 @@ LAWS: dict[str, Law] = {
     "function inverse": Law(laws.function_inverse, lambda rule: rule.function_inverse),
     "support": Law(laws.support),
     "diagonal": Law(laws.diagonal, lambda rule: rule.diagonal is not None),
+    "off": Law(laws.off, lambda rule: rule.off is not None),
     "scaled": Law(laws.scaled, lambda rule: rule.scaled is not None),
     "groups": Law(laws.groups, lambda rule: rule.groups is not None),
     "batch": Law(laws.batch),

@@ -160,6 +160,14 @@ def diagonal(p: Point) -> Findings:
         yield from _differ("A", p.matrix(), "diag(d)", torch.diag_embed(rows(d)))
 
 
+def off(p: Point) -> Findings:
+    """Nothing positive is `off`."""
+    x, found = p.vectors[0], p.call(p.rule.off)
+    yield from _shape("off", found, x)
+    if bool((x[found] > 0).any()):
+        yield "off holds where the operand is positive"
+
+
 def scaled(p: Point) -> Findings:
     """With the kernel that `scaled` makes, A v is d times what it was; d per channel."""
     (v,) = p.vectors[:1]
