@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from naflow_fx.errors import InputError, TargetError
 
 if TYPE_CHECKING:
-    from naflow_fx.explainer import Explainer
     from naflow_fx.flow import AttentionFlow
 
 
@@ -112,7 +111,7 @@ class Boxes:
         self.model, self.example, self.options, self.target = model, example, options, target
 
     @cached_property
-    def _explainer(self) -> Explainer:
+    def _explainer(self) -> Any:
         import naflow_fx
 
         found = self._found(self.example, _index(self.target))
