@@ -225,7 +225,7 @@ class Explainer(nn.Module):
         """What a notebook shows: the layers and how each is inverted, block by block."""
         from naflow_fx.view.notebook import of_explainer
 
-        return of_explainer(self)
+        return of_explainer(self.inspect(), self.options.method)
 
     def __enter__(self) -> Explainer:
         """Nothing to set up: there are no hooks."""

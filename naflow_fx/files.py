@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from naflow_fx.errors import FlowError
 
 DRAFT = ".naflow-"  # how the names of what is being written begin
 
@@ -54,3 +56,19 @@ def write(path: Path, content: str | bytes, draft: str = DRAFT, durable: bool = 
     with replacing(path, draft, durable) as made:
         made.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+@contextmanager
+def staging(folder: Path) -> Iterator[Path]:
+    """A path for new files on the file system of `folder`, removed at the end whatever happens.
+
+    In `folder` itself where that exists (it may be a mount point), else in the nearest folder
+    above. Raises FlowError where a file is in the way, OSError where nothing can be written.
+    """
+    base = folder.absolute()
+    while not base.exists():
+        base = base.parent
+    if not base.is_dir():
+        raise FlowError(f"{base} is a file, not a folder; choose another place.")
+    with tempfile.TemporaryDirectory(prefix=DRAFT, dir=base) as stage:
+        yield Path(stage) / "new"

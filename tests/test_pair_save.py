@@ -96,11 +96,3 @@ def test_sheets_are_neither_strips_nor_full_of_holes(sites: int, rows: int) -> N
     names, titles = ["row"] * rows, ["site"] * sites
     sheet = rows_grid(names, [picture] * rows, titles, [[picture] * sites] * rows, cell=64)
     assert sites <= 10 or 0.7 < sheet.width / sheet.height < 3
-
-
-def test_sheets_of_rows_that_do_not_fit() -> None:
-    picture = np.zeros((40, 40, 3), np.uint8)
-    with pytest.raises(ValueError, match="1 names, 2 photos"):
-        rows_grid(["a"], [picture] * 2, [], [[], []])
-    with pytest.raises(ValueError, match="got 1 for 2"):
-        rows_grid(["a"], [picture], ["site"], [[picture, picture]])

@@ -14,7 +14,14 @@ from PIL import Image, ImageFont
 
 from naflow_fx.cli import options as parser
 from naflow_fx.errors import FlowError
-from naflow_fx.view.colours import COLORMAPS, colour_table, colourise, resize_map, show_on_image
+from naflow_fx.view.colours import (
+    COLORMAPS,
+    DIVERGING,
+    colour_table,
+    colourise,
+    resize_map,
+    show_on_image,
+)
 from naflow_fx.view.sheet import GAP, LABEL, MARGIN, grid, shorten
 
 
@@ -23,6 +30,12 @@ def test_colour_tables_are_matplotlibs(name: str) -> None:
     matplotlib = pytest.importorskip("matplotlib")
     wanted = matplotlib.colormaps[name](np.linspace(0, 1, 256))[:, :3] * 255
     assert np.abs(colour_table(name) - wanted).max() <= 2.5
+
+
+def test_colours_of_differences_are_matplotlibs() -> None:
+    matplotlib = pytest.importorskip("matplotlib")
+    wanted = matplotlib.colormaps["RdBu_r"](np.linspace(0, 1, 256))[:, :3] * 255
+    assert np.abs(DIVERGING - wanted).max() <= 2.5
 
 
 @pytest.mark.parametrize("name", ["inferno", "magma", "viridis", "gray"])
@@ -187,20 +200,6 @@ def test_names_lose_their_middle_only_when_too_long() -> None:
     head, tail = short.split("…")
     assert name.startswith(head) and name.endswith(tail) and len(head) > 5 and len(tail) > 5
     assert shorten(name, 1, font) == "…"
-
-
-@pytest.mark.parametrize(
-    ("photo", "titles", "overlays", "words"),
-    [
-        (None, [], [], "at least one map"),
-        (None, ["a"], [], "got 1 for 0"),
-        (None, ["a"], [np.zeros((4, 4))], "uint8"),
-        (np.zeros((4, 4, 3)), [], [], "uint8"),
-    ],
-)
-def test_grid_refuses(photo: Any, titles: list[str], overlays: list[Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        grid(photo, titles, overlays)
 
 
 def test_no_matplotlib_is_imported() -> None:

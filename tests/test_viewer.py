@@ -19,7 +19,6 @@ from small_flow import explained
 
 import naflow_fx as nf
 from naflow_fx.errors import FlowError
-from naflow_fx.view.page import save_graph
 from naflow_fx.view.page.record import make_report
 
 ATTACK = '"><img src=x onerror=alert(1)></script><script>alert(2)</script><!--'
@@ -140,7 +139,7 @@ def test_models_of_a_photo_stand_side_by_side(tmp_path: Path) -> None:
 
 def test_a_graph_alone(tmp_path: Path) -> None:
     explainer, _, _ = explained()
-    data = read(save_graph(tmp_path / "graph.html", explainer))
+    data = read(explainer.inspect().save(tmp_path / "graph.html"))
     assert data["entries"] == []
     assert {node["kind"] for node in data["models"][0]["graph"]["nodes"]} == {
         "forward", "capture", "importance", "inverse", "map",

@@ -15,7 +15,6 @@ from test_viewer import ATTACK, DETAILS, read
 
 import naflow_fx as nf
 from naflow_fx.cli import main
-from naflow_fx.view.page import save_graph
 
 PHOTO = Path(__file__).parent.parent / "examples" / "coffee.png"
 SHOWN, OVERLAY = ".now .site", ".overlay >> nth=0"
@@ -236,7 +235,7 @@ def explainer_model() -> torch.nn.Module:
 
 def test_a_page_with_a_graph_alone(chrome: Any, tmp_path: Path) -> None:
     explainer, _, _ = explained()
-    with opened(chrome, save_graph(tmp_path / "graph.html", explainer)) as (page, troubles):
+    with opened(chrome, explainer.inspect().save(tmp_path / "graph.html")) as (page, troubles):
         page.get_by_role("button", name="Unfold all").click()
         page.locator('[data-node="stem"]').click()
         assert "stem" in page.locator(".node h3").inner_text()

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from naflow_fx.cli.options import SHEET
 from naflow_fx.errors import OptionError
+from naflow_fx.files import staging
 from naflow_fx.options import Inverse
 from naflow_fx.selection import evenly
-from naflow_fx.view.files import staging
 from naflow_fx.view.terminal import printable
 
 if TYPE_CHECKING:

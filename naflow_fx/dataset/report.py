@@ -23,8 +23,7 @@ from naflow_fx.files import write
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.selection import evenly
 from naflow_fx.view.colours import colourise, resize_map
-from naflow_fx.view.files import data_uri
-from naflow_fx.view.html import POLICY, render
+from naflow_fx.view.html import POLICY, data_uri, render
 
 if TYPE_CHECKING:
     from naflow_fx.flow.statistics import Statistics

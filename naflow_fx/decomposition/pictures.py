@@ -12,8 +12,7 @@ from naflow_fx.decomposition.grow import ROOT, share
 from naflow_fx.decomposition.tree import Tree
 from naflow_fx.errors import ArtefactError, FlowError, OptionError, required, unfit
 from naflow_fx.view.colours import Bytes, Floats, colour_table
-from naflow_fx.view.files import data_uri
-from naflow_fx.view.html import POLICY, render
+from naflow_fx.view.html import POLICY, data_uri, render
 from naflow_fx.view.photos import as_photos
 
 if TYPE_CHECKING:

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 
     from naflow_fx.evaluation.data import Box
     from naflow_fx.flow.statistics import Statistics
+    from naflow_fx.inspection.records import Steps
     from naflow_fx.view.colours import Bytes
     from naflow_fx.view.figures import FlowFigure, Kind
-    from naflow_fx.view.page.record import Graph, HasGraph
+    from naflow_fx.view.page.record import HasSteps
     from naflow_fx.view.record import ClassNames
 
 __all__ = ["PARTS", "AttentionFlow", "FlowData", "Scale", "enlarge", "top5"]
@@ -56,9 +57,10 @@ class AttentionFlow(FlowData):
         Raises:
             FlowError: other images, values that are not finite, and maps that are not 2-d.
         """
-        from naflow_fx.view.photos import overlay
+        from naflow_fx.view.photos import Style, overlay
 
-        return overlay(self, self._photos(images), alpha, colormap, scale, smooth)
+        style = Style(alpha=alpha, colormap=colormap, scale=scale, smooth=smooth)
+        return overlay(self, self._photos(images), style)
 
     def save(
         self,
@@ -102,14 +104,16 @@ class AttentionFlow(FlowData):
             FlowError: as `overlay` does.
             OSError: the folder cannot be written.
         """
-        from naflow_fx.view.save import Style, save_flow
+        from naflow_fx.view.save import SaveStyle, save_flow
 
         about = self.about
         words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
-        style = Style(alpha, colormap, scale, title, words, told, on_picture, layers, arrays,
-                      smooth)  # fmt: skip
+        style = SaveStyle(
+            layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
+            class_names=words, info=told, on_picture=on_picture, arrays=arrays,
+        )  # fmt: skip
         return save_flow(self, Path(folder), self._photos(images), style)
 
     def _photos(self, images: Any) -> Any:
@@ -149,7 +153,7 @@ class AttentionFlow(FlowData):
         path: str | Path,
         images: Any = None,
         *,
-        explainer: HasGraph | Graph | None = None,
+        explainer: HasSteps | Steps | None = None,
         model: str | None = None,
         photos: Sequence[str] = (),
         class_names: ClassNames = None,
@@ -259,14 +263,16 @@ class AttentionFlow(FlowData):
             FlowError: as `overlay` does, and for a "grid" of several images.
         """
         from naflow_fx.view.figures import plot
+        from naflow_fx.view.photos import Style
 
-        return plot(self, self._photos(images), kind, layers, alpha, colormap, title)
+        style = Style(layers=layers, alpha=alpha, colormap=colormap)
+        return plot(self, self._photos(images), kind, title, style)
 
     def save_gif(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """Write an animation through the layers; images side by side where there are several.
 
         images: as for `overlay`. look: `layers` (names, globs), `rate` (layers a second, 4),
-        `size` (height in pixels, 320), `alpha` (0.5), `colormap` ("inferno").
+        `size` (height in pixels, 320), `alpha` (0.5), `colormap` ("inferno"), `scale`, `smooth`.
         Raises FlowError as `overlay` does, OSError when the file cannot be written.
         """
         from naflow_fx.view.films import Look, save_gif
@@ -284,6 +290,6 @@ class AttentionFlow(FlowData):
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a line of facts and eight maps along depth, a row an image."""
-        from naflow_fx.view.notebook import of_flow
+        from naflow_fx.view.notebook import of_flows
 
-        return of_flow(self)
+        return of_flows("", [self])

@@ -196,19 +196,13 @@ class FlowData:
         Linear, bilinear or trilinear by the maps' rank, with align_corners=False. A call site
         without spatial axes (behind the flatten) has one value an image, spread over the whole.
         """
-        wanted = self._size(size)
-        return OrderedDict((name, enlarge(name, m, wanted)) for name, m in self.maps.items())
-
-    def _size(self, size: int | Sequence[int] | None) -> tuple[int, ...]:
-        """`size` as one length an axis, the input's by default."""
-        if size is None:
-            size = self.input_size
         rank = len(self.input_size)
+        size = self.input_size if size is None else size
         wanted = (size,) * rank if isinstance(size, int) else tuple(size)
         if len(wanted) != rank or not all(isinstance(s, int) and s > 0 for s in wanted):
             words = f"{rank} positive integers, one an axis"
             raise unfit(FlowError, "upsampled", words, size=size)
-        return wanted
+        return OrderedDict((name, enlarge(name, m, wanted)) for name, m in self.maps.items())
 
     def drawable(self, scale: Scale) -> OrderedDict[str, Any]:
         """The normalised maps as float arrays [N, H_l, W_l]; FlowError unless finite and 2-d."""

@@ -57,11 +57,8 @@ class DepthTable:
     def rows(self) -> list[dict[str, Any]]:
         """A dictionary a layer, means over photos: `pandas.DataFrame(statistics.rows())`."""
         means = {name: [e.mean for e in self.estimates(name)] for name in self.values}
-        depth = self.depth.tolist()
-        return [
-            {"layer": layer, "depth": depth[i], **{name: m[i] for name, m in means.items()}}
-            for i, layer in enumerate(self.layers)
-        ]
+        columns = {"layer": self.layers, "depth": self.depth.tolist(), **means}
+        return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     @classmethod
     def joined(cls: type[T], parts: Iterable[T]) -> T:
@@ -76,11 +73,9 @@ class DepthTable:
 
     def __str__(self) -> str:
         """The table; of several photos means with their 95 % intervals."""
-        single = len(self) == 1
-        columns = {name: self.estimates(name) for name in self.values}
-        head = ["layer", *columns]
-        body = [[layer, *(_text(column[i], single) for column in columns.values())]
-                for i, layer in enumerate(self.layers)]  # fmt: skip
+        single, head = len(self) == 1, ["layer", *self.values]
+        columns = [[_text(one, single) for one in self.estimates(name)] for name in self.values]
+        body = zip(self.layers, *columns, strict=True)
         return table([head, ["-" * len(name) for name in head], *body], indent="")
 
 
@@ -122,7 +117,7 @@ def statistics(
     mask: Tensor | None,
 ) -> Statistics:
     """What `AttentionFlow.statistics` documents."""
-    maps = _spatial(flow, layers)
+    maps = _spatial({name: flow.maps[name] for name in choose(list(flow.maps), layers)})
     found = measured(maps)
     where = _where(flow, box, mask)
     if where is not None:
@@ -132,10 +127,7 @@ def statistics(
 
 def table_of(maps: Mapping[str, Tensor]) -> Statistics:
     """The table of maps that are no flow's, layer -> [N, *S]; FlowError if all are one position."""
-    found = measured(maps)
-    if not found["spread"]:
-        raise FlowError("Statistics need a layer whose map has several positions.")
-    return _table(found)
+    return _table(measured(_spatial(maps)))
 
 
 def _table(found: dict[str, dict[str, Tensor]]) -> Statistics:
@@ -174,7 +166,7 @@ def agreement(first: FlowData, second: FlowData) -> DepthTable:
     if len(first) != len(second):
         raise FlowError(f"agreement: flows of {len(first)} and {len(second)} photos; wanted the "
                         "same photos in both")  # fmt: skip
-    one, two = _spatial(first, None), _spatial(second, None)
+    one, two = _spatial(first.maps), _spatial(second.maps)
     pairs = pairs_of(list(one), list(two))
     found = [measures.agreement(one[a], two[b].to(one[a].device)) for a, b in pairs]
     names = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
@@ -189,13 +181,12 @@ def pairs_of(first: list[str], second: list[str]) -> list[tuple[str, str]]:
     return [(a, second[round(i * (len(second) - 1) / last)]) for i, a in enumerate(first)]
 
 
-def _spatial(flow: FlowData, layers: Sequence[str] | None) -> dict[str, Tensor]:
+def _spatial(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Maps of several positions, at least one."""
-    chosen = choose(list(flow.maps), layers)
-    found = {name: flow.maps[name] for name in chosen if flow.maps[name][0].numel() > 1}
+    found = {name: m for name, m in maps.items() if m[0].numel() > 1}
     if not found:
         raise FlowError("Statistics need a layer whose map has several positions; "
-                        f"got {', '.join(chosen[:6]) or 'none'}.")  # fmt: skip
+                        f"got {', '.join([*maps][:6]) or 'none'}.")  # fmt: skip
     return found
 
 
@@ -234,13 +225,10 @@ def _inside(maps: Tensor, where: Tensor) -> Tensor:
 
 def _settles(row: Sequence[float]) -> int:
     """The first layer from which what is known of agreements stays above SETTLED; -1: none."""
-    found = -1
-    for at in range(len(row) - 1, -1, -1):
-        if row[at] <= SETTLED:
-            break
-        if row[at] > SETTLED:  # not NaN, which says nothing
-            found = at
-    return found if row and row[-1] > SETTLED else -1
+    if not row or not row[-1] > SETTLED:
+        return -1
+    last = max((at for at, value in enumerate(row) if value <= SETTLED), default=-1)
+    return next(at for at, value in enumerate(row) if at > last and value > SETTLED)  # not NaN
 
 
 def _stacked(columns: Iterable[Tensor]) -> Tensor:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from naflow_fx.errors import FlowError
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
+from naflow_fx.flow.data import FlowData
 
 UNKNOWN = "not finite: the photo, the score or a square of Z overflowed; nothing is known"
 LAMBDA = "Lambda: importance is 0 everywhere, no gradient of the score reaches this call site"

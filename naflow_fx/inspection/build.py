@@ -1,21 +1,35 @@
-"""inspect_graph: from a generated program to its inspection."""
+"""inspect_graph: from a generated program to its inspection, what there is to tell of each step."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from torch import fx
+import torch
+from torch import Tensor, fx
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.node import map_arg
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
 from naflow_fx.inspection.inspection import Inspection
-from naflow_fx.inspection.nodes import Run, Writer
-from naflow_fx.inspection.program import Place, Program
-from naflow_fx.inspection.records import Block, Edge, Link, Node, Row
+from naflow_fx.inspection.program import Place, Program, name_of, site_of
+from naflow_fx.inspection.records import Block, Captured, Edge, Link, Node, Row, around, block_of
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._inverse_steps import PROPAGATED, REMAINDER
+from naflow_fx.passes import _inverse_steps as ways
+
+
+@dataclass(frozen=True)
+class Run:
+    """How far Z could be trusted in a run, and what was damped by: call site -> [N]."""
+
+    residual: Mapping[str, Tensor] = field(default_factory=dict)
+    norm_ratio: Mapping[str, Tensor] = field(default_factory=dict)
+    sigma_max: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def inspect_graph(
@@ -32,31 +46,28 @@ def inspect_graph(
     program = Program(gm)
     writer = Writer(program, options or Options(), run or Run())
     nodes = tuple(writer.node(place) for place in program.places.values())
-    return Inspection(model, _blocks(nodes), nodes, _edges(program), _rows(gm))
+    return Inspection(model, _blocks(nodes), nodes, _edges(program), _rows(program))
 
 
 def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block that a node is in, and the blocks around it, in forward order."""
-    merges = {node.block for node in nodes if node.how in (REMAINDER, PROPAGATED)}
+    merges = {node.block for node in nodes if node.how in (ways.REMAINDER, ways.PROPAGATED)}
     found: dict[str, Block] = {}
     for node in nodes:
-        parts = node.block.split(".") if node.block else []
-        for depth in range(len(parts) + 1):
-            id = ".".join(parts[:depth])
-            parent = ".".join(parts[: depth - 1]) if depth else None
-            found.setdefault(id, Block(id, parent, id in merges))
+        for id in ("", *around(node.block)):
+            found.setdefault(id, Block(id, block_of(id) if id else None, id in merges))
     return tuple(found.values())
 
 
 def _edges(program: Program) -> tuple[Edge, ...]:
     """Who reads whom."""
-    found: dict[Edge, None] = {}
-    for place in program.places.values():
-        for node in program.reads(place):
-            source = program.source(node, place)
-            if source is not None:
-                found[Edge(source.id, place.id, _link(source, place))] = None
-    return tuple(found)
+    found = (
+        Edge(source.id, place.id, _link(source, place))
+        for place in program.places.values()
+        for node in program.reads(place)
+        if (source := program.source(node, place)) is not None
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _link(source: Place, reader: Place) -> Link:
@@ -66,12 +77,11 @@ def _link(source: Place, reader: Place) -> Link:
     return "inverse" if source.kind == "map" else source.kind
 
 
-def _rows(gm: fx.GraphModule) -> tuple[Row, ...]:
+def _rows(program: Program) -> tuple[Row, ...]:
     """One per call site that is computed."""
-    result: Any = _graph.output_node(gm.graph).args[0]
-    by_site = {n.meta[keys.SITE]: n for n in gm.graph.nodes
+    by_site = {n.meta[keys.SITE]: n for n in program.gm.graph.nodes
                if keys.LABELS in n.meta and keys.SITE in n.meta}  # fmt: skip
-    return tuple(_row(by_site[site]) for site in result["maps"])
+    return tuple(_row(by_site[site]) for site in program.maps)
 
 
 def _row(node: fx.Node) -> Row:
@@ -88,3 +98,154 @@ def _row(node: fx.Node) -> Row:
         importance=node.meta.get(keys.IMPORTANCE, "-"),
         region=(step.region if step else "") or "-",
     )
+
+
+BATCHES = (2, 3)  # what differs between them is the batch dimension
+
+
+class Measure:
+    """Asks nodes of a generated program for what they hold, once each."""
+
+    def __init__(self, gm: fx.GraphModule) -> None:
+        self.gm, self.mode = gm, FakeTensorMode(allow_non_fake_inputs=True)
+        self.value = cache(self._value)
+
+    def __call__(self, node: fx.Node) -> Captured:
+        """What `node` holds: an activation, a capture or a folded constant."""
+        with torch.no_grad(), self.mode:
+            two, three = (self.value(node, batch) for batch in BATCHES)
+        pairs = zip(two.shape, three.shape, strict=True)
+        shape = tuple(int(a) if a == b else -1 for a, b in pairs)
+        constant = _graph.is_constant(node)
+        size = 0 if constant else two.numel() * two.element_size() // BATCHES[0]
+        return Captured(node.name, size, str(two.dtype).removeprefix("torch."), shape, constant)
+
+    def _value(self, node: fx.Node, batch: int) -> Any:
+        """A fake tensor like the node's result (or a tuple of them) for a batch of that size."""
+        if _graph.is_constant(node):
+            return self.mode.from_tensor(_graph.attribute(self.gm, str(node.target))).to("cpu")
+        if keys.SHAPE in node.meta:
+            shape = [batch if size == -1 else size for size in node.meta[keys.SHAPE]]
+            return torch.empty(shape, dtype=node.meta[keys.DTYPE])
+        assert callable(node.target), node
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self.value(n, batch))
+        return node.target(*args, **kwargs)
+
+
+DOCS = {
+    ways.START: "Z is the forward activation: here the cascade starts",
+    ways.CONTROL: "Z is the forward activation: a control branch is captured, not inverted",
+    ways.DAMPED: "d (z - c) / (d^2 + damping max d^2), the maximum per image",
+    ways.LEAST_SQUARES: "argmin_v ||R (A v - (z - c))||^2 + damping sigma_max(R A)^2 ||v||^2",
+    ways.REMAINDER: "what the other branches leave of Z at the merge",
+    ways.PROPAGATED: "the captured affine forward of Z at the region's fork, of used neurons",
+}
+REDUCTIONS = {"sum": "Eq. 2", "channelwise": "Eq. 2, channel by channel"}
+MANY = 4  # operators, beyond which they are counted, not named
+
+
+class Writer:
+    """Writes the node of each place of a program."""
+
+    def __init__(self, program: Program, options: Options, run: Run) -> None:
+        self.program, self.options, self.run = program, options, run
+        self.measure = Measure(program.gm)
+
+    def node(self, place: Place) -> Node:
+        """All that is to be told about a place."""
+        node, name = place.node, name_of(place.node)
+        common: dict[str, Any] = {
+            "id": place.id, "kind": place.kind, "site": site_of(node), "name": name,
+            "block": block_of(name), "operator": node.meta.get(keys.RULE, "input"),
+            "shape": node.meta[keys.SHAPE],
+        }  # fmt: skip
+        tell = {"forward": self._forward, "capture": self._capture, "map": self._map,
+                "importance": self._importance, "inverse": self._inverse}  # fmt: skip
+        return Node(**common | tell[place.kind](place))
+
+    def _forward(self, place: Place) -> dict[str, Any]:
+        rule = _graph.rule_of(place.node)
+        return {
+            "captures": tuple(map(self.measure, self.program.captures(place.node))),
+            "doc": _line(rule.forward) if rule else "what the model is given",
+        }
+
+    def _capture(self, place: Place) -> dict[str, Any]:
+        rule, held = _graph.rule_of(place.node), self.measure(place.made)
+        doc = _line(rule.capture if rule else None)
+        return {"shape": held.shape, "captures": (held,), "doc": doc}
+
+    def _importance(self, place: Place) -> dict[str, Any]:
+        doc = "d score / d x: the chain rule, from what reads x"
+        return {"equation": "Eq. 15", "captures": self._read(place), "doc": doc}
+
+    def _map(self, place: Place) -> dict[str, Any]:
+        options, channel = self.options, place.node.meta[keys.LABELS].index("C")
+        shape = place.node.meta[keys.SHAPE]
+        how = REDUCTIONS[options.reduction] if options.method == "naflow" else options.method
+        return {
+            "operator": "map",
+            "equation": how,
+            "shape": (*shape[:channel], *shape[channel + 1 :]),
+            "doc": _line(place.made.target),
+        }
+
+    def _inverse(self, place: Place) -> dict[str, Any]:
+        step: ways.Step = place.node.meta[keys.STEP]
+        found: dict[str, Any] = {
+            "equation": step.equation, "how": step.kind, "region": step.region,
+            "residual": _mean(self.run.residual, place),
+            "norm_ratio": _mean(self.run.norm_ratio, place),
+            "doc": DOCS.get(step.kind, ""),
+        }  # fmt: skip
+        if place.made is place.node:
+            return found
+        operators = [self.program.names[name] for name in step.operators]
+        rule = _graph.rule_of(operators[-1])
+        return found | self._solver(step, place) | {
+            "block": block_of(name_of(operators[-1])), "operator": _words(operators),
+            "operators": step.operators, "captures": self._read(place),
+            "doc": found["doc"] or _line(rule.inverse if rule else None),
+        }  # fmt: skip
+
+    def _solver(self, step: ways.Step, place: Place) -> dict[str, Any]:
+        """Steps, damping and sigma_max, where they have a say."""
+        found: dict[str, Any] = {}
+        sigma = place.node.meta[keys.SIGMA]
+        if step.kind in (ways.LEAST_SQUARES, ways.DAMPED) or sigma is not None:
+            found["damping"] = self.options.inverse.damping
+        if step.kind == ways.LEAST_SQUARES:
+            solved = place.made.all_input_nodes[0]
+            found["steps"] = self.program.gm.get_submodule(str(solved.target)).steps
+        if sigma is not None:
+            known = isinstance(sigma, float)
+            found["sigma_max"] = sigma if known else _mean(self.run.sigma_max, place)
+        return found
+
+    def _read(self, place: Place) -> tuple[Captured, ...]:
+        """Tensors of the forward pass that a generated node reads; not the model's parameters."""
+        found = []
+        for node in self.program.reads(place):
+            source = self.program.source(node, place)
+            constant = source is None and node.meta.get(keys.PART) == "capture"
+            if constant or (source is not None and source.kind in ("forward", "capture")):
+                found.append(self.measure(node))
+        return tuple(found)
+
+
+def _words(operators: list[fx.Node]) -> str:
+    """What is inverted as one: the operators, or how many they are."""
+    if len(operators) > MANY:
+        return f"{len(operators)} operators"
+    return " + ".join(node.meta[keys.RULE] for node in operators)
+
+
+def _line(function: Any) -> str:
+    """The first line of a function's documentation."""
+    return (inspect.getdoc(function) or "").partition("\n")[0] if callable(function) else ""
+
+
+def _mean(values: Mapping[str, Tensor], place: Place) -> float | None:
+    """Over the images of a run."""
+    found = values.get(site_of(place.node) or "")
+    return None if found is None else float(found.double().mean())

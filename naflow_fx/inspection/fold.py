@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from naflow_fx.errors import GraphError
-from naflow_fx.inspection.records import Node, Steps
+from naflow_fx.inspection.records import Node, Steps, around
 from naflow_fx.selection import matching
 
 LIMIT = 40  # rows: blocks are opened, level by level, as long as there are no more
@@ -42,13 +42,12 @@ def fold(inspection: Steps, expand: Sequence[str] | str | None = None) -> list[U
     Raises:
         GraphError: a glob that no block matches.
     """
-    blocks = [block.id for block in inspection.blocks]
     if expand is not None:
-        return _rows(inspection, _matching(blocks, [expand] if isinstance(expand, str) else expand))
-    opened, found = {""}, _rows(inspection, {""})
-    for depth in range(max(map(_depth, blocks))):
-        opened = opened | {block for block in blocks if _depth(block) == depth + 1}
-        more = _rows(inspection, opened)
+        globs = [expand] if isinstance(expand, str) else expand
+        return _rows(inspection, _matching(inspection, globs))
+    blocks, found = _blocks(inspection), _rows(inspection, set())
+    for depth in range(1, max((len(around(block)) for block in blocks), default=0) + 1):
+        more = _rows(inspection, {block for block in blocks if len(around(block)) <= depth})
         if len(more) > LIMIT:
             break
         found = more
@@ -63,7 +62,7 @@ def cut(inspection: Steps, rows: Sequence[Unit], block: str) -> list[Unit]:
     """
     inside = {row.id for row in rows if f"{row.name}.".startswith(f"{block}.")}
     if not inside:
-        raise _unknown([b.id for b in inspection.blocks], block)
+        raise _unknown(inspection, block)
     row_of = {node.id: row.id for row in rows for node in row.nodes}
     links = [(row_of[edge.source], row_of[edge.target]) for edge in inspection.edges
              if edge.kind == "forward"]  # fmt: skip
@@ -71,33 +70,35 @@ def cut(inspection: Steps, rows: Sequence[Unit], block: str) -> list[Unit]:
     return [row for row in rows if row.id in inside | near]
 
 
-def _matching(blocks: Sequence[str], globs: Sequence[str]) -> set[str]:
+def _blocks(inspection: Steps) -> list[str]:
+    """All but the model itself."""
+    return [block.id for block in inspection.blocks if block.id]
+
+
+def _matching(inspection: Steps, globs: Sequence[str]) -> set[str]:
     """The blocks that a glob names, and those around them."""
-    opened = {""}
+    opened: set[str] = set()
     for glob in globs:
-        named, _ = matching(filter(None, blocks), [glob])
+        named, _ = matching(_blocks(inspection), [glob])
         if not named and not glob.endswith("*"):
-            raise _unknown(blocks, glob)
-        opened |= {around for block in named for around in _around(block)}
+            raise _unknown(inspection, glob)
+        opened.update(*map(around, named))
     return opened
 
 
-def _unknown(blocks: Sequence[str], name: str) -> GraphError:
+def _unknown(inspection: Steps, name: str) -> GraphError:
     """The error of a block that is not there."""
-    known = [block for block in blocks if block]
+    known = _blocks(inspection)
     some = f"first ones: {', '.join(known[:8])}" if known else "this network has none"
     return GraphError(f"no block is named {name} (of {len(known)}); {some}")
 
 
 def _rows(inspection: Steps, opened: set[str]) -> list[Unit]:
-    found: dict[str, list[Node]] = {}
-    inside: dict[str, str] = {}
+    found: dict[tuple[str, str], list[Node]] = {}
     for node in inspection.nodes:
         if node.kind == "forward":
-            at, parent = _place(node, opened)
-            found.setdefault(at, []).append(node)
-            inside[at] = parent
-    return [_row(id, inside[id], tuple(nodes)) for id, nodes in found.items()]
+            found.setdefault(_place(node, opened), []).append(node)
+    return [_row(*place, tuple(nodes)) for place, nodes in found.items()]
 
 
 def _row(id: str, block: str, nodes: tuple[Node, ...]) -> Unit:
@@ -108,18 +109,8 @@ def _row(id: str, block: str, nodes: tuple[Node, ...]) -> Unit:
 def _place(node: Node, opened: set[str]) -> tuple[str, str]:
     """The id of the row that a node is in, and the opened block around it."""
     parent = ""
-    for block in _around(node.block):
+    for block in around(node.block):
         if block not in opened:
             return block, parent
         parent = block
     return node.id, parent
-
-
-def _around(block: str) -> list[str]:
-    """The block and those around it, the outermost first, without the model itself."""
-    parts = block.split(".") if block else []
-    return [".".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-
-
-def _depth(block: str) -> int:
-    return len(block.split(".")) if block else 0

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 
 import networkx as nx
 
 from naflow_fx.errors import ArtefactError, first_line
-from naflow_fx.inspection import words
+from naflow_fx.inspection import texts
 from naflow_fx.inspection.fold import Unit
-from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps
+from naflow_fx.inspection.records import Edge, Kind, Link, Node, Steps, around
 
 DRAWN = ("svg", "png", "pdf")
 FORMATS = (*DRAWN, "dot", "json", "html", "txt")
@@ -84,7 +85,7 @@ def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
     label = row.name if row.folded else _short(row.name, row.block)
     last = row.nodes[-1]
     what = f"{len(row.nodes)} layers" if row.folded else last.operator
-    lines: tuple[str, ...] = (label, f"{what} · {words.shape_text(last.shape)}")
+    lines: tuple[str, ...] = (label, f"{what} · {texts.shape_text(last.shape)}")
     yield Part(f"forward:{row.id}", "forward", at, row.nodes, lines)
     columns: tuple[Kind, ...] = ("capture", "importance", "map")
     for column in columns:
@@ -96,13 +97,13 @@ def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
 
 def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, ...]:
     if column == "capture":
-        held = words.running(nodes)
-        names = [words.capture_name(h, row.nodes[0].id) for h in held]
+        held = texts.running(nodes)
+        names = [texts.capture_name(h, row.nodes[0].id) for h in held]
         what = f"{len(held)} capture{'s' * (len(held) > 1)}" if row.folded else ", ".join(names)
-        return what, words.size_text(sum(h.bytes_per_image for h in held))
+        return what, texts.size_text(sum(h.bytes_per_image for h in held))
     if column == "importance":
         return (f"{len(nodes)} Λ" if row.folded else "Λ",)
-    return (f"{len(nodes)} maps",) if row.folded else ("map", words.shape_text(nodes[0].shape))
+    return (f"{len(nodes)} maps",) if row.folded else ("map", texts.shape_text(nodes[0].shape))
 
 
 def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) -> Part:
@@ -110,7 +111,7 @@ def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) ->
     if not id:
         return Part(f"inverse:{rows[at].id}", "inverse", at, nodes, _summary(nodes))
     node = nodes[0]
-    way, equation = words.way(node), _equation(node)
+    way, equation = texts.way(node), _equation(node)
     together = f"{way} · {equation}"
     lines = [together] if len(together) <= ROOM else [way, equation]
     lines = [*lines, f"Z of {node.name}"] if node.operators else ["Z = x, the activation"]
@@ -119,17 +120,16 @@ def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) ->
 
 def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
     """How many steps of which kind, and how far they can be trusted."""
-    whole = ", ".join(words.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
+    whole = ", ".join(texts.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
     lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
-    residual = words.mean(node.residual for node in nodes if node.operators)
-    return (
-        *lines,
-        *([] if residual is None else [f"residual {words.number_text(residual, 2)} (mean)"]),
-    )
+    residual = texts.mean(node.residual for node in nodes if node.operators)
+    if residual is not None:
+        lines.append(f"residual {texts.number_text(residual, 2)} (mean)")
+    return tuple(lines)
 
 
 def _equation(node: Node) -> str:
-    """The paper's equation alone, where there is one, else the first words."""
+    """The paper's equation alone, where there is one, else the first texts."""
     found = re.search(r"Eqs?\. [\d-]+", node.equation)
     return found[0] if found else node.equation.removeprefix("damped ").split(",")[0]
 
@@ -138,7 +138,7 @@ def _numbers(node: Node) -> list[str]:
     """sigma_max, residual and norm ratio, where they are known."""
     found = [f"σ {node.sigma_max:.2g}"] if node.sigma_max is not None else []
     if node.residual is not None and node.operators:
-        found.append(f"residual {words.number_text(node.residual, 2)}")
+        found.append(f"residual {texts.number_text(node.residual, 2)}")
     return [" · ".join(found)] if found else []
 
 
@@ -149,28 +149,28 @@ def _short(name: str, block: str) -> str:
 
 
 def _heading(node: Node) -> str:
-    """Kind and way of a node in a few words."""
+    """Kind and way of a node in a few texts."""
     what = node.how or (node.operator if node.kind == "forward" else node.kind)
     return f"{what}  {node.equation}".rstrip()
 
 
 def _details(node: Node) -> list[str]:
     """All there is to tell of a node, a line each."""
-    lines = [f"{node.name}: {_heading(node)}", node.doc, f"makes {words.shape_text(node.shape)}"]
-    if node.operators:
-        lines.append(f"inverts {', '.join(node.operators)}")
-    if node.region:
-        lines.append(f"in the region: {node.region}")
-    if node.steps is not None:
-        lines.append(f"{node.steps} steps")
+    lines = [
+        f"{node.name}: {_heading(node)}",
+        node.doc,
+        f"makes {texts.shape_text(node.shape)}",
+        f"inverts {', '.join(node.operators)}" if node.operators else "",
+        f"in the region: {node.region}" if node.region else "",
+        "" if node.steps is None else f"{node.steps} steps",
+    ]
     for name in ("damping", "sigma_max", "residual", "norm_ratio"):
-        value = getattr(node, name)
-        if value is not None:
-            lines.append(f"{name} {words.number_text(value)}")
-    lines += [f"{'constant' if h.constant else 'captured'} {h.name}: {h.dtype} "
-              f"{words.shape_text(h.shape)}"
-              + ("" if h.constant else f", {words.size_text(h.bytes_per_image)} an image")
-              for h in node.captures]  # fmt: skip
+        if getattr(node, name) is not None:
+            lines.append(f"{name} {texts.number_text(getattr(node, name))}")
+    for held in node.captures:
+        what = f"{held.name}: {held.dtype} {texts.shape_text(held.shape)}"
+        size = f"{texts.size_text(held.bytes_per_image)} an image"
+        lines.append(f"constant {what}" if held.constant else f"captured {what}, {size}")
     return [line for line in lines if line]
 
 
@@ -207,7 +207,7 @@ def as_dot(inspection: Steps, rows: Sequence[Unit], title: str) -> str:
     lines = [f"digraph {_quoted(inspection.model or 'program')} {{", STYLE,
              f"  label={_quoted(title)}", *_clusters(rows, parts)]  # fmt: skip
     lines += [_box(part) for part in parts if part.column != "forward"]
-    lines += [line for at in range(len(rows)) for line in _beside(parts, at)]
+    lines += _beside(parts)
     lines += [line for column in COLUMNS[1:] for line in _below(parts, column)]
     lines += [_line(*link) for link in links]
     return "\n".join([*lines, "}"]) + "\n"
@@ -217,29 +217,25 @@ def _clusters(rows: Sequence[Unit], parts: Sequence[Part]) -> Iterator[str]:
     """The boxes of the forward pass, each in the opened blocks around it."""
     found = {rows[part.row].id: part for part in parts if part.column == "forward"}
     for row in rows:
-        names = row.block.split(".") if row.block else []
-        around = [".".join(names[: depth + 1]) for depth in range(len(names))]
         heads = [f"subgraph {_quoted(f'cluster_{name}')} {{ label={_quoted(name)}; color=gray60; "
-                 for name in around]  # fmt: skip
-        yield "".join(heads) + _box(found[row.id]) + " }" * len(around)
+                 for name in around(row.block)]  # fmt: skip
+        yield "".join(heads) + _box(found[row.id]) + " }" * len(heads)
 
 
-def _beside(parts: Sequence[Part], at: int) -> Iterator[str]:
+def _beside(parts: Sequence[Part]) -> Iterator[str]:
     """What stands in one row, from left to right by column."""
-    row = sorted((p for p in parts if p.row == at), key=lambda p: COLUMNS.index(p.column))
-    if len(row) > 1:
-        yield f"  {{ rank=same; {' -> '.join(_quoted(p.key) for p in row)} [style=invis] }}"
+    ordered = sorted(parts, key=lambda part: (part.row, COLUMNS.index(part.column)))
+    for _, row in groupby(ordered, lambda part: part.row):
+        keys = [_quoted(part.key) for part in row]
+        if len(keys) > 1:
+            yield f"  {{ rank=same; {' -> '.join(keys)} [style=invis] }}"
 
 
 def _below(parts: Sequence[Part], column: Kind) -> Iterator[str]:
     """What keeps a column upright: lines that aren't seen."""
-    first: dict[int, Part] = {}
-    for part in parts:
-        if part.column == column:
-            first.setdefault(part.row, part)
+    first = {part.row: _quoted(part.key) for part in reversed(parts) if part.column == column}
     for above, below in pairwise(sorted(first)):
-        ends = f"{_quoted(first[above].key)} -> {_quoted(first[below].key)}"
-        yield f"  {ends} [style=invis, weight=20]"
+        yield f"  {first[above]} -> {first[below]} [style=invis, weight=20]"
 
 
 def _box(part: Part) -> str:
@@ -257,9 +253,8 @@ def _line(source: Part, target: Part, kind: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A DOT string."""
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
-    return f'"{escaped}"'
+    """A DOT string, which JSON's is."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def draw(text: str, kind: str) -> bytes:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from naflow_fx.inspection.records import Steps
 
@@ -15,25 +13,14 @@ if TYPE_CHECKING:
     import networkx as nx
 
 Globs: TypeAlias = Sequence[str] | str | None
-VERSION = 1  # of the JSON; grows when the meaning of an entry changes
 
 
 class Inspection(Steps):
     """The program of an explainer: the fields of `Steps`, as text, data, pictures and a page."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """As plain data: ``{"version", "model", "blocks", "nodes", "edges"}``.
-
-        The entries have the fields of `Block`, `Node` and `Edge`; what doesn't apply is None or
-        empty.  Sizes of -1 are the batch.
-        """
-        parts: dict[str, Any] = {"blocks": self.blocks, "nodes": self.nodes, "edges": self.edges}
-        plain = {name: [_plain(asdict(item)) for item in part] for name, part in parts.items()}
-        return {"version": VERSION, "model": self.model, **plain}
-
     def __str__(self) -> str:
         """Headline, a table of blocks, a table of call sites, in forward order."""
-        from naflow_fx.inspection.tables import as_text
+        from naflow_fx.inspection.texts import as_text
 
         return as_text(self)
 
@@ -75,9 +62,7 @@ class Inspection(Steps):
             GraphError: a glob that no block matches, or no such block.
             ArtefactError: Graphviz is missing.
         """
-        from naflow_fx.inspection.graphs import draw
-
-        return draw(self.to_dot(expand, only), "svg").decode()
+        return self.content("svg", expand, only).decode()
 
     def save(self, path: str | Path, expand: Globs = None, only: str | None = None) -> Path:
         """Write a file in the format that its name ends with, and return its path.
@@ -101,9 +86,10 @@ class Inspection(Steps):
         from naflow_fx.files import write
 
         if kind == "html":
-            from naflow_fx.view.page import save_graph
+            from naflow_fx.view.page import ReportEntry, save_report
 
-            return save_graph(path, self, title=self.model)
+            entry = ReportEntry([], [], self.model or "model", graph=self)
+            return save_report(path, [entry], title=self.model or "Inverse graph")
         return write(path, self.content(kind, expand, only))
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
@@ -119,12 +105,3 @@ class Inspection(Steps):
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def _plain(value: Any) -> Any:
-    """Numbers that JSON has no word for are None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from torch import fx
 from torch.utils._pytree import tree_leaves
@@ -37,8 +37,8 @@ class Program:
         result: Any = _graph.output_node(gm.graph).args[0]
         self.maps: dict[str, fx.Node] = result["maps"]
         forward = [node for node in gm.graph.nodes if is_forward(node)]
-        kinds = (self._forward, self._captures, self._importance, self._inverse, self._map)
-        places = [place for kind in kinds for node in forward for place in kind(node)]
+        places = [place for node in forward for place in self._places(node)]
+        places.sort(key=lambda place: get_args(Kind).index(place.kind))
         self.places = {place.id: place for place in places}
         self.held = {p.made: p.id for p in places if not p.id.endswith(Z)}
 
@@ -74,33 +74,24 @@ class Program:
                 return z
         return self.places.get(self.held.get(node, ""))
 
-    def _forward(self, node: fx.Node) -> Iterator[Place]:
+    def _places(self, node: fx.Node) -> Iterator[Place]:
+        """A forward node, and what was generated for it."""
         yield Place(node.name, "forward", node, node)
-
-    def _captures(self, node: fx.Node) -> Iterator[Place]:
         for made in self.captures(node):
             if not _graph.is_constant(made):
                 yield Place(made.name, "capture", node, made)
-
-    def _importance(self, node: fx.Node) -> Iterator[Place]:
-        made = self.names.get(node.meta.get(keys.IMPORTANCE, ""))
-        if made is not None:
-            yield Place(made.name, "importance", node, made)
-
-    def _inverse(self, node: fx.Node) -> Iterator[Place]:
+        importance = self.names.get(node.meta.get(keys.IMPORTANCE, ""))
+        if importance is not None:
+            yield Place(importance.name, "importance", node, importance)
         step: Step | None = node.meta.get(keys.STEP)
-        made = self.names.get(step.node) if step else None
-        if step is None or made is None:
-            return
-        if made is not node:
-            yield Place(made.name, "inverse", node, made)
-        elif step.kind != CONTROL or site_of(node) in self.maps:
+        inverse = self.names.get(step.node) if step else None
+        if inverse is node and step and (step.kind != CONTROL or site_of(node) in self.maps):
             yield Place(node.name + Z, "inverse", node, node)
-
-    def _map(self, node: fx.Node) -> Iterator[Place]:
-        made = self.maps.get(site_of(node) or "")
-        if made is not None:
-            yield Place(made.name, "map", node, made)
+        elif inverse is not None and inverse is not node:
+            yield Place(inverse.name, "inverse", node, inverse)
+        shown = self.maps.get(site_of(node) or "")
+        if shown is not None:
+            yield Place(shown.name, "map", node, shown)
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Iterator, Mapping
 from inspect import signature
+from itertools import groupby
 from typing import Any
 
 from torch import fx
 from torch.fx.node import map_aggregate
 
 from naflow_fx import keys
-from naflow_fx.inspection.nodes import block_of
 from naflow_fx.inspection.program import name_of
+from naflow_fx.inspection.records import block_of
 from naflow_fx.passes import _graph
 from naflow_fx.passes._inverse_steps import Step
 
@@ -44,7 +45,6 @@ class _Text:
     def __init__(self, gm: fx.GraphModule) -> None:
         self.graph = gm.graph
         self.names = _graph.names(gm.graph)
-        self.section = self.block = ""
         steps = {n: n.meta[keys.STEP] for n in gm.graph.nodes if keys.STEP in n.meta}
         self.makes: dict[str, tuple[fx.Node, Step]] = {
             step.node: (node, step) for node, step in steps.items() if step.node != node.name
@@ -55,26 +55,21 @@ class _Text:
         inputs = [node.name for node in self.graph.nodes if node.op == "placeholder"]
         yield f"def forward(self, {', '.join(inputs)}):"
         silent = ("placeholder", "get_attr", "output")
-        steps = [n for n in self.graph.nodes if n.op not in silent and not _is_piece(n)]
-        for node in sorted(steps, key=lambda n: [*SECTIONS].index(_section(n))):
-            yield from self._heads(node)
-            yield f"    {self._line(node)}"
+        pieces = {piece for node in self.graph.nodes for piece in _pieces(node)}
+        steps = [n for n in self.graph.nodes if n.op not in silent and n not in pieces]
+        steps.sort(key=lambda node: [*SECTIONS].index(_section(node)))
+        for section, inside in groupby(steps, _section):
+            yield f"\n    # {SECTIONS[section]}\n    # {'-' * len(SECTIONS[section])}"
+            for number, (block, nodes) in enumerate(groupby(inside, self._block)):
+                if number or block:
+                    yield f"\n    # {block or 'outside of blocks'}"
+                yield from (f"    {self._line(node)}" for node in nodes)
         yield from self._result(_graph.output_node(self.graph).args[0])
 
-    def _heads(self, node: fx.Node) -> Iterator[str]:
-        """The section's and the block's headings, where they change."""
-        section, block = _section(node), block_of(name_of(self._served(node)))
-        if section != self.section:
-            self.section, self.block = section, ""
-            yield f"\n    # {SECTIONS[section]}\n    # {'-' * len(SECTIONS[section])}"
-        if block != self.block:
-            self.block = block
-            yield f"\n    # {block or 'outside of blocks'}"
-
-    def _served(self, node: fx.Node) -> fx.Node:
-        """The forward node that a generated node serves."""
+    def _block(self, node: fx.Node) -> str:
+        """The block of the forward node that a generated node serves."""
         source = self.names.get(str(node.meta.get(keys.SOURCE, "")), node)
-        return node if source is node else self._served(source)
+        return block_of(name_of(node)) if source is node else self._block(source)
 
     def _line(self, node: fx.Node) -> str:
         """One step: its results, the call, what it is."""
@@ -90,11 +85,10 @@ class _Text:
             if node.name in self.makes:
                 of, step = self.makes[node.name]
                 return f"Z of {name_of(of)}: {step.kind}, {step.equation}"
-        first = nodes[0]
-        if keys.RULE in first.meta:
-            shape = ", ".join("N" if s == -1 else str(s) for s in first.meta[keys.SHAPE])
-            return f"[{shape}]"
-        return ""
+        if keys.RULE not in nodes[0].meta:
+            return ""
+        shape = ", ".join("N" if size == -1 else str(size) for size in nodes[0].meta[keys.SHAPE])
+        return f"[{shape}]"
 
     def _call(self, node: fx.Node) -> str:
         """The call, constants by their place in the model."""
@@ -133,12 +127,11 @@ class _Text:
         return {k: v for k, v in node.kwargs.items() if not _same(v, known[k].default)}
 
     def _value(self, value: Any) -> str:
-        """An argument as text."""
+        """An argument as text: a constant by its place in the model, a node by its name."""
 
         def one(x: Any) -> Any:
-            if not isinstance(x, fx.Node):
-                return x
-            return _Raw(f"self.{x.target}" if _graph.is_constant(x) else x.name)
+            constant = isinstance(x, fx.Node) and _graph.is_constant(x)
+            return _Raw(f"self.{x.target}") if constant else x
 
         return repr(map_aggregate(value, one))
 
@@ -170,23 +163,15 @@ def _section(node: fx.Node) -> str:
     return part if part in SECTIONS else "inverse" if generated and not part else "forward"
 
 
-def _is_piece(node: fx.Node) -> bool:
-    """Whether a node takes one of several results of the step before, which are printed there."""
-    if node.target is not operator.getitem or keys.RULE in node.meta:
-        return False
-    source = node.args[0]
-    return isinstance(source, fx.Node) and node in _pieces(source)
-
-
 def _pieces(node: fx.Node) -> list[fx.Node]:
-    """The results of a step that nobody reads whole, in order."""
-    users = list(node.users)
-    pieces = [u for u in users if u.target is operator.getitem and keys.RULE not in u.meta]
-    if not pieces or len(pieces) < len(users) or keys.RULE in node.meta:
-        return []
-    found = {user.args[1]: user for user in pieces}
-    whole = len(found) == len(pieces) and set(found) == set(range(len(found)))
-    return [found[i] for i in range(len(found))] if whole else []
+    """The single results of a step that nobody reads whole, in order; printed with the step."""
+    found: dict[Any, fx.Node] = {
+        user.args[1]: user for user in node.users
+        if user.target is operator.getitem and isinstance(user.args[1], int)
+    }  # fmt: skip
+    generated = not any(keys.RULE in n.meta for n in (node, *node.users))
+    whole = len(found) == len(node.users) and set(found) == set(range(len(found)))
+    return [found[i] for i in range(len(found))] if whole and generated else []
 
 
 def _function(target: Any) -> str:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 Kind = Literal["forward", "capture", "importance", "inverse", "map"]
 Link = Literal["forward", "capture", "importance", "inverse"]
+VERSION = 1  # of `Steps.to_dict`; grows when the meaning of an entry changes
+
+
+def block_of(name: str) -> str:
+    """The block of a name, "layer1.0" of "layer1.0.conv1"; the model itself is ""."""
+    return name.rpartition(".")[0]
+
+
+def around(block: str) -> list[str]:
+    """The block and those around it, the outermost first, without the model itself."""
+    return [*around(block_of(block)), block] if block else []
 
 
 @dataclass(frozen=True)
@@ -154,3 +166,22 @@ class Steps:
             return ""
         steps = " or ".join(str(steps) for steps in sorted({node.steps or 0 for node in solved}))
         return f"; least squares in {steps} steps, damping {solved[0].damping:g}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data: ``{"version", "model", "blocks", "nodes", "edges"}``.
+
+        The entries have the fields of `Block`, `Node` and `Edge`; what doesn't apply is None or
+        empty.  Sizes of -1 are the batch.
+        """
+        parts: dict[str, Any] = {"blocks": self.blocks, "nodes": self.nodes, "edges": self.edges}
+        plain = {name: [_plain(asdict(item)) for item in part] for name, part in parts.items()}
+        return {"version": VERSION, "model": self.model, **plain}
+
+
+def _plain(value: Any) -> Any:
+    """Numbers that JSON has no word for are None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -59,7 +59,8 @@ class PairFlow(PairData):
             FlowError: images or names that do not fit.  OSError: nothing can be written there.
         """
         from naflow_fx.view.pairs import save_pairs
-        from naflow_fx.view.save import Style
+        from naflow_fx.view.save import SaveStyle
 
-        style = Style(alpha, colormap, scale, title, None, info or {}, on_picture, layers)
+        style = SaveStyle(layers=layers, alpha=alpha, colormap=colormap, scale=scale, title=title,
+                     info=info or {}, on_picture=on_picture)  # fmt: skip
         return save_pairs(self, Path(folder), query_images, support_images, style, names)

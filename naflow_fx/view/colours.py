@@ -17,63 +17,15 @@ from naflow_fx.errors import FlowError, one_of, unfit
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
 
-#: 33 evenly spaced colours of matplotlib's tables (CC0, N. Smith and S. van der Walt); between
-#: them a straight line is within 2 of 255 of the full tables. All three are safe for the
-#: colour-blind and grow evenly in lightness, which jet does not.
-ANCHORS = {
-    "inferno": """
-        000004 040312 0b0724 150b37 210c4a 2f0a5b 3d0965 4a0c6b 57106e 64156e 71196e
-        7d1e6d 8a226a 972766 a32c61 b0315b bc3754 c63d4d d04545 da4e3c e35933 eb6429
-        f1711f f67e14 f98c0a fb9b06 fcaa0f fbba1f f9c932 f5d949 f2e865 f3f586 fcffa4
-    """,
-    "magma": """
-        000004 030312 0a0822 130d34 1d1147 29115a 36106b 440f76 51127c 5d177f 6a1c81
-        762181 832681 902a81 9c2e7f aa337d b73779 c23b75 cf4070 db476a e55064 ee5b5e
-        f4695c f9785d fb8761 fd9668 fea571 feb47b fec287 fed194 fde0a1 fceeb0 fcfdbf
-    """,
-    "viridis": """
-        440154 470d60 48186a 482374 472d7b 453781 424086 3e4989 3b528b 375b8d 33638d
-        2f6b8e 2c728e 297a8e 26828e 23898e 21918c 1f978b 1f9f88 21a685 27ad81 31b57b
-        3dbc74 4cc26c 5cc863 6ece58 81d34d 95d840 aadc32 c0df25 d5e21a eae51a fde725
-    """,
-}
-#: Of differences, -1 blue to 1 red: ColorBrewer's RdBu (Apache-2.0, C. Brewer), safe as well.
-RED_BLUE = """
-    053061 2166ac 4393c3 92c5de d1e5f0 f7f7f7 fddbc7 f4a582 d6604d b2182b 67001f
-"""
-#: Corners (position, value) of jet's red, green and blue.
-JET = (
-    ((0, 0), (0.35, 0), (0.66, 1), (0.89, 1), (1, 0.5)),
-    ((0, 0), (0.125, 0), (0.375, 1), (0.64, 1), (0.91, 0), (1, 0)),
-    ((0, 0.5), (0.11, 1), (0.34, 1), (0.65, 0), (1, 0)),
-)
-
-
-def _through(corners: Any) -> Floats:
-    """256 values on the straight lines through (position in [0, 1], value) corners."""
-    positions, values = np.asarray(corners, dtype=np.float64).T
-    return np.asarray(np.interp(np.linspace(0, 1, 256), positions, values))
-
-
-def _between(text: str) -> Floats:
-    """256 colours on the straight lines between evenly spaced ones."""
-    colours = np.array([list(bytes.fromhex(word)) for word in text.split()])
-    places = np.rint(np.linspace(0, 255, len(colours))) / 255
-    return np.stack([_through(list(zip(places, c, strict=True))) for c in colours.T], 1)
-
-
-def _tables() -> dict[str, Bytes]:
-    """Every colour table, name -> uint8 [256, 3]."""
-    tables = {name: _between(text) for name, text in ANCHORS.items()}
-    tables["jet"] = 255 * np.stack([_through(corners) for corners in JET], 1)
-    tables["gray"] = np.repeat(np.arange(256.0)[:, None], 3, axis=1)
-    return {name: np.rint(table).astype(np.uint8) for name, table in tables.items()}
-
-
-TABLES = _tables()
-DIVERGING: Bytes = np.rint(_between(RED_BLUE)).astype(np.uint8)
 #: Names that every `colormap=` argument takes; the first one is the default.
-COLORMAPS = tuple(TABLES)
+COLORMAPS = ("inferno", "magma", "viridis", "jet", "gray")
+_ROWS: Bytes = np.asarray(Image.open(Path(__file__).with_name("colormaps.png")))
+#: Of each its 256 colours, uint8 [256, 3]. The first three are matplotlib's (CC0, N. Smith and
+#: S. van der Walt), within 2 of 255: safe for the colour-blind, and they grow evenly in lightness,
+#: which jet does not.
+TABLES: dict[str, Bytes] = dict(zip(COLORMAPS, _ROWS[:-1], strict=True))
+#: Of differences, -1 blue to 1 red: ColorBrewer's RdBu (Apache-2.0, C. Brewer), safe as well.
+DIVERGING = _ROWS[-1]
 
 
 def as_array(value: Any) -> NDArray[Any]:
@@ -190,17 +142,3 @@ def show_on_image(
         values = resize_map(values, (pixels.shape[0], pixels.shape[1]), smooth)
     mixed = (1 - alpha) * pixels + alpha * colourise(values, colormap)
     return np.rint(mixed).clip(0, 255).astype(np.uint8)
-
-
-def drawn(
-    photo: Bytes | None,
-    plane: Floats,
-    size: tuple[int, ...],
-    alpha: float,
-    colormap: str,
-    smooth: bool = True,
-) -> Bytes:
-    """A map over its photo, or at `size` (H, W) where there is none, RGB uint8 [H, W, 3]."""
-    if photo is not None:
-        return show_on_image(photo, plane, alpha=alpha, colormap=colormap, smooth=smooth)
-    return colourise(resize_map(plane, (size[0], size[1]), smooth), colormap)

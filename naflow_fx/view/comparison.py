@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from naflow_fx.errors import FlowError
+from naflow_fx.flow.data import FlowData
 from naflow_fx.view.colours import DIVERGING, Bytes, Floats, as_array, resize_map, show_on_image
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.sheet import Label, rows_grid
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
+from naflow_fx.view.sheet import rows_grid
 
 
 def comparison(
@@ -34,31 +32,22 @@ def comparison(
     layers: call sites that all flows have. Each map is divided by the value that 99 % of its
     positions stay below, and cut at 1: by its largest, early maps, a few points, would be dark.
     Maps are compared as they are drawn: red where the first has more, blue where the second has.
-    Raises FlowError where there is no flow, or one lacks a layer.
+    Raises FlowError where one lacks a layer.
     """
-    if not flows:
-        raise FlowError("A comparison needs at least one flow.")
     pixels = as_array(photo)
     maps = [{n: _clear(flow.drawable("map")[n][0]) for n in layers} for flow in flows.values()]
-    rows: list[Sequence[Bytes]] = [
-        [
-            show_on_image(pixels, one[n], alpha=alpha, colormap=colormap, smooth=smooth)
-            for n in layers
-        ]
-        for one in maps
-    ]
-    names = list(flows)
+    look = partial(show_on_image, pixels, alpha=alpha, colormap=colormap, smooth=smooth)
+    rows = [[look(one[n]) for n in layers] for one in maps]
+    names, told = list(flows), [subtitle] if subtitle else []
     if len(maps) == 2:
         rows.append([difference(maps[0][n], maps[1][n], pixels, smooth=smooth) for n in layers])
+        told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
         names.append(f"{names[0]} - {names[1]}")
     first = next(iter(flows.values()))
-    titles: list[Label] = [(name, shape_text(first.maps[name])) for name in layers]
-    told = [subtitle] if subtitle else []
-    if len(maps) == 2:
-        told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
     return rows_grid(
-        names, [pixels] * len(rows), titles, rows, title=title, subtitle=" · ".join(told),
-        colormap=colormap, legend=("0", "the brightest 1 % of each map"),
+        names, [pixels] * len(rows), [(name, shape_text(first.maps[name])) for name in layers],
+        rows, title=title, subtitle=" · ".join(told), colormap=colormap,
+        legend=("0", "the brightest 1 % of each map"),
     )  # fmt: skip
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from naflow_fx.errors import FlowError, one_of, required, unfit
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose, evenly
-from naflow_fx.view.colours import drawn
-from naflow_fx.view.photos import as_photos
+from naflow_fx.view.photos import Style, known_photos, pictures
 from naflow_fx.view.record import along_depth, shape_text
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from naflow_fx.flow.data import FlowData
 
 required("matplotlib", extra="viz", what="a figure", error=FlowError)
 from matplotlib.figure import Figure  # noqa: E402
@@ -46,53 +43,28 @@ class FlowFigure(Figure):
         return file.getvalue()
 
 
-def plot(
-    flow: FlowData,
-    images: Any,
-    kind: Kind,
-    layers: Sequence[str] | None,
-    alpha: float,
-    colormap: str,
-    title: str | None,
-) -> FlowFigure:
+def plot(flow: FlowData, images: Any, kind: Kind, title: str | None, style: Style) -> FlowFigure:
     """What `AttentionFlow.plot` documents."""
     if kind not in get_args(Kind):
         raise unfit(FlowError, "plot", one_of(get_args(Kind)), kind=kind)
     if kind == "depth":
-        return _curves(flow, choose(list(flow.maps), layers), title)
+        return _curves(flow, choose(list(flow.maps), style.layers), title)
     if kind == "grid" and len(flow) != 1:
         raise FlowError(
             f'A "grid" shows one image, not {len(flow)}; flow[0].plot(...), or "strip".'
         )
-    names = choose(list(flow.maps), layers)
-    if kind == "strip" and layers is None:
-        names = evenly(names, STRIP)
-    rows = pictures(flow, images, names, alpha, colormap)
-    labels = [f"{name}\n{shape_text(flow.maps[name])}" for name in names]
+    if kind == "strip" and style.layers is None:
+        style = replace(style, layers=evenly(list(flow.maps), STRIP))
+    photos = known_photos(images, len(flow))
+    made = dict(pictures(flow, photos, style))
+    labels = [f"{name}\n{shape_text(flow.maps[name])}" for name in made]
+    columns: list[Sequence[Any]] = list(made.values())
     if images is not None:
-        labels = ["photo", *labels]
-    columns = len(labels) if kind == "strip" else min(len(labels), _columns(len(labels)))
-    return _sheet([one for row in rows for one in row], labels, columns, title)
-
-
-def pictures(
-    flow: FlowData, images: Any, names: Sequence[str], alpha: float, colormap: str
-) -> list[list[NDArray[np.uint8]]]:
-    """For every image its photo (if given) and its maps' pictures, RGB uint8 [H, W, 3]."""
-    maps = flow.drawable("map")
-    photos = [None] * len(flow) if images is None else as_photos(images, len(flow))
-    return [
-        [
-            *([] if photo is None else [photo]),
-            *(drawn(photo, maps[n][i], flow.input_size, alpha, colormap) for n in names),
-        ]
-        for i, photo in enumerate(photos)
-    ]
-
-
-def _columns(count: int) -> int:
-    """Columns of a sheet about 4:3."""
-    return max(1, math.ceil(math.sqrt(count * 4 / 3)))
+        labels, columns = ["photo", *labels], [photos, *columns]
+    rows, wide = zip(*columns, strict=True), len(columns)
+    if kind == "grid":
+        wide = min(wide, math.ceil(math.sqrt(wide * 4 / 3)))  # about 4:3
+    return _sheet([one for row in rows for one in row], labels, wide, title)
 
 
 def _sheet(
@@ -112,16 +84,9 @@ def _sheet(
     return figure
 
 
-def _broken(label: str, width: int = 24) -> str:
-    """A label whose lines are broken at dots, so that long names stay over their picture."""
-    lines = []
-    for line in label.split("\n"):
-        while len(line) > width and "." in line[1:width]:
-            cut = line.rindex(".", 1, width) + 1
-            lines.append(line[:cut])
-            line = line[cut:]
-        lines.append(line)
-    return "\n".join(lines)
+def _broken(label: str) -> str:
+    """A label whose lines of over 24 letters are broken at dots: names stay over their picture."""
+    return re.sub(r"(?=.{25})(.{1,23}\.)", r"\1\n", label)
 
 
 def _curves(flow: FlowData, names: Sequence[str], title: str | None) -> FlowFigure:
@@ -131,28 +96,19 @@ def _curves(flow: FlowData, names: Sequence[str], title: str | None) -> FlowFigu
     figure = FlowFigure(figsize=(8, 1.7 * len(known) + 0.9), layout="constrained", dpi=150)
     axes = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
     for one, measure in zip(axes, known, strict=True):
-        _curve(one, measured[measure], names, len(flow))
+        values = [measured[measure].get(name, [None] * len(flow)) for name in names]
+        one.set_prop_cycle(color=LINES)
+        one.plot(np.array(values, float), linewidth=1.2)
+        low, high = one.get_ylim()
+        one.set_ylim(min(0.0, low), max(1.0, high))
+        one.tick_params(labelsize=7)
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", color="#dddddd", linewidth=0.6)
         one.set_title(MEASURES[measure], fontsize=9, loc="left")
     ticks = evenly(list(names), 16)
-    axes[-1].set_xticks([list(names).index(name) for name in ticks], ticks)
-    axes[-1].tick_params("x", labelrotation=60, labelsize=6)
-    for label in axes[-1].get_xticklabels():
-        label.set(ha="right", rotation_mode="anchor")
+    places = [list(names).index(name) for name in ticks]
+    axes[-1].set_xticks(places, ticks, rotation=60, fontsize=6, ha="right", rotation_mode="anchor")
     if len(flow) > 1:
         axes[0].legend([f"image {i}" for i in range(len(flow))], fontsize=7, ncols=4, frameon=False)
     figure.suptitle(title or "", fontsize=10)
     return figure
-
-
-def _curve(
-    axes: Axes, values: dict[str, list[float | None]], names: Sequence[str], count: int
-) -> None:
-    for image in range(count):
-        column = [values.get(name, [None] * count)[image] for name in names]
-        line = [math.nan if value is None else value for value in column]
-        axes.plot(line, color=LINES[image % len(LINES)], linewidth=1.2)
-    low, high = axes.get_ylim()
-    axes.set_ylim(min(0.0, low), max(1.0, high))
-    axes.tick_params(labelsize=7)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dddddd", linewidth=0.6)

@@ -7,42 +7,33 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from naflow_fx.errors import FlowError, unfit
 from naflow_fx.files import replacing
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import Bytes, show_on_image
-from naflow_fx.view.photos import as_photos
+from naflow_fx.view.colours import Bytes
+from naflow_fx.view.photos import Style, as_photos, pictures
 from naflow_fx.view.record import shape_text
-from naflow_fx.view.sheet import GREY, INK, PAPER, shorten, side_by_side
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
+from naflow_fx.view.sheet import GREY, PAPER, side_by_side, write_text
 
 GAP, CAPTION, RULE = 8, 40, 4  # pixels: between photos, under them, and the bar of progress
 HOLD = 4  # the last layer stays as long as this many
 
 
-@dataclass(frozen=True)
-class Look:
+@dataclass(frozen=True, kw_only=True)
+class Look(Style):
     """What `save_gif` and `save_mp4` take.
 
-    Attributes:
-        layers: names and globs of call sites; None: all.
-        rate: layers a second.
-        size: height of the photos, pixels.
-        alpha, colormap: as for `AttentionFlow.overlay`.
+    rate: layers a second. size: height of the photos, pixels.
     """
 
-    layers: Sequence[str] | None = None
     rate: float = 4
     size: int = 320
-    alpha: float = 0.5
-    colormap: str = "inferno"
 
     def __post_init__(self) -> None:
         if not 0 < self.rate <= 60:
@@ -89,14 +80,10 @@ def save_mp4(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
 def draw(flow: FlowData, images: Any, look: Look) -> Iterator[Bytes]:
     """One frame a layer, RGB uint8, even sides: the photos with their maps, name and progress."""
     photos = [_resized(photo, look.size) for photo in as_photos(images, len(flow))]
-    names, maps = choose(list(flow.maps), look.layers), flow.drawable("map")
-    for index, name in enumerate(names):
-        pictures = [
-            show_on_image(photo, plane, alpha=look.alpha, colormap=look.colormap)
-            for photo, plane in zip(photos, maps[name], strict=True)
-        ]
-        text = f"{index + 1} / {len(names)} · {shape_text(flow.maps[name])}"
-        yield _frame(pictures, name, text, (index + 1) / len(names))
+    count = len(choose(list(flow.maps), look.layers))
+    for number, (name, made) in enumerate(pictures(flow, photos, look), start=1):
+        text = f"{number} / {count} · {shape_text(flow.maps[name])}"
+        yield _frame(made, name, text, number / count)
 
 
 def _resized(photo: Bytes, height: int) -> Bytes:
@@ -107,15 +94,14 @@ def _resized(photo: Bytes, height: int) -> Bytes:
     return np.asarray(picture)
 
 
-def _frame(pictures: Sequence[Bytes], name: str, text: str, done: float) -> Bytes:
+def _frame(made: Sequence[Bytes], name: str, text: str, done: float) -> Bytes:
     """Pictures in a row, a bar of progress, the layer's name."""
-    row = side_by_side([*map(Image.fromarray, pictures)], GAP)
+    row = side_by_side([*map(Image.fromarray, made)], GAP)
     width, height = row.size
     sheet = Image.new("RGB", (width, height + CAPTION), PAPER)
     sheet.paste(row)
-    pen = ImageDraw.Draw(sheet)
-    pen.rectangle((0, height, round(width * done), height + RULE - 1), fill=(213, 94, 0))
-    large, small = ImageFont.load_default(14), ImageFont.load_default(11)
-    pen.text((6, height + 6), shorten(name, width - 12, large), fill=INK, font=large)
-    pen.text((6, height + 23), shorten(text, width - 12, small), fill=GREY, font=small)
+    bar = (0, height, round(width * done), height + RULE - 1)
+    ImageDraw.Draw(sheet).rectangle(bar, fill=(213, 94, 0))
+    write_text(sheet, (6, height + 6), name, 14, width - 12)
+    write_text(sheet, (6, height + 23), text, 11, width - 12, GREY)
     return np.asarray(sheet)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -12,47 +12,30 @@ from PIL import Image
 from naflow_fx.errors import FlowError
 from naflow_fx.selection import evenly
 from naflow_fx.view.colours import colourise
-from naflow_fx.view.files import data_uri
-from naflow_fx.view.html import render
+from naflow_fx.view.html import data_uri, render
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
+    from naflow_fx.inspection.records import Steps
 
 LAYERS, IMAGES, SIDE = 8, 4, 96  # at most so many maps in a row, and rows; pixels of a map
 COLUMNS = ("layer", "operator", "shape", "inverse", "equation", "captures")
 
 
-class Explains(Protocol):
-    """An `Explainer`."""
-
-    @property
-    def options(self) -> Any:
-        """How it was compiled."""
-
-    def inspect(self) -> Any:
-        """Its `Inspection`."""
-
-
-def of_flow(flow: FlowData) -> str:
-    """The flow's line, and maps along depth where they are pictures."""
-    return render("notebook.html", flows=[_flow(flow)])
-
-
 def of_flows(line: str, flows: Sequence[FlowData]) -> str:
-    """A line about them, then every flow."""
+    """A line about them, if there is one; every flow's line, and maps where they are pictures."""
     return render("notebook.html", line=line, flows=[_flow(flow) for flow in flows])
 
 
-def of_explainer(explainer: Explains) -> str:
+def of_explainer(made: Steps, method: str) -> str:
     """How many layers, how they are explained, and per block a table that unfolds."""
-    made = explainer.inspect()
     size = " x ".join(made.rows[0].shape.split("x")) if made.rows else ""
     blocks = [
         (block, [(r.layer, r.operator, r.shape, r.kind, r.equation, r.captures) for r in rows])
         for block, rows in groupby(made.rows, key=lambda row: row.layer.rpartition(".")[0])
     ]
-    return render("notebook.html", count=len(made), size=size, method=explainer.options.method,
-                  blocks=blocks, columns=COLUMNS)  # fmt: skip
+    return render("notebook.html", count=len(made), size=size, method=method, blocks=blocks,
+                  columns=COLUMNS)  # fmt: skip
 
 
 def _flow(flow: FlowData) -> dict[str, Any]:

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
 from naflow_fx.errors import FlowError
-from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes
 from naflow_fx.view.photos import as_photos
-from naflow_fx.view.record import (
-    FORMAT,
-    GRID,
-    MEASURES,
-    layer_record,
-    option_words,
-    picture_names,
-    versions,
-)
-from naflow_fx.view.save import Style, finish, heading, save_each, thumbnail, write_maps
+from naflow_fx.view.record import option_words, record_of
+from naflow_fx.view.save import SaveStyle, finish, heading, save_each, thumbnail, write_maps
 from naflow_fx.view.sheet import rows_grid
 
 if TYPE_CHECKING:
@@ -31,10 +22,10 @@ IN_ROWS = 384  # longest side of what goes into the sheet, pixels
 TOP_CHANNELS = 10  # embedding channels that flow.json names, the largest shares first
 
 
-def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style: Style,
+def save_pairs(flow: PairData, folder: Path, queries: Any, supports: Any, style: SaveStyle,
                names: Sequence[str] | None = None) -> list[Path]:  # fmt: skip
     """What `PairFlow.save` documents."""
-    shots = len(flow.support) // max(len(flow), 1)
+    shots = flow.shots
     query = _photos_of("query", queries, len(flow))
     support = _photos_of("support", supports, len(flow.support))
     rows = _row_names(names, shots)
@@ -66,13 +57,19 @@ def _row_names(names: Sequence[str] | None, shots: int) -> list[str]:
 
 
 def _write_pair(
-    flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: Style
+    flow: PairData, photos: Sequence[Bytes], names: Sequence[str], folder: Path, style: SaveStyle
 ) -> None:
     """Write all files of one pair into the new `folder`."""
-    files = picture_names(choose(list(flow.query.maps), style.layers))
     flows = [flow.query, *flow.support]
-    labels, rows = write_maps(flows, photos, files, folder, style, IN_ROWS)
-    record = _record(flow, style.info, files)
+    files, labels, rows = write_maps(flows, photos, folder, style, IN_ROWS)
+    answer = {
+        "kind": "pair",
+        "images": len(flows),
+        "input_size": list(flow.query.input_size),
+        "similarity": float(flow.similarity[0]),
+        "contribution": _shares(flow),
+    }
+    record = record_of(flows, style.info, answer, files)
     metric = f"{record['metric']} of the embeddings" if record.get("metric") else ""
     told = (str(record.get("model") or ""), metric, *option_words(record["options"]))
     sheet = rows_grid(
@@ -84,28 +81,6 @@ def _write_pair(
         **heading(style, f"similarity {record['similarity']:.3f}"),
     )
     finish(folder, record, sheet)
-
-
-def _record(flow: PairData, info: Mapping[str, Any], files: Mapping[str, str]) -> dict[str, Any]:
-    """The contents of a pair's flow.json; per layer and image, the query's numbers first."""
-    flows = [flow.query, *flow.support]
-    layers = []
-    for name in flow.query.maps:
-        each = [layer_record(one, name, files.get(name)) for one in flows]
-        layers.append(each[0] | {measure: [one[measure] for one in each] for measure in MEASURES})
-    return {
-        "format": FORMAT,
-        **info,
-        "kind": "pair",
-        "images": len(flows),
-        "input_size": list(flow.query.input_size),
-        "similarity": float(flow.similarity[0]),
-        "contribution": _shares(flow),
-        "options": dict(flow.query.options),
-        "layers": layers,
-        "files": [GRID, *files.values()],
-        "versions": versions(),
-    }
 
 
 def _shares(flow: PairData) -> list[dict[str, Any]] | None:

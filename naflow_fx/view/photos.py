@@ -1,9 +1,10 @@
-"""Photos in the forms that users have them, as RGB uint8 [H, W, 3] arrays, one a sample."""
+"""Photos in the forms that users have them, as RGB uint8 [H, W, 3] arrays, and maps over them."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData, Scale
+from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
 
 FORMS = (
@@ -37,19 +39,19 @@ def as_photos(images: Any, count: int) -> list[Bytes]:
     return photos
 
 
+def known_photos(images: Any, count: int) -> Sequence[Bytes | None]:
+    """`as_photos`, or None `count` times where no images are given."""
+    return [None] * count if images is None else as_photos(images, count)
+
+
 def _split(images: Any) -> Sequence[Any]:
     """The single images that a batch, a list or one image holds."""
-    if isinstance(images, Image.Image):
+    rank = getattr(images, "ndim", 0)
+    if isinstance(images, Image.Image) or rank == 3:
         return [images]
-    if isinstance(images, (list, tuple)):
-        return images
-    if not hasattr(images, "ndim"):
-        raise _strange(type(images).__name__)
-    if images.ndim == 3:
-        return [images]
-    if images.ndim != 4:
-        raise _strange(f"{images.dtype} {tuple(images.shape)}")
-    return list(images)
+    if isinstance(images, (list, tuple)) or rank == 4:
+        return list(images)
+    raise _strange(f"{images.dtype} {tuple(images.shape)}" if rank else type(images).__name__)
 
 
 def _strange(what: str) -> FlowError:
@@ -64,8 +66,7 @@ def _photo(image: Any) -> Bytes:
             return pixels
         if pixels.shape[0] == 3:
             return np.ascontiguousarray(pixels.transpose(1, 2, 0))
-    floating = np.issubdtype(pixels.dtype, np.floating)
-    if floating and pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+    if pixels.ndim == 3 and np.issubdtype(pixels.dtype, np.floating) and pixels.shape[0] in (1, 3):
         return _stretched(pixels)
     raise _strange(f"{pixels.dtype} {tuple(pixels.shape)}")
 
@@ -79,19 +80,49 @@ def _stretched(planes: NDArray[Any]) -> Bytes:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
-def overlay(
-    flow: FlowData, images: Any, alpha: float, colormap: str, scale: Scale, smooth: bool
-) -> OrderedDict[str, Bytes]:
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """How maps are drawn, and which: `layers` are names and globs, None all.
+
+    The others are those of `AttentionFlow.overlay`.
+    """
+
+    layers: Sequence[str] | None = None
+    alpha: float = 0.5
+    colormap: str = "inferno"
+    scale: Scale = "map"
+    smooth: bool = True
+
+
+def pictures(
+    flow: FlowData, photos: Sequence[Bytes | None], style: Style
+) -> Iterator[tuple[str, list[Bytes]]]:
+    """Each chosen call site and its maps in colours, one an image, RGB uint8 [H, W, 3].
+
+    A map lies over its photo; where there is none it is as large as the network's input.
+    """
+    maps, paper = flow.drawable(style.scale), np.zeros((*flow.input_size, 3), np.uint8)
+    for name in choose(list(flow.maps), style.layers):
+        yield (
+            name,
+            [
+                show_on_image(
+                    paper if photo is None else photo,
+                    plane,
+                    alpha=1 if photo is None else style.alpha,
+                    colormap=style.colormap,
+                    smooth=style.smooth,
+                )
+                for photo, plane in zip(photos, maps[name], strict=True)
+            ],
+        )
+
+
+def overlay(flow: FlowData, images: Any, style: Style) -> OrderedDict[str, Bytes]:
     """What `AttentionFlow.overlay` documents."""
     photos = as_photos(images, len(flow))
     shapes = {photo.shape for photo in photos}
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{s[0]}x{s[1]}" for s in shapes))
         raise FlowError(f"The images differ in size ({sizes}). Use flow[i].overlay([image]).")
-    result: OrderedDict[str, Bytes] = OrderedDict()
-    for name, maps in flow.drawable(scale).items():
-        pairs = zip(photos, maps, strict=True)
-        result[name] = np.stack(
-            [show_on_image(p, m, alpha=alpha, colormap=colormap, smooth=smooth) for p, m in pairs]
-        )
-    return result
+    return OrderedDict((name, np.stack(made)) for name, made in pictures(flow, photos, style))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
+from naflow_fx.flow.data import FlowData
 
 SHOWN = (1, 3)  # channels that are grey or colours as they are
 PERIOD = 4  # in pixels: the stride of first layers is 2 or 4
@@ -21,7 +18,9 @@ LOW, HIGH = 0.01, 0.99  # shares of an image's values that become 0 and 1
 def reconstruct(flow: FlowData) -> OrderedDict[str, Tensor]:
     """What `AttentionFlow.reconstruction` documents."""
     if not flow.bpfm:
-        raise _absent(flow)
+        method = flow.options.get("method", "naflow")
+        why = "was not kept" if method == "naflow" else f"is no part of the maps of {method!r}"
+        raise FlowError(f'This flow has no Z: it {why}. Make it with nf.compile(..., keep="bpfm").')
     return OrderedDict((name, _picture(name, z, flow.maps[name])) for name, z in flow.bpfm.items())
 
 
@@ -32,12 +31,6 @@ def channels_first(values: Tensor, maps: Tensor) -> Tensor:
     """
     first = tuple(values.shape[2:]) == tuple(maps.shape[1:])
     return values if first else values.movedim(-1, 1)
-
-
-def _absent(flow: FlowData) -> FlowError:
-    method = flow.options.get("method", "naflow")
-    why = "was not kept" if method == "naflow" else f"is no part of the maps of {method!r}"
-    return FlowError(f'This flow has no Z: it {why}. Make it with nf.compile(..., keep="bpfm").')
 
 
 def _picture(name: str, z: Tensor, maps: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""flow.json: a flow of one image as JSON, and the words of the grid's headings."""
+"""flow.json: a flow of one image, or a pair's, as JSON, and the words of the sheets' headings."""
 
 from __future__ import annotations
 
@@ -6,22 +6,21 @@ import math
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
+from naflow_fx.flow.data import FlowData
 from naflow_fx.flow.statistics import measured
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData
 
 ClassNames = Sequence[str] | Mapping[int, str] | None
 RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
 FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
 PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
-MEASURES = ("max", "residual", "norm_ratio", "sigma_max")  # of a layer
+TRUST = ("residual", "norm_ratio", "sigma_max")  # of a layer: how far its Z can be trusted
 
 
 def make_record(
@@ -36,27 +35,45 @@ def make_record(
     files: call site -> its picture, of those that have one. arrays: there are the maps' numbers.
     """
     target = explained_class(flow)
-    return {
-        "format": FORMAT,
-        **info,
+    answer = {
         "input_size": list(flow.input_size),
         "score": finite(flow.score),
         "target": target,
         "target_name": None if target is None else class_name(class_names, target),
         "top5": likeliest(flow, class_names),
-        "options": dict(flow.options),
-        "layers": [layer_record(flow, name, files.get(name)) for name in flow.maps],
-        "files": [GRID, *files.values(), *[ARRAYS][: int(arrays)]],
+    }
+    return record_of([flow], info, answer, files, [ARRAYS] * arrays)
+
+
+def record_of(
+    flows: Sequence[FlowData],
+    info: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    files: Mapping[str, str],
+    more: Sequence[str] = (),
+) -> dict[str, Any]:
+    """flow.json of flows of one image each; answer: what is told of all, more: further files."""
+    return {
+        "format": FORMAT,
+        **info,
+        **answer,
+        "options": dict(flows[0].options),
+        "layers": [_layer(flows, name, files.get(name)) for name in flows[0].maps],
+        "files": [GRID, *files.values(), *more],
         "versions": versions(),
     }
 
 
-def layer_record(flow: FlowData, name: str, file: str | None) -> dict[str, Any]:
-    """One call site's entry."""
-    maps = flow.maps[name]
-    found = (maps.max(), *(getattr(flow, part).get(name) for part in MEASURES[1:]))
-    numbers = dict(zip(MEASURES, map(finite, found), strict=True))
-    return {"name": name, "shape": list(maps.shape[1:]), **numbers, "file": file}
+def _layer(flows: Sequence[FlowData], name: str, file: str | None) -> dict[str, Any]:
+    """One call site's entry; of several flows lists of numbers."""
+    rows = [_numbers(flow, name) for flow in flows]
+    found = {key: [row[key] for row in rows] for key in rows[0]} if len(rows) > 1 else rows[0]
+    return {"name": name, "shape": list(flows[0].maps[name].shape[1:]), **found, "file": file}
+
+
+def _numbers(flow: FlowData, name: str) -> dict[str, float | None]:
+    parts = {part: getattr(flow, part).get(name) for part in TRUST}
+    return {key: finite(value) for key, value in {"max": flow.maps[name].max(), **parts}.items()}
 
 
 def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:
@@ -66,8 +83,7 @@ def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:
     "norm_ratio", "sigma_max", and "abandoned" (the share of neurons that don't reach the feature
     node) of a flow that was made with ``keep=("used",)``.
     """
-    parts = ("residual", "norm_ratio", "sigma_max", "abandoned")
-    found = measured(flow.maps) | {part: getattr(flow, part) for part in parts}
+    found = measured(flow.maps) | {part: getattr(flow, part) for part in (*TRUST, "abandoned")}
     return {
         measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
         for measure, of in found.items()
@@ -95,11 +111,14 @@ def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
 
 def class_name(class_names: ClassNames, index: int) -> str | None:
     """The words for a class, None where there are none."""
-    if class_names is None:
-        return None
-    if isinstance(class_names, Mapping):
-        return class_names.get(index)
-    return class_names[index] if 0 <= index < len(class_names) else None
+    if not isinstance(class_names, Mapping):
+        class_names = dict(enumerate(() if class_names is None else class_names))
+    return class_names.get(index)
+
+
+def class_words(class_names: ClassNames, index: int) -> str:
+    """The same, "class 3" where there are none."""
+    return class_name(class_names, index) or f"class {index}"
 
 
 def picture_names(names: Iterable[str]) -> dict[str, str]:
@@ -124,7 +143,7 @@ def headline(record: Mapping[str, Any]) -> str:
     if not record["top5"] or record["top5"][0]["probability"] is None:
         return ""
     best = record["top5"][0]
-    return f"{best['name'] or 'class ' + str(best['class'])} {best['probability']:.1%}"
+    return f"{best['name'] or class_words(None, best['class'])} {best['probability']:.1%}"
 
 
 def details(record: Mapping[str, Any]) -> str:
@@ -163,8 +182,6 @@ def versions() -> dict[str, str]:
     """Versions of what took part, name -> version."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found

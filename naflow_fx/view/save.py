@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from naflow_fx.files import staging
+from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import Bytes, drawn, write_png
-from naflow_fx.view.files import plain_json, publish, staging
-from naflow_fx.view.photos import as_photos
+from naflow_fx.view.colours import Bytes, write_png
+from naflow_fx.view.photos import Style, known_photos, pictures
 from naflow_fx.view.record import (
     ARRAYS,
     GRID,
@@ -29,39 +32,30 @@ from naflow_fx.view.record import (
 )
 from naflow_fx.view.sheet import Label, grid, side_by_side
 
-if TYPE_CHECKING:
-    from naflow_fx.flow.data import FlowData, Scale
-
 IN_GRID = 512  # longest side of what goes into the grid, pixels
 GUTTER = 8  # pixels between the images of one picture
 LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
 
 
-@dataclass(frozen=True)
-class Style:
+@dataclass(frozen=True, kw_only=True)
+class SaveStyle(Style):
     """How the pictures look and what is said beside them: arguments of `AttentionFlow.save`."""
 
-    alpha: float
-    colormap: str
-    scale: Scale
-    title: str | None
-    class_names: ClassNames
-    info: Mapping[str, Any]
-    on_picture: Callable[[str], None] | None
-    layers: Sequence[str] | None = None
+    title: str | None = None
+    class_names: ClassNames = None
+    info: Mapping[str, Any] = field(default_factory=dict)
+    on_picture: Callable[[str], None] | None = None
     arrays: bool = False
-    smooth: bool = True
 
 
-def save_flow(flow: FlowData, folder: Path, images: Any, style: Style) -> list[Path]:
+def save_flow(flow: FlowData, folder: Path, images: Any, style: SaveStyle) -> list[Path]:
     """What `AttentionFlow.save` documents."""
-    count = len(flow)
-    photos: Sequence[Bytes | None] = [None] * count if images is None else as_photos(images, count)
+    photos = known_photos(images, len(flow))
 
     def write(i: int, place: Path) -> None:
         _write_sample(flow[i].detach().cpu(), photos[i], place, style)
 
-    return save_each(folder, count, write)
+    return save_each(folder, len(flow), write)
 
 
 def save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> list[Path]:
@@ -75,14 +69,41 @@ def save_each(folder: Path, count: int, write: Callable[[int, Path], None]) -> l
             (stage / place / MAPS).mkdir(parents=True)
             write(i, stage / place)
         for place in places:
-            publish(stage / place, folder / place, RECORD, is_ours)
+            _publish(stage / place, folder / place)
     return [folder / place for place in places]
 
 
-def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Style) -> None:
+def _publish(stage: Path, folder: Path) -> None:
+    """Move the files of `stage` to `folder`: one rename if that is new, else file by file.
+
+    In a folder that exists, files that its flow.json lists and the new one does not are removed;
+    files of others are left alone. flow.json goes last: what it lists is there.
+    """
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        stage.rename(folder)
+        return
+    old, new = _listed(folder), _listed(stage)
+    for name in [*new, RECORD]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (stage / name).replace(folder / name)
+    for name in set(old).difference(new):
+        (folder / name).unlink(missing_ok=True)
+    shutil.rmtree(stage)
+
+
+def _listed(folder: Path) -> list[str]:
+    """The files of ours that a folder's flow.json says were written with it; [] without one."""
+    try:
+        found = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
+        return [name for name in found if is_ours(name)]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+
+
+def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: SaveStyle) -> None:
     """Write all files of one image (a flow with N = 1) into the new `folder`."""
-    files = picture_names(choose(list(flow.maps), style.layers))
-    labels, (pictures,) = write_maps([flow], [photo], files, folder, style, IN_GRID)
+    files, labels, (made,) = write_maps([flow], [photo], folder, style, IN_GRID)
     if style.arrays:
         numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
         np.savez_compressed(folder / ARRAYS, **numbers)
@@ -91,7 +112,7 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Styl
     sheet = grid(
         None if photo is None else thumbnail(photo, IN_GRID),
         labels,
-        pictures,
+        made,
         photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
         subtitle=details(record) + few,
         **heading(style, headline(record)),
@@ -102,37 +123,33 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Styl
 def write_maps(
     flows: Sequence[FlowData],
     photos: Sequence[Bytes | None],
-    files: Mapping[str, str],
     folder: Path,
-    style: Style,
+    style: SaveStyle,
     longest: int,
-) -> tuple[list[Label], list[list[Image.Image]]]:
-    """Write the picture of each call site; gives the labels, and of each image the small pictures.
+) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:
+    """Write the picture of each call site, one at a time: photos may be large.
 
-    One call site at a time: photos may be large.
+    Gives call site -> file, the labels, and of each image the small pictures.
     """
-    maps = [flow.drawable(style.scale) for flow in flows]
+    files = picture_names(choose(list(flows[0].maps), style.layers))
     labels: list[Label] = []
     rows: list[list[Image.Image]] = [[] for _ in flows]
-    look = (style.alpha, style.colormap, style.smooth)
-    for name, file in files.items():
-        pictures = [
-            drawn(photo, planes[name][0], flow.input_size, *look)
-            for flow, photo, planes in zip(flows, photos, maps, strict=True)
-        ]
-        write_png(_beside(pictures), folder / file)
-        for row, picture in zip(rows, pictures, strict=True):
+    sides = [pictures(flow, [photo], style) for flow, photo in zip(flows, photos, strict=True)]
+    for each in zip(*sides, strict=True):
+        name, made = each[0][0], [one for _, (one,) in each]
+        write_png(_beside(made), folder / files[name])
+        for row, picture in zip(rows, made, strict=True):
             row.append(thumbnail(picture, longest))
         empty = "" if any(flow.maps[name].any() for flow in flows) else ", all zero"
         labels.append((name, shape_text(flows[0].maps[name]) + empty))
         if style.on_picture is not None:
             style.on_picture(name)
-    return labels, rows
+    return files, labels, rows
 
 
-def _beside(pictures: Iterable[Bytes]) -> Image.Image:
+def _beside(made: Iterable[Bytes]) -> Image.Image:
     """The pictures side by side at the first one's height, a white gutter between them."""
-    first, *others = map(Image.fromarray, pictures)
+    first, *others = map(Image.fromarray, made)
     scaled = [p.resize((max(1, round(p.width * first.height / p.height)), first.height))
               for p in others]  # fmt: skip
     return side_by_side([first, *scaled], GUTTER)
@@ -145,13 +162,14 @@ def thumbnail(picture: Bytes, longest: int) -> Image.Image:
     return small
 
 
-def heading(style: Style, found: str) -> dict[str, Any]:
+def heading(style: SaveStyle, found: str) -> dict[str, Any]:
     """What both sheets are told of the style; the title is followed by what was found."""
     title = " · ".join(part for part in (style.title, found) if part)
     return {"title": title, "colormap": style.colormap, "legend": ("0", LEGENDS[style.scale])}
 
 
 def finish(folder: Path, record: Mapping[str, Any], sheet: Image.Image) -> None:
-    """Write the grid and flow.json of a sample."""
+    """Write the sheet and flow.json of a sample; numbers that aren't finite are an error."""
     write_png(sheet, folder / GRID)
-    (folder / RECORD).write_text(plain_json(record), encoding="utf-8")
+    text = json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    (folder / RECORD).write_text(text, encoding="utf-8")

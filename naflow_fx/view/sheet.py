@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ ONE_BAND = 7  # call sites that are shown in one band, however wide
 SHAPE = 1.5  # width over height that several bands come near to
 Label = str | tuple[str, str]
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+font = cache(ImageFont.load_default)
 
 
 @dataclass(frozen=True)
@@ -79,20 +81,18 @@ def grid(
     heading: `title`, `subtitle`; the subtitle is wrapped at " · ".
     legend: words at the colour bar's two ends. cell: longer side of a picture,
     pixels (tall pictures are at least 0.7 of it wide).
-    Raises ValueError when counts, shapes or types do not fit.
     """
-    labels, pictures = list(titles), list(overlays)
+    labels, pictures = list(titles), _images(overlays)
     if photo is not None:
-        labels, pictures = [photo_label, *labels], [photo, *pictures]
-    arrays = _check(labels, pictures, cell)
-    box = _box(arrays[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
-    ideal = math.sqrt(1.5 * len(arrays) * (box[1] + LABEL) / (box[0] + GAP))
-    columns = max(1, min(len(arrays), math.ceil(ideal)))
-    layout = Layout(box, columns, math.ceil(len(arrays) / columns))
+        labels, pictures = [photo_label, *labels], [*_images([photo]), *pictures]
+    box = _box(pictures[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
+    ideal = math.sqrt(1.5 * len(pictures) * (box[1] + LABEL) / (box[0] + GAP))
+    columns = min(len(pictures), math.ceil(ideal))
+    layout = Layout(box, columns, math.ceil(len(pictures) / columns))
     sheet, layout = _begin(layout, **heading)
-    for index, (label, array) in enumerate(zip(labels, arrays, strict=True)):
+    for index, (label, picture) in enumerate(zip(labels, pictures, strict=True)):
         band, column = divmod(index, columns)
-        _paste(sheet, array, layout.corner(band, column), box)
+        sheet.paste(picture.resize(box, Image.Resampling.LANCZOS), layout.corner(band, column))
         x, y = layout.corner(band, column, row=1)
         _draw_label(sheet, (x, y + 4), box[0], label, index + (photo is None))
     return sheet
@@ -116,52 +116,33 @@ def rows_grid(
     subtitle wrapped at " · ". legend: words at the colour bar's two ends. cell: longer side of a
     picture, pixels. columns: call sites in one band; None: all up to seven, more so that the sheet
     is about 3:2.
-    Raises ValueError when counts, shapes or types do not fit.
     """
-    if not len(names) == len(photos) == len(overlays) or not names:
-        raise ValueError(f"Rows need a name, a photo and maps each: got {len(names)} names, "
-                        f"{len(photos)} photos, {len(overlays)} rows of maps.")  # fmt: skip
-    shown = _check(names, photos, cell)
-    rows = [_check(titles, row, cell) if row else [] for row in overlays]
-    layout = _bands(len(titles), len(names), _box(shown[0], cell), columns)
+    rows = [(name, _images([photo]), _images(row))
+            for name, photo, row in zip(names, photos, overlays, strict=True)]  # fmt: skip
+    layout = _bands(len(titles), len(rows), _box(rows[0][1][0], cell), columns)
     sheet, layout = _begin(layout, **heading)
     across = layout.columns - 1  # call sites in one band
     for band in range(layout.bands):
-        sites = range(band * across, min((band + 1) * across, len(titles)))
-        for row, name in enumerate(names):
-            for column, picture in enumerate([shown[row], *(rows[row][site] for site in sites)]):
-                _paste(sheet, picture, layout.corner(band, column, row), layout.cell)
+        part = slice(band * across, (band + 1) * across)
+        for row, (name, photo, maps) in enumerate(rows):
+            for column, picture in enumerate(photo + maps[part]):
+                scaled = picture.resize(layout.cell, Image.Resampling.LANCZOS)
+                sheet.paste(scaled, layout.corner(band, column, row))
             _draw_upwards(sheet, name, layout.corner(band, 0, row), layout.cell[1])
-        for column, site in enumerate(sites, start=1):
-            x, y = layout.corner(band, column, len(names))
-            _draw_label(sheet, (x, y - 2), layout.cell[0], titles[site], site + 1)
+        for column, title in enumerate(titles[part], start=1):
+            x, y = layout.corner(band, column, len(rows))
+            _draw_label(sheet, (x, y - 2), layout.cell[0], title, part.start + column)
     return sheet
 
 
-def _check(titles: Sequence[Label], pictures: Sequence[Any], cell: int) -> list[Any]:
-    """The pictures as arrays, all RGB uint8 and as many as the titles; ValueError otherwise."""
-    if len(titles) != len(pictures):
-        raise ValueError(f"A grid needs a title a picture: got {len(titles)} for {len(pictures)}.")
-    if not pictures:
-        raise ValueError("A grid needs a photo or at least one map.")
-    if cell < 32:
-        raise ValueError(f"cell must be at least 32 pixels, got {cell}.")
-    arrays = [as_array(picture) for picture in pictures]
-    wrong = {
-        str((a.shape, str(a.dtype)))
-        for a in arrays
-        if a.ndim != 3 or a.shape[2] != 3 or a.dtype != np.uint8
-    }
-    if wrong:
-        raise ValueError(f"Pictures must be RGB uint8 [H, W, 3], got {', '.join(sorted(wrong))}.")
-    return arrays
+def _images(pictures: Sequence[Any]) -> list[Image.Image]:
+    return [Image.fromarray(as_array(picture)) for picture in pictures]
 
 
-def _box(picture: Any, longest: int, narrowest: float = 0) -> tuple[int, int]:
-    """Width and height at which a picture [H, W, 3] is drawn."""
-    height, width = picture.shape[:2]
-    scale = max(longest / max(height, width), narrowest / width)
-    return max(1, round(width * scale)), max(1, round(height * scale))
+def _box(picture: Image.Image, longest: int, narrowest: float = 0) -> tuple[int, int]:
+    """Width and height at which a picture is drawn."""
+    scale = max(longest / max(picture.size), narrowest / picture.width)
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
 def _bands(sites: int, rows: int, cell: tuple[int, int], columns: int | None) -> Layout:
@@ -187,15 +168,13 @@ def _begin(
 ) -> tuple[Image.Image, Layout]:
     """A sheet with its heading and colour bar, and the layout with the subtitle's lines."""
     room = layout.size[0] - 2 * MARGIN - BAR_WIDTH - 2 * GAP
-    large, small = ImageFont.load_default(TITLE), ImageFont.load_default(SUBTITLE)
-    lines = _wrapped(subtitle, room, small)
+    lines = _wrapped(subtitle, room, font(SUBTITLE))
     layout = replace(layout, lines=len(lines))
     sheet = Image.new("RGB", layout.size, PAPER)
-    draw = ImageDraw.Draw(sheet)
-    draw.text((MARGIN, MARGIN - 4), shorten(title, room, large), fill=INK, font=large)
+    write_text(sheet, (MARGIN, MARGIN - 4), title, TITLE, room)
     for number, line in enumerate(lines):
         y = MARGIN + TITLE + 8 + number * (SUBTITLE + 6)
-        draw.text((MARGIN, y), line, fill=GREY, font=small)
+        write_text(sheet, (MARGIN, y), line, SUBTITLE, room, GREY)
     _draw_bar(sheet, colormap, legend)
     return sheet, layout
 
@@ -206,11 +185,10 @@ def _draw_bar(sheet: Image.Image, colormap: str, legend: tuple[str, str]) -> Non
     colours = np.repeat(colour_table(colormap)[None], BAR_HEIGHT, axis=0)
     bar = Image.fromarray(colours).resize((BAR_WIDTH, BAR_HEIGHT))
     sheet.paste(bar, (left, top))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(DETAIL)
+    draw, below = ImageDraw.Draw(sheet), top + BAR_HEIGHT + 5
     draw.rectangle((left - 1, top - 1, left + BAR_WIDTH, top + BAR_HEIGHT), outline=GREY)
-    below = top + BAR_HEIGHT + 5
-    draw.text((left, below), legend[0], fill=GREY, font=font)
-    draw.text((left + BAR_WIDTH, below), legend[1], fill=GREY, font=font, anchor="ra")
+    draw.text((left, below), legend[0], fill=GREY, font=font(DETAIL))
+    draw.text((left + BAR_WIDTH, below), legend[1], fill=GREY, font=font(DETAIL), anchor="ra")
 
 
 def _wrapped(text: str, width: float, font: Font) -> list[str]:
@@ -229,17 +207,22 @@ def shorten(text: str, width: float, font: Font) -> str:
     """`text`, with its middle replaced by an ellipsis until it is at most `width` pixels wide."""
     if font.getlength(text) <= width:
         return text
-    low, high = 0, len(text) - 1
-    while low < high:
-        kept = (low + high + 1) // 2
-        low, high = (kept, high) if font.getlength(_cut(text, kept)) <= width else (low, kept - 1)
-    return _cut(text, low)
+    cuts = (f"{text[: kept // 2]}…{text[len(text) - (kept + 1) // 2 :]}"
+            for kept in range(len(text) - 1, 0, -1))  # fmt: skip
+    return next((cut for cut in cuts if font.getlength(cut) <= width), "…")
 
 
-def _cut(text: str, kept: int) -> str:
-    """The first and last letters of `text`, `kept` in all, the end favoured."""
-    head = kept // 2
-    return f"{text[:head]}…{text[len(text) - (kept - head) :]}"
+def write_text(
+    sheet: Image.Image,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    width: float,
+    fill: tuple[int, int, int] = INK,
+) -> None:
+    """Write one line, shortened to `width`, with its left upper corner at (x, y); pixels."""
+    line = shorten(text, width, font(size))
+    ImageDraw.Draw(sheet).text(at, line, fill=fill, font=font(size))
 
 
 def _draw_label(
@@ -248,27 +231,21 @@ def _draw_label(
     """Write name and detail of one picture, the detail after its number in the order."""
     name, detail = label if isinstance(label, tuple) else (label, "")
     detail = " · ".join(part for part in (str(order) if order else "", detail) if part)
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(NAME), ImageFont.load_default(DETAIL)
-    draw.text(at, shorten(name, width, large), fill=INK, font=large)
-    draw.text((at[0], at[1] + NAME + 3), shorten(detail, width, small), fill=GREY, font=small)
-
-
-def _paste(sheet: Image.Image, picture: Any, at: tuple[int, int], cell: tuple[int, int]) -> None:
-    sheet.paste(Image.fromarray(picture).resize(cell, Image.Resampling.LANCZOS), at)
+    write_text(sheet, at, name, NAME, width)
+    write_text(sheet, (at[0], at[1] + NAME + 3), detail, DETAIL, width, GREY)
 
 
 def _draw_upwards(sheet: Image.Image, name: str, at: tuple[int, int], length: int) -> None:
     """Write a row's name from below upwards, left of its photo; what is behind " · " in grey."""
-    font = ImageFont.load_default(NAME)
     strip = Image.new("RGB", (length, SIDE), PAPER)
+    letters = font(NAME)
+    text = shorten(name, length - 4, letters)
+    head = text.partition(" · ")[0]
+    left = (length - letters.getlength(text)) / 2
     draw = ImageDraw.Draw(strip)
-    text = shorten(name, length - 4, font)
-    head, separator, rest = text.partition(" · ")
-    width = font.getlength(text)
-    left = (length - width) / 2
-    draw.text((left, 2), head, fill=INK, font=font)
-    draw.text((left + font.getlength(head), 2), separator + rest, fill=GREY, font=font)
+    draw.text((left, 2), head, fill=INK, font=letters)
+    behind = (left + letters.getlength(head), 2)
+    draw.text(behind, text.removeprefix(head), fill=GREY, font=letters)
     sheet.paste(strip.transpose(Image.Transpose.ROTATE_90), (at[0] - SIDE, at[1]))
 
 

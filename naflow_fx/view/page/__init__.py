@@ -4,7 +4,7 @@
 source (TypeScript), `bundle/` what `npm run build` makes of it.
 """
 
-from naflow_fx.view.page.page import save_graph, save_report
+from naflow_fx.view.page.page import save_report
 from naflow_fx.view.page.record import ReportEntry
 
-__all__ = ["ReportEntry", "save_graph", "save_report"]
+__all__ = ["ReportEntry", "save_report"]

@@ -12,11 +12,10 @@ import json
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from naflow_fx.files import write
 from naflow_fx.view.html import render
-from naflow_fx.view.page.record import Graph, HasGraph, ReportEntry, make_graph_report, make_report
+from naflow_fx.view.page.record import Record, ReportEntry, make_report
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
@@ -47,28 +46,17 @@ def save_report(
         FlowError: nothing to show, or images, names and flows that don't fit.
         OSError: the file can't be written; what was there stays.
     """
-    report = make_report(entries, title, colormap, alpha)
-    return write(Path(path), make_page(title, report))
+    return write(Path(path), make_page(make_report(entries, title, colormap, alpha)))
 
 
-def save_graph(path: str | Path, graph: HasGraph | Graph, *, title: str | None = None) -> Path:
-    """Write a page with an inverse graph alone: an explainer's, or its `inspect()`.
-
-    Raises:
-        OSError: the file can't be written; what was there stays.
-    """
-    report = make_graph_report(graph, title)
-    return write(Path(path), make_page(report["title"], report))
-
-
-def make_page(title: str, report: dict[str, Any]) -> str:
+def make_page(report: Record) -> str:
     """The page's text."""
     style, script = _bundled("viewer.css"), _bundled("viewer.js")
     data = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return render(
         "flow.html",
         policy=POLICY.format(style=_hash(style), script=_hash(script)),
-        title=title,
+        title=report["title"],
         style=style,
         data=data.replace("<", "\\u003c"),
         licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"),

@@ -7,25 +7,27 @@ enlarges them. Reconstructions travel as PNG.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
-from naflow_fx.view.files import data_uri
+from naflow_fx.view.html import data_uri
 from naflow_fx.view.photos import as_photos
 from naflow_fx.view.reconstruction import channels_first, reconstruct
 from naflow_fx.view.record import (
     ClassNames,
     along_depth,
-    class_name,
+    class_words,
     explained_class,
     finite,
     likeliest,
@@ -35,6 +37,7 @@ from naflow_fx.view.record import (
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
+    from naflow_fx.inspection.records import Steps
 
 LONGEST, QUALITY = 640, 88  # of a photo in the page: pixels, JPEG
 SEEN = 112  # pixels of a reconstruction, at most: means, where the page would skip some
@@ -42,22 +45,11 @@ CHANNELS, FINEST = 4, 56  # top channels of a layer, and the most cells along a 
 Record = dict[str, Any]
 
 
-class Graph(Protocol):
-    """An inverse graph: an `Inspection`."""
-
-    @property
-    def model(self) -> str:
-        """Name of the network."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Blocks, nodes and edges as plain data."""
-
-
-class HasGraph(Protocol):
+class HasSteps(Protocol):
     """What can be inspected: an `Explainer`."""
 
-    def inspect(self) -> Graph:
-        """Its inverse graph."""
+    def inspect(self) -> Steps:
+        """Its program step by step."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +70,7 @@ class ReportEntry:
     images: Any
     model: str = "model"
     photos: Sequence[str] = ()
-    graph: HasGraph | Graph | None = None
+    graph: HasSteps | Steps | None = None
     class_names: ClassNames = None
 
 
@@ -97,26 +89,6 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    models = [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given]
-    return _report(title, models, shown, colormap, alpha)
-
-
-def make_graph_report(graph: HasGraph | Graph, title: str | None) -> Record:
-    """A report without flows: the inverse graph alone."""
-    inspection = inspected(graph)
-    name = inspection.model or "model"
-    models = [{"name": name, "graph": _graph(inspection)}]
-    return _report(title or f"Inverse graph: {name}", models)
-
-
-def _report(
-    title: str,
-    models: list[Record],
-    shown: Sequence[tuple[Record, Record]] = (),
-    colormap: str = "inferno",
-    alpha: float = 0.5,
-) -> Record:
-    """Models, and photos each with its entry; what made it, and the colours."""
     made = versions()
     made = {"naflow-fx": made.pop("naflow-fx", ""), **made}
     return {
@@ -126,7 +98,7 @@ def _report(
         "alpha": alpha,
         "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
-        "models": models,
+        "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
     }
@@ -157,16 +129,19 @@ def _photo(name: str, pixels: Bytes) -> Record:
 
 def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     """One image's record (a flow with N = 1)."""
-    target = explained_class(flow)
-    told = "a function of the output" if target is None else _words(class_names, target)
+    target, words = explained_class(flow), partial(class_words, class_names)
     numbers = along_depth(flow)
     planes = flow.drawable("map")
     pictures = reconstruct(flow) if flow.bpfm else {}
     return {
         "model": model,
-        "explained": told,
+        "explained": "a function of the output" if target is None else words(target),
         "score": finite(flow.score),
-        "top": _top(flow, class_names),
+        "top": [
+            {"name": words(one["class"]), "probability": one["probability"]}
+            for one in likeliest(flow, class_names)
+            if one["probability"] is not None
+        ],
         "options": " · ".join(option_words(flow.options)),
         "layers": [
             {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
@@ -174,19 +149,6 @@ def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
             for name in flow.maps
         ],
     }  # fmt: skip
-
-
-def _words(class_names: ClassNames, index: int) -> str:
-    return class_name(class_names, index) or f"class {index}"
-
-
-def _top(flow: FlowData, class_names: ClassNames) -> list[Record]:
-    """The five likeliest classes in words, or none where the output is not class scores."""
-    return [
-        {"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
-        for one in likeliest(flow, class_names)
-        if one["probability"] is not None
-    ]
 
 
 def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
@@ -221,51 +183,39 @@ def _held(picture: Tensor | None) -> Record:
 def _top_channels(evidence: Tensor) -> list[Record]:
     """The channels with the largest sums of Lambda Z, with their share of all positive sums.
 
-    evidence: Lambda Z, [C, H, W].
+    evidence: Lambda Z, [C, H, W]. What is positive of each is told in at most FINEST cells along a
+    side, averages, as bytes, the largest value 255.
     """
     sums = evidence.sum((1, 2))
     whole = float(sums.clamp_min(0).sum())
     best = sums.topk(min(CHANNELS, len(sums)))
+    height, width = (min(side, FINEST) for side in evidence.shape[1:])
+    coarse = F.adaptive_avg_pool2d(evidence[best.indices].clamp_min(0), (height, width))
     return [
-        {"index": int(channel), "share": float(value) / whole,
-         **_bytes(_coarser(evidence[channel].clamp_min(0)))}
-        for value, channel in zip(best.values, best.indices, strict=True)
+        {"index": int(channel), "share": float(value) / whole, "shape": [height, width],
+         "map": _base64((plane * (255 / float(plane.max()))).round().to(torch.uint8).numpy())}
+        for value, channel, plane in zip(best.values, best.indices, coarse, strict=True)
         if value > 0
     ]  # fmt: skip
-
-
-def _coarser(plane: Tensor) -> Tensor:
-    """[H, W], averaged to at most FINEST cells along a side."""
-    size = (min(plane.shape[0], FINEST), min(plane.shape[1], FINEST))
-    return torch.nn.functional.adaptive_avg_pool2d(plane[None], size)[0]
-
-
-def _bytes(plane: Tensor) -> Record:
-    """Not negative [H, W] as bytes, the largest value 255."""
-    peak = float(plane.max())
-    scaled = plane * (255 / peak) if peak > 0 else plane
-    return {"shape": list(plane.shape), "map": _base64(scaled.round().to(torch.uint8).numpy())}
 
 
 def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
 
 
-def inspected(source: HasGraph | Graph) -> Graph:
+def inspected(source: HasSteps | Steps) -> Steps:
     """The inspection of an explainer, or what is one."""
     found: Any = source
     return found if hasattr(found, "to_dict") else found.inspect()  # type: ignore[no-any-return]
 
 
-def _graph(source: HasGraph | Graph | None) -> Record | None:
-    """Blocks, nodes and edges, without what is empty."""
+def _graph(source: HasSteps | Steps | None) -> Record | None:
+    """Blocks, nodes and edges, without what is empty; the page takes that for missing."""
     if source is None:
         return None
-    made = inspected(source).to_dict()
-    return {name: [_filled(item) for item in made[name]] for name in ("blocks", "nodes", "edges")}
-
-
-def _filled(item: Mapping[str, Any]) -> Record:
-    """An item's entries that say something; the page takes the others for missing."""
-    kept = ("site", "block", "parent")
-    return {k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+    made, kept = inspected(source).to_dict(), ("site", "block", "parent")
+    return {
+        part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+               for item in made[part]]
+        for part in ("blocks", "nodes", "edges")
+    }  # fmt: skip
