@@ -13,7 +13,7 @@ import difflib
 import importlib
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any
 
 from torch import nn
 
@@ -50,16 +50,6 @@ FILES = {
 }
 
 
-class ModelFile(Protocol):
-    """What a file that builds models offers."""
-
-    def card(self, name: str, weights: str | None = None) -> ModelCard:
-        """The facts of the model `name`, of these weights where it has several."""
-
-    def build(self, name: str, weights: str | None = None, **options: Any) -> nn.Module:
-        """The network in eval mode, random or with its public weights `weights`."""
-
-
 def names() -> list[str]:
     """Every name that `build` takes: those of FILES in its order, then torchvision's, sorted."""
     from naflow_fx.models import torchvision_zoo
@@ -73,7 +63,8 @@ def card(name: str, weights: str | PathLike[str] | None = None) -> ModelCard:
     Public weights of one network can differ in preprocessing: the card has that of `weights`, or
     of the best weights if `weights` names none.
     """
-    return _file(name).card(name, None if weights is None else fspath(weights))
+    found: ModelCard = _file(name).card(name, None if weights is None else fspath(weights))
+    return found
 
 
 def build(
@@ -92,54 +83,39 @@ def build(
     a download that failed.
     """
     file = _file(name)
-    public = file.card(name).weights
-    chosen = "DEFAULT" if weights is None and pretrained else weights
+    card = file.card(name)
+    if weights is None and pretrained:
+        weights = "DEFAULT"
+    public = weights == "DEFAULT" or weights in card.weights
+    if public and not card.weights:
+        where = f" ({card.checkpoint})" if card.checkpoint else ""
+        raise ModelError(
+            f"{name}: no weights that can be fetched{where}; give the path of a checkpoint"
+        )
+    if weights is not None and not public and not Path(weights).is_file():
+        raise ModelError(
+            f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public weights "
+            f"(those are: {', '.join(card.weights) or 'none'})"
+        )
+    chosen = card.weights[0] if weights == "DEFAULT" else weights
     try:
-        if chosen is None:
-            return file.build(name, **options)
-        if chosen in public or chosen == "DEFAULT":
-            weights = _public(file.card(name), fspath(chosen))
-            return file.build(name, weights, **options)
-        _check_file(name, chosen, public)
-        model = file.build(name, **options)
+        model: nn.Module = file.build(name, chosen if public else None, **options)
     except (TypeError, ValueError) as error:  # what constructors raise on options
-        raise ModelError(f"{name}: cannot be built with {_shown(options)}: {error}") from error
-    load_checkpoint(model, chosen, rename=getattr(file, "readable_key", str))
+        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+        raise ModelError(f"{name}: cannot be built with {shown}: {error}") from error
+    if weights is not None and not public:
+        load_checkpoint(model, weights, rename=getattr(file, "readable_key", str))
     return model
 
 
-def _file(name: str) -> ModelFile:
+def _file(name: str) -> Any:
     """The module that builds `name`."""
     if name not in FILES and name not in (known := names()):
-        near = difflib.get_close_matches(name, known, n=5)
+        near = ", ".join(difflib.get_close_matches(name, known, n=5))
         hint = (
-            f"near: {', '.join(near)}"
+            f"near: {near}"
             if near
-            else ("`naflow-fx models` lists them; your own is FILE.py:NAME, net.pt2 or net.onnx")
+            else "`naflow-fx models` lists them; your own is FILE.py:NAME, net.pt2 or net.onnx"
         )
         raise ModelError(f"no model {name!r}; {hint}")
-    module = importlib.import_module(f"naflow_fx.models.{FILES.get(name, 'torchvision_zoo')}")
-    return cast(ModelFile, module)
-
-
-def _public(card: ModelCard, weights: str) -> str:
-    """The weights' own name: the card's first for "DEFAULT"."""
-    if not card.weights:
-        where = f" ({card.checkpoint})" if card.checkpoint else ""
-        raise ModelError(
-            f"{card.name}: no weights that can be fetched{where}; give the path of a checkpoint"
-        )
-    return card.weights[0] if weights == "DEFAULT" else weights
-
-
-def _check_file(name: str, weights: str | PathLike[str], public: tuple[str, ...]) -> None:
-    """Nothing if `weights` is a file; else a ModelError that says what there is instead."""
-    if not Path(weights).is_file():
-        raise ModelError(
-            f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public weights "
-            f"(those are: {', '.join(public) or 'none'})"
-        )
-
-
-def _shown(options: dict[str, Any]) -> str:
-    return ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+    return importlib.import_module(f"naflow_fx.models.{FILES.get(name, 'torchvision_zoo')}")

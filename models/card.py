@@ -21,11 +21,11 @@ class ModelCard:
 
     name: str
     description: str
-    weights: tuple[str, ...]
-    weights_source: str
-    preprocessing: Preprocessing
-    num_classes: int
-    licence: str
+    weights: tuple[str, ...] = ()
+    weights_source: str = BY_HAND
+    preprocessing: Preprocessing = Preprocessing()
+    num_classes: int = 0
+    licence: str = "none stated"
     output: str = "class scores"
     checkpoint: str = ""
 

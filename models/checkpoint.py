@@ -15,12 +15,17 @@ from naflow_fx.models.unpickle import Inert, check_readable, read
 
 # Where training scripts put the state dict.
 WRAPPERS = ("state_dict", "model_sd", "model")
-# What DataParallel, torch.compile, SWA and Lightning's modules put before the network's keys.
-WORDS = ("module.", "_orig_mod.", "model.", "net.")
-COUNT = "n_averaged"  # of torch's AveragedModel (SWA, EMA)
+# What stands before the network's keys -> how the keys may begin that are no network's, beside
+# them: of DataParallel and torch.compile none but the counter of torch's AveragedModel (SWA, EMA);
+# of Lightning's modules any; of a few-shot learner, which holds its network as `encoder`, its head.
+WORDS = {
+    "module.": ("n_averaged",),
+    "_orig_mod.": ("n_averaged",),
+    "model.": ("",),
+    "net.": ("",),
+    "encoder.": ("temp", "classifier."),
+}
 SAFETENSORS = ".safetensors"
-# A few-shot learner holds its network as `encoder`, beside these of its own.
-ENCODER, HEADS = "encoder.", ("temp", "classifier.")
 OPTIONAL = "num_batches_tracked"  # a counter of batch norm, absent from files before 2018
 SHOWN = 3
 
@@ -61,11 +66,10 @@ def load_checkpoint(
 
     Accepts what `torch.save` wrote, in its older format, too, and from Python 2: a state dict, or
     a dict that holds one under `state_dict`, `model` or `model_sd`; and `.safetensors`. Any of
-    `module.`, `_orig_mod.`, `model.` and `net.` before the network's keys are removed, and what a
-    Lightning module or AveragedModel has beside them are extras; where the keys are those of a
-    few-shot learner whose `encoder` is `model`, so is `encoder.`, and `temp` and `classifier.*` are
-    extras. Then each key is passed through `rename`. Batch norm's `num_batches_tracked` may be
-    absent.
+    `module.`, `_orig_mod.`, `model.`, `net.` and a few-shot learner's `encoder.` before the
+    network's keys are removed, and what a Lightning module, AveragedModel or learner (`temp` and
+    `classifier.*`) has beside them are extras. Then each key is passed through `rename`. Batch
+    norm's `num_batches_tracked` may be absent.
 
     No file can run code: only tensors and plain containers are built (see `unpickle.py`).
 
@@ -77,12 +81,11 @@ def load_checkpoint(
     state, extras = _state_dict(content, path)
     own = model.state_dict()
     state, beside = _unwrapped(own, state, path)
-    state, head = _encoder_alone(own, state)
     state = {rename(key): value for key, value in state.items()}
     _check_fits(type(model).__name__, own, state, path)
     own.update(state)  # absent counters stay as they are, and so do the versions of its modules
     model.load_state_dict(own)
-    return Checkpoint(fspath(path), tuple(state), {**extras, **beside, **head})
+    return Checkpoint(fspath(path), tuple(state), {**extras, **beside})
 
 
 def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
@@ -113,8 +116,8 @@ def _unwrapped(
         raise ModelError(f"{path}: holds {len(best)} networks that fit, under {', '.join(best)}; "
                          "save the state dict of one alone")  # fmt: skip
     rest = {key: value for key, value in state.items() if not key.startswith(best[0])}
-    lightning = any(word in WORDS[2:] for word in _words(best[0]))
-    return (_below(state, best[0]), rest) if lightning or rest.keys() <= {COUNT} else (state, {})
+    known = tuple(start for word in _words(best[0]) for start in WORDS[word])
+    return (_below(state, best[0]), rest) if all(k.startswith(known) for k in rest) else (state, {})
 
 
 def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -163,21 +166,6 @@ def _state_dict(
 
 def _is_entry(key: object, value: object) -> bool:
     return isinstance(key, str) and isinstance(value, Tensor)
-
-
-def _encoder_alone(
-    own: Mapping[str, Tensor], state: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """A few-shot learner's encoder under its own keys, and the rest; else `state` and nothing.
-
-    It is one if no key fits, all fit without `encoder.`, and what is left is a known head.
-    """
-    inner = {k.removeprefix(ENCODER): v for k, v in state.items() if k.startswith(ENCODER)}
-    rest = {k: v for k, v in state.items() if not k.startswith(ENCODER)}
-    known = all(key.startswith(HEADS) for key in rest)
-    if own.keys() & state.keys() or not own.keys() & inner.keys() or not known:
-        return state, {}
-    return inner, rest
 
 
 def _check_fits(

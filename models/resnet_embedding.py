@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from naflow_fx.models.card import BY_HAND, ModelCard
+from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.resnet_attention import keep_inputs
 from naflow_fx.models.sides import check_sides
@@ -32,10 +32,7 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     return ModelCard(
         name=name,
         description=f"ResNet{name[6:8]} trained for retrieval, " + ("NPID" if npid else "MS loss"),
-        weights=(),
-        weights_source=BY_HAND,
         preprocessing=Preprocessing() if npid else Preprocessing(resize=256, crop=227),
-        num_classes=0,
         licence="none stated" if npid else "CC BY-NC",
         output="128 numbers, length 1" if npid else "512 numbers, length 1",
         checkpoint=(

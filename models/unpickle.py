@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
-from torch._utils import _rebuild_tensor, _rebuild_tensor_v2
+from torch._utils import _rebuild_tensor
 
 from naflow_fx.errors import ModelError
 
@@ -120,7 +120,11 @@ def _read(path: str | PathLike[str]) -> Any:
     except Exception:  # another class in it, or Python 2's strings; anything from damaged files
         data = io.BytesIO(Path(path).read_bytes())
     _check_no_program(path, data)
-    reader = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler, load=_load)
+    reader = SimpleNamespace(
+        __name__="inert",
+        Unpickler=InertUnpickler,
+        load=lambda file, **options: InertUnpickler(file, **options).load(),
+    )
     latin = "latin1"  # of Python 2's strings: every byte a character, ASCII as it is
     return torch.load(
         data, "cpu", pickle_module=reader, weights_only=False, mmap=False, encoding=latin
@@ -147,10 +151,6 @@ class InertUnpickler(pickle.Unpickler):
     `torch.load` subclasses it, and looks up storages itself (`torch.FloatStorage` and the like).
     """
 
-    def __init__(self, file: Any, **options: Any) -> None:
-        super().__init__(file, **options)
-        self._stubs: dict[str, type[Inert]] = {}
-
     def find_class(self, module: str, name: str) -> Any:
         """A constructor of ours, or an inert class that is made here and knows its name alone."""
         dotted = f"{module}.{name}"
@@ -158,10 +158,7 @@ class InertUnpickler(pickle.Unpickler):
             return Call(BUILT[dotted])
         if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):
             return vars(torch)[name]  # not getattr: that may import a part of torch
-        if dotted not in self._stubs:
-            body = {"__slots__": (), "__module__": "inert", "name": dotted}
-            self._stubs[dotted] = type("Stub", (Inert,), body)
-        return self._stubs[dotted]
+        return type("Stub", (Inert,), {"__slots__": (), "__module__": "inert", "name": dotted})
 
 
 class Call:
@@ -185,11 +182,6 @@ class Call:
         raise pickle.UnpicklingError("the file sets the state of a function")
 
 
-def _load(file: Any, **options: Any) -> Any:
-    """What `pickle.load` is to pickle: the header of torch's older format is read with it."""
-    return InertUnpickler(file, **options).load()
-
-
 class PlainDict(dict[Any, Any]):
     """A dictionary whose attributes (a state dict's `_metadata`) are not taken over."""
 
@@ -201,8 +193,6 @@ class PlainDict(dict[Any, Any]):
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> Tensor:
     """The tensor of a storage, without gradient and hooks."""
-    if rest:
-        return _rebuild_tensor_v2(storage, offset, size, stride, False, None)  # type: ignore[no-any-return, no-untyped-call]
     return _rebuild_tensor(storage, offset, size, stride)  # type: ignore[no-any-return, no-untyped-call]
 
 

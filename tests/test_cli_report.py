@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def test_a_small_page_of_another_method(tmp_path: Path) -> None:
         ([COFFEE, "--target", "espreso"], "espresso"),
         ([COFFEE, "--steps", "0"], "steps"),
         ([COFFEE, "--out", "."], "is a folder"),
+        ([COFFEE, "--out", "page.txt"], "page.txt: wanted a name that ends in .html"),
     ],
 )
 def test_errors_are_one_line_and_nothing_is_written(
@@ -71,3 +73,14 @@ def test_errors_are_one_line_and_nothing_is_written(
     assert error.count("\n") == 1
     assert message in error
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_of_results_names_the_extra_that_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows" / "parts").mkdir(parents=True)
+    (tmp_path / "rows" / "manifest.json").write_text("{}")
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    assert main(["report", str(tmp_path / "rows"), "--out", str(tmp_path / "x.html")]) == 2
+    error = capsys.readouterr().err
+    assert "needs pandas" in error and "pip install 'naflow-fx[batch]'" in error

@@ -12,7 +12,7 @@ from PIL import Image
 from test_viewer import read
 
 from naflow_fx.cli import main
-from naflow_fx.cli.variants import Variant, names_of, variants
+from naflow_fx.cli.variants import names_of, variants, words
 from naflow_fx.view.comparison import difference
 
 COFFEE = str(Path(__file__).parent.parent / "examples" / "coffee.png")
@@ -22,10 +22,13 @@ QUICK = ["--layers", "blocks.15.project_bn", "head_act"]
 def test_every_target_by_every_method() -> None:
     args = Namespace(target=["predicted", "cat", "7"], methods=["naflow", "focused"], method=None)
     found = variants(args)
-    assert len(found) == 6 and found[1] == Variant("cat", "naflow") and found[3].target is None
-    assert variants(Namespace(target=None, methods=None, method=None)) == [Variant()]
+    assert len(found) == 6 and found[3].target is None
+    alone = Namespace(target="cat", methods=None, method="naflow")
+    assert found[1] == alone and words(alone) == {"target": "cat", "method": "naflow"}
+    alone = Namespace(target=None, methods=None, method=None)
+    assert variants(alone) == [alone] and words(alone)["target"] == "predicted"
     assert variants(Namespace(target=["cat", "cat"], methods=None, method="gradcam")) == [
-        Variant("cat", "gradcam")
+        Namespace(target="cat", methods=None, method="gradcam")
     ]
 
 

@@ -14,7 +14,7 @@ from torchvision.ops import box_iou
 
 import naflow_fx as nf
 from naflow_fx.cli import main
-from naflow_fx.detection import ultralytics_models
+from naflow_fx.detection import Box, ultralytics_models
 from naflow_fx.errors import TargetError
 
 SMALL = {"min_size": 96, "max_size": 96, "score_thresh": 0.0}
@@ -121,6 +121,25 @@ def test_boxes_on_the_command_line(
     ):
         assert main(wrong) == 2
         assert words in capsys.readouterr().err
+
+
+def test_a_box_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled, compile = [], nf.compile
+
+    def counted(*args: Any, **options: Any) -> Any:
+        compiled.append(options["target"])
+        return compile(*args, **options)
+
+    monkeypatch.setattr(nf, "compile", counted)
+    model = detector("ssdlite320_mobilenet_v3_large")
+    subject = nf.Subject(model, preprocessing=nf.models.Preprocessing(96, 96))
+    image = torch.rand(1, 3, 96, 96)
+    with pytest.raises(TargetError, match="explained photo by photo"):
+        subject.program(image)
+    assert not compiled
+    explainer: Any = subject.explainer(image, targets=[Box(2)], method="hirescam")
+    explainer(image, target=Box(2))
+    assert len(compiled) == 1 and not explainer._explainer._of_targets
 
 
 def test_what_is_padded_is_no_part_of_the_photo() -> None:

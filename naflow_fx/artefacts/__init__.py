@@ -16,16 +16,16 @@ from naflow_fx.errors import ArtefactError
 if TYPE_CHECKING:
     from naflow_fx.artefacts.artefact import Artefact
 
-__all__ = ["KINDS", "Kind", "Metadata", "check_name", "load", "read"]
+__all__ = ["ENDINGS", "KINDS", "Kind", "Metadata", "check_name", "load", "read"]
+ENDINGS: dict[Kind, str] = {"pt2": ".pt2", "aoti": ".pt2", "onnx": ".onnx"}
 
 
-def check_name(path: Path, kind: Kind) -> None:
-    """Nothing if a file of the kind can have that name.
+def check_name(path: Path, ending: str) -> None:
+    """Nothing if a file of that ending can have that name.
 
     Raises:
         ArtefactError: `path` ends otherwise, or is a folder.
     """
-    ending = ".onnx" if kind == "onnx" else ".pt2"
     if path.suffix != ending:
         raise ArtefactError(f"{path}: wanted a name that ends in {ending}")
     if path.is_dir():

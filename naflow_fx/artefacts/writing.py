@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
-from naflow_fx.artefacts import check_name
+from naflow_fx.artefacts import ENDINGS, check_name
 from naflow_fx.artefacts.formats import OPENERS, PROVIDERS, WRITERS, quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
 from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, required
@@ -41,7 +41,7 @@ def write(
     dtype and device.
     """
     path = Path(path)
-    check_name(path, kind)
+    check_name(path, ENDINGS[kind])
     with replacing(path) as made:
         inputs = example_inputs(job, like)
         exported = exported_program(program, inputs)

@@ -1,27 +1,5 @@
-"""`naflow-fx batch`: a source of photos explained into a folder of tables."""
+r"""Explain thousands of photos into tables; go on after any interruption.
 
-from __future__ import annotations
-
-import argparse
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from naflow_fx.cli.base import Commands, command, count, folder, option, whole
-from naflow_fx.cli.options import add_device, add_method_options, add_model_options
-from naflow_fx.cli.setup import choose, open_device, open_subject
-from naflow_fx.cli.tables import show
-from naflow_fx.cli.variants import add_targets, each
-from naflow_fx.errors import DatasetError
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from naflow_fx.dataset.run import DatasetRun
-    from naflow_fx.dataset.spec import ExplainerSpec
-    from naflow_fx.subjects import Subject
-
-TEXT = "explain thousands of photos into tables; go on after any interruption"
-EXAMPLES = """\
 SOURCE is a folder of photos (with folders of classes: an ImageFolder), a text file with a path a
 line (and its class behind a tab), a WebDataset or other .tar, a .parquet with bytes of photos, or
 a quoted pattern of several .tar or .parquet.
@@ -40,10 +18,25 @@ examples:
   naflow-fx batch photos/ --out results --target predicted label
   naflow-fx batch 'shards/*.tar' --out results --device cuda --batch-size 64 --part-size 256
   naflow-fx batch photos.parquet --out results --engine ray --actors 8 --device cuda
-  torchrun --nproc-per-node 8 -m naflow_fx batch photos/ --out results --engine torchrun \\
+  torchrun --nproc-per-node 8 -m naflow_fx batch photos/ --out results --engine torchrun \
     --device cuda
   naflow-fx report results        a page: classes, depth curves, unusual photos, worst residuals
 """
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import count, folder, option, whole
+from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.tables import show
+from naflow_fx.cli.variants import add_targets, each
+from naflow_fx.errors import DatasetError
+from naflow_fx.view.terminal import say
+
 PART_HELP = """photos a file, a multiple of the batch; at most so many are done again after a kill,
 twice if a file was being written"""
 ENGINE_HELP = """local: this process; ray: a cluster or this machine, needs naflow-fx[ray];
@@ -54,9 +47,8 @@ RUN = ("maps", "kind", "device", "batch_size", "part_size", "workers", "engine",
 KINDS = ("folder", "imagefolder", "list", "tar", "parquet")
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, batch, TEXT, EXAMPLES, "SOURCE --out DIR")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "source SOURCE", "where the photos are, see below")
     option(parser, "--out DIR", "where the results go", folder, required=True)
     option(parser, "--kind", "of SOURCE (default: from what is there)", KINDS)
@@ -82,32 +74,40 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     option(group, "--quiet", "no progress, the last lines alone")
 
 
+@each
 def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
-    each(args, _run)
-
-
-def _run(args: argparse.Namespace) -> None:
-    """One target by one method, into one folder."""
     from naflow_fx.dataset.run import explain_dataset
+    from naflow_fx.dataset.spec import ExplainerSpec
+    from naflow_fx.subjects import ArtefactSubject
 
-    subject = open_subject(args)  # also checks that options and artefact go together
+    subject, options = open_subject(args), choose(args)
+    if isinstance(subject, ArtefactSubject) and args.compile:
+        raise DatasetError("--compile: the artefact was made with its own; leave it out, or "
+                           "explain with --model")  # fmt: skip
     if args.engine != "ray":  # whose devices are elsewhere
         open_device(args.device)
     target: Any = args.target if args.target == "label" else subject.target(args.target)
-    spec = explainer_spec(args, subject)
     if callable(target):
-        spec, target = replace(spec, target=args.target), None
+        options["target"], target = args.target, None
+    if "layers" in options:
+        options["layers"] = tuple(options["layers"])
+    spec = ExplainerSpec.of(subject, compiled=args.compile, trusted=args.trusted, **options)
     how = {name: getattr(args, name) for name in RUN}
     done = explain_dataset(
         spec, args.source, args.out, target=target, progress=not args.quiet, **how
     )
-    tell(done)
+    lost = f", {done.failed} in failed.jsonl" if done.failed else ""
+    took = f"{done.done} photos in {done.seconds:.0f} s, {done.rate:.3g}/s"
+    show(
+        f"{took}, device busy {done.device_share:.0%}" if done.done else done.found,
+        f"written: {Path(done.out)}, {done.photos - done.failed} rows{lost}",
+    )
     if not args.quiet:
-        tell_statistics(Path(args.out))
+        _tell_statistics(Path(args.out))
 
 
-def tell_statistics(place: Path) -> None:
+def _tell_statistics(place: Path) -> None:
     """Print what the maps say together, of a run that is complete and has stored some."""
     from naflow_fx.dataset.aggregate import SAMPLE, statistics_of
     from naflow_fx.dataset.results import open_results
@@ -118,32 +118,3 @@ def tell_statistics(place: Path) -> None:
         some = f", of {len(found)} of the photos" if len(results) > SAMPLE else ""
         say(f"{found}\nmeans over photos [95 %]{some}; all layers: "
             f"naflow-fx report {place}")  # fmt: skip
-
-
-def explainer_spec(args: argparse.Namespace, subject: Subject) -> ExplainerSpec:
-    """The explainer that the command line names."""
-    from naflow_fx.dataset.spec import ExplainerSpec
-    from naflow_fx.subjects import ArtefactSubject
-
-    options = choose(args)
-    if isinstance(subject, ArtefactSubject) and args.compile:
-        raise DatasetError("--compile: the artefact was made with its own; leave it out, or "
-                           "explain with --model")  # fmt: skip
-    layers = options.pop("layers", None)
-    return ExplainerSpec.of(
-        subject,
-        layers=None if layers is None else tuple(layers),
-        compiled=args.compile,
-        trusted=args.trusted,
-        **options,
-    )
-
-
-def tell(done: DatasetRun) -> None:
-    """Print what a call did."""
-    lost = f", {done.failed} in failed.jsonl" if done.failed else ""
-    took = f"{done.done} photos in {done.seconds:.0f} s, {done.rate:.3g}/s"
-    show(
-        f"{took}, device busy {done.device_share:.0%}" if done.done else done.found,
-        f"written: {Path(done.out)}, {done.photos - done.failed} rows{lost}",
-    )

@@ -1,18 +1,5 @@
-"""`naflow-fx compare`: the similarity of two photos, and the maps of both."""
+"""Why are two photos alike? maps of both.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from naflow_fx.cli.base import Commands, command, option
-from naflow_fx.cli.options import add_pair_options
-from naflow_fx.cli.setup import drawn, places, question, shown
-from naflow_fx.cli.tables import layer_table, show, written
-from naflow_fx.cli.variants import each
-
-TEXT = "why are two photos alike? maps of both"
-EXAMPLES = """\
 what is written:
   DIR/<query>-<support>/grid.png     two rows of maps of twelve layers, one an image
   DIR/<query>-<support>/maps/*.png   the same maps, the query at the left
@@ -25,30 +12,33 @@ examples:
   naflow-fx compare a.jpg b.jpg --model resnet50_ms --weights my_checkpoint.pth
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, compare, TEXT, EXAMPLES, "QUERY SUPPORT")
+import argparse
+from pathlib import Path
+
+from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import option
+from naflow_fx.cli.setup import drawn, places, question, shown
+from naflow_fx.cli.tables import layer_table, show, written
+from naflow_fx.cli.variants import each
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "query QUERY", "a picture file")
     option(parser, "support SUPPORT", "what it is compared with")
     add_pair_options(parser)
 
 
+@each
 def compare(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    each(args, _compare)
-
-
-def _compare(args: argparse.Namespace) -> None:
-    """One method, into one folder."""
-    from naflow_fx.cli.encoder import open_encoder
-    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.cli.encoder import Encoder
 
     query, support = Path(args.query), Path(args.support)
-    for photo in (query, support):
-        open_photo(photo)
-    (place,) = places(args, [f"{query.stem}-{support.stem}"], [(query, support)])
-    encoder = open_encoder(args, query, [place])
+    (place,) = places(args, [(query, support)])
+    encoder = Encoder(args, query)
     title = f"{shown(query)} and {shown(support)}"
     facts = {"question": question(args, query, support)}
     flow = encoder.explain(place, query, [support], ["query", "support"], title, facts)

@@ -1,20 +1,5 @@
-"""`naflow-fx decompose`: the channels that a decision about a photo rests on, as a tree."""
+"""Which channels does a decision rest on? a tree, layer by layer.
 
-from __future__ import annotations
-
-import argparse
-import json
-from pathlib import Path
-
-import naflow_fx
-from naflow_fx.cli.base import Commands, command, count, news_aside, option, waiting
-from naflow_fx.cli.options import add_device, add_model_options, add_out
-from naflow_fx.cli.setup import check_writable, open_device, open_subject, places, question, shown
-from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
-from naflow_fx.view.terminal import say
-
-TEXT = "which channels does a decision rest on? a tree, layer by layer"
-EXAMPLES = """\
 what is written:
   DIR/<photo>/decomposition.html   the tree, to unfold: maps, patches, shares; needs no network
   DIR/<photo>/decomposition.json   the same as numbers, maps included
@@ -28,13 +13,27 @@ examples:
   naflow-fx decompose cat.jpg --target "tabby" --top-k 5 --layers head_act blocks.10.add
   naflow-fx decompose cat.jpg --model resnet50 --weights IMAGENET1K_V2
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import naflow_fx
+from naflow_fx.cli.options import add_device, add_model_options, add_out
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import open_device, open_subject, places, question, shown
+from naflow_fx.cli.tables import news_aside, waiting
+from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
+from naflow_fx.view.terminal import say
+
 PAGE, RECORD = "decomposition.html", "decomposition.json"
 PRINTED = 2  # levels of the tree
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, decompose, TEXT, EXAMPLES, "PHOTO")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "photo PHOTO", "a picture file")
     add_targets(parser, "the predicted one")
     option(parser, "--top-k K", "channels that each node rests on, at most", count, 3)
@@ -51,13 +50,12 @@ def decompose(args: argparse.Namespace) -> None:
 
     path = Path(args.photo)
     photo = open_photo(path)
-    (place,) = places(args, [path.stem], [path], RECORD)
+    (place,) = places(args, [(path,)], RECORD)
     subject = open_subject(args)
     prepare = subject.preprocessing
     words = [one or PREDICTED for one in args.target or [None]]
     targets = {word: subject.target(word) for word in words}
     device = open_device(args.device)
-    check_writable(place)
     with news_aside():
         model = subject.build(device)
     image = prepare(photo)[None].to(device)

@@ -1,19 +1,5 @@
-"""`naflow-fx diff`: two batch runs compared, photo by photo."""
+"""Compare two batch runs: where do the networks part, on which photos most.
 
-from __future__ import annotations
-
-import argparse
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.base import Commands, command, option, whole
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from naflow_fx.dataset.diff import Difference
-    from naflow_fx.dataset.results import Results
-
-TEXT = "compare two batch runs: where do the networks part, on which photos most"
-EXAMPLES = """\
 Photos are paired by what their files hold, layers by relative depth. Agreement is the rank
 correlation of the stored maps, 1 alike, 0 unrelated; spread is their entropy; docs/statistics.md.
 
@@ -23,10 +9,21 @@ examples:
   naflow-fx diff before after
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, diff, TEXT, EXAMPLES, "RESULTS_A RESULTS_B")
+import argparse
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.parser import option, whole
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.dataset.diff import Difference
+    from naflow_fx.dataset.results import Results
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "first RESULTS_A", "a folder of `naflow-fx batch`")
     option(parser, "second RESULTS_B", "another one")
     option(parser, "--photos N", "photos that are listed, those that agree least first", whole, 10)

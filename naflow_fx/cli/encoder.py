@@ -3,94 +3,95 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
-from torch import Tensor, fx, nn
+from torch import Tensor
 
 import naflow_fx
-from naflow_fx.cli.base import waiting
-from naflow_fx.cli.setup import check_writable, choose, drawn, open_device, open_subject, shown
+from naflow_fx.cli.setup import (
+    choose,
+    drawn,
+    facts_of,
+    open_device,
+    open_subject,
+    shown,
+)
+from naflow_fx.cli.tables import waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
-from naflow_fx.models.preprocess import open_photo
+from naflow_fx.models.preprocess import FORMATS, open_photo
 from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
-from naflow_fx.subjects import Subject
+from naflow_fx.subjects.api import Photo
 from naflow_fx.subjects.inputs import seen
-from naflow_fx.subjects.network import Prepare
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
-PICTURES = frozenset(
-    [".apng", ".avif", ".bmp", ".dds", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe",
-     ".jpeg", ".jpg", ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".qoi", ".sgi",
-     ".tga", ".tif", ".tiff", ".webp"]
-)  # fmt: skip
 BLOCK = 16  # photos encoded at a time
 
 
-@dataclass
 class Encoder:
     """A network that is asked how much photos are alike, and why.
 
-    explainers: made so far, shots -> explainer.
+    Raises:
+        NaflowError, OSError: something is wrong with a name, an option or a photo.
     """
 
-    subject: Subject
-    model: nn.Module
-    embedder: fx.GraphModule
-    similarity: Similarity
-    device: torch.device
-    args: argparse.Namespace
-    explainers: dict[int, Explainer] = field(default_factory=dict)
+    def __init__(self, args: argparse.Namespace, query: Path) -> None:
+        """The network that the command line names; query: a photo, as an example of inputs."""
+        self.args, self.subject = args, open_subject(args)
+        at = args.at or (None if self.subject.embeds else PENULTIMATE)
+        self.similarity = Similarity(args.metric, args.pool, at)
+        choose(args)
+        self.device = open_device(args.device)
+        with waiting(f"preparing {self.subject.name}"):
+            self.model = self.subject.build(self.device)
+            self.embedder = encoder_of(self.model, self.inputs([query]), self.similarity)
+        self.explainers: dict[int, Explainer] = {}  # those made so far, by shots
 
-    @property
-    def preprocessing(self) -> Prepare:
-        """How photos become inputs."""
-        return self.subject.preprocessing
-
-    def inputs(self, photos: Iterable[Image.Image]) -> Tensor:
+    def inputs(self, photos: Sequence[Photo]) -> Tensor:
         """[N, C, H, W] of photos, on the device."""
-        return torch.stack([self.preprocessing(photo) for photo in photos]).to(self.device)
+        return self.subject.inputs(photos, self.device)
 
-    def embed(self, paths: Sequence[Path], task: str) -> tuple[list[Path], Tensor, list[str]]:
-        """Files that can be read, their embeddings [N, D], and what is wrong with the others."""
-        good: list[Path] = []
-        rows: list[Tensor] = []
+    def embed(
+        self, paths: Sequence[Path], task: str, wanted: int | None = None
+    ) -> dict[Path, Tensor]:
+        """Pictures that can be used -> their embeddings [D]; at most `wanted`, the first ones.
+
+        Those that can't be read are told on stderr, and where angles are asked for, those whose
+        embeddings are all zero or not finite.
+        """
+        found: dict[Path, Tensor] = {}
         wrong: list[str] = []
+        limit = len(paths) if wanted is None else wanted
         with progress() as bar:
             done = bar.add_task(task, total=len(paths))
-            for start in range(0, len(paths), BLOCK):
-                images: list[Tensor] = []
-                for path in paths[start : start + BLOCK]:
+
+            def readable() -> Iterator[tuple[Path, Tensor]]:
+                for path in paths:
+                    bar.advance(done)
                     try:
-                        images.append(self.preprocessing(open_photo(path)))
-                        good.append(path)
+                        yield path, self.inputs([path])
                     except PhotoError as error:
                         wrong.append(str(error))
-                    bar.advance(done)
-                if images:
-                    rows.append(embed(self.embedder, torch.stack(images).to(self.device)))
-        if not rows:
-            return [], torch.empty(0), wrong
-        return self._with_direction(good, torch.cat(rows), wrong)
 
-    def _with_direction(
-        self, paths: list[Path], rows: Tensor, wrong: list[str]
-    ) -> tuple[list[Path], Tensor, list[str]]:
-        """The same without embeddings that are all zero or not finite, where angles are asked."""
-        length = rows.norm(dim=1)
-        fits = length.isfinite() & ((length > 0) | (self.similarity.metric != "cosine"))
-        for path in (p for p, fit in zip(paths, fits, strict=True) if not fit):
-            wrong.append(f"{path}: its embedding is all zero or not finite")
-        return [p for p, fit in zip(paths, fits, strict=True) if fit], rows[fits], wrong
+            photos = readable()
+            while part := dict(islice(photos, min(BLOCK, limit - len(found)))):
+                rows = embed(self.embedder, torch.cat(list(part.values())))
+                for path, row, length in zip(part, rows, rows.norm(dim=1), strict=True):
+                    if length.isfinite() and (length > 0 or self.similarity.metric != "cosine"):
+                        found[path] = row
+                    else:
+                        wrong.append(f"{path}: its embedding is all zero or not finite")
+        tell(*(f"skipped: {message}" for message in wrong))
+        return found
 
     def explainer(self, shots: int, example: Tensor) -> Explainer:
         """The explainer of pairs of a query and `shots` supports; made when first asked for."""
@@ -118,62 +119,28 @@ class Encoder:
         photos = [open_photo(path) for path in paths]
         images = self.inputs(photos)
         explainer = self.explainer(len(supports), images[:1])
-        layers = drawn(self.args, explainer.layers)
+        args, layers = self.args, drawn(self.args, explainer.layers)
+        about = {
+            "photos": [facts_of(path, photo) for path, photo in zip(paths, photos, strict=True)],
+            **self.subject.facts,
+            "metric": args.metric,
+            "at": self.similarity.at,
+            "pool": args.pool,
+            "device": args.device,
+        }
         with progress() as bar:
             task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
-            seen_photos = [seen(self.preprocessing, photo) for photo in photos]
+            seen_photos = [seen(self.subject.preprocessing, photo) for photo in photos]
             flow.save(
                 place, seen_photos[:1], seen_photos[1:],
                 names=names, layers=layers, title=title,
-                alpha=self.args.alpha, colormap=self.args.colormap,
-                info={**self._facts(paths, photos), **facts},
+                alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
         return flow
-
-    def _facts(self, paths: Sequence[Path], photos: Sequence[Image.Image]) -> dict[str, Any]:
-        """What flow.json says of the photos, the model and the metric."""
-        return {
-            "photos": [
-                {
-                    "file": shown(path),
-                    "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-                    "size": [photo.height, photo.width],
-                }
-                for path, photo in zip(paths, photos, strict=True)
-            ],
-            **self.subject.facts,
-            "metric": self.args.metric,
-            "at": self.similarity.at,
-            "pool": self.args.pool,
-            "device": self.args.device,
-        }
-
-
-def open_encoder(args: argparse.Namespace, query: Path, places: Sequence[Path]) -> Encoder:
-    """The network that the command line names, once all that it names is checked.
-
-    query: a photo, as an example of inputs. places: folders that will be written.
-
-    Raises:
-        NaflowError, OSError: something is wrong with a name, an option, a photo or a place.
-    """
-    photo = open_photo(query)
-    subject = open_subject(args)
-    at = args.at or (None if subject.embeds else PENULTIMATE)
-    similarity = Similarity(args.metric, args.pool, at)
-    choose(args)
-    device = open_device(args.device)
-    for place in places:
-        check_writable(place)
-    with waiting(f"preparing {subject.name}"):
-        model = subject.build(device)
-        example = subject.preprocessing(photo)[None].to(device)
-        embedder = encoder_of(model, example, similarity)
-    return Encoder(subject, model, embedder, similarity, device, args)
 
 
 def check_folder(folder: Path) -> None:
@@ -187,19 +154,17 @@ def pictures_in(folder: Path, out: Path) -> list[Path]:
 
     Hidden ones are left out, and those in `out`, where that is a folder in it: earlier results.
     """
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
-    visible = sorted(p for p in found if p.is_file() and not _hidden(p.relative_to(folder)))
+    endings = {e for e, form in Image.registered_extensions().items() if form in FORMATS}
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in endings)
+    names = {path: path.relative_to(folder).parts for path in found if path.is_file()}
+    visible = sorted(p for p, parts in names.items() if not any(n.startswith(".") for n in parts))
     written = out.resolve()
     if folder.resolve() not in written.parents:
         return visible
     return [path for path in visible if written not in path.resolve().parents]
 
 
-def _hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
-
-
-def report(*messages: str) -> None:
+def tell(*messages: str) -> None:
     """One line on stderr for each thing that went wrong without ending the work."""
     for message in messages:
         say(f"naflow-fx: {' '.join(message.split())}", error=True)

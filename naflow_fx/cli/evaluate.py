@@ -1,39 +1,5 @@
-"""`naflow-fx evaluate`: maps of several methods, measured on images with known evidence."""
+"""Measure how good maps are, method by method and layer by layer.
 
-from __future__ import annotations
-
-import argparse
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from rich.table import Table
-
-from naflow_fx import selection
-from naflow_fx.cli.base import Commands, command, count, news_aside, option
-from naflow_fx.cli.options import add_device, add_model_options, add_out
-from naflow_fx.cli.setup import open_device, open_subject
-from naflow_fx.cli.tables import plain_table, show
-from naflow_fx.errors import EvaluationError
-from naflow_fx.view.progress import progress
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from naflow_fx.evaluation.data import EvaluationSet, Explain
-    from naflow_fx.evaluation.result import Evaluation
-    from naflow_fx.models.preprocess import Preprocessing
-    from naflow_fx.subjects import ExportedNetwork
-
-TEXT = "measure how good maps are, method by method and layer by layer"
-DATA = ("check", "choose", "synthetic", "voc", "coco", "imagenet", "cub200")
-METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
-METRICS = ("energy", "pointing", "i_d", "residual")
-EXAMPLES = """\
 data:
   check, choose   photos that installed packages ship, with boxes drawn by hand: those to report
                   on, and those to choose methods by; needs pip install 'naflow-fx[evaluate]'
@@ -55,18 +21,53 @@ examples:
   naflow-fx evaluate --methods score-cam ablation-cam layercam --layers blocks.15.project_bn
   naflow-fx evaluate --data cub200 --root CUB_200_2011 --model resnet50 --weights birds.pt
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rich.table import Table
+
+from naflow_fx.cli.options import add_device, add_model_options, add_out
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import open_device, open_subject
+from naflow_fx.cli.tables import news_aside, plain_table, show
+from naflow_fx.errors import EvaluationError
+from naflow_fx.selection import evenly
+from naflow_fx.view.progress import progress
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from naflow_fx.evaluation.data import EvaluationSet, Explain
+    from naflow_fx.evaluation.result import Evaluation
+    from naflow_fx.models.preprocess import Preprocessing
+
+    Explaining: TypeAlias = Callable[[str, nn.Module], Explain]
+
+PACKAGED = ("check", "choose", "synthetic")
+ADAPTERS = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
+            "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
+METHODS = ("naflow", "naflow-channelwise", "focused", "layercam", "hirescam", "gradcam")
+METRICS = ("energy", "pointing", "i_d", "residual")
 LAYERS = 7  # that are measured, where nobody says which
 PICTURES = 24
 SANITY = "Rank correlation of maps with those of random weights, another class, random labels"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, evaluate, TEXT, EXAMPLES)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     add_out(parser)
     add_device(parser)
     group = parser.add_argument_group("the data")
-    option(group, "--data", "", DATA, DATA[0])
+    option(group, "--data", "", (*PACKAGED, *ADAPTERS), PACKAGED[0])
     option(group, "--root DIR", "where the data set lies")
     option(group, "--annotations PATH", "its boxes: a file or a folder")
     text = "JSON: the data set's classes -> the network's numbers"
@@ -84,90 +85,94 @@ def add(commands: Commands) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is measured if an input is wrong."""
+    from naflow_fx.evaluation.measure import depth_of
+    from naflow_fx.evaluation.measure import evaluate as measure
     from naflow_fx.files import write
 
     check_names(args)
     device = open_device(args.device)
     with news_aside():
         data, model = open_data(args)
-    model, data = model.to(device), moved(data, device)
+    model = model.to(device)
+    tensors: Any = {name: found.to(device) for name in ("images", "target", "evidence")
+                    if (found := getattr(data, name)) is not None}  # fmt: skip
+    data = replace(data, **tensors)
+    every, explain = explaining(args, data, model)
+    explainers = {name: explain(name, model) for name in args.methods}
+    depth = {"input": 0.0, **depth_of(every)}
     place = Path(args.out)
     place.mkdir(parents=True, exist_ok=True)
-    result = measured(args, data, model)
+    with telling(args.methods) as told:
+        result = measure(explainers, data, list(args.metrics), model=model, progress=told,
+                         depth=depth)  # fmt: skip
     result.save(place / "evaluation.json")
-    checks = sanity_rows(args, data, model) if args.sanity else []
+    checks = sanity_rows(args, data, model, explain) if args.sanity else []
     write(place / "evaluation.md", page(result, checks))
-    written = ["evaluation.md", *curves(result, place)]
+    written = [str(place / "evaluation.json"), "evaluation.md"]
+    with suppress(EvaluationError):  # without matplotlib
+        written.append(result.plot(place / "curves.png").name)
     title = f"{data.name}: {len(data)} images, mean over layers and images [95 %]"
     show(table_of(result.rows()), title=title)
     if checks:
         show(table_of(checks), title=SANITY)
-    show(f"written: {place / 'evaluation.json'}, {', '.join(written)}")
+    show(f"written: {', '.join(written)}")
 
 
 def table_of(rows: Sequence[Sequence[str]]) -> Table:
     """A table, its first row the head."""
     head, *body = rows
-    table = plain_table(*head, right=head[1:])
-    for row in body:
-        table.add_row(*row)
-    return table
+    return plain_table(head, body, right=head[1:])
 
 
-def measured(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> Evaluation:
-    """Every method's figures, with a bar while they are made."""
+def explaining(
+    args: argparse.Namespace, data: EvaluationSet, model: nn.Module
+) -> tuple[Sequence[str], Explaining]:
+    """All layers of the network, and (method, network) -> its explainer at those that are wanted.
+
+    Raises:
+        EvaluationError: other methods than its own, or random weights, are asked of an artefact.
+    """
     from naflow_fx.compiler import compile
-    from naflow_fx.evaluation.measure import depth_of
-    from naflow_fx.evaluation.measure import evaluate as measure
+    from naflow_fx.evaluation.methods import OF_THE_INPUT, make
     from naflow_fx.subjects import ExportedNetwork
 
     if isinstance(model, ExportedNetwork):
-        every, explainers = model.artefact.layers, exported(args, model)
-    else:
-        every = compile(model, data.images[:1], method="hirescam").layers
-        explain = explainer_maker(args, data.images[:1], model)
-        explainers = {name: explain(name, model) for name in args.methods or METHODS}
-    with progress() as bar:
-        task = bar.add_task("", total=len(explainers))
-        done: list[str] = []
-
-        def told(text: str) -> None:
-            method = text.split(":")[0]
-            if method not in done:
-                done.append(method)
-            bar.update(task, description=text, completed=len(done) - 1)
-
-        return measure(explainers, data, list(args.metrics), model=model, progress=told,
-                       depth={"input": 0.0, **depth_of(every)})  # fmt: skip
-
-
-def exported(args: argparse.Namespace, model: ExportedNetwork) -> dict[str, Explain]:
-    """The one explainer of an artefact, under the name of its method.
-
-    EvaluationError: other methods, or random weights, are asked of it.
-    """
-    method = str(model.artefact.metadata.options["method"])
-    if args.sanity or [*(args.methods or [method])] != [method]:
-        raise EvaluationError(f"an artefact has its weights and one method, {method}; for others, "
-                              "and for --sanity, evaluate the network it was made of")  # fmt: skip
-    return {method: model.artefact}
-
-
-def explainer_maker(
-    args: argparse.Namespace, example: Tensor, model: nn.Module
-) -> Callable[[str, nn.Module], Explain]:
-    """(method, network) -> its explainer at the layers that are wanted."""
-    from naflow_fx.compiler import compile
-    from naflow_fx.evaluation.methods import OF_THE_INPUT, make
-
-    layers = args.layers or evenly(compile(model, example, method="hirescam").layers)
-    sites = compile(model, example, method="hirescam", layers=layers).layers
-    return lambda name, network: make(
-        name, network, example, None if name in OF_THE_INPUT else sites, args.metrics
+        artefact = model.artefact
+        method = str(artefact.metadata.options["method"])
+        if args.sanity or (args.methods or [method]) != [method]:
+            raise EvaluationError(
+                f"an artefact has its weights and one method, {method}; for others, and for "
+                "--sanity, evaluate the network it was made of"
+            )
+        args.methods = [method]
+        return artefact.layers, lambda *_: artefact
+    args.methods = args.methods or METHODS
+    example = data.images[:1]
+    every = sites = compile(model, example, method="hirescam").layers
+    if args.layers:
+        sites = compile(model, example, method="hirescam", layers=args.layers).layers
+    elif len(every) > LAYERS:
+        sites = evenly(every, LAYERS + 1)[1:]  # the last one among them
+    return every, lambda method, network: make(
+        method, network, example, None if method in OF_THE_INPUT else sites, args.metrics
     )
 
 
-def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module) -> list[list[str]]:
+@contextmanager
+def telling(methods: Sequence[str]) -> Iterator[Callable[[str], None]]:
+    """A bar that counts methods; what is told to it begins with one's name."""
+    with progress() as bar:
+        task = bar.add_task("", total=len(methods))
+
+        def told(text: str) -> None:
+            bar.update(task, description=text, completed=methods.index(text.partition(":")[0]))
+
+        yield told
+
+
+def sanity_rows(
+    args: argparse.Namespace, data: EvaluationSet, model: nn.Module, explain: Explaining
+) -> list[list[str]]:
     """How alike each method's maps stay with random weights, for another class, as a table."""
     import torch
 
@@ -175,26 +180,20 @@ def sanity_rows(args: argparse.Namespace, data: EvaluationSet, model: nn.Module)
     from naflow_fx.evaluation.measure import class_probability, targets
     from naflow_fx.evaluation.synthetic import trained
 
-    explain = explainer_maker(args, data.images[:1], model)
     data = replace(data, target=targets(data, class_probability(model)))
     with torch.no_grad():
         classes = model(data.images[:1]).shape[1]
-    rows = [["method", *(f"{share:.0%} of weights" for share in sanity.STAGES), "another class"]]
-    rows[0] += ["random labels"] if args.data == "synthetic" else []
-    for name in args.methods or METHODS:
+    shuffled = {"random labels": trained(shuffled=True)} if args.data == "synthetic" else {}
+    head = ["method", *(f"{share:.0%} of weights" for share in sanity.STAGES), "another class"]
+    rows = [[*head, *shuffled]]
+    for name in args.methods:
         of_network = partial(explain, name)
         found = [sanity.cascading(of_network, model, data),
                  sanity.by_class(of_network(model), data, classes)]  # fmt: skip
-        if args.data == "synthetic":
-            other = {"random labels": trained(shuffled=True)}
-            found.append(sanity.compared(of_network, model, other, data))
+        if shuffled:
+            found.append(sanity.compared(of_network, model, shuffled, data))
         rows.append([name, *(str(e) for check in found for e in check.similarities())])
     return rows
-
-
-def evenly(layers: list[str]) -> list[str]:
-    """Seven layers, evenly over the depth, the last one among them; all where there are fewer."""
-    return layers if len(layers) <= LAYERS else selection.evenly(layers, LAYERS + 1)[1:]
 
 
 def check_names(args: argparse.Namespace) -> None:
@@ -207,9 +206,7 @@ def check_names(args: argparse.Namespace) -> None:
         unknown = [name for name in given if name not in there]
         if unknown:
             raise EvaluationError(f"no {kind} {', '.join(unknown)}; there are {', '.join(there)}")
-    needed = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
-              "imagenet": ("root", "annotations"), "cub200": ("root",)}  # fmt: skip
-    lacking = [f"--{name.replace('_', '-')}" for name in needed.get(args.data, ())
+    lacking = [f"--{name.replace('_', '-')}" for name in ADAPTERS.get(args.data, ())
                if getattr(args, name) is None]  # fmt: skip
     if lacking:
         raise EvaluationError(f"--data {args.data} needs {' and '.join(lacking)}")
@@ -239,19 +236,14 @@ def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSe
     from naflow_fx.evaluation import adapters
     from naflow_fx.evaluation.photos import photos
 
-    if args.data in ("check", "choose"):
+    if args.data in PACKAGED:
         return photos(args.data, preprocessing)
-    limit = {"limit": args.limit} if args.limit else {}
-    classes = class_numbers(Path(args.class_map)) if args.class_map else None
-    if args.data == "cub200":
-        return adapters.cub200(args.root, preprocessing, **limit)
-    if args.data == "imagenet":
-        return adapters.imagenet(args.root, args.annotations, preprocessing, classes=classes,
-                                 **limit)  # fmt: skip
-    assert classes is not None
-    if args.data == "coco":
-        return adapters.coco(args.root, args.annotations, preprocessing, classes, **limit)
-    return adapters.voc(args.root, preprocessing, classes, **limit)
+    given: dict[str, Any] = {"limit": args.limit} if args.limit else {}
+    if args.class_map and args.data != "cub200":
+        given["classes"] = class_numbers(Path(args.class_map))
+    places = [getattr(args, name) for name in ADAPTERS[args.data] if name != "class_map"]
+    found: EvaluationSet = getattr(adapters, args.data)(*places, preprocessing, **given)
+    return found
 
 
 def class_numbers(path: Path) -> Mapping[str, int]:
@@ -263,13 +255,6 @@ def class_numbers(path: Path) -> Mapping[str, int]:
     if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):
         raise EvaluationError(f'{path}: wanted {{"name of a class": number, ...}}')
     return found
-
-
-def moved(data: EvaluationSet, device: torch.device) -> EvaluationSet:
-    """The same images on the device."""
-    evidence: Any = None if data.evidence is None else data.evidence.to(device)
-    return replace(data, images=data.images.to(device), target=data.target.to(device),
-                   evidence=evidence)  # fmt: skip
 
 
 def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
@@ -285,11 +270,3 @@ def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
     if checks:
         parts.append(f"\n## {SANITY}\n\n{report.markdown(checks)}")
     return "\n".join(parts)
-
-
-def curves(result: Evaluation, place: Path) -> list[str]:
-    """Writes the curves, where matplotlib is there; gives the file's name."""
-    try:
-        return [result.plot(place / "curves.png").name]
-    except EvaluationError:
-        return []

@@ -1,37 +1,5 @@
-"""`naflow-fx explain`: check everything, compile once, then explain and save photo by photo."""
+r"""Explain photos: what each layer looks at, from the input to the decision.
 
-from __future__ import annotations
-
-import argparse
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.base import Commands, command, option, waiting
-from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
-from naflow_fx.cli.setup import (
-    check_writable,
-    choose,
-    drawn,
-    open_device,
-    open_subject,
-    places,
-    question,
-    shown,
-)
-from naflow_fx.cli.tables import class_words, prediction, show_flow
-from naflow_fx.cli.variants import add_targets, folder_of, names_of, of_variant, variants
-from naflow_fx.errors import PhotoError
-from naflow_fx.view.progress import progress
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
-
-    from naflow_fx.flow import AttentionFlow
-
-TEXT = "explain photos: what each layer looks at, from the input to the decision"
-EXAMPLES = """\
 what is written, for each photo:
   DIR/<photo>/grid.png     the photo, then the maps of twelve layers over it, from input to output
   DIR/<photo>/maps/*.png   the same maps, one picture each
@@ -47,16 +15,46 @@ examples:
   naflow-fx explain cat.jpg --layers 'blocks.1?.*' --method layercam
   naflow-fx explain cat.jpg --model resnet50 --weights IMAGENET1K_V2 --device cuda
   naflow-fx explain cat.jpg --target predicted tabby --methods naflow focused layercam
-  naflow-fx explain wall.jpg --model nets.py:Crack --weights crack.pt --classes names.txt \\
+  naflow-fx explain wall.jpg --model nets.py:Crack --weights crack.pt --classes names.txt \
     --size 96 --mean 0.5 --std 0.25
   naflow-fx explain cat.jpg --reduction channelwise --damping 0.01 --steps 20
 """
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
+from naflow_fx.cli.parser import option
+from naflow_fx.cli.setup import (
+    choose,
+    drawn,
+    facts_of,
+    open_device,
+    open_subject,
+    places,
+    question,
+    shown,
+)
+from naflow_fx.cli.tables import class_words, prediction, show_flow, waiting
+from naflow_fx.cli.variants import add_targets, folder_of, names_of, variants, words
+from naflow_fx.errors import PhotoError
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from naflow_fx.flow import AttentionFlow
+
 ROWS = "rows.png"
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, explain, TEXT, EXAMPLES, "PHOTO...")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "photos PHOTO...", "picture files, before the options")
     add_targets(parser, "the predicted one")
     add_picture_options(parser)
@@ -69,38 +67,31 @@ def add(commands: Commands) -> None:
 
 def explain(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subjects import compiled_in
-
     photos = [Path(photo) for photo in args.photos]
     for photo in photos:
         if photo.is_dir():
             raise PhotoError(f"{photo}: is a folder; `naflow-fx batch {photo} --out results` "
                              "explains all that is in it")  # fmt: skip
-        open_photo(photo)
     chosen = variants(args)
     if len(chosen) == 1:
-        args = of_variant(args, chosen[0])
-    folders = places(args, [photo.stem for photo in photos], photos)
-    subject, names = open_subject(args), names_of([one.words for one in chosen])
+        args = chosen[0]
+    folders = places(args, [(photo,) for photo in photos])
+    subject, names = open_subject(args), names_of(list(map(words, chosen)))
     targets = [subject.target(one.target) for one in chosen]
-    options = {one.method: choose(of_variant(args, one)) for one in chosen}
+    options = {one.method: choose(one) for one in chosen}
     device = open_device(args.device)
-    for place in folders:
-        check_writable(place)
     with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
-        fixed = compiled_in(targets)
-        made = {m: subject.explainer(example, **how, **fixed) for m, how in options.items()}
-    layers = drawn(args, made[chosen[0].method].layers)
+        made = {m: subject.explainer(example, targets=targets, **how) for m, how in options.items()}
+        layers = drawn(args, made[chosen[0].method].layers)
     for photo, place in zip(photos, folders, strict=True):
         flows: dict[str, AttentionFlow] = {}
         for name, one, target in zip(names, chosen, targets, strict=True):
             there = place / folder_of(name) if len(chosen) > 1 else place
             with progress() as bar:
                 bar.add_task(shown(photo), total=len(layers) + 1)
-                flow: AttentionFlow = made[one.method](subject.inputs([photo], device), target)
-                flows[name] = subject.told(flow.detach().cpu(), [photo])
+                flow = made[one.method](subject.inputs([photo], device), target).detach().cpu()
+                flows[name] = subject.told(flow, [photo])
                 _save(flows[name], photo, there, layers, args, bar)
             show_flow(flows[name], layers, shown(photo), there, args.verbose)
         if len(chosen) > 1:
@@ -120,16 +111,14 @@ def _save(
 
     (task,) = bar.task_ids
     bar.advance(task)
-    asked, image = question(args, photo), open_photo(photo)
-    (digest,) = asked["photos"]
-    facts = {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]}
+    facts = {"photo": facts_of(photo, open_photo(photo)), "question": question(args, photo)}
     flow.save(
         place,
         layers=layers,
         alpha=args.alpha,
         colormap=args.colormap,
         title=shown(photo),
-        info={"photo": facts, "question": asked, "device": args.device},
+        info={**facts, "device": args.device},
         on_picture=lambda _: bar.advance(task),
         arrays=args.save_arrays,
         smooth=not args.cells,
@@ -151,12 +140,12 @@ def _sheet(
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
-    words = {class_words(flow) for flow in flows.values()}
-    bright = f"bright: what speaks for {words.pop()}" if len(words) == 1 else "bright: the evidence"
+    classes = {class_words(flow) for flow in flows.values()}
+    spoken = f"what speaks for {classes.pop()}" if len(classes) == 1 else "the evidence"
     sheet = comparison(
         flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,
         title=f"{title}: {prediction(first).partition(' (')[0]}",
-        subtitle=f"from the first layers to the decision · {bright}",
+        subtitle=f"from the first layers to the decision · bright: {spoken}",
     )  # fmt: skip
     with replacing(path) as draft:
         write_png(sheet, draft)

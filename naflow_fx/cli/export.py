@@ -1,21 +1,5 @@
-"""`naflow-fx export`: a network's explainer as one file."""
+"""Write a network with its explainer as one file: PyTorch, compiled, or ONNX.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-from typing import Any
-
-from naflow_fx.cli.base import Commands, command, named, option, waiting
-from naflow_fx.cli.info import size_text
-from naflow_fx.cli.options import add_device, add_method_options, add_model_options
-from naflow_fx.cli.setup import choose, open_device, open_subject
-from naflow_fx.errors import OptionError
-from naflow_fx.view.terminal import say
-
-FORMATS = ("pt2", "aoti", "onnx")
-TEXT = "write a network with its explainer as one file: PyTorch, compiled, or ONNX"
-EXAMPLES = """\
 formats, all with the signature (image [N, 3, H, W], target int64 [N], -1: the predicted class):
   pt2    torch.export: torch.export.load(FILE).module()(image, target), any device
   aoti   compiled by AOTInductor for --device, for Python and C++; can take minutes;
@@ -29,10 +13,25 @@ examples:
   naflow-fx explain cat.jpg --artefact explainer.onnx
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, export, TEXT, EXAMPLES)
+import argparse
+from pathlib import Path
+from typing import Any
+
+from naflow_fx.cli.info import size_text
+from naflow_fx.cli.options import add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import named, option
+from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.tables import waiting
+from naflow_fx.errors import OptionError
+from naflow_fx.view.terminal import say
+
+FORMATS = ("pt2", "aoti", "onnx")
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "--format", "of the file, see below", FORMATS, required=True)
     option(parser, "--out FILE", "ends in .pt2 (pt2, aoti) or .onnx", named, required=True)
     add_device(parser)
@@ -44,12 +43,12 @@ def export(args: argparse.Namespace) -> None:
     """Run the command; a NaflowError or OSError leaves nothing half-written."""
     import torch
 
-    from naflow_fx.artefacts import KINDS, check_name
+    from naflow_fx.artefacts import ENDINGS, KINDS, check_name
     from naflow_fx.models.preprocess import Preprocessing
     from naflow_fx.subjects import ArtefactSubject
 
     path = Path(args.out)
-    check_name(path, args.format)
+    check_name(path, ENDINGS[args.format])
     subject, options = open_subject(args), choose(args)
     device = open_device(args.device)
     prepare, shape = subject.preprocessing, subject.example().shape

@@ -1,30 +1,5 @@
-"""`naflow-fx few-shot`: classes from a few photos of each, and why."""
+"""Classify photos by a few examples of each class, and why.
 
-from __future__ import annotations
-
-import argparse
-import difflib
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from rich.text import Text
-
-from naflow_fx.cli.base import Commands, command, count, option
-from naflow_fx.cli.options import add_pair_options
-from naflow_fx.cli.setup import places, question, shown
-from naflow_fx.cli.tables import plain_table, show
-from naflow_fx.cli.variants import each
-from naflow_fx.errors import InputError, PhotoError, TargetError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from naflow_fx.cli.encoder import Encoder
-
-SHOTS, TEMPERATURE = 5, 10.0
-TEXT = "classify photos by a few examples of each class, and why"
-EXAMPLES = """\
 The support folder has a folder for each class, with its pictures. A photo goes to the class
 whose mean embedding is most alike; the logits are temperature x similarity.
 
@@ -36,10 +11,30 @@ examples:
   naflow-fx few-shot --support animals/ --query *.jpg --shots 1 --match cat
 """
 
+from __future__ import annotations
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, few_shot, TEXT, EXAMPLES, "--support DIR --query PHOTO...")
+import argparse
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import add_pair_options
+from naflow_fx.cli.parser import count, option
+from naflow_fx.cli.setup import places, question, shown
+from naflow_fx.cli.tables import plain_table, show
+from naflow_fx.cli.variants import each
+from naflow_fx.errors import InputError, PhotoError, TargetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from naflow_fx.cli.encoder import Encoder
+
+SHOTS, TEMPERATURE = 5, 10.0
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "--support DIR", "a folder with a folder for each class", required=True)
     option(parser, "--query PHOTO...", "picture files to classify", required=True)
     text = "pictures of each class, its first by name (default: at most %(default)s)"
@@ -49,43 +44,28 @@ def add(commands: Commands) -> None:
     add_pair_options(parser)
 
 
-@dataclass(frozen=True)
-class Class:
-    """One class: its name, the shots that stand for it, their mean embedding [D], all pictures."""
-
-    name: str
-    shots: list[Path]
-    mean: Tensor
-    pictures: int
-
-
+@each
 def few_shot(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    each(args, _few_shot)
-
-
-def _few_shot(args: argparse.Namespace) -> None:
-    """One method, into one folder."""
     import torch
 
-    from naflow_fx.cli.encoder import open_encoder
-    from naflow_fx.models.preprocess import open_photo
+    from naflow_fx.cli.encoder import Encoder
     from naflow_fx.pairs.embedding import compare, embed
 
     queries, folder = [Path(photo) for photo in args.query], Path(args.support)
-    photos = [open_photo(query) for query in queries]
+    folders = places(args, [(query,) for query in queries])
     found = _folders(folder, Path(args.results))
-    match = None if args.match is None else _index(args.match, list(found))
-    folders = places(args, [query.stem for query in queries], queries)
-    encoder = open_encoder(args, queries[0], folders)
-    classes = _classes(encoder, found, folder, args.match)
-    means = torch.stack([one.mean for one in classes])
-    images = encoder.inputs(photos)
-    logits = compare(embed(encoder.embedder, images), means, encoder.similarity) * args.temperature
-    names = [one.name for one in classes]
-    match = None if match is None else names.index(list(found)[match])
+    if args.match is not None and args.match not in found:
+        near = difflib.get_close_matches(args.match, found, 5) or list(found)[:5]
+        raise TargetError(f"--match {args.match}: no such folder; there are {', '.join(near)}")
+    encoder = Encoder(args, queries[0])
+    shots = _shots(encoder, found, folder)
+    means = torch.stack([torch.stack(list(rows.values())).mean(0) for rows in shots.values()])
+    rows = embed(encoder.embedder, encoder.inputs(queries))
+    logits = compare(rows, means, encoder.similarity) * args.temperature
     for query, place, row in zip(queries, folders, logits.cpu(), strict=True):
-        _explain(encoder, query, place, row, classes, int(row.argmax()) if match is None else match)
+        _print(encoder, query, row, {k: f"{len(shots[k])} of {len(found[k])}" for k in shots})
+        _explain(encoder, query, place, dict(zip(shots, row.tolist(), strict=True)), shots)
 
 
 def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
@@ -102,85 +82,61 @@ def _folders(folder: Path, out: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _index(name: str, names: list[str]) -> int:
-    """The class of a name; TargetError, with the nearest names, if there is none."""
-    if name in names:
-        return names.index(name)
-    near = difflib.get_close_matches(name, names, 5) or names[:5]
-    raise TargetError(f"--match {name}: no such folder; there are {', '.join(near)}")
-
-
-def _classes(
-    encoder: Encoder, found: dict[str, list[Path]], folder: Path, match: str | None
-) -> list[Class]:
-    """The classes with a readable shot; PhotoError if they are not enough."""
-    from naflow_fx.cli.encoder import report
-
-    classes: list[Class] = []
-    for name, pictures in found.items():
-        shots, rows, wrong = _shots(encoder, pictures, name)
-        report(*(f"skipped: {message}" for message in wrong))
-        if shots:
-            classes.append(Class(name, shots, rows.mean(0), len(pictures)))
-        elif name == match:
-            raise PhotoError(f"{folder / name}: none of its pictures can be used")
-    if len(classes) < 2:
-        raise PhotoError(f"{folder}: {len(classes)} classes with usable pictures; wanted 2 or more")
-    return classes
-
-
 def _shots(
-    encoder: Encoder, pictures: list[Path], name: str
-) -> tuple[list[Path], Tensor, list[str]]:
-    """The first pictures that can be used, as many as shots are wanted, and their embeddings."""
-    import torch
-    from torch import Tensor
+    encoder: Encoder, found: dict[str, list[Path]], folder: Path
+) -> dict[str, dict[Path, Tensor]]:
+    """The classes with a usable shot, their shots with embeddings [D].
 
-    wanted, wrong = encoder.args.shots, list[str]()
-    shots, rows, left = list[Path](), list[Tensor](), list(pictures)
-    while left and len(shots) < wanted:
-        part, left = left[: wanted - len(shots)], left[wanted - len(shots) :]
-        good, embeddings, bad = encoder.embed(part, f"encoding {name}")
-        shots, wrong = shots + good, wrong + bad
-        rows += [embeddings] if good else []
-    return shots, torch.cat(rows) if rows else torch.empty(0), wrong
+    Raises:
+        PhotoError: they are not enough.
+    """
+    shots: dict[str, dict[Path, Tensor]] = {}
+    for name, pictures in found.items():
+        if rows := encoder.embed(pictures, f"encoding {name}", encoder.args.shots):
+            shots[name] = rows
+        elif name == encoder.args.match:
+            raise PhotoError(f"{folder / name}: none of its pictures can be used")
+    if len(shots) < 2:
+        raise PhotoError(f"{folder}: {len(shots)} classes with usable pictures; wanted 2 or more")
+    return shots
+
+
+def _print(encoder: Encoder, query: Path, logits: Tensor, shots: dict[str, str]) -> None:
+    """Prediction and a table of the classes, the likeliest first."""
+    names, shares, temperature = list(shots), logits.softmax(0), encoder.args.temperature
+    rows = []
+    for i in logits.argsort(descending=True).tolist():
+        similarity = f"{logits[i] / temperature:.4f}" if temperature else "-"
+        rows.append((names[i], shots[names[i]], similarity, f"{logits[i]:.3f}", f"{shares[i]:.1%}"))
+    head = ("class", "shots", "similarity", "logit", "probability")
+    table = plain_table(head, rows, right=head[1:])
+    show(table, title=f"{shown(query)}: {rows[0][0]} {rows[0][-1]}")
 
 
 def _explain(
-    encoder: Encoder, query: Path, place: Path, logits: Tensor, classes: list[Class], match: int
+    encoder: Encoder,
+    query: Path,
+    place: Path,
+    logits: dict[str, float],
+    shots: dict[str, dict[Path, Tensor]],
 ) -> None:
-    """Explain one query with the shots of a class, save and print."""
-    from naflow_fx.cli.encoder import report
+    """Explain one query with the shots of a class and save."""
+    from naflow_fx.cli.encoder import tell
 
-    best, chosen = classes[int(logits.argmax())].name, classes[match]
-    rows = ["query", *(f"{chosen.name} · {shown(shot)}" for shot in chosen.shots)]
+    best = max(logits, key=logits.__getitem__)
+    match, name = encoder.args.match or best, shown(query)
+    rows = ["query", *(f"{match} · {shown(shot)}" for shot in shots[match])]
     facts = {
         "question": question(encoder.args, query),
         "prediction": best,
-        "match": chosen.name,
-        "logits": {one.name: float(x) for one, x in zip(classes, logits, strict=True)},
+        "match": match,
+        "logits": logits,
         "temperature": encoder.args.temperature,
     }
-    title = f"{shown(query)}: {best}" + (f", against {chosen.name}" if chosen.name != best else "")
-    _print(shown(query), logits, classes, encoder.args.temperature)
+    title = f"{name}: {best}" + (f", against {match}" if match != best else "")
     try:
-        encoder.explain(place, query, chosen.shots, rows, title, facts)
+        encoder.explain(place, query, list(shots[match]), rows, title, facts)
     except InputError as error:  # a similarity of exactly 0
-        report(f"{shown(query)} with {chosen.name} is not explained: {error}")
+        tell(f"{name} with {match} is not explained: {error}")
         return
-    show(f"written: {place / 'grid.png'}, compared with {chosen.name}")
-
-
-def _print(query: str, logits: Tensor, classes: list[Class], temperature: float) -> None:
-    """Prediction and a table of the classes, the likeliest first."""
-    order = logits.argsort(descending=True).tolist()
-    shares = logits.softmax(0)
-    first = f"{classes[order[0]].name} {float(shares[order[0]]):.1%}"
-    heads = ("shots", "similarity", "logit", "probability")
-    table = plain_table("class", *heads, right=heads)
-    for i in order:
-        one, logit = classes[i], float(logits[i])
-        shots = f"{len(one.shots)} of {one.pictures}"
-        similarity = f"{logit / temperature:.4f}" if temperature else "-"
-        table.add_row(Text(one.name), shots, similarity, f"{logit:.3f}", f"{shares[i]:.1%}")
-    show(table, title=f"{query}: {first}")
+    show(f"written: {place / 'grid.png'}, compared with {match}")

@@ -1,4 +1,9 @@
-"""`naflow-fx info`: what an artefact says of itself; nothing of it is run."""
+"""Print what an exported file says of itself.
+
+examples:
+  naflow-fx info explainer.pt2
+  naflow-fx info explainer.onnx --json
+"""
 
 from __future__ import annotations
 
@@ -9,23 +14,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.cli.base import Commands, command, option
+from naflow_fx.cli.parser import option
 from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
     from naflow_fx.artefacts.metadata import Metadata
 
-TEXT = "print what an exported file says of itself"
-EXAMPLES = """\
-examples:
-  naflow-fx info explainer.pt2
-  naflow-fx info explainer.onnx --json
-"""
 
-
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, info, TEXT, EXAMPLES, "FILE")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "file FILE", "an artefact, .pt2 or .onnx")
     option(parser, "--json", "everything, as JSON")
 

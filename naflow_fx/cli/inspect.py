@@ -1,25 +1,5 @@
-"""`naflow-fx inspect`: the program of a network, as a table, a picture or data."""
+"""Print the layers and how each is explained, or draw them.
 
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from naflow_fx.cli.base import Commands, command, named, option
-from naflow_fx.cli.options import add_method_options, add_model_options
-from naflow_fx.cli.setup import check_file, choose, open_subject
-from naflow_fx.cli.tables import layer_table, show
-from naflow_fx.errors import OptionError
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    from naflow_fx.flow import AttentionFlow
-    from naflow_fx.inspection import Inspection
-
-TEXT = "print the layers and how each is explained, or draw them"
-FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
-EXAMPLES = """\
 examples:
   naflow-fx inspect
   naflow-fx inspect --model resnet18 --layers 'layer4.*'
@@ -29,12 +9,28 @@ examples:
   naflow-fx inspect --only blocks.2 --out block.png
   naflow-fx inspect --out inverse.html                       folding, in the browser
 """
-BINARY = ("png", "pdf")  # nothing for a terminal
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from naflow_fx.cli.options import add_method_options, add_model_options
+from naflow_fx.cli.parser import named, option
+from naflow_fx.cli.setup import check_file, choose, open_subject
+from naflow_fx.cli.tables import layer_table, show
+from naflow_fx.errors import OptionError
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    from naflow_fx.flow import AttentionFlow
+
+FORMATS = ("table", "svg", "png", "pdf", "dot", "json", "html")
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, inspect, TEXT, EXAMPLES)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     option(parser, "--format", "(default: as the name of --out ends; else table)", FORMATS)
     text = "where to write (default: the terminal; of html, inspect.html)"
     option(parser, "--out FILE", text, named)
@@ -62,7 +58,12 @@ def inspect(args: argparse.Namespace) -> None:
     else:
         if args.photo is not None:
             explainer(image)
-        _write(explainer.inspect(), args, out)
+        found, how = explainer.inspect(), (args.expand, args.only)
+        if out is None:
+            say(found.content(args.format, *how).decode().rstrip("\n"))
+        else:
+            found.save_as(args.format, out, *how)
+            say(f"written: {out}")
     if args.save_subject and subject.recipe is not None:
         subject.recipe.save(args.save_subject)
         say(f"written: {args.save_subject}, for --subject")
@@ -87,17 +88,8 @@ def _checked(args: argparse.Namespace) -> Path | None:
         args.format = "table" if out is None else kind_of(out)
     if (args.expand or args.only) and args.format not in (*DRAWN, "dot"):
         raise OptionError("--expand and --only choose what a picture shows: add --format svg")
-    if out is None and args.format in BINARY:
+    if out is None and args.format in ("png", "pdf"):  # nothing for a terminal
         raise OptionError(f"--format {args.format}: add --out FILE")
     if out is None:
         return Path("inspect.html") if args.format == "html" else None
     return out
-
-
-def _write(inspection: Inspection, args: argparse.Namespace, out: Path | None) -> None:
-    """The inspection in the format that was asked for."""
-    if out is None:
-        say(inspection.content(args.format, args.expand, args.only).decode().rstrip("\n"))
-        return
-    inspection.save_as(args.format, out, args.expand, args.only)
-    say(f"written: {out}")

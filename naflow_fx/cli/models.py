@@ -1,29 +1,26 @@
-"""`naflow-fx models`: the networks, their public weights and input."""
+"""List the models, their public weights and input.
+
+"256 > 224" is: the short side resized to 256 pixels, the central 224 x 224 cut out. Weights that
+are downloaded stay in torch's cache; any model also takes a checkpoint file of your own.
+"""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from naflow_fx.cli.base import Commands, command
 from naflow_fx.cli.tables import plain_table, show
 
 if TYPE_CHECKING:
     from naflow_fx.models.card import ModelCard
     from naflow_fx.models.preprocess import Preprocessing
 
-TEXT = "list the models, their public weights and input"
-NOTE = """\
-"256 > 224" is: the short side resized to 256 pixels, the central 224 x 224 cut out. Weights that
-are downloaded stay in torch's cache; any model also takes a checkpoint file of your own.
-"""
 
-
-def add(commands: Commands) -> None:
-    """Add the command."""
-    command(commands, models, TEXT, NOTE)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
 
 
 def models(args: argparse.Namespace) -> None:
@@ -35,26 +32,19 @@ def models(args: argparse.Namespace) -> None:
         group = [card for card in cards if card.weights_source == source]
         licences = {card.licence for card in group}
         heading = f"weights: {source}" + (f"; {licences.pop()}" if len(licences) == 1 else "")
-        show(*(_by_hand(group) if group[0].checkpoint else [_by_name(group)]), title=heading)
+        show(*_tables(group), title=heading)
 
 
-def _by_name(cards: list[ModelCard]) -> Table:
-    """Models whose public weights have names, best first."""
-    table = plain_table("name", "public weights", "input")
-    for card in cards:
-        weights = ", ".join(card.weights) or "none"
-        table.add_row(card.name, weights, input_text(card.preprocessing))
-    return table
-
-
-def _by_hand(cards: list[ModelCard]) -> list[Table]:
-    """Models whose checkpoint files, where there are any, are to be had elsewhere; two tables."""
-    facts = plain_table("name", "output", "input", "repository's licence")
-    places = plain_table("name", "public checkpoint")
-    for card in cards:
-        facts.add_row(card.name, card.output, input_text(card.preprocessing), card.licence)
-        places.add_row(card.name, card.checkpoint)
-    return [facts, places]
+def _tables(cards: list[ModelCard]) -> Iterator[Table]:
+    """Public weights by name, best first; or, got by hand, what the networks give, and where."""
+    inputs = {card.name: input_text(card.preprocessing) for card in cards}
+    if not cards[0].checkpoint:
+        rows = [(c.name, ", ".join(c.weights) or "none", inputs[c.name]) for c in cards]
+        yield plain_table(("name", "public weights", "input"), rows)
+        return
+    facts = [(c.name, c.output, inputs[c.name], c.licence) for c in cards]
+    yield plain_table(("name", "output", "input", "repository's licence"), facts)
+    yield plain_table(("name", "public checkpoint"), [(c.name, c.checkpoint) for c in cards])
 
 
 def input_text(preprocessing: Preprocessing) -> str:

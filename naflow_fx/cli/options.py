@@ -6,7 +6,7 @@ import argparse
 from typing import Any, get_args
 
 from naflow_fx import options
-from naflow_fx.cli.base import Options, count, folder, key, option, pair, share
+from naflow_fx.cli.parser import Options, count, folder, key, option, pair, share
 
 MODEL_HELP = """one of `naflow-fx models` (default: efficientnet_lite0, bundled); timm/NAME;
 hf/NAME or hf/./FOLDER, of transformers; file.py:Name or package.module:name, a class or function of

@@ -1,32 +1,5 @@
-"""`naflow-fx report`: photos explained by one or more models, as one page for the browser."""
+"""One page for the browser: photos and models side by side, layer by layer.
 
-from __future__ import annotations
-
-import argparse
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from PIL import Image
-
-from naflow_fx.cli.base import Commands, command, named, news_aside, option
-from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
-from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
-from naflow_fx.cli.variants import add_targets, names_of, numbered, of_variant, variants
-from naflow_fx.errors import OptionError
-from naflow_fx.view.progress import progress
-from naflow_fx.view.terminal import say
-
-if TYPE_CHECKING:
-    import torch
-
-    from naflow_fx.flow import AttentionFlow
-    from naflow_fx.subjects import Subject
-    from naflow_fx.view.page import ReportEntry
-
-TEXT = "one page for the browser: photos and models side by side, layer by layer"
-EXAMPLES = """\
 what is written: one HTML file that needs no network, with the photos, the maps of every layer
 (a scrubber, a play button, keys: press ? there), curves along depth, and the inverse graphs.
 
@@ -37,14 +10,39 @@ examples:
   naflow-fx report cat.jpg --models resnet50 resnet50_cbam=cbam.pth resnet50_bam=bam.pth
   naflow-fx report wall.jpg --models old=nets.py:Crack new=nets.py:wide --subject crack.toml
 """
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from naflow_fx.cli.info import size_text
+from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
+from naflow_fx.cli.parser import named, option
+from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
+from naflow_fx.cli.tables import news_aside
+from naflow_fx.cli.variants import add_targets, names_of, numbered, variants, words
+from naflow_fx.errors import DatasetError, OptionError, required
+from naflow_fx.view.progress import progress
+from naflow_fx.view.terminal import say
+
+if TYPE_CHECKING:
+    import torch
+
+    from naflow_fx.subjects import Subject
+    from naflow_fx.view.page import ReportEntry
+
 MODELS_HELP = """several networks instead of --model, each with a checkpoint file or the name of
 public weights if not the best ones are meant"""
 DETAILS = ("bpfm", "importance", "used")  # what a page shows more of, if it is kept
 
 
-def add(commands: Commands) -> None:
-    """Add the command."""
-    parser = command(commands, report, TEXT, EXAMPLES, "PHOTO...")
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     text = "picture files, first of all; or one folder of `naflow-fx batch`"
     option(parser, "photos PHOTO...", text)
     option(parser, "--models [LABEL=]NAME[=WEIGHTS]...", MODELS_HELP)
@@ -61,39 +59,40 @@ def add(commands: Commands) -> None:
 
 def report(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
+    from naflow_fx.artefacts import check_name
     from naflow_fx.dataset import is_results
     from naflow_fx.models.preprocess import open_photo
     from naflow_fx.view.page import save_report
 
-    out = Path(args.out)
+    out = check_file(args.out)
+    check_name(out, ".html")
     if len(args.photos) == 1 and is_results(args.photos[0]):
+        what = f"a page about {args.photos[0]}"
+        required("pyarrow.parquet", "pandas", extra="batch", what=what, error=DatasetError)
         from naflow_fx.dataset.report import write_report
 
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
         return
     names = numbered(shown(Path(photo)) for photo in args.photos)
-    photos = [open_photo(photo) for photo in args.photos]
-    chosen = list(_each(args))
-    asked = [(subject, one) for subject in chosen for one in variants(args)]
-    facts = [model.facts for model, _ in asked]
+    photos = dict(zip(names, map(open_photo, args.photos), strict=True))
+    asked = [(subject, one) for subject in _each(args) for one in variants(args)]
+    facts = [subject.facts for subject, _ in asked]
     columns = names_of([{"model": str(of["model"]), "weights": str(of.get("weights") or ""),
-                         **one.words} for of, (_, one) in zip(facts, asked, strict=True)]
+                         **words(one)} for of, (_, one) in zip(facts, asked, strict=True)]
     )  # fmt: skip
-    targets = [model.target(one.target) for model, one in asked]
-    for one in variants(args):
-        choose(of_variant(args, one))
+    targets = [subject.target(one.target) for subject, one in asked]
+    for _, one in asked:
+        choose(one)
     device = open_device(args.device)
-    check_file(args.out)
     with progress() as bar, news_aside():
         task = bar.add_task("explaining", total=len(asked) * len(photos))
         made = [
-            replace(_entry(model, photos, names, target, device, of_variant(args, one),
-                           lambda: bar.advance(task)), model=column)
-            for (model, one), target, column in zip(asked, targets, columns, strict=True)
-        ]  # fmt: skip
+            _entry(column, subject, one, photos, target, device, lambda: bar.advance(task))
+            for column, (subject, one), target in zip(columns, asked, targets, strict=True)
+        ]
     title = args.title or ", ".join(names)
     save_report(out, made, title=title, colormap=args.colormap, alpha=args.alpha)
-    say(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB), open it in a browser")
+    say(f"written: {out} ({size_text(out)}), open it in a browser")
 
 
 def _each(args: argparse.Namespace) -> Iterator[Subject]:
@@ -118,31 +117,29 @@ def _each(args: argparse.Namespace) -> Iterator[Subject]:
 
 
 def _entry(
-    model: Subject,
-    photos: Sequence[Image.Image],
-    names: Sequence[str],
+    name: str,
+    subject: Subject,
+    args: argparse.Namespace,
+    photos: Mapping[str, Image.Image],
     target: Any,
     device: torch.device,
-    args: argparse.Namespace,
     on_photo: Callable[[], None],
 ) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
-    from naflow_fx.subjects import ArtefactSubject, compiled_in
+    from naflow_fx.subjects import ArtefactSubject
     from naflow_fx.view.page import ReportEntry
 
-    prepare = model.preprocessing
-    inputs = [prepare(photo)[None].to(device) for photo in photos]
+    inputs = [subject.inputs([photo], device) for photo in photos.values()]
     options = choose(args)
-    fixed = args.small or isinstance(model, ArtefactSubject)
+    fixed = args.small or isinstance(subject, ArtefactSubject)
     if not fixed and options.get("method", "naflow") == "naflow":
         options["keep"] = DETAILS
-    explainer = model.explainer(inputs[0], **options, **compiled_in([target]))
+    explainer = subject.explainer(inputs[0], targets=[target], **options)
     flows = []
-    for photo, image in zip(photos, inputs, strict=True):
-        flow: AttentionFlow = explainer(image, target=target).detach().cpu()
-        flows.append(model.told(flow, [photo]))
+    for photo, image in zip(photos.values(), inputs, strict=True):
+        flows.append(subject.told(explainer(image, target=target).detach().cpu(), [photo]))
         on_photo()
     pictures = [flow.about.photos[0] for flow in flows]
     graph = None if isinstance(explainer, Artefact) else explainer.inspect()
-    return ReportEntry(flows, pictures, model.name, names, graph, model.class_names)
+    return ReportEntry(flows, pictures, name, list(photos), graph, subject.class_names)

@@ -6,7 +6,7 @@ import argparse
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from naflow_fx.view.terminal import printable
 
 if TYPE_CHECKING:
     import torch
+    from PIL import Image
 
     from naflow_fx.subjects import Subject
 
@@ -34,6 +35,12 @@ def shown(photo: Path) -> str:
     return printable(os.fsencode(photo.name).decode("utf-8", "replace"))
 
 
+def facts_of(photo: Path, image: Image.Image) -> dict[str, Any]:
+    """What records say of a photo: its file, what it holds, its height and width."""
+    digest = hashlib.sha256(photo.read_bytes()).hexdigest()
+    return {"file": shown(photo), "sha256": digest, "size": [image.height, image.width]}
+
+
 def question(args: argparse.Namespace, *photos: Path) -> dict[str, Any]:
     """What is asked of photos, as plain data: what they hold, and the options that decide."""
     given = {name: value for name, value in vars(args).items() if name not in NO_MATTER}
@@ -43,27 +50,30 @@ def question(args: argparse.Namespace, *photos: Path) -> dict[str, Any]:
 
 
 def places(
-    args: argparse.Namespace,
-    names: Sequence[str],
-    photos: Sequence[Path | tuple[Path, ...]],
-    record: str = "flow.json",
+    args: argparse.Namespace, asked: Iterable[tuple[Path, ...]], record: str = "flow.json"
 ) -> list[Path]:
-    """A folder in --out for each name: numbered where that has the answer to another question.
+    """A folder in --out for the photos of each question, of their names.
 
-    photos: what each question is about. record: a folder's question is the entry "question" of the
-    file of this name in it, or in its folders.
+    Numbered where that has the answer to another question, the entry "question" of the file
+    `record` in it, or in its folders.
+
+    Raises:
+        PhotoError: a photo can't be read.  FlowError, OSError: a folder can't be written.
     """
-    taken: set[str] = set()
-    found: list[Path] = []
-    for stem, photo in zip(names, photos, strict=True):
-        about = photo if isinstance(photo, tuple) else (photo,)
-        asked, name, number = question(args, *about), stem, 1
-        while name.casefold() in taken or _other(Path(args.out, name), asked, record):
+    from naflow_fx.models.preprocess import open_photo
+
+    found: dict[str, Path] = {}
+    for photos in asked:
+        for photo in photos:
+            open_photo(photo)
+        stem = name = "-".join(photo.stem for photo in photos)
+        text, number = question(args, *photos), 1
+        while name.casefold() in found or _other(Path(args.out, name), text, record):
             number += 1
             name = f"{stem}-{number}"
-        taken.add(name.casefold())
-        found.append(Path(args.out, name))
-    return found
+        found[name.casefold()] = Path(args.out, name)
+        check_writable(found[name.casefold()])
+    return list(found.values())
 
 
 def _other(place: Path, asked: dict[str, Any], record: str) -> bool:
@@ -129,9 +139,8 @@ def open_subject(args: argparse.Namespace) -> Subject:
     said: dict[str, Any] = given(args, [f.name for f in fields(Recipe)])
     if "model" in said:  # another network: the file's weights are not its own
         base = replace(base, artefact=None, weights=None, model_args={})
-    for key, kind in (("mean", tuple), ("std", tuple), ("model_args", dict)):
-        if key in said:
-            said[key] = kind(said[key])
+    if "model_args" in said:
+        said["model_args"] = dict(said["model_args"])
     found = opened(replace(base, **said), trusted=getattr(args, "trusted", False))
     fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
     if fixed:

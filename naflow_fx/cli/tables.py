@@ -1,9 +1,11 @@
-"""What the commands print: the result of one photo, and tables that a pipe can carry."""
+"""What the commands print: results, tables that a pipe can carry, what takes its time."""
 
 from __future__ import annotations
 
+import io
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from naflow_fx.errors import FlowError
+from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import printable
 
 if TYPE_CHECKING:
@@ -40,11 +43,15 @@ def show(*parts: str | Table, title: str = "") -> None:
         out.print(Text(part) if isinstance(part, str) else part)
 
 
-def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
+def plain_table(
+    head: Sequence[str], rows: Iterable[Sequence[str]], right: Sequence[str] = ()
+) -> Table:
     """A table with a rule under its head; the columns named in `right` hold numbers."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for column in columns:
+    for column in head:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
 
 
@@ -79,20 +86,18 @@ def prediction(flow: FlowData) -> str:
 
 def explained(flow: FlowData) -> str:
     """The class that the maps of the first image explain, and its score."""
-    score = f"score {float(flow.score[0]):.4g}"
-    target = _target(flow)
+    from naflow_fx.view.record import explained_class
+
+    score, target = f"score {float(flow.score[0]):.4g}", explained_class(flow)
     return score if target is None else f"class {target}, {_class(flow, target)}, {score}"
 
 
 def class_words(flow: FlowData) -> str:
     """What the explained class of the first image is called."""
-    target = _target(flow)
+    from naflow_fx.view.record import explained_class
+
+    target = explained_class(flow)
     return "score" if target is None else _class(flow, target)
-
-
-def _target(flow: FlowData) -> int | None:
-    """The explained class of the first image."""
-    return None if flow.target is None or int(flow.target[0]) < 0 else int(flow.target[0])
 
 
 def _class(flow: FlowData, index: int) -> str:
@@ -116,9 +121,24 @@ def layer_table(flows: Mapping[str, FlowData]) -> Table:
         for name, flow in flows.items()
         if (values := getattr(flow, measure))
     }
-    table = plain_table("#", "layer", "map", *columns, right=("#", "map", *columns))
     first = next(iter(flows.values()))
+    rows = []
     for order, (site, maps) in enumerate(first.maps.items(), start=1):
         numbers = [f"{float(v[site][0]):.3g}" if site in v else "-" for v in columns.values()]
-        table.add_row(str(order), Text(site), shape_text(maps), *numbers)
-    return table
+        rows.append([str(order), site, shape_text(maps), *numbers])
+    return plain_table(("#", "layer", "map", *columns), rows, right=("#", "map", *columns))
+
+
+@contextmanager
+def news_aside() -> Iterator[None]:
+    """Send what downloads print to stderr where that is a terminal, else nowhere."""
+    with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):
+        yield
+
+
+@contextmanager
+def waiting(text: str) -> Iterator[None]:
+    """Tell what takes its time, and for how long it has."""
+    with progress(count=False) as bar, news_aside():
+        bar.add_task(text, total=None)
+        yield

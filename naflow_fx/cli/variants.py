@@ -3,28 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from naflow_fx.cli.base import Command, option
+from naflow_fx.cli.parser import Command, option
 
 PREDICTED = "predicted"  # the word for the predicted class, where it stands beside others
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One explanation of a photo: a target (None: the predicted) by a method (None: naflow)."""
-
-    target: str | None = None
-    method: str | None = None
-
-    @property
-    def words(self) -> dict[str, str]:
-        """What a person would call its parts."""
-        return {"target": self.target or PREDICTED, "method": self.method or "naflow"}
 
 
 def add_targets(parser: argparse.ArgumentParser, default: str, more: str = "") -> None:
@@ -35,32 +22,42 @@ def add_targets(parser: argparse.ArgumentParser, default: str, more: str = "") -
     option(parser, "--target CLASS|NAME...", text)
 
 
-def variants(args: argparse.Namespace) -> list[Variant]:
-    """Every target by every method, targets of one method together; each once."""
+def variants(args: argparse.Namespace) -> list[argparse.Namespace]:
+    """The command line of every target by every method alone; those of one method together.
+
+    Each once; its target is None for the predicted class, its method None for naflow.
+    """
     given = getattr(args, "target", None) or [None]
-    targets = [None if one == PREDICTED else one for one in given]
-    found = [Variant(t, m) for m in args.methods or [args.method] for t in targets]
-    return list(dict.fromkeys(found))
+    targets = dict.fromkeys(None if one == PREDICTED else one for one in given)
+    methods = dict.fromkeys(args.methods or [args.method])
+    return [
+        argparse.Namespace(**{**vars(args), "target": target, "method": method, "methods": None})
+        for method in methods
+        for target in targets
+    ]
 
 
-def of_variant(args: argparse.Namespace, one: Variant) -> argparse.Namespace:
-    """The command line of one variant alone."""
-    return argparse.Namespace(**{**vars(args), "target": one.target, "method": one.method,
-                                 "methods": None})  # fmt: skip
+def words(one: argparse.Namespace) -> dict[str, str]:
+    """What a person would call the parts of a variant."""
+    return {"target": one.target or PREDICTED, "method": one.method or "naflow"}
 
 
-def each(args: argparse.Namespace, run: Command) -> None:
-    """Runs a command for every variant; of several, each writes into a folder of its own.
+def each(run: Command) -> Command:
+    """A command of one variant as one of all; of several, each writes into a folder of its own.
 
     `results` is the folder of all of them, which holds no photos to read.
     """
-    chosen = variants(args)
-    for name, one in zip(names_of([v.words for v in chosen]), chosen, strict=True):
-        alone = of_variant(args, one)
-        alone.results = args.out
-        if len(chosen) > 1:
-            alone.out = str(Path(args.out, folder_of(name)))
-        run(alone)
+
+    @functools.wraps(run)
+    def run_each(args: argparse.Namespace) -> None:
+        chosen = variants(args)
+        for name, alone in zip(names_of(list(map(words, chosen))), chosen, strict=True):
+            alone.results = args.out
+            if len(chosen) > 1:
+                alone.out = str(Path(args.out, folder_of(name)))
+            run(alone)
+
+    return run_each
 
 
 def folder_of(name: str) -> str:

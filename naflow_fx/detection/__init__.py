@@ -7,7 +7,7 @@ is explained is the class logit of the box's anchor, by a network of backbone an
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -73,10 +73,19 @@ class Boxes:
 
     classes = None
 
-    def __init__(self, model: nn.Module, example: Tensor, options: dict[str, Any]) -> None:
-        """For photos like `example` [1, 3, H, W]; options: of `naflow_fx.compile`."""
-        self.model = model
-        self._explainer = detect(model, example, 0).compiled(**options)
+    def __init__(
+        self, model: nn.Module, example: Tensor, options: dict[str, Any], target: Any = None
+    ) -> None:
+        """For photos like `example` [1, 3, H, W]; options: of `naflow_fx.compile`.
+
+        target: the `Box` whose program is made first; None: the most confident one.
+        """
+        self.model, self.example, self.options, self.target = model, example, options, target
+
+    @cached_property
+    def _explainer(self) -> Any:
+        found = detect(self.model, self.example, _box(self.target).index)
+        return found.compiled(**self.options)
 
     @property
     def layers(self) -> list[str]:
@@ -95,10 +104,7 @@ class Boxes:
             raise InputError(
                 f"images: got {len(images)} photos; boxes are explained photo by photo"
             )
-        chosen = Box(0) if target is None else target
-        if not isinstance(chosen, Box):
-            raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
-                              "none for the most confident box")  # fmt: skip
+        chosen = _box(target)
         found = detect(self.model, images, chosen.index)
         flow: AttentionFlow = self._explainer(found.image, target=found.target)
         flow.about = _about(found, chosen)
@@ -107,6 +113,14 @@ class Boxes:
     def inspect(self) -> Any:
         """What `Explainer.inspect` gives."""
         return self._explainer.inspect()
+
+
+def _box(target: Any) -> Box:
+    """The box that is asked for, the first for None; TargetError for another kind of target."""
+    if not (target is None or isinstance(target, Box)):
+        raise TargetError(f"target: got {target!r} of a detector; wanted box:0, box:1, ..., or "
+                          "none for the most confident box")  # fmt: skip
+    return target or Box(0)
 
 
 def _about(found: Detection, target: Box) -> About:

@@ -138,8 +138,17 @@ class Subject:
         """What a grey photo becomes, [1, C, H, W]."""
         return self.preprocessing(GREY)[None].to(device)
 
-    def explainer(self, example: Tensor, pretrained: bool = True, **options: Any) -> Explains:
-        """The explainer for images like `example`, on its device; options: of `compile`.
+    def explainer(
+        self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
+    ) -> Explains:
+        """The explainer for images like `example`, on its device.
+
+        Args:
+            example: [1, C, H, W].
+            pretrained: whether public weights are fetched where no others are named.
+            targets: what it will be asked for; where all are callables the first is compiled in:
+                an output that is no row of class scores has no program without one.
+            options: of `naflow_fx.compile`.
 
         Raises:
             ModelError: another number of names than classes.
@@ -147,9 +156,9 @@ class Subject:
         """
         network = self._made(example.device, pretrained)
         if detector_of(network) is not None:
-            return Boxes(network, example, options)
-        options = {**({} if self.output is None else {"output": self.output}), **options}
-        made = naflow_fx.compile(network, example, **options)
+            return Boxes(network, example, options, *targets[:1])
+        fixed = {} if self.output is None else {"output": self.output}
+        made = naflow_fx.compile(network, example, **{**fixed, **_compiled_in(targets), **options})
         self._check_names(made.classes)
         return made
 
@@ -253,16 +262,11 @@ class Subject:
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
         images = self.inputs(given, device)  # type: ignore[arg-type]
-        options = {**options, **compiled_in([chosen])}
-        flow: AttentionFlow = self._explainer(images[:1], options)(images, target=chosen)
-        return self.told(flow, given)  # type: ignore[arg-type]
-
-    def _explainer(self, example: Tensor, options: dict[str, Any]) -> Explains:
-        """The explainer, that of the last call where it is the same."""
-        key = (example.shape, example.device, options)
+        key = (images.shape[1:], images.device, _compiled_in([chosen]), options)
         if self._last is None or self._last[0] != key:
-            self._last = (key, self.explainer(example, **options))
-        return self._last[1]
+            self._last = (key, self.explainer(images[:1], targets=[chosen], **options))
+        flow: AttentionFlow = self._last[1](images, target=chosen)
+        return self.told(flow, given)  # type: ignore[arg-type]
 
 
 class ArtefactSubject(Subject):
@@ -276,16 +280,18 @@ class ArtefactSubject(Subject):
             preprocessing_of(self.path, metadata),
             metadata.class_names or (),
         )
-        super().__init__(network, recipe=recipe, **given)
+        super().__init__(network, classes=recipe.classes, recipe=recipe, **given)
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the file says of its network, and its name."""
         return {**self.metadata.info, "artefact": self.path.name}
 
-    def explainer(self, example: Tensor, pretrained: bool = True, **options: Any) -> Explains:
+    def explainer(
+        self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
+    ) -> Explains:
         """The artefact on the device of `example`; OptionError for any options."""
-        if options:
+        if options := {**_compiled_in(targets), **options}:
             raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
                               "out, or explain with a network")  # fmt: skip
         found = load(self.path, example.device, self.trusted)
@@ -309,38 +315,71 @@ class ExportedNetwork(nn.Module):
         return self.artefact(images).output
 
 
-def compiled_in(targets: Sequence[Any]) -> dict[str, Any]:
-    """The option `target` of `compile`, where every target is a callable: the first one.
+def _compiled_in(targets: Sequence[Any]) -> dict[str, Any]:
+    """The option `target` of `compile`: the first, where all are callables."""
+    return {"target": targets[0]} if targets and all(map(callable, targets)) else {}
 
-    An output that is no row of class scores has no program without one.
+
+def subject(
+    model: str | PathLike[str] | None = None,
+    *,
+    weights: str | PathLike[str] | None = None,
+    classes: Words | None = None,
+    trusted: bool = False,
+    **choices: Any,
+) -> Subject:
+    """A network by its name, with all that is needed to explain photos with it.
+
+    Nothing but code that `model` and `preprocess` name is run, and no weights are fetched before
+    the network is used.
+
+    Args:
+        model: a name of `nf.models.names()`; "timm/NAME"; "hf/NAME" or "hf/./FOLDER";
+            "FILE.py:NAME" or "PACKAGE.MODULE:NAME", called with `model_args`; "FILE.pt2" or
+            "FILE.onnx"; "FILE.toml", which holds all of it.  None: the bundled network.
+        weights: a checkpoint file, the name of public weights, "none": as the network is made;
+            None: the best public ones.
+        classes: words for the classes in their order, class -> words, or a file: a name a line, or
+            JSON.
+        trusted: loads an artefact even if it can run code.
+        choices: of `Recipe`: model_args, size, mean, std (numbers, or one a channel), channels,
+            preprocess, output, artefact.
+
+    Raises:
+        ModelError: there is no such network, or too little is known of it.
     """
-    return {"target": targets[0]} if all(map(callable, targets)) else {}
+    given = {key: value for key, value in choices.items() if value is not None}
+    if weights is not None:
+        given["weights"] = fspath(weights)
+    if classes is not None:
+        file = classes if isinstance(classes, (str, PathLike)) else None
+        given["classes"] = class_words(classes) if file is None else fspath(file)
+    if model is not None and fspath(model).endswith(".toml"):
+        base = Recipe.read(model)
+    else:
+        base = Recipe() if model is None else Recipe(fspath(model))
+    return opened(replace(base, **given), trusted)
 
 
-def opened(recipe: Recipe, classes: Any = None, trusted: bool = False) -> Subject:
+def opened(recipe: Recipe, trusted: bool = False) -> Subject:
     """The subject of a recipe; nothing is built or loaded yet.
 
     Args:
         recipe: what was said.
-        classes: names that go before the recipe's.
         trusted: an artefact is loaded even if it can run code.
 
     Raises:
         ModelError, ArtefactError: there is no such network, or it can't explain photos.
     """
-    if classes is not None:
-        named = isinstance(classes, (str, PathLike))
-        recipe = replace(recipe, classes=fspath(classes) if named else class_words(classes))
-    words = recipe.classes
     if recipe.artefact is not None:
-        return _of_artefact(recipe, words, trusted)
+        return _of_artefact(recipe, trusted)
     network = open_network(recipe)
     prepare = prepared(network.preprocessing, recipe, recipe.model)
-    return Subject(network, preprocessing=prepare, classes=words, output=recipe.output,
+    return Subject(network, preprocessing=prepare, classes=recipe.classes, output=recipe.output,
                    recipe=recipe)  # fmt: skip
 
 
-def _of_artefact(recipe: Recipe, classes: Any, trusted: bool) -> Subject:
+def _of_artefact(recipe: Recipe, trusted: bool) -> Subject:
     for name in ("weights", "output"):
         if getattr(recipe, name) is not None:
             raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
@@ -351,7 +390,7 @@ def _of_artefact(recipe: Recipe, classes: Any, trusted: bool) -> Subject:
         raise ArtefactError(f"{path}: compares two images; use it in Python: "
                             "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
     prepare = prepared(preprocessing_of(path, metadata), recipe, str(path))
-    found = ArtefactSubject(recipe, metadata, trusted, preprocessing=prepare, classes=classes)
+    found = ArtefactSubject(recipe, metadata, trusted, preprocessing=prepare)
     given, taken = found.example().shape[1:], metadata.inputs[0].shape[1:]
     if tuple(given) != taken:
         raise ArtefactError(f"{path}: takes images {list(taken)}, photos become {list(given)}; "

@@ -7,6 +7,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,21 +21,25 @@ from torch import Tensor, nn
 
 from naflow_fx.errors import ModelError, first_line
 from naflow_fx.subjects.network import Network, with_weights
-from naflow_fx.subjects.recipe import AS_MADE, Recipe
+from naflow_fx.subjects.recipe import Recipe
 
 
 def open_code(recipe: Recipe) -> Network:
     """A class or function of the user's that makes the network when called."""
     make = named(recipe.model)
     _check_arguments(make, recipe)
-    weights = None if recipe.weights == AS_MADE else recipe.weights
+    place, _, name = recipe.model.rpartition(":")
 
     def build(pretrained: bool) -> nn.Module:
-        found = _called(make, recipe)
-        return found if weights is None else with_weights(found, weights)
+        with _users_code(place):
+            found = make(**recipe.model_args)
+        if not isinstance(found, nn.Module):
+            raise ModelError(
+                f"{recipe.model}: gave a {type(found).__name__}; wanted a torch.nn.Module"
+            )
+        return with_weights(found, recipe)
 
-    name = recipe.model.rpartition(":")[2]
-    return Network(name, build, weights=weights or "as made")
+    return Network(name, build, weights=recipe.named_weights or "as made")
 
 
 def named(reference: str) -> Callable[..., Any]:
@@ -75,45 +80,37 @@ def _of_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    with _beside(path), _users_errors(str(path)):
+    with _users_code(str(path)):
         spec.loader.exec_module(module)
     return module
 
 
 def _of_package(name: str) -> ModuleType:
-    with _beside(Path("here")), _users_errors(name):
+    with _users_code(name):
         return importlib.import_module(name)
 
 
 @contextmanager
-def _beside(path: Path) -> Iterator[None]:
-    """A file's folder is the first place where modules are looked for, as of a script."""
-    folder = str(path.resolve().parent)
+def _users_code(place: str) -> Iterator[None]:
+    """Modules are looked for in a file's folder first, as of a script, a package's in this one.
+
+    Raises:
+        ModelError: for any error of the user's code; names it and its line.
+    """
+    folder = str(Path(place).resolve().parent if place.endswith(".py") else Path.cwd())
     sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-@contextmanager
-def _users_errors(where: str) -> Iterator[None]:
-    """Errors of the user's code as a ModelError that names them and their line."""
     try:
         yield
     except ModelError:
         raise
     except Exception as error:  # anything that a user's code raises
-        lines, place = error.__traceback__, ""
-        while lines is not None:
-            file = lines.tb_frame.f_code.co_filename
-            place = (
-                f" (line {lines.tb_lineno})" if file.endswith(where.rpartition("/")[2]) else place
-            )
-            lines = lines.tb_next
-        raise ModelError(
-            f"{where}{place} raises {type(error).__name__}: {first_line(error)}"
-        ) from error
+        frames = traceback.extract_tb(error.__traceback__)
+        file = Path(place).name
+        lines = [f" (line {f.lineno})" for f in frames if f.filename.endswith(file)]
+        raise ModelError(f"{place}{lines[-1] if lines else ''} raises {type(error).__name__}: "
+                         f"{first_line(error)}") from error  # fmt: skip
+    finally:
+        sys.path.remove(folder)
 
 
 def _check_arguments(make: Callable[..., Any], recipe: Recipe) -> None:
@@ -127,17 +124,6 @@ def _check_arguments(make: Callable[..., Any], recipe: Recipe) -> None:
     except TypeError as error:
         raise ModelError(f"{recipe.model}{signature}: {error}; give --model-args width=8 and "
                          "the like, in Python model_args=") from error  # fmt: skip
-
-
-def _called(make: Callable[..., Any], recipe: Recipe) -> nn.Module:
-    """The network in eval mode."""
-    place = recipe.model.rpartition(":")[0]
-    folder = Path(place) if place.endswith(".py") else Path("here")
-    with _beside(folder), _users_errors(place):
-        found = make(**recipe.model_args)
-    if not isinstance(found, nn.Module):
-        raise ModelError(f"{recipe.model}: gave a {type(found).__name__}; wanted a torch.nn.Module")
-    return found.eval()
 
 
 @dataclass(frozen=True)
@@ -155,7 +141,7 @@ class Function:
         Raises:
             ModelError: the function raises, or gives something else.
         """
-        with _users_errors(self.reference.rpartition(":")[0]):
+        with _users_code(self.reference.rpartition(":")[0]):
             found = _function(self.reference)(photo)
         if not isinstance(found, Tensor) or found.ndim != 3 or not found.is_floating_point():
             got = f"{found.dtype} {list(found.shape)}" if isinstance(found, Tensor) else type(found)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from naflow_fx.errors import ModelError, first_line, required
 from naflow_fx.models.preprocess import FILTERS, Preprocessing, class_names, to_rgb
 from naflow_fx.subjects.network import Network, Prepare, of_output, with_weights
-from naflow_fx.subjects.recipe import AS_MADE, Recipe
+from naflow_fx.subjects.recipe import Recipe
 
 TIMM, HF = "timm/", "hf/"
 
@@ -40,17 +40,11 @@ def open_timm(recipe: Recipe) -> Network:
         fetched = pretrained and recipe.weights is None
         with _others_errors(recipe.model):
             found: nn.Module = timm.create_model(name, pretrained=fetched, **recipe.model_args)
-        return _weighted(found.eval(), recipe)
+        return with_weights(found, recipe)
 
     weights = recipe.weights or told.get("tag") or None
     prepare, names = _timm_preprocessing(timm, told), _timm_names(timm, told)
     return Network(recipe.model, build, prepare, names, weights)
-
-
-def _weighted(model: nn.Module, recipe: Recipe) -> nn.Module:
-    """The network with a checkpoint's weights, where the recipe names one."""
-    given = recipe.weights not in (None, AS_MADE)
-    return with_weights(model, str(recipe.weights)) if given else model
 
 
 def _timm_preprocessing(timm: Any, told: dict[str, Any]) -> Prepare:
@@ -104,7 +98,7 @@ def open_transformers(recipe: Recipe) -> Network:
             fetched = pretrained and recipe.weights is None
             found = (kind.from_pretrained(place, config=config, dtype=torch.float32) if fetched
                      else kind.from_config(config))  # fmt: skip
-        return of_output(_weighted(found.eval(), recipe), "logits")
+        return of_output(with_weights(found, recipe), "logits")
 
     names = tuple(config.id2label[i] for i in sorted(config.id2label))
     return Network(recipe.model, build, Processor(processor), names, recipe.weights or place)

@@ -40,7 +40,7 @@ def prepared(known: Prepare | None, recipe: Recipe, name: str) -> Prepare | None
     if lacking:
         raise asked(name, f"; {', '.join(lacking)} is missing")
     try:
-        return _of_numbers(base, **given)
+        return _of_numbers(base, recipe)
     except PhotoError as error:
         raise ModelError(f"{name}: {error}") from error
 
@@ -55,38 +55,33 @@ def asked(name: str, missing: str = "") -> ModelError:
     )
 
 
-def _of_numbers(
-    base: Preprocessing | None,
-    size: int | None = None,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    channels: int | None = None,
-) -> Preprocessing:
+def _of_numbers(base: Preprocessing | None, recipe: Recipe) -> Preprocessing:
+    """The base's numbers, those of the recipe in their place."""
+    size = recipe.size
     found = base or Preprocessing(resize=size or 1, crop=size or 1)
     scale = found.scale * 255  # of values in 0..1
-    mean = found.mean if mean is None else [value * scale for value in mean]
-    std = found.std if std is None else [value * scale for value in std]
+
+    def values_of(name: str) -> Sequence[float]:
+        given = getattr(recipe, name)
+        return getattr(found, name) if given is None else [value * scale for value in given]
+
+    mean, std = values_of("mean"), values_of("std")
     several = [len(values) for values in (mean, std) if len(values) > 1]
-    count = channels or max(several, default=len(found.mean))
+    count = recipe.channels or max(several, default=len(found.mean))
     found = dataclasses.replace(found, mean=_each(mean, count), std=_each(std, count))
-    return scaled(found, size)
+    return found if size is None else scaled(found, size)
 
 
 def _each(values: Sequence[float], count: int) -> tuple[float, ...]:
     """The values of `count` channels: as they are, or one for all."""
-    alike = set(values)
-    return (values[0],) * count if len(alike) == 1 else tuple(values)
+    return (values[0],) * count if len(set(values)) == 1 else tuple(values)
 
 
-def scaled(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
+def scaled(preprocessing: Preprocessing, size: int) -> Preprocessing:
     """The same part of the photo at another number of pixels."""
-    if size is None:
-        return preprocessing
-    factor = size / preprocessing.crop
-    old = preprocessing.resize
-    one = max(size, round(old * factor)) if isinstance(old, int) else None
-    two = (size, size) if isinstance(old, int) else tuple(max(size, round(o * factor)) for o in old)
-    resize: Any = two if one is None else one
+    factor, old = size / preprocessing.crop, preprocessing.resize
+    sides = [max(size, round(side * factor)) for side in ([old] if isinstance(old, int) else old)]
+    resize: Any = sides[0] if isinstance(old, int) else tuple(sides)
     return dataclasses.replace(preprocessing, resize=resize, crop=size)
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from PIL import Image
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError
 from naflow_fx.guards.records import pick
 from naflow_fx.models.checkpoint import load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
+from naflow_fx.subjects.recipe import Recipe
 
 Prepare: TypeAlias = Preprocessing | Callable[[Image.Image], Tensor]
 
@@ -58,9 +57,12 @@ def of_output(model: nn.Module, output: str | int | None) -> nn.Module:
     return found
 
 
-def with_weights(model: nn.Module, path: str) -> nn.Module:
-    """The model with a checkpoint's weights; ModelError if they aren't its own."""
-    if not Path(path).is_file():
-        raise ModelError(f"{path}: no such file; check the path")
-    load_checkpoint(model, path)
-    return model
+def with_weights(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """The model in eval mode, with the checkpoint that a recipe may name.
+
+    Raises:
+        ModelError: no such file, or not the model's own.
+    """
+    if recipe.named_weights is not None:
+        load_checkpoint(model, recipe.named_weights)
+    return model.eval()

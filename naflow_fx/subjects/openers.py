@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
+from torch import nn
+
+from naflow_fx import models
 from naflow_fx.errors import ModelError
+from naflow_fx.subjects import code, files, hubs
 from naflow_fx.subjects.network import Network
 from naflow_fx.subjects.recipe import Recipe
 
@@ -22,7 +25,29 @@ def open_network(recipe: Recipe) -> Network:
     if model.lower().endswith(WEIGHTS):
         raise ModelError(f"{model}: weights, without a network; give --model file.py:Name "
                          f"--weights {model}")  # fmt: skip
-    return _opener(model)(recipe)
+    if model.startswith(hubs.TIMM):
+        return hubs.open_timm(recipe)
+    if model.startswith(hubs.HF):
+        return hubs.open_transformers(recipe)
+    if model.endswith(".pt2"):
+        return files.open_exported(recipe)
+    if model.endswith(".onnx"):
+        return files.open_onnx(recipe)
+    return code.open_code(recipe) if ":" in model or model.endswith(".py") else open_named(recipe)
+
+
+def open_named(recipe: Recipe) -> Network:
+    """A network of `models.names()` with its card's facts."""
+    chosen = recipe.named_weights
+    card = models.card(recipe.model, chosen)
+
+    def build(pretrained: bool) -> nn.Module:
+        fetched = pretrained and recipe.weights is None
+        return models.build(recipe.model, pretrained=fetched, weights=chosen, **recipe.model_args)
+
+    weights = recipe.weights or next(iter(card.weights), None)
+    embeds = not card.num_classes
+    return Network(card.name, build, card.preprocessing, card.class_names, weights, embeds)
 
 
 def is_reference(text: str) -> bool:
@@ -33,16 +58,3 @@ def is_reference(text: str) -> bool:
         or file.endswith((".py", ".pt2", ".onnx"))
         or re.fullmatch(r"[\w.]+:[\w.]+", text) is not None
     )
-
-
-def _opener(model: str) -> Callable[[Recipe], Network]:
-    from naflow_fx.subjects import code, hubs, onnx_models, programs, zoo
-
-    for prefix, opener in ((hubs.TIMM, hubs.open_timm), (hubs.HF, hubs.open_transformers)):
-        if model.startswith(prefix):
-            return opener
-    if model.endswith(".pt2"):
-        return programs.open_exported
-    if model.endswith(".onnx"):
-        return onnx_models.open_onnx
-    return code.open_code if ":" in model or model.endswith(".py") else zoo.open_named

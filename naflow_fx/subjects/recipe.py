@@ -28,6 +28,8 @@ FILES = ("model", "weights", "classes", "preprocess", "artefact")  # entries tha
 class Recipe:
     """How to make a subject; entries that are None are taken from what the model's maker tells.
 
+    One number for all channels is kept as (number,).
+
     Attributes:
         model: a name of `models.names()`, "timm/NAME", "hf/NAME" or "hf/./FOLDER",
             "FILE.py:NAME", "PACKAGE.MODULE:NAME", "FILE.pt2" or "FILE.onnx".
@@ -47,12 +49,24 @@ class Recipe:
     model_args: dict[str, Any] = field(default_factory=dict)
     classes: str | tuple[str, ...] | None = None
     size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: float | tuple[float, ...] | None = None
+    std: float | tuple[float, ...] | None = None
     channels: int | None = None
     preprocess: str | None = None
     output: str | int | None = None
     artefact: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("mean", "std"):
+            given = getattr(self, name)
+            if given is not None:
+                numbers = (given,) if isinstance(given, (int, float)) else tuple(given)
+                object.__setattr__(self, name, numbers)
+
+    @property
+    def named_weights(self) -> str | None:
+        """The weights that have a file or a name; None: the best public ones, or as made."""
+        return None if self.weights == AS_MADE else self.weights
 
     def to_json(self) -> dict[str, Any]:
         """The entries that were given, as plain data."""
@@ -68,10 +82,7 @@ class Recipe:
         """
         try:
             entries = tomllib.loads(Path(path).read_text("utf-8"))
-            found = {k: _moved(k, v, Path(path).parent) for k, v in entries.items()}
-            for key in {"mean", "std"} & found.keys():
-                found[key] = found[key] if isinstance(found[key], list) else [found[key]]
-            return made(Recipe, found)
+            return made(Recipe, {k: _moved(k, v, Path(path).parent) for k, v in entries.items()})
         except OSError as error:
             raise ModelError(f"{path}: cannot be read ({error.strerror})") from error
         except ValueError as error:  # tomllib's is one

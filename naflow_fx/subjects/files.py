@@ -1,4 +1,8 @@
-"""Networks as ONNX: constants folded by onnxruntime, then modules of torch, compared with it."""
+"""Networks as files: programs of torch.export, .pt2, and .onnx.
+
+Of ONNX, constants are folded by onnxruntime; what is left becomes modules of torch, and is
+compared with it.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from naflow_fx.errors import ModelError, first_line, required
+from naflow_fx.artefacts import read
+from naflow_fx.artefacts.untrusted import check_archive
+from naflow_fx.errors import ArtefactError, ModelError, first_line, required
 from naflow_fx.subjects.network import Network
-from naflow_fx.subjects.programs import checked
 from naflow_fx.subjects.recipe import Recipe
 
 CLOSE = 1e-4  # of the outputs of torch and onnxruntime, as a share of the largest value
@@ -28,6 +33,41 @@ FUSIONS = (
 CPU = ["CPUExecutionProvider"]
 
 
+def open_exported(recipe: Recipe) -> Network:
+    """`FILE.pt2`: a program of torch.export, checked before it is loaded.
+
+    Raises:
+        ModelError: not such a file.  ArtefactError: it could run code.
+    """
+    path = _checked(recipe)
+    check_archive(path)
+    return Network(path.stem, lambda _: _loaded(path), weights=path.name)
+
+
+def _loaded(path: Path) -> torch.export.ExportedProgram:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.load(path)
+    except Exception as error:  # of many kinds: a damaged file fails anywhere
+        raise ModelError(f"{path}: no program of torch.export, or of another version of torch "
+                         f"({first_line(error)})") from error  # fmt: skip
+
+
+def _checked(recipe: Recipe) -> Path:
+    """The file; ModelError for none, for an artefact of ours, for options that it can't take."""
+    path = Path(recipe.model)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such file; check the path")
+    if recipe.weights is not None or recipe.model_args:
+        raise ModelError(f"{path}: has its weights in it; leave weights and model_args out")
+    try:
+        read(path)
+    except ArtefactError:
+        return path
+    raise ModelError(f"{path}: a network with its explainer; give it as --artefact {path}")
+
+
 def open_onnx(recipe: Recipe) -> Network:
     """`FILE.onnx`: the network as modules of torch, named as the nodes are.
 
@@ -35,7 +75,7 @@ def open_onnx(recipe: Recipe) -> Network:
         ModelError: not such a file; when it is built: a package is missing, an operator that
             can't be converted, other outputs than onnxruntime's.
     """
-    path = checked(recipe)
+    path = _checked(recipe)
     return Network(path.stem, lambda _: _converted(path), weights=path.name)
 
 
