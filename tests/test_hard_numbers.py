@@ -315,13 +315,16 @@ def slanted(activation: Callable[[], nn.Module]) -> nn.Module:
 @pytest.mark.parametrize("slope", [0.01, 0.001])
 @pytest.mark.parametrize("kind", [nn.LeakyReLU, lambda slope: nn.PReLU(init=slope)])
 def test_negative_values_are_not_divided_by_a_small_slope(kind: Any, slope: float) -> None:
-    """At an activation's own site, its norm's and its convolution's: as where a ReLU stands."""
+    """At an activation's own site, its norm's and its convolution's: about as where a ReLU stands.
+
+    Not quite: of what a ReLU cut, only a bound counts.
+    """
     x = torch.randn(2, 3, 12, 12, generator=torch.Generator().manual_seed(1)).double()
     flow, cut = (nf.compile(model, x)(x) for model in (
         slanted(lambda: kind(slope)), slanted(nn.ReLU)))  # fmt: skip
     assert list(flow.maps) == list(cut.maps)
     for site, ratio in flow.norm_ratio.items():
-        assert (ratio < 1.2 * cut.norm_ratio[site] + 0.01).all(), site
+        assert (ratio < 2 * cut.norm_ratio[site]).all(), site
         assert (flow.residual[site] < cut.residual[site] + 0.4).all(), site
 
 
