@@ -54,7 +54,7 @@ class Plan:
     models: tuple[str, ...] = MODELS
 
     def sections(self) -> Iterator[tuple[str, Callable[[], Any]]]:
-        """Names and what measures them, the most wanted first."""
+        """Names and what measures them, the most wanted first; long ones without a clock, last."""
         for name in self.models:
             yield f"correctness/{name}", partial(_correctness, self, name)
             yield f"compile/{name}", partial(_compile, self, name)
@@ -68,9 +68,6 @@ class Plan:
             yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in self.models:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
-        for name in (*self.models, LARGER):
-            for size in (112, 224):
-                yield f"accuracy/{name}/{size}", partial(_accuracy, self, name, size)
         for kind in ("pt2", "onnx"):
             yield f"export/resnet18/{kind}", partial(_export, self, kind)
         for name in self.models:
@@ -86,6 +83,9 @@ class Plan:
             if self.full or self.device == "cuda":
                 large = partial(_compiled, self, name, self.batch, DEFAULT)
                 yield f"compiled/{name}/{self.batch}/{DEFAULT.name}", large
+        for name in (*self.models, LARGER):
+            for size in (112, 224):
+                yield f"accuracy/{name}/{size}", partial(_accuracy, self, name, size)
 
     def _growth(self) -> list[tuple[int, int]]:
         points = [(1, 224), (8, 224), (1, 448), (32, 224)]
