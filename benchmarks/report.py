@@ -21,6 +21,7 @@ ALL_OF_TRAINED = 5.0  # the bundled network's, with rows="all"
 GRADIENT, MEMORY = 1.0, 1.3  # x forward + backward, x a training step
 NF_COMPILE = {"resnet50": 4.0, TRAINED: 2.5}  # seconds
 EXPORT = {"pt2": 30.0, "onnx": 60.0}  # seconds
+NO_CLOCK = ("correctness", "count", "accuracy")  # sections whose figures no load changes
 HEAD = """# Benchmarks
 
 Made by `make bench` (CPU) and `make bench-gpu` (CUDA) from the JSON files beside this page.
@@ -50,11 +51,13 @@ def write_report(docs: Path) -> str:
 def _device(device: str, data: Record) -> Iterator[str]:
     sections = data["sections"]
     facts = "; ".join(f"{key} {value}" for key, value in data["machine"].items())
-    loads = [record["load"] for record in sections.values()]
-    threads = sorted({record["threads"] for record in sections.values()})
+    timed = [record for name, record in sections.items() if name.split("/")[0] not in NO_CLOCK]
+    loads = [record["load"] for record in timed]
+    threads = sorted({record["threads"] for record in timed})
+    times = sorted(record["at"] for record in timed)
     yield f"## {device.upper()}\n\n{facts}.\n"
-    yield (f"Measured with {' or '.join(map(str, threads))} threads, load average "
-           f"{min(loads):.1f} to {max(loads):.1f}.\n")  # fmt: skip
+    yield (f"Timed from {times[0]} to {times[-1]}, with {' or '.join(map(str, threads))} threads, "
+           f"load average {min(loads):.1f} to {max(loads):.1f}.\n")  # fmt: skip
     if max(loads) > data["machine"]["cores"]:
         yield "Other work kept the cores busy: figures of few repetitions are rough.\n"
     units = ("bfloat16 matrix units", "AVX-512 BF16", "accelerator")
