@@ -94,10 +94,8 @@ class AffineMap:
             rule, called = _graph.rule(node), w
             if node not in self.merged:
                 called = emit(graph, rule.transpose, (w,), node, self.offer, lookup)
-            operands = _graph.operands(node, invertible=True)
-            each = [item(graph, called, i) if rule.variadic else called
-                    for i in range(len(operands))]  # fmt: skip
-            return list(zip(operands, each, strict=True))
+            return [(source, item(graph, called, i) if rule.variadic else called)
+                    for i, source in enumerate(_graph.sources(node))]  # fmt: skip
 
         nodes = [self.entry, *self.nodes]
         totals = walk_back(nodes, {self.exit: w}, lambda _, parts: added(graph, parts), back)
@@ -127,7 +125,7 @@ def emit_affine(
         if node in values:
             continue
         rule = _graph.rule(node)
-        inputs = [values.get(operand) for operand in _graph.operands(node, invertible=True)]
+        inputs = [values.get(source) for source in _graph.sources(node)]
         value = None
         if node in merged:
             value = inputs[0]

@@ -81,14 +81,20 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return value.meta.get(keys.SHAPE, ()) if isinstance(value, fx.Node) else ()
 
 
-def operands(node: fx.Node, invertible: bool = False) -> list[fx.Node]:
-    """The active operands of a canonical node, in order; without its gates if `invertible`."""
+def operands(node: fx.Node) -> list[fx.Node]:
+    """The active operands of a canonical node, in order."""
     known = rule_of(node)
-    if known is None:
-        return []
-    wanted = known.invertible_operands if invertible else known.operands
-    values = uses([node.kwargs.get(name) for name in wanted])
-    return list(filter(is_active, values))
+    return _active(node, known.operands) if known else []
+
+
+def sources(node: fx.Node) -> list[fx.Node]:
+    """The operands that the inverse runs back to: the active ones that are no gates, in order."""
+    known = rule_of(node)
+    return _active(node, known.invertible_operands) if known else []
+
+
+def _active(node: fx.Node, names: Iterable[str]) -> list[fx.Node]:
+    return list(filter(is_active, uses([node.kwargs.get(name) for name in names])))
 
 
 def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,11 +68,11 @@ class Made:
 class StepWriter:
     """Writes inverse steps into a graph at its insertion point."""
 
-    def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
-        self.gm, self.graph, self.names = gm, gm.graph, names
+    def __init__(self, gm: fx.GraphModule, options: Options) -> None:
+        self.gm, self.graph, self.names = gm, gm.graph, _graph.names(gm.graph)
         self.inverse = options.inverse
         self.norms: dict[str, fx.Node] = {}
-        self.kernels = Kernels(gm, names, self.inverse.precision == "bfloat16")
+        self.kernels = Kernels(gm, self.names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
@@ -330,7 +330,7 @@ def _given(function: Any) -> Any:
 
 
 def _source(node: fx.Node) -> fx.Node:
-    return _graph.operands(node, invertible=True)[0]
+    return _graph.sources(node)[0]
 
 
 def _itself(node: fx.Node) -> fx.Node:

@@ -77,8 +77,8 @@ class Kernels:
         """Layer -> the constant scale of its channels that comes next, where nothing is between."""
         found, inside = {}, set(nodes)
         for layer in filter(has_constant_kernel, nodes):
-            behind = [user for user in layer.users if user in inside
-                      and layer in _graph.operands(user, invertible=True)]  # fmt: skip
+            behind = [user for user in layer.users
+                      if user in inside and layer in _graph.sources(user)]  # fmt: skip
             scalable = _graph.rule(layer).scaled is not None and not _graph.has_shift(layer)
             if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
                 found[layer] = behind[0]

@@ -49,7 +49,7 @@ class _Maps:
         reduce = formulas.REDUCTIONS[options.reduction]
         self.reduce = formulas.METHODS.get(options.method, reduce)
         features = find_flow(graph).features if options.method == "focused" else ()
-        self.focus = [self._focus(self.names[name]) for name in features]
+        self.focus = [self._focus(node) for node in features]
         score = score_of(graph)
         self.known = self._call(score, formulas.is_known, score, rows)
 

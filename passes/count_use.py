@@ -44,10 +44,8 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     flow = find_flow(new.graph)
     with new.graph.inserting_before(_graph.output_node(new.graph)):
         writer = _Counts(new, "neuron_times" in options.keep)
-        features = [writer.names[name] for name in flow.features]
-        cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
-        seeds = {node: writer.ones(node) for node in features}
-        walk_back(cascade, seeds, writer.live, writer.back)
+        seeds = {node: writer.ones(node) for node in flow.features}
+        walk_back(new.graph.nodes, seeds, writer.live, writer.back)
     return new
 
 
@@ -78,13 +76,14 @@ class _Counts:
         return live  # type: ignore[no-any-return]
 
     def back(self, node: fx.Node, live: Count) -> list[tuple[fx.Node, Count]]:
-        """How often the live neurons of `node` read each of its operands'."""
-        rule, operands = _graph.rule_of(node), _graph.operands(node, invertible=True)
-        if rule is None or not operands:
+        """How often the live neurons of `node` read each of its sources'."""
+        sources = _graph.sources(node)
+        if not sources:
             return []
+        rule = _graph.rule(node)
         reads = self._reads(node, rule, live)
-        return [(operand, self._item(node, reads, i) if rule.variadic else reads)
-                for i, operand in enumerate(operands)]  # fmt: skip
+        return [(source, self._item(node, reads, i) if rule.variadic else reads)
+                for i, source in enumerate(sources)]  # fmt: skip
 
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose
@@ -92,7 +91,7 @@ class _Counts:
         state = _graph.state(node, self.names) | {"full": full}
         if full:  # only its shape is asked for
             self.patterns[state[rule.kernel]] = state[rule.kernel]
-        wanted = {k: state[k] for k in parameters(function)[1:] if k in state}
+        wanted = _graph.asked(function, state, 1)
         for name in rule.operands:  # a factor that is a number
             if isinstance(wanted.get(name), (int, float)):
                 wanted[name] = float(wanted[name] != 0)
