@@ -150,6 +150,19 @@ def marks(part: str, source: fx.Node) -> dict[str, str]:
     return {keys.PART: part, keys.SOURCE: source.name}
 
 
+def emit(
+    graph: fx.Graph,
+    node: fx.Node,
+    function: Function | None,
+    leading: Iterable[Any],
+    offered: State,
+    word: str,
+) -> fx.Node:
+    """Inserts a rule's function of `node` as a step of the inverse."""
+    name = f"{node.name}_{word}"
+    return call(graph, function, leading, offered, name, **marks("inverse", node))
+
+
 def written_out(
     node: fx.Node, function: Function, args: Iterable[Any], kwargs: Mapping[str, Any]
 ) -> fx.Node:
@@ -177,10 +190,10 @@ def attribute(gm: nn.Module, target: str) -> Any:
 
 
 def resolve(argument: Any, gm: fx.GraphModule) -> Any:
-    """An argument with constant nodes replaced by their tensors, others by None."""
-    return map_arg(
-        argument, lambda node: attribute(gm, str(node.target)) if is_constant(node) else None
-    )
+    """An argument with the tensors of its constant nodes; None: it holds other nodes, too."""
+    if not all(map(is_constant, uses(argument))):
+        return None
+    return map_arg(argument, lambda node: attribute(gm, str(node.target)))
 
 
 def uses(argument: Argument) -> list[fx.Node]:

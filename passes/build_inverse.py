@@ -19,7 +19,6 @@ from naflow_fx.passes._inverse_steps import (
     Step,
     StepWriter,
     is_number,
-    mark,
 )
 from naflow_fx.passes.find_flow import find_flow
 from naflow_fx.passes.find_regions import Region, find_regions
@@ -129,9 +128,9 @@ class _Cascade:
         self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
         for k, (source, index) in enumerate(zip(sources, state["active"], strict=True)):
             others = [*sources[:k], None, *sources[k + 1 :]]
-            leading, name = (self.z[exit], index), f"{exit.name}_remainder_{index}"
-            z = _graph.call(self.graph, rule.inverse, leading, state | {"values": others}, name)
-            mark(exit, z)
+            leading, word = (self.z[exit], index), f"remainder_{index}"
+            offered = state | {"values": others}
+            z = _graph.emit(self.graph, exit, rule.inverse, leading, offered, word)
             self._set(source, Made(z, None, Step(REMAINDER, rule.equation, (exit.name,), z.name)))
             self._descend(source)
         self.inside.pop()

@@ -116,11 +116,9 @@ class _Counts:
 
         It is given patterns: 1 in place of every number that isn't 0.
         """
-        known = not any(isinstance(x, fx.Node) for x in leading)
-        if known and all(map(_graph.is_constant, _graph.uses(state))):
-            constants = _graph.resolve(state, self.gm)
-            patterns = pytree.tree_map_only(Tensor, use.pattern, constants)
-            return function(*leading, **patterns)
+        known = _graph.resolve((leading, state), self.gm)
+        if known is not None:
+            return function(*leading, **pytree.tree_map_only(Tensor, use.pattern, known[1]))
         given = [self._node(node, x) if isinstance(x, Tensor) else x for x in leading]
         patterns = map_aggregate(state, lambda x: self._of(x) if isinstance(x, fx.Node) else x)
         return self._call(node, function, tuple(given), word, patterns)
