@@ -22,11 +22,6 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
     return {node.name: node for node in graph.nodes}
 
 
-def output_node(graph: fx.Graph) -> fx.Node:
-    """The output node."""
-    return graph.output_node()
-
-
 def reached(
     ends: Iterable[fx.Node], onward: Callable[[fx.Node], Iterable[fx.Node]]
 ) -> set[fx.Node]:

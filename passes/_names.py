@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count as count_up
 from pathlib import Path
 from types import CodeType
@@ -35,31 +36,23 @@ class SiteNames:
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._paths = set(paths)
         self._taken: set[str] = set()
-        self._last: dict[str, int] = {}
+        self._numbers: dict[str, Iterator[int]] = defaultdict(count_up)
 
     def of_module(self, path: str) -> str:
         """The name of the next call of the module at `path`."""
         if path not in self._taken:
             self._taken.add(path)
             return path
-        return self._next(path, 1)
-
-    def of_input(self, name: str) -> str:
-        """The name of an input of the model."""
-        return self._next(name, 0)
+        return self.of_input(path)
 
     def of_function(self, path: str) -> str:
         """The name of the next call of a function; a number of its own is stripped."""
-        return self._next(re.sub(r"_[0-9]+$", "", path), 0)
+        return self.of_input(re.sub(r"_[0-9]+$", "", path))
 
-    def _next(self, base: str, start: int) -> str:
-        number = self._last.get(base, start - 1)
-        while True:
-            number += 1
-            name = base if number == 0 else f"{base}_{number}"
-            if name not in self._paths and name not in self._taken:
-                break
-        self._last[base] = number
+    def of_input(self, base: str) -> str:
+        """The name of an input of the model: the next one that is free."""
+        names = (f"{base}_{i}" if i else base for i in self._numbers[base])
+        name = next(n for n in names if n not in self._paths and n not in self._taken)
         self._taken.add(name)
         return name
 

@@ -13,7 +13,7 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
 from naflow_fx.guards.records import like, pick
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph, _module
+from naflow_fx.passes import _module
 from naflow_fx.passes._similarity import compared, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
 from naflow_fx.passes.trace import PathTracer, export_any_batch
@@ -43,7 +43,7 @@ def add_score(
         TargetError: the callable can't be traced, or there is no such output.
     """
     new = _module.copy(gm)
-    end = _graph.output_node(new.graph)
+    end = new.graph.output_node()
     result: Any = end.args[0]
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
@@ -160,7 +160,7 @@ def _traced(
 
 def check_score(gm: fx.GraphModule) -> None:
     """The graph yields an output and a score."""
-    result = _graph.output_node(gm.graph).args[0]
+    result = gm.graph.output_node().args[0]
     if not isinstance(result, dict) or not {"output", "score"} <= set(result):
         raise GraphError(f"after add_score the graph yields {result!r}")
 

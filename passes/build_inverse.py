@@ -40,7 +40,7 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         return gm
     new = _module.copy(gm)
     cascade = _Cascade(new, options)
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
+    with new.graph.inserting_before(new.graph.output_node()):
         cascade.run()
     return new
 

@@ -73,7 +73,7 @@ class _Canonicaliser(fx.Interpreter):
     def canonical(self) -> fx.GraphModule:
         """The canonical graph."""
         # inputs, and what the output needs: an operator that nobody reads needs no rule
-        needed = [_graph.output_node(self.graph), *self.graph.find_nodes(op="placeholder")]
+        needed = [self.graph.output_node(), *self.graph.find_nodes(op="placeholder")]
         live = _graph.reached(needed, lambda node: node.all_input_nodes)
         for node in self.graph.nodes:
             if node in live:

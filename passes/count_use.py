@@ -42,7 +42,7 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         return gm
     new = _module.copy(gm)
     flow = find_flow(new.graph)
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
+    with new.graph.inserting_before(new.graph.output_node()):
         writer = _Counts(new, "neuron_times" in options.keep)
         seeds = {node: writer.ones(node) for node in flow.features}
         walk_back(new.graph.nodes, seeds, writer.live, writer.back)

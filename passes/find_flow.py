@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import fx
 
@@ -50,10 +51,8 @@ def find_flow(graph: fx.Graph) -> Flow:
 
 def score_of(graph: fx.Graph) -> fx.Node:
     """The node of the score."""
-    result = _graph.output_node(graph).args[0]
-    assert isinstance(result, dict)
-    score = result["score"]
-    assert isinstance(score, fx.Node)
+    result: Any = graph.output_node().args[0]
+    score: fx.Node = result["score"]
     return score
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import networkx as nx
-import torch
 from torch import fx
 
 from naflow_fx import keys
@@ -45,7 +44,7 @@ def _groups(flow: Flow) -> list[list[fx.Node]]:
 
 
 def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
-    with graph.inserting_before(_graph.output_node(graph)):
+    with graph.inserting_before(graph.output_node()):
         node = graph.create_node(
             "call_function", cat.flat, (), {"inputs": features}, name="features"
         )
@@ -54,6 +53,6 @@ def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
         keys.RULE: cat.FLAT.name,
         keys.ACTIVE: True,
         keys.SHAPE: (-1, total),
-        keys.DTYPE: features[0].meta.get(keys.DTYPE, torch.float32),
+        keys.DTYPE: features[0].meta[keys.DTYPE],
     }
     return node

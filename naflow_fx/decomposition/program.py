@@ -43,7 +43,7 @@ def build_program(job: Job) -> tuple[fx.GraphModule, list[Segment]]:
 def _forward(gm: fx.GraphModule, levels: list[Segment]) -> fx.GraphModule:
     """The network with what the levels read among its results."""
     new = _module.copy(gm)
-    names, end = _graph.names(new.graph), _graph.output_node(new.graph)
+    names, end = _graph.names(new.graph), new.graph.output_node()
     found: Any = end.args[0]
     wanted = {name for level in levels for name in (*level.needs, level.entry)}
     end.args = ({
