@@ -116,11 +116,10 @@ def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> Stat
 
 def has_shift(node: fx.Node) -> bool:
     """Whether c of a node's affine form is not 0."""
-    known = rule_of(node)
-    if known is None or known.shift is None:
-        return False
-    tells = known.has_shift
-    return tells is None or bool(tells(**asked(tells, state(node, {}))))
+    shift, tells = rule(node).shift, rule(node).has_shift
+    if shift is None or tells is None:
+        return shift is not None
+    return bool(tells(**asked(tells, state(node, {}))))
 
 
 def call(

@@ -71,7 +71,6 @@ class StepWriter:
     def __init__(self, gm: fx.GraphModule, options: Options) -> None:
         self.gm, self.graph, self.names = gm, gm.graph, _graph.names(gm.graph)
         self.inverse = options.inverse
-        self.norms: dict[str, fx.Node] = {}
         self.kernels = Kernels(gm, self.names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
@@ -209,8 +208,8 @@ class StepWriter:
         if keys.NORM not in z.meta:
             made = self._call(source, least_squares.solver_norm, (z,), f"{z.name}_norm")
             z.meta[keys.NORM] = made.name
-            self.norms[made.name] = made
-        return self.norms[z.meta[keys.NORM]]
+            self.names[made.name] = made
+        return self.names[z.meta[keys.NORM]]
 
     def _is_lossless(self, node: fx.Node) -> bool:
         """Whether A A^-1 z = z whatever z is: told from constants, by one random z."""

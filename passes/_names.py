@@ -121,15 +121,11 @@ def free_names(root: nn.Module, graph: fx.Graph) -> nn.Module | dict[str, Any]:
             node.name = node.target
         if node.op in ("call_module", "get_attr"):
             value = _graph.attribute(root, str(node.target))
-            if _is_own(str(node.target).split(".")[0]):
+            first = str(node.target).split(".")[0]
+            if first in ("meta", "shape_env") or hasattr(fx.GraphModule, first):
                 node.target = f"model_{node.target}"
             found[str(node.target)] = value
     return found if any(name.startswith("model_") for name in found) else root
-
-
-def _is_own(name: str) -> bool:
-    """Whether a GraphModule has an attribute of that name for itself."""
-    return name in ("meta", "shape_env") or hasattr(fx.GraphModule, name)
 
 
 def input_names(forward: Callable[..., Any], count: int) -> list[str]:
@@ -194,14 +190,9 @@ def _is_model_code(file: str) -> bool:
     return file.startswith(_MODELS) or not file.startswith((_TORCH, _PACKAGE))
 
 
-def _where_in_model(error: BaseException) -> str:
-    """file:line of the model's code where tracing stopped."""
+def reason(error: Exception) -> str:
+    """One line: file:line of the model's code where tracing stopped, and what was wrong there."""
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     own = [frame for frame in frames if _is_model_code(frame[0])]
     file, line = (own or frames)[-1]
-    return f"{file}:{line}"
-
-
-def reason(error: Exception) -> str:
-    """One line: the line of the model's code, and what was wrong there."""
-    return f"{_where_in_model(error)}: {first_line(error).split('. ')[0]}"
+    return f"{file}:{line}: {first_line(error).split('. ')[0]}"

@@ -21,7 +21,6 @@ from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
 
-OUTPUT, SCORE = "output", "score"
 OWN = "target_callable"  # the submodule that holds the tensors of a callable target
 
 
@@ -49,10 +48,10 @@ def add_score(
         if isinstance(target, Similarity):
             found = _pair(new, result, target, examples)
         elif target is None:
-            found = {SCORE: _class(new, result, options.output)}
+            found = {"score": _class(new, result, options.output)}
         else:
-            found = {SCORE: _callable(new, result, target, examples, options.output)}
-    end.args = ({OUTPUT: result, **found},)
+            found = {"score": _callable(new, result, target, examples, options.output)}
+    end.args = ({"output": result, **found},)
     for node in new.graph.nodes:
         node.meta.setdefault(keys.SITE, node.name)
     return new
@@ -72,7 +71,7 @@ def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:
     with gm.graph.inserting_after(gm.graph.find_nodes(op="placeholder")[-1]):
         classes = gm.graph.placeholder("target")
     score = gm.graph.call_function(class_score.forward, (result, classes))
-    score.meta[keys.SITE] = SCORE
+    score.meta[keys.SITE] = "score"
     return score
 
 
@@ -175,4 +174,4 @@ def _pair(
     wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
     root = _Target(target.metric, lambda *both: both)
     score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
-    return {SCORE: score, "similarity": score}
+    return {"score": score, "similarity": score}

@@ -33,7 +33,7 @@ def labelled(model: nn.Module, *x: Tensor, score: Any = None) -> fx.GraphModule:
     with torch.no_grad():
         for step in PIPELINE:
             state = step(state, job)
-            if step.name == "join_features":
+            if step.run.__name__ == "join_features":
                 break
     assert isinstance(state, fx.GraphModule)
     return state
