@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
 
+Fake = Callable[[], dict[fx.Node, Any]]  # what the graph's nodes yield, for who asks for shapes
 OWN = "target_callable"  # the submodule that holds the tensors of a callable target
 
 
@@ -29,6 +31,7 @@ def add_score(
     target: Score | Similarity | None,
     examples: Sequence[Tensor],
     options: Options,
+    rows: int,
 ) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
@@ -44,13 +47,14 @@ def add_score(
     new = _module.copy(gm)
     end = new.graph.output_node()
     result: Any = end.args[0]
+    fake = partial(run_fake, new, examples, 2 * rows)
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
-            found = _pair(new, result, target, examples)
+            found = _pair(new, result, target, fake)
         elif target is None:
             found = {"score": _class(new, result, options.output)}
         else:
-            found = {"score": _callable(new, result, target, examples, options.output)}
+            found = {"score": _callable(new, result, target, fake, options.output)}
     end.args = ({"output": result, **found},)
     for node in new.graph.nodes:
         node.meta.setdefault(keys.SITE, node.name)
@@ -88,11 +92,7 @@ class _Target(nn.Module):
 
 
 def _callable(
-    gm: fx.GraphModule,
-    result: Any,
-    target: Score,
-    examples: Sequence[Tensor],
-    chosen: str | int | None,
+    gm: fx.GraphModule, result: Any, target: Score, fake: Fake, chosen: str | int | None
 ) -> fx.Node:
     inputs = [*dict.fromkeys(leaf for leaf in tree_leaves(result) if isinstance(leaf, fx.Node))]
 
@@ -102,22 +102,15 @@ def _callable(
         return (value if chosen is None else pick(value, chosen),)
 
     wanted = "It takes the model's output and returns one number per sample, [N]"
-    return _append(gm, _Target(target, output), inputs, wanted, lambda: run_fake(gm, examples, 2))
+    return _append(gm, _Target(target, output), inputs, wanted, fake)
 
 
 def _append(
-    gm: fx.GraphModule,
-    root: _Target,
-    inputs: Sequence[fx.Node],
-    wanted: str,
-    values: Callable[[], dict[fx.Node, Any]],
+    gm: fx.GraphModule, root: _Target, inputs: Sequence[fx.Node], wanted: str, fake: Fake
 ) -> fx.Node:
-    """The nodes of a user's function of `inputs`; it may have tensors of its own.
-
-    `values` of the graph's nodes are for functions that ask for shapes.
-    """
+    """The nodes of a user's function of `inputs`; it may have tensors of its own."""
     try:
-        traced = _traced(root, inputs, values)
+        traced = _traced(root, inputs, fake)
     except (TraceError, TargetError):  # the model doesn't run on the example, or what is said
         raise
     except Exception as error:
@@ -139,14 +132,12 @@ def _append(
     return score
 
 
-def _traced(
-    root: _Target, inputs: Sequence[fx.Node], values: Callable[[], dict[fx.Node, Any]]
-) -> fx.GraphModule:
+def _traced(root: _Target, inputs: Sequence[fx.Node], fake: Fake) -> fx.GraphModule:
     """The function's graph: by torch.fx, by torch.export where it asks for shapes."""
     try:
         return fx.GraphModule(root, PathTracer(len(inputs)).trace(root))
     except Exception as symbolic:
-        found = values()
+        found = fake()
         try:
             zeros = [torch.zeros(found[n].shape, dtype=found[n].dtype, device=found[n].device)
                      for n in inputs]  # fmt: skip
@@ -164,14 +155,12 @@ def check_score(gm: fx.GraphModule) -> None:
         raise GraphError(f"after add_score the graph yields {result!r}")
 
 
-def _pair(
-    gm: fx.GraphModule, result: Any, target: Similarity, examples: Sequence[Tensor]
-) -> dict[str, fx.Node]:
+def _pair(gm: fx.GraphModule, result: Any, target: Similarity, fake: Fake) -> dict[str, fx.Node]:
     """The similarity's score, value and contributions; see `_similarity`."""
     sides = pair_embeddings(gm, result, target)
     if not callable(target.metric):
         return compared(gm.graph, target.metric, *sides)
     wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
     root = _Target(target.metric, lambda *both: both)
-    score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
+    score = _append(gm, root, sides, wanted, fake)
     return {"score": score, "similarity": score}

@@ -164,18 +164,13 @@ def _chain(node: fx.Node) -> list[fx.Node]:
 
 def _diagonal_of_chain(node: fx.Node) -> fx.Node | None:
     """The diagonal operator behind `node` that belongs to the same chain."""
-    readers = _readers(node)
-    if len(readers) != 1 or _graph.rule_of(node) is None or not _is_diagonal(readers[0]):
-        return None
-    return readers[0] if node in _chain(readers[0])[:-1] else None
+    behind = (user for user in node.users if node in _graph.sources(user))
+    return next((user for user in behind if node in _chain(user)[:-1]), None)
 
 
 def _is_diagonal(node: fx.Node) -> bool:
-    rule = _graph.rule_of(node)
-    if rule is None or rule.diagonal is None:
-        return False
-    same: bool = _graph.sources(node)[0].meta[keys.SHAPE] == node.meta[keys.SHAPE]
-    return same
+    shapes = [source.meta[keys.SHAPE] for source in _graph.sources(node)[:1]]
+    return _graph.rule(node).diagonal is not None and shapes == [node.meta[keys.SHAPE]]
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:

@@ -189,8 +189,7 @@ class _Canonicaliser(fx.Interpreter):
         self._annotated(new, node, value)
         if site:
             new.meta[keys.SITE] = site
-        part = {keys.PART: "capture", keys.SOURCE: new.name}
-        new.meta |= part if indices else {keys.RULE: rule.name}
+        new.meta |= _graph.marks("capture", new) if indices else {keys.RULE: rule.name}
         return new
 
     def _argument(self, value: Any, name: str = "") -> Any:

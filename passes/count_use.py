@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 from typing import Any
 
@@ -53,7 +52,7 @@ class _Counts:
     def __init__(self, gm: fx.GraphModule, times: bool) -> None:
         self.gm, self.times = gm, times
         self.names = _graph.names(gm.graph)
-        tensors = itertools.chain(gm.parameters(), gm.buffers())
+        tensors = (*gm.parameters(), *gm.buffers())
         self.device = next((x.device for x in tensors), torch.device("cpu"))
         self.merged = any(merges_batch(n) for n in gm.graph.nodes if _graph.rule_of(n))
         self.patterns: dict[fx.Node, fx.Node] = {}
@@ -150,7 +149,7 @@ class _Counts:
         """Inserts a call that serves `node`."""
         name = f"{node.name}_{word}"
         made = self.gm.graph.create_node("call_function", function, args, kwargs or {}, name=name)
-        made.meta |= {keys.PART: "use", keys.SOURCE: node.name}
+        made.meta |= _graph.marks("use", node)
         return made
 
 
