@@ -211,9 +211,5 @@ def is_spatial(node: fx.Node) -> bool:
 
 def is_site_shaped(labels: Labels) -> bool:
     """Whether the dimensions are batch, channel and space, each tracked."""
-    return (
-        labels.count(BATCH) == 1
-        and labels.count(CHANNEL) == 1
-        and SPACE in labels
-        and set(labels) <= {BATCH, CHANNEL, SPACE}
-    )
+    once = labels.count(BATCH) == labels.count(CHANNEL) == 1
+    return once and set(labels) == {BATCH, CHANNEL, SPACE}

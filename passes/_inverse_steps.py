@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -49,19 +49,23 @@ class Step:
     equation: str
     operators: tuple[str, ...]
     node: str
-    region: str = ""
+    region: str
 
 
 @dataclass(frozen=True)
 class Made:
-    """Z at an operator's input, the residual [N] of the step (None: 0), and how it was made.
+    """Z at an operator's input, and how it was made: see `Step`.
 
-    sigma: sigma_max of what was inverted, [N] or a constant; None where damping has no say.
+    Attributes:
+        residual: of the step, [N]; None: 0.
+        sigma: sigma_max of what was inverted, [N] or a constant; None where damping has no say.
     """
 
     z: fx.Node
-    residual: fx.Node | None
-    step: Step
+    kind: str
+    equation: str
+    operators: Sequence[fx.Node] = ()
+    residual: fx.Node | None = None
     sigma: fx.Node | None = None
 
 
@@ -83,10 +87,11 @@ class StepWriter:
         more = {"damping": self.inverse.damping, "values": [None]}
         z = self._ask(node, rule.inverse, leading, "inverse", **more)
         if self._is_lossless(node):
-            return Made(z, None, Step(EXACT, rule.equation, (node.name,), z.name))
+            return Made(z, EXACT, rule.equation, [node])
         damped = "damping" in parameters(rule.inverse) and rule.diagonal is not None
         sigma = None if is_number(node) or not damped else self._sigma(node, self._diagonal(node))
-        return self._made(node, z, target, EXACT, rule.equation, sigma)
+        residual = self._residual(node, z, target)
+        return Made(z, EXACT, rule.equation, [node], residual, sigma)
 
     def damped_diagonal(self, node: fx.Node, target: fx.Node) -> Made:
         """d (z - c) / (d^2 + damping max d^2), of a diagonal operator that stands alone."""
@@ -101,40 +106,38 @@ class StepWriter:
         sigma = self._sigma(node, diagonal)
         arguments = (target, diagonal, offset, sigma, self.inverse.damping)
         z = self._call(node, least_squares.damped_diagonal, arguments, f"{name}_inverse")
-        equation = f"damped {_graph.rule(node).equation}"
-        return self._made(node, z, target, DAMPED, equation, sigma)
+        equation, residual = f"damped {_graph.rule(node).equation}", self._residual(node, z, target)
+        return Made(z, DAMPED, equation, [node], residual, sigma)
 
     def least_squares(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
     ) -> Made:
         """One `LeastSquares` for the affine map from `entry` to the last of `nodes`."""
-        z, _, residual, sigma, _ = self._solved(nodes, entry, target, measures=True)
-        step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step, sigma if self.inverse.damping else None)
+        return self._solved(nodes, entry, target, equation, measures=True)[0]
 
     def region(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node
     ) -> tuple[Made, dict[fx.Node, Any]]:
         """Z at a fork by one least squares of the whole region, and what it is worth inside."""
         exit = nodes[-1]
-        z, length, _, sigma, rows = self._solved(nodes, entry, target, measures=False)
-        values: dict[fx.Node, Any] = {entry: z}
-        emit_affine(self.graph, nodes, values, self.state, like=z, word="affine")
+        made, length, rows = self._solved(nodes, entry, target, "Eq. 7, joint", measures=False)
+        values: dict[fx.Node, Any] = {entry: made.z}
+        emit_affine(self.graph, nodes, values, self.state, like=made.z, word="affine")
         for value in values.values():
             value.meta = _graph.marks("inverse", exit) | value.meta
         arguments, name = (values[exit], target, rows, length), f"{exit.name}_residual"
         residual = self._call(exit, least_squares.residual_of_rows, arguments, name)
-        step = Step(LEAST_SQUARES, "Eq. 7, joint", tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step, sigma if self.inverse.damping else None), values
+        return replace(made, residual=residual), values
 
     def _solved(
         self,
         nodes: Sequence[fx.Node],
         entry: fx.Node,
         target: fx.Node,
+        equation: str,
         measures: bool,
-    ) -> list[fx.Node]:
-        """The results of a `LeastSquares`."""
+    ) -> tuple[Made, fx.Node, fx.Node]:
+        """What a `LeastSquares` makes, ||R (z - c)|| [N], and R."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = least_squares.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
@@ -146,10 +149,12 @@ class StepWriter:
         rows = self._rows(entry, exit, target)
         off = self._off(exit) if affine.offset is not None else None  # else v = 0 keeps all bounds
         solved = self._call(exit, path, (target, rows, off, *affine.needs), f"{exit.name}_solved")
-        return [
+        z, length, residual, sigma, equations = (
             self._call(exit, operator.getitem, (solved, i), f"{exit.name}_{part}")
             for i, part in enumerate(("least_squares", "length", "residual", "sigma_max", "rows"))
-        ]
+        )
+        damped = sigma if self.inverse.damping else None
+        return Made(z, LEAST_SQUARES, equation, nodes, residual, damped), length, equations
 
     def propagated(self, node: fx.Node, value: fx.Node, solved: Made) -> Made:
         """A node inside a region: what the fork's Z is worth there, of the neurons that are used.
@@ -159,7 +164,7 @@ class StepWriter:
         used, z = self.used(node), value
         if used is not None:
             z = self._call(node, formulas.of_used, (value, used), f"{node.name}_propagated")
-        return Made(z, solved.residual, Step(PROPAGATED, "captured affine", (node.name,), z.name))
+        return Made(z, PROPAGATED, "captured affine", [node], solved.residual)
 
     def used(self, node: fx.Node) -> fx.Node | None:
         """Which neurons of a node take part; None: all."""
@@ -184,24 +189,15 @@ class StepWriter:
                 found = off if found is None else self._call(node, operator.or_, (found, off), name)
         return found
 
-    def _made(
-        self,
-        node: fx.Node,
-        z: fx.Node,
-        target: fx.Node,
-        kind: str,
-        equation: str,
-        sigma: fx.Node | None = None,
-    ) -> Made:
-        """With the residual ||A z_x - (z_y - c)|| / ||z_y - c||."""
+    def _residual(self, node: fx.Node, z: fx.Node, target: fx.Node) -> fx.Node:
+        """||A z_x - (z_y - c)|| / ||z_y - c||."""
         rule = _graph.rule(node)
         again = self._ask(node, rule.linear, ([z] if rule.variadic else z,), "again")
         wanted, offset = target, self._offset(node)
         if offset is not None:
             wanted = self._call(node, operator.sub, (target, offset), f"{node.name}_wanted")
         arguments, name = (again, wanted, self.norm(node, wanted)), f"{node.name}_residual"
-        residual = self._call(node, least_squares.relative_residual, arguments, name)
-        return Made(z, residual, Step(kind, equation, (node.name,), z.name), sigma)
+        return self._call(node, least_squares.relative_residual, arguments, name)
 
     def norm(self, source: fx.Node, z: fx.Node) -> fx.Node:
         """||z|| per sample, [N], in the solver's dtype: one node, whoever asks first."""

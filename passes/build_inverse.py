@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from itertools import pairwise
 
 from torch import fx
@@ -63,7 +62,7 @@ class _Cascade:
         self.regions = find_regions(gm.graph, {*self.flow.cascade, *self.ends})
         self.write = StepWriter(gm, options)
         self.z: dict[fx.Node, fx.Node] = {}
-        self.inside: list[str] = []
+        self.inside = [""]  # the regions around what is written
 
     def run(self) -> None:
         for node in (*self.flow.features, *self.ends):
@@ -131,21 +130,24 @@ class _Cascade:
             leading, word = (self.z[exit], index), f"remainder_{index}"
             offered = state | {"values": others}
             z = _graph.emit(self.graph, exit, rule.inverse, leading, offered, word)
-            self._set(source, Made(z, None, Step(REMAINDER, rule.equation, (exit.name,), z.name)))
+            self._set(source, Made(z, REMAINDER, rule.equation, [exit]))
             self._descend(source)
         self.inside.pop()
 
     def _set(self, node: fx.Node, made: Made) -> None:
+        operators = tuple(operator.name for operator in made.operators)
         self.z[node] = made.z
         node.meta[keys.BPFM] = made.z.name
         node.meta[keys.RESIDUAL] = made.residual.name if made.residual is not None else ""
         node.meta[keys.SIGMA] = made.sigma.name if made.sigma is not None else None
-        node.meta[keys.STEP] = replace(made.step, region=self.inside[-1] if self.inside else "")
+        node.meta[keys.STEP] = Step(
+            made.kind, made.equation, operators, made.z.name, self.inside[-1]
+        )
 
 
 def _activation(node: fx.Node, kind: str) -> Made:
     """Z where it is the activation itself."""
-    return Made(node, None, Step(kind, "forward activation", (), node.name))
+    return Made(node, kind, "forward activation")
 
 
 def _chain(node: fx.Node) -> list[fx.Node]:
