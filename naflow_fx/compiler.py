@@ -146,8 +146,8 @@ def _names(layers: Any, model: Any) -> Any:
         layers = [layers]
     if not isinstance(layers, (list, tuple)):
         return layers
-    known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
-    names = {module: name for name, module in known.items()}
+    named = model.named_modules() if isinstance(model, nn.Module) else ()
+    names = {module: name for name, module in named}
     strange = [one for one in layers if isinstance(one, nn.Module) and not names.get(one)]
     if strange:
         raise OptionError(

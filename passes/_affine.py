@@ -83,8 +83,7 @@ class AffineMap:
                 return []
             rule, called = _graph.rule(node), w
             if node not in self.merged:
-                name = rule.transpose.__name__
-                called = _graph.emit(graph, node, rule.transpose, (w,), offer(node), name)
+                called = _graph.emit(graph, node, rule.transpose, (w,), offer(node))
             return [(source, item(graph, called, i) if rule.variadic else called)
                     for i, source in enumerate(_graph.sources(node))]  # fmt: skip
 
@@ -119,11 +118,9 @@ def emit_affine(
             value = inputs[0]
         elif any(v is not None for v in inputs):
             leading = (inputs,) if rule.variadic else (inputs[0],)
-            name = word or rule.linear.__name__
-            value = _graph.emit(graph, node, rule.linear, leading, offered, name)
-        if like is not None and rule.shift is not None and _graph.has_shift(node):
-            name = word or rule.shift.__name__
-            shift = _graph.emit(graph, node, rule.shift, (), offered, name)
+            value = _graph.emit(graph, node, rule.linear, leading, offered, word)
+        if like is not None and _graph.has_shift(node):
+            shift = _graph.emit(graph, node, rule.shift, (), offered, word)
             if value is None:
                 shape = node.meta[keys.SHAPE]
                 value = graph.call_function(as_activation, (shift, like, shape))

@@ -147,13 +147,13 @@ def marks(part: str, source: fx.Node) -> dict[str, str]:
 def emit(
     graph: fx.Graph,
     node: fx.Node,
-    function: Function | None,
+    function: Any,
     leading: Iterable[Any],
     offered: State,
-    word: str,
+    word: str = "",
 ) -> fx.Node:
-    """Inserts a rule's function of `node` as a step of the inverse."""
-    name = f"{node.name}_{word}"
+    """Inserts a rule's function of `node` as a step of the inverse; `word` ends its name."""
+    name = f"{node.name}_{word or function.__name__}"
     return call(graph, function, leading, offered, name, **marks("inverse", node))
 
 
