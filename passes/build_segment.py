@@ -40,7 +40,7 @@ class Segment:
     space: tuple[int, ...]
 
 
-def build_segment(gm: fx.GraphModule, end: str, entry: str) -> Segment:
+def build_segment(gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> Segment:
     """One `vjp` node per operator between two cuts, and the worth of its constants.
 
     Before: a canonical graph with captures, `end` and `entry` of `find_cuts`, `entry` first.
@@ -50,10 +50,9 @@ def build_segment(gm: fx.GraphModule, end: str, entry: str) -> Segment:
 
 
 class _Builder:
-    def __init__(self, gm: fx.GraphModule, end: str, entry: str) -> None:
-        self.gm, self.graph = gm, fx.Graph()
-        self.names = _graph.names(gm.graph)
-        self.end, self.entry = self.names[end], self.names[entry]
+    def __init__(self, gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> None:
+        self.gm, self.end, self.entry = gm, end, entry
+        self.graph, self.names = fx.Graph(), _graph.names(gm.graph)
         self.w = self.graph.placeholder("w")
         self.places: dict[fx.Node, fx.Node] = {}
         self.constants: dict[str, fx.Node] = {}

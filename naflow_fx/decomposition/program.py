@@ -36,7 +36,7 @@ def build_program(job: Job) -> tuple[fx.GraphModule, list[Segment]]:
     """
     gm = run_pipeline(job, CAPTURED)
     ends = [score_of(gm.graph), *choose_layers(gm, job.options.layers)]
-    levels = [build_segment(gm, a.name, b.name) for a, b in zip(ends, ends[1:], strict=False)]
+    levels = [build_segment(gm, a, b) for a, b in zip(ends, ends[1:], strict=False)]
     return _forward(gm, levels), levels
 
 
