@@ -134,8 +134,10 @@ def compile(
     examples = check_examples(example_inputs)
     chosen = opts.on_device(chosen, examples[0].device)
     if isinstance(target, Similarity):
-        return explain_job(Job(plain, _batch_of_pairs(examples, target), target, chosen))
-    return explain_job(Job(plain, examples, as_callable(target), chosen))
+        job = Job(plain, _batch_of_pairs(examples, target), target, chosen)
+        return PairExplainer(run_pipeline(job), job, run_pipeline)
+    job = Job(plain, examples, as_callable(target), chosen)
+    return Explainer(run_pipeline(job), job, run_pipeline)
 
 
 def _names(layers: Any, model: Any) -> Any:
@@ -144,8 +146,8 @@ def _names(layers: Any, model: Any) -> Any:
         layers = [layers]
     if not isinstance(layers, (list, tuple)):
         return layers
-    known = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
-    names = {module: name for name, module in known.items()}
+    named = model.named_modules() if isinstance(model, nn.Module) else ()
+    names = {module: name for name, module in named}
     strange = [one for one in layers if isinstance(one, nn.Module) and not names.get(one)]
     if strange:
         raise OptionError(
@@ -161,12 +163,6 @@ def _batch_of_pairs(examples: tuple[Tensor, ...], target: Similarity) -> tuple[T
         raise TargetError(f"Similarity: the encoder takes one image, got {len(examples)} examples")
     count = 2 * target.rows
     return (torch.cat([examples[0]] * -(-count // len(examples[0])))[:count],)
-
-
-def explain_job(job: Job) -> Explainer:
-    """The explainer of one job."""
-    made = PairExplainer if isinstance(job.target, Similarity) else Explainer
-    return made(run_pipeline(job), job, run_pipeline)
 
 
 def run_pipeline(job: Job, steps: tuple[Pass, ...] = PIPELINE) -> fx.GraphModule:

@@ -55,11 +55,6 @@ class Pass:
     run: Callable[..., fx.GraphModule]
     check: Callable[..., None] | None = None
 
-    @property
-    def name(self) -> str:
-        """The name of its function."""
-        return self.run.__name__
-
     def __call__(self, state: Any, job: Job) -> fx.GraphModule:
         """The checked result."""
         result: fx.GraphModule = _ask(self.run, state, job)

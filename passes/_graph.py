@@ -22,11 +22,6 @@ def names(graph: fx.Graph) -> dict[str, fx.Node]:
     return {node.name: node for node in graph.nodes}
 
 
-def output_node(graph: fx.Graph) -> fx.Node:
-    """The output node."""
-    return graph.output_node()
-
-
 def reached(
     ends: Iterable[fx.Node], onward: Callable[[fx.Node], Iterable[fx.Node]]
 ) -> set[fx.Node]:
@@ -81,14 +76,20 @@ def shape_of(value: Any) -> tuple[int, ...]:
     return value.meta.get(keys.SHAPE, ()) if isinstance(value, fx.Node) else ()
 
 
-def operands(node: fx.Node, invertible: bool = False) -> list[fx.Node]:
-    """The active operands of a canonical node, in order; without its gates if `invertible`."""
+def operands(node: fx.Node) -> list[fx.Node]:
+    """The active operands of a canonical node, in order."""
     known = rule_of(node)
-    if known is None:
-        return []
-    wanted = known.invertible_operands if invertible else known.operands
-    values = uses([node.kwargs.get(name) for name in wanted])
-    return list(filter(is_active, values))
+    return _active(node, known.operands) if known else []
+
+
+def sources(node: fx.Node) -> list[fx.Node]:
+    """The operands that the inverse runs back to: the active ones that are no gates, in order."""
+    known = rule_of(node)
+    return _active(node, known.invertible_operands) if known else []
+
+
+def _active(node: fx.Node, names: Iterable[str]) -> list[fx.Node]:
+    return list(filter(is_active, uses([node.kwargs.get(name) for name in names])))
 
 
 def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
@@ -115,11 +116,10 @@ def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> Stat
 
 def has_shift(node: fx.Node) -> bool:
     """Whether c of a node's affine form is not 0."""
-    known = rule_of(node)
-    if known is None or known.shift is None:
-        return False
-    tells = known.has_shift
-    return tells is None or bool(tells(**asked(tells, state(node, {}))))
+    shift, tells = rule(node).shift, rule(node).has_shift
+    if shift is None or tells is None:
+        return shift is not None
+    return bool(tells(**asked(tells, state(node, {}))))
 
 
 def call(
@@ -142,6 +142,19 @@ def call(
 def marks(part: str, source: fx.Node) -> dict[str, str]:
     """The metadata of a generated node: its part of the program, the forward node it serves."""
     return {keys.PART: part, keys.SOURCE: source.name}
+
+
+def emit(
+    graph: fx.Graph,
+    node: fx.Node,
+    function: Any,
+    leading: Iterable[Any],
+    offered: State,
+    word: str = "",
+) -> fx.Node:
+    """Inserts a rule's function of `node` as a step of the inverse; `word` ends its name."""
+    name = f"{node.name}_{word or function.__name__}"
+    return call(graph, function, leading, offered, name, **marks("inverse", node))
 
 
 def written_out(
@@ -171,10 +184,10 @@ def attribute(gm: nn.Module, target: str) -> Any:
 
 
 def resolve(argument: Any, gm: fx.GraphModule) -> Any:
-    """An argument with constant nodes replaced by their tensors, others by None."""
-    return map_arg(
-        argument, lambda node: attribute(gm, str(node.target)) if is_constant(node) else None
-    )
+    """An argument with the tensors of its constant nodes; None: it holds other nodes, too."""
+    if not all(map(is_constant, uses(argument))):
+        return None
+    return map_arg(argument, lambda node: attribute(gm, str(node.target)))
 
 
 def uses(argument: Argument) -> list[fx.Node]:
@@ -198,9 +211,5 @@ def is_spatial(node: fx.Node) -> bool:
 
 def is_site_shaped(labels: Labels) -> bool:
     """Whether the dimensions are batch, channel and space, each tracked."""
-    return (
-        labels.count(BATCH) == 1
-        and labels.count(CHANNEL) == 1
-        and SPACE in labels
-        and set(labels) <= {BATCH, CHANNEL, SPACE}
-    )
+    once = labels.count(BATCH) == labels.count(CHANNEL) == 1
+    return once and set(labels) == {BATCH, CHANNEL, SPACE}

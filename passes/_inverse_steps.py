@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,7 @@ from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes._affine import AffineMap, emit_affine, merges_batch
 from naflow_fx.passes._kernels import Kernels, groups_of, has_constant_kernel
-from naflow_fx.rules.contract import Rule, parameters
+from naflow_fx.rules.contract import Function, parameters
 from naflow_fx.solver import least_squares
 
 START, CONTROL = "start", "control"
@@ -49,97 +49,95 @@ class Step:
     equation: str
     operators: tuple[str, ...]
     node: str
-    region: str = ""
+    region: str
 
 
 @dataclass(frozen=True)
 class Made:
-    """Z at an operator's input, the residual [N] of the step (None: 0), and how it was made.
+    """Z at an operator's input, and how it was made: see `Step`.
 
-    sigma: sigma_max of what was inverted, [N] or a constant; None where damping has no say.
+    Attributes:
+        residual: of the step, [N]; None: 0.
+        sigma: sigma_max of what was inverted, [N] or a constant; None where damping has no say.
     """
 
     z: fx.Node
-    residual: fx.Node | None
-    step: Step
+    kind: str
+    equation: str
+    operators: Sequence[fx.Node] = ()
+    residual: fx.Node | None = None
     sigma: fx.Node | None = None
 
 
 class StepWriter:
     """Writes inverse steps into a graph at its insertion point."""
 
-    def __init__(self, gm: fx.GraphModule, options: Options, names: Mapping[str, fx.Node]) -> None:
-        self.gm, self.graph, self.names = gm, gm.graph, names
+    def __init__(self, gm: fx.GraphModule, options: Options) -> None:
+        self.gm, self.graph, self.names = gm, gm.graph, _graph.names(gm.graph)
         self.inverse = options.inverse
-        self.norms: dict[str, fx.Node] = {}
-        self.kernels = Kernels(gm, names, self.inverse.precision == "bfloat16")
+        self.kernels = Kernels(gm, self.names, self.inverse.precision == "bfloat16")
 
     def exact(self, node: fx.Node, target: fx.Node) -> Made:
         """The rule's own inverse."""
-        rule = _rule(node)
+        rule = _graph.rule(node)
         assert rule.inverse is not None
-        state = self.state(node) | {"damping": self.inverse.damping}
         leading: tuple[Any, ...] = (target,)
         if rule.variadic:  # one activation and constants, as in x - 0.5
-            leading, state = (target, state["active"][0]), state | {"values": [None]}
-        z = _graph.call(self.graph, rule.inverse, leading, state, f"{node.name}_inverse")
+            leading = (target, self.state(node)["active"][0])
+        more = {"damping": self.inverse.damping, "values": [None]}
+        z = self._ask(node, rule.inverse, leading, "inverse", **more)
         if self._is_lossless(node):
-            mark(node, z)
-            return Made(z, None, Step(EXACT, rule.equation, (node.name,), z.name))
+            return Made(z, EXACT, rule.equation, [node])
         damped = "damping" in parameters(rule.inverse) and rule.diagonal is not None
         sigma = None if is_number(node) or not damped else self._sigma(node, self._diagonal(node))
-        mark(node, z)
-        return self._made([node], z, target, EXACT, rule.equation, sigma)
+        residual = self._residual(node, z, target)
+        return Made(z, EXACT, rule.equation, [node], residual, sigma)
 
     def damped_diagonal(self, node: fx.Node, target: fx.Node) -> Made:
         """d (z - c) / (d^2 + damping max d^2), of a diagonal operator that stands alone."""
-        rule = _rule(node)
-        assert rule.diagonal is not None
-        diagonal = self._diagonal(node)
+        diagonal, name = self._diagonal(node), node.name
         rows = self.used(node) if self.inverse.rows == "used" else None
-        offset = self._offset([node])
+        offset = self._offset(node)
         off = self._off(node) if offset is not None else None
         if off is not None:
-            rows = self._call(least_squares.equations, (rows, off, offset), f"{node.name}_rows")
+            rows = self._call(node, least_squares.equations, (rows, off, offset), f"{name}_rows")
         if rows is not None:
-            diagonal = self._call(formulas.of_used, (diagonal, rows), f"{node.name}_of_rows")
-            mark(node, rows, diagonal)
+            diagonal = self._call(node, formulas.of_used, (diagonal, rows), f"{name}_of_rows")
         sigma = self._sigma(node, diagonal)
         arguments = (target, diagonal, offset, sigma, self.inverse.damping)
-        z = self._call(least_squares.damped_diagonal, arguments, f"{node.name}_inverse")
-        mark(node, z)
-        return self._made([node], z, target, DAMPED, f"damped {rule.equation}", sigma)
+        z = self._call(node, least_squares.damped_diagonal, arguments, f"{name}_inverse")
+        equation, residual = f"damped {_graph.rule(node).equation}", self._residual(node, z, target)
+        return Made(z, DAMPED, equation, [node], residual, sigma)
 
     def least_squares(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
     ) -> Made:
         """One `LeastSquares` for the affine map from `entry` to the last of `nodes`."""
-        z, _, residual, sigma, _ = self._solved(nodes, entry, target, measures=True)
-        step = Step(LEAST_SQUARES, equation, tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step, sigma if self.inverse.damping else None)
+        return self._solved(nodes, entry, target, equation, measures=True)[0]
 
     def region(
         self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node
     ) -> tuple[Made, dict[fx.Node, Any]]:
         """Z at a fork by one least squares of the whole region, and what it is worth inside."""
         exit = nodes[-1]
-        z, length, _, sigma, rows = self._solved(nodes, entry, target, measures=False)
-        values: dict[fx.Node, Any] = {entry: z}
-        emit_affine(self.graph, nodes, values, self.state, _itself, shifts=True, suffix="affine")
-        arguments = (values[exit], target, rows, length)
-        residual = self._call(least_squares.residual_of_rows, arguments, f"{exit.name}_residual")
-        mark(exit, *values.values(), residual)
-        step = Step(LEAST_SQUARES, "Eq. 7, joint", tuple(node.name for node in nodes), z.name)
-        return Made(z, residual, step, sigma if self.inverse.damping else None), values
+        made, length, rows = self._solved(nodes, entry, target, "Eq. 7, joint", measures=False)
+        values: dict[fx.Node, Any] = {entry: made.z}
+        emit_affine(self.graph, nodes, values, self.state, like=made.z, word="affine")
+        for value in values.values():
+            value.meta = _graph.marks("inverse", exit) | value.meta
+        arguments, name = (values[exit], target, rows, length), f"{exit.name}_residual"
+        residual = self._call(exit, least_squares.residual_of_rows, arguments, name)
+        return replace(made, residual=residual), values
 
     def _solved(
         self,
         nodes: Sequence[fx.Node],
         entry: fx.Node,
         target: fx.Node,
+        equation: str,
         measures: bool,
-    ) -> list[fx.Node]:
-        """The results of a `LeastSquares`."""
+    ) -> tuple[Made, fx.Node, fx.Node]:
+        """What a `LeastSquares` makes, ||R (z - c)|| [N], and R."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = least_squares.LeastSquares(
             affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
@@ -150,13 +148,13 @@ class StepWriter:
         self.gm.add_submodule(path, module)
         rows = self._rows(entry, exit, target)
         off = self._off(exit) if affine.offset is not None else None  # else v = 0 keeps all bounds
-        solved = self._call(path, (target, rows, off, *affine.needs), f"{exit.name}_solved")
-        found = [
-            self._call(operator.getitem, (solved, i), f"{exit.name}_{part}")
+        solved = self._call(exit, path, (target, rows, off, *affine.needs), f"{exit.name}_solved")
+        z, length, residual, sigma, equations = (
+            self._call(exit, operator.getitem, (solved, i), f"{exit.name}_{part}")
             for i, part in enumerate(("least_squares", "length", "residual", "sigma_max", "rows"))
-        ]
-        mark(exit, rows, off, solved, *found)
-        return found
+        )
+        damped = sigma if self.inverse.damping else None
+        return Made(z, LEAST_SQUARES, equation, nodes, residual, damped), length, equations
 
     def propagated(self, node: fx.Node, value: fx.Node, solved: Made) -> Made:
         """A node inside a region: what the fork's Z is worth there, of the neurons that are used.
@@ -165,9 +163,8 @@ class StepWriter:
         """
         used, z = self.used(node), value
         if used is not None:
-            z = self._call(formulas.of_used, (value, used), f"{node.name}_propagated")
-        mark(node, value, z)
-        return Made(z, solved.residual, Step(PROPAGATED, "captured affine", (node.name,), z.name))
+            z = self._call(node, formulas.of_used, (value, used), f"{node.name}_propagated")
+        return Made(z, PROPAGATED, "captured affine", [node], solved.residual)
 
     def used(self, node: fx.Node) -> fx.Node | None:
         """Which neurons of a node take part; None: all."""
@@ -177,7 +174,7 @@ class StepWriter:
         """Which outputs have an equation; None: all."""
         p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
         if self.inverse.rows == "leading" and p < q:
-            return self._call(least_squares.leading_rows, (target, p), f"{exit.name}_rows")
+            return self._call(exit, least_squares.leading_rows, (target, p), f"{exit.name}_rows")
         return self.used(exit) if self.inverse.rows == "used" else None
 
     def _off(self, node: fx.Node) -> fx.Node | None:
@@ -187,57 +184,41 @@ class StepWriter:
         for reader in node.users if bounded else ():
             rule = _graph.rule_of(reader)
             if rule is not None and rule.off is not None:
-                state, name = self.state(reader), f"{reader.name}_off"
-                off = _graph.call(self.graph, rule.off, (), state, name)
-                mark(node, off)
-                found = off if found is None else self._call(operator.or_, (found, off), name)
+                name, marks = f"{reader.name}_off", _graph.marks("inverse", node)
+                off = _graph.call(self.graph, rule.off, (), self.state(reader), name, **marks)
+                found = off if found is None else self._call(node, operator.or_, (found, off), name)
         return found
 
-    def _made(
-        self,
-        chain: list[fx.Node],
-        z: fx.Node,
-        target: fx.Node,
-        kind: str,
-        equation: str,
-        sigma: fx.Node | None = None,
-        wanted: fx.Node | None = None,
-    ) -> Made:
-        """With the residual ||A z_x - (z_y - c)|| / ||z_y - c||."""
-        first, last = chain[0], chain[-1]
-        values: dict[fx.Node, Any] = {_source(first): z}
-        emit_affine(self.graph, chain, values, self.state, _itself, shifts=False, suffix="again")
-        wanted = wanted or self._wanted(chain, target)
-        arguments = (values[last], wanted, self.norm(first, wanted))
-        residual = self._call(least_squares.relative_residual, arguments, f"{first.name}_residual")
-        mark(first, *(values[node] for node in chain), residual)
-        step = Step(kind, equation, tuple(n.name for n in chain), z.name)
-        return Made(z, residual, step, sigma)
+    def _residual(self, node: fx.Node, z: fx.Node, target: fx.Node) -> fx.Node:
+        """||A z_x - (z_y - c)|| / ||z_y - c||."""
+        rule = _graph.rule(node)
+        again = self._ask(node, rule.linear, ([z] if rule.variadic else z,), "again")
+        wanted, offset = target, self._offset(node)
+        if offset is not None:
+            wanted = self._call(node, operator.sub, (target, offset), f"{node.name}_wanted")
+        arguments, name = (again, wanted, self.norm(node, wanted)), f"{node.name}_residual"
+        return self._call(node, least_squares.relative_residual, arguments, name)
 
     def norm(self, source: fx.Node, z: fx.Node) -> fx.Node:
         """||z|| per sample, [N], in the solver's dtype: one node, whoever asks first."""
         if keys.NORM not in z.meta:
-            made = self._call(least_squares.solver_norm, (z,), f"{z.name}_norm")
-            mark(source, made)
+            made = self._call(source, least_squares.solver_norm, (z,), f"{z.name}_norm")
             z.meta[keys.NORM] = made.name
-            self.norms[made.name] = made
-        return self.norms[z.meta[keys.NORM]]
+            self.names[made.name] = made
+        return self.names[z.meta[keys.NORM]]
 
     def _is_lossless(self, node: fx.Node) -> bool:
         """Whether A A^-1 z = z whatever z is: told from constants, by one random z."""
-        rule = _rule(node)
+        rule = _graph.rule(node)
         assert rule.inverse is not None
         if rule.variadic or merges_batch(node):
             return False
         offered = self.state(node) | {"damping": self.inverse.damping}
-        inverse, linear = (
-            {name: offered[name] for name in parameters(function)[1:] if name in offered}
-            for function in (rule.inverse, rule.linear)
-        )
-        if not all(map(_graph.is_constant, _graph.uses((inverse, linear)))):
+        asked = [_graph.asked(function, offered, 1) for function in (rule.inverse, rule.linear)]
+        known = _graph.resolve(asked, self.gm)
+        if known is None:
             return False
         single = partial(least_squares.widen, dtype=torch.float32)
-        known = _graph.resolve((inverse, linear), self.gm)
         inverse, linear = pytree.tree_map_only(torch.Tensor, single, known)
         tensors = [x for x in pytree.tree_leaves((inverse, linear)) if isinstance(x, torch.Tensor)]
         generator = torch.Generator().manual_seed(0)
@@ -247,91 +228,57 @@ class StepWriter:
         lost = rule.linear(v, **linear) - z
         return bool(lost.norm() <= LOSSLESS * z.norm())
 
-    def _wanted(self, chain: list[fx.Node], target: fx.Node) -> fx.Node:
-        """z - c."""
-        offset = self._offset(chain)
-        if offset is None:
-            return target
-        wanted = self._call(operator.sub, (target, offset), f"{chain[0].name}_wanted")
-        mark(chain[0], wanted)
-        return wanted
-
-    def _offset(self, chain: list[fx.Node]) -> fx.Node | None:
-        """c of a chain; None where it is 0."""
-        if not any(map(_graph.has_shift, chain)):
-            return None
-        values: dict[fx.Node, Any] = {_source(chain[0]): None}
-        emit_affine(self.graph, chain, values, self.state, _itself, shifts=True, suffix="shift")
-        mark(chain[0], *(values[node] for node in chain))
-        offset: fx.Node = values[chain[-1]]
-        return offset
-
-    def state(self, node: fx.Node) -> _graph.State:
-        """All that a node's rule may ask for."""
-        return _graph.state(node, self.names)
+    def _offset(self, node: fx.Node) -> fx.Node | None:
+        """c; None where it is 0."""
+        shift = _graph.rule(node).shift
+        return self._ask(node, shift, (), "shift") if _graph.has_shift(node) else None
 
     def _diagonal(self, node: fx.Node) -> fx.Node:
-        state = self.state(node)
-        name = f"{node.name}_diagonal"
-        made = _graph.call(self.graph, _given(_rule(node).diagonal), (), state, name)
-        mark(node, made)
-        return made
+        return self._ask(node, _graph.rule(node).diagonal, (), "diagonal")
 
     def _sigma(self, node: fx.Node, diagonal: fx.Node) -> fx.Node | None:
         """sigma_max of a diagonal operator; None at damping 0."""
         if not self.inverse.damping:
             return None
-        shapes = (_source(node).meta[keys.SHAPE], node.meta[keys.SHAPE])
-        made = self._call(
-            least_squares.diagonal_sigma_max, (diagonal, *shapes), f"{node.name}_sigma_max"
-        )
-        mark(node, made)
-        return made
+        shapes = (_graph.sources(node)[0].meta[keys.SHAPE], node.meta[keys.SHAPE])
+        arguments, name = (diagonal, *shapes), f"{node.name}_sigma_max"
+        return self._call(node, least_squares.diagonal_sigma_max, arguments, name)
+
+    def state(self, node: fx.Node) -> _graph.State:
+        """All that a node's rule may ask for."""
+        return _graph.state(node, self.names)
 
     def _whole(self, nodes: Sequence[fx.Node]) -> bool:
         """Whether all layers multiply in bfloat16, so that nothing is gained by going back."""
         layers = list(filter(has_constant_kernel, nodes))
         return bool(layers) and all(map(self.kernels.is_low, layers))
 
-    def _call(self, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
+    def _ask(
+        self,
+        node: fx.Node,
+        function: Function | None,
+        leading: tuple[Any, ...],
+        word: str,
+        **more: Any,
+    ) -> fx.Node:
+        """A rule's function of `node`, which may ask for `more`, too."""
+        return _graph.emit(self.graph, node, function, leading, self.state(node) | more, word)
+
+    def _call(self, source: fx.Node, target: Any, args: tuple[Any, ...], name: str) -> fx.Node:
+        """A function's call, or a module's, that serves the forward node `source`."""
         kind = "call_module" if isinstance(target, str) else "call_function"
-        return self.graph.create_node(kind, target, args, {}, name=name)
+        made = self.graph.create_node(kind, target, args, {}, name=name)
+        made.meta |= _graph.marks("inverse", source)
+        return made
 
 
 def _groups(nodes: Sequence[fx.Node]) -> int:
     """Groups of channels that a layer and the diagonal operators after it don't mix."""
-    alone = all(_rule(node).diagonal for node in nodes[1:])
+    alone = all(_graph.rule(node).diagonal for node in nodes[1:])
     return groups_of(nodes[0]) if alone else 1
 
 
 def is_number(node: fx.Node) -> bool:
     """Whether a diagonal is one number, by which dividing is exact."""
-    gates = [node.kwargs.get(name) for name in _rule(node).control]
+    gates = [node.kwargs.get(name) for name in _graph.rule(node).control]
     return bool(gates) and not any(isinstance(gate, fx.Node) for gate in gates)
-
-
-def mark(source: fx.Node, *nodes: fx.Node | None) -> None:
-    """Notes which forward node generated nodes of the inverse serve."""
-    for node in nodes:
-        if node is not None:
-            node.meta.setdefault(keys.PART, "inverse")
-            node.meta.setdefault(keys.SOURCE, source.name)
-
-
-def _rule(node: fx.Node) -> Rule:
-    rule = _graph.rule_of(node)
-    assert rule is not None
-    return rule
-
-
-def _given(function: Any) -> Any:
-    assert function is not None
-    return function
-
-
-def _source(node: fx.Node) -> fx.Node:
-    return _graph.operands(node, invertible=True)[0]
-
-
-def _itself(node: fx.Node) -> fx.Node:
-    return node

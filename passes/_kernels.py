@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch import Tensor, fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.rules.contract import Function
 from naflow_fx.solver import least_squares
 
 Offers = dict[fx.Node, _graph.State]
@@ -32,14 +32,14 @@ class Kernels:
         self.made: set[fx.Node] = set()
         self._kept: dict[tuple[fx.Node, fx.Node | None], fx.Node] = {}
 
-    def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, list[fx.Node]]:
+    def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, set[fx.Node]]:
         """What each node's rule may ask for in a step, and the scales that are in kernels now."""
         scales = self._scales(nodes)
         offers = {node: _graph.state(node, self.names) for node in nodes}
         for node, offered in offers.items():
             if has_constant_kernel(node):
                 offered[_graph.rule(node).kernel] = self._keep(node, scales.get(node))
-        return offers, list(scales.values())
+        return offers, set(scales.values())
 
     def is_low(self, layer: fx.Node) -> bool:
         """Whether a layer multiplies all channels by its kernel, in bfloat16: for matrix units."""
@@ -50,35 +50,24 @@ class Kernels:
 
     def _keep(self, layer: fx.Node, scale: fx.Node | None) -> fx.Node:
         if (layer, scale) not in self._kept:
-            rule = _graph.rule(layer)
+            rule, emit = _graph.rule(layer), partial(_graph.emit, self.gm.graph)
             kernel: Any = layer.kwargs[rule.kernel]
             if scale is not None:
                 known = _graph.state(scale, self.names)
-                diagonal = self._call(layer, _graph.rule(scale).diagonal, (), known, "scale")
-                kernel = self._call(layer, rule.scaled, (kernel, diagonal), {}, "scaled")
+                diagonal = emit(layer, _graph.rule(scale).diagonal, (), known, "solver_scale")
+                kernel = emit(layer, rule.scaled, (kernel, diagonal), {}, "solver_scaled")
             leading = (kernel, self.is_low(layer))
-            made = self._call(layer, least_squares.kernel_of_steps, leading, {}, "kernel")
+            made = emit(layer, least_squares.kernel_of_steps, leading, {}, "solver_kernel")
             self._kept[layer, scale] = made
             self.made.add(made)
         return self._kept[layer, scale]
-
-    def _call(
-        self,
-        layer: fx.Node,
-        function: Function | None,
-        leading: tuple[Any, ...],
-        state: _graph.State,
-        what: str,
-    ) -> fx.Node:
-        name, marks = f"{layer.name}_solver_{what}", _graph.marks("inverse", layer)
-        return _graph.call(self.gm.graph, function, leading, state, name, **marks)
 
     def _scales(self, nodes: Sequence[fx.Node]) -> dict[fx.Node, fx.Node]:
         """Layer -> the constant scale of its channels that comes next, where nothing is between."""
         found, inside = {}, set(nodes)
         for layer in filter(has_constant_kernel, nodes):
-            behind = [user for user in layer.users if user in inside
-                      and layer in _graph.operands(user, invertible=True)]  # fmt: skip
+            behind = [user for user in layer.users
+                      if user in inside and layer in _graph.sources(user)]  # fmt: skip
             scalable = _graph.rule(layer).scaled is not None and not _graph.has_shift(layer)
             if scalable and len(behind) == 1 and self._scales_channels(behind[0]):
                 found[layer] = behind[0]
@@ -89,11 +78,11 @@ class Kernels:
         function, state = _graph.rule(node).diagonal, _graph.state(node, self.names)
         if function is None:
             return False
-        wanted = _graph.asked(function, state)
-        if not all(map(_graph.is_constant, _graph.uses(wanted))):
+        known = _graph.resolve(_graph.asked(function, state), self.gm)
+        if known is None:
             return False
         channels, *space = node.meta[keys.SHAPE][1:]
-        diagonal = function(**_graph.resolve(wanted, self.gm))
+        diagonal = function(**known)
         shape = (1, channels, *(1,) * len(space))
         return isinstance(diagonal, Tensor) and tuple(diagonal.shape) == shape
 

@@ -7,15 +7,13 @@ from typing import Any
 from torch import fx
 
 from naflow_fx.explanation import Draft, Explanation
-from naflow_fx.passes._graph import output_node
 
 
 def copy(gm: fx.GraphModule) -> fx.GraphModule:
     """A GraphModule with a graph of its own, same node names and metadata, shared tensors."""
     graph = fx.Graph()
-    result: Any = graph.graph_copy(gm.graph, {}, return_output_node=True)
-    graph.output(result[0])
-    output_node(graph).meta = dict(result[1].meta)
+    copied: Any = graph.graph_copy(gm.graph, {}, return_output_node=True)
+    graph.output(copied[0]).meta = dict(copied[1].meta)
     return rebuild(gm, graph)
 
 

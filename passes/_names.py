@@ -8,7 +8,8 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from itertools import count as count_up
 from pathlib import Path
 from types import CodeType
@@ -35,31 +36,23 @@ class SiteNames:
     def __init__(self, paths: Iterable[str] = ()) -> None:
         self._paths = set(paths)
         self._taken: set[str] = set()
-        self._last: dict[str, int] = {}
+        self._numbers: dict[str, Iterator[int]] = defaultdict(count_up)
 
     def of_module(self, path: str) -> str:
         """The name of the next call of the module at `path`."""
         if path not in self._taken:
             self._taken.add(path)
             return path
-        return self._next(path, 1)
-
-    def of_input(self, name: str) -> str:
-        """The name of an input of the model."""
-        return self._next(name, 0)
+        return self.of_input(path)
 
     def of_function(self, path: str) -> str:
         """The name of the next call of a function; a number of its own is stripped."""
-        return self._next(re.sub(r"_[0-9]+$", "", path), 0)
+        return self.of_input(re.sub(r"_[0-9]+$", "", path))
 
-    def _next(self, base: str, start: int) -> str:
-        number = self._last.get(base, start - 1)
-        while True:
-            number += 1
-            name = base if number == 0 else f"{base}_{number}"
-            if name not in self._paths and name not in self._taken:
-                break
-        self._last[base] = number
+    def of_input(self, base: str) -> str:
+        """The name of an input of the model: the next one that is free."""
+        names = (f"{base}_{i}" if i else base for i in self._numbers[base])
+        name = next(n for n in names if n not in self._paths and n not in self._taken)
         self._taken.add(name)
         return name
 
@@ -128,15 +121,11 @@ def free_names(root: nn.Module, graph: fx.Graph) -> nn.Module | dict[str, Any]:
             node.name = node.target
         if node.op in ("call_module", "get_attr"):
             value = _graph.attribute(root, str(node.target))
-            if _is_own(str(node.target).split(".")[0]):
+            first = str(node.target).split(".")[0]
+            if first in ("meta", "shape_env") or hasattr(fx.GraphModule, first):
                 node.target = f"model_{node.target}"
             found[str(node.target)] = value
     return found if any(name.startswith("model_") for name in found) else root
-
-
-def _is_own(name: str) -> bool:
-    """Whether a GraphModule has an attribute of that name for itself."""
-    return name in ("meta", "shape_env") or hasattr(fx.GraphModule, name)
 
 
 def input_names(forward: Callable[..., Any], count: int) -> list[str]:
@@ -201,14 +190,9 @@ def _is_model_code(file: str) -> bool:
     return file.startswith(_MODELS) or not file.startswith((_TORCH, _PACKAGE))
 
 
-def _where_in_model(error: BaseException) -> str:
-    """file:line of the model's code where tracing stopped."""
+def reason(error: Exception) -> str:
+    """One line: file:line of the model's code where tracing stopped, and what was wrong there."""
     frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     own = [frame for frame in frames if _is_model_code(frame[0])]
     file, line = (own or frames)[-1]
-    return f"{file}:{line}"
-
-
-def reason(error: Exception) -> str:
-    """One line: the line of the model's code, and what was wrong there."""
-    return f"{_where_in_model(error)}: {first_line(error).split('. ')[0]}"
+    return f"{file}:{line}: {first_line(error).split('. ')[0]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, TargetError, TraceError
 from naflow_fx.guards.records import like, pick
 from naflow_fx.options import Options
-from naflow_fx.passes import _graph, _module
+from naflow_fx.passes import _module
 from naflow_fx.passes._similarity import compared, pair_embeddings
 from naflow_fx.passes.annotate_values import run_fake
 from naflow_fx.passes.trace import PathTracer, export_any_batch
@@ -21,7 +22,7 @@ from naflow_fx.rules import class_score
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score
 
-OUTPUT, SCORE = "output", "score"
+Fake = Callable[[], dict[fx.Node, Any]]  # what the graph's nodes yield, for who asks for shapes
 OWN = "target_callable"  # the submodule that holds the tensors of a callable target
 
 
@@ -30,6 +31,7 @@ def add_score(
     target: Score | Similarity | None,
     examples: Sequence[Tensor],
     options: Options,
+    rows: int,
 ) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
@@ -43,16 +45,17 @@ def add_score(
         TargetError: the callable can't be traced, or there is no such output.
     """
     new = _module.copy(gm)
-    end = _graph.output_node(new.graph)
+    end = new.graph.output_node()
     result: Any = end.args[0]
+    fake = partial(run_fake, new, examples, 2 * rows)
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
-            found = _pair(new, result, target, examples)
+            found = _pair(new, result, target, fake)
         elif target is None:
-            found = {SCORE: _class(new, result, options.output)}
+            found = {"score": _class(new, result, options.output)}
         else:
-            found = {SCORE: _callable(new, result, target, examples, options.output)}
-    end.args = ({OUTPUT: result, **found},)
+            found = {"score": _callable(new, result, target, fake, options.output)}
+    end.args = ({"output": result, **found},)
     for node in new.graph.nodes:
         node.meta.setdefault(keys.SITE, node.name)
     return new
@@ -72,7 +75,7 @@ def _class(gm: fx.GraphModule, whole: Any, output: str | int | None) -> fx.Node:
     with gm.graph.inserting_after(gm.graph.find_nodes(op="placeholder")[-1]):
         classes = gm.graph.placeholder("target")
     score = gm.graph.call_function(class_score.forward, (result, classes))
-    score.meta[keys.SITE] = SCORE
+    score.meta[keys.SITE] = "score"
     return score
 
 
@@ -89,11 +92,7 @@ class _Target(nn.Module):
 
 
 def _callable(
-    gm: fx.GraphModule,
-    result: Any,
-    target: Score,
-    examples: Sequence[Tensor],
-    chosen: str | int | None,
+    gm: fx.GraphModule, result: Any, target: Score, fake: Fake, chosen: str | int | None
 ) -> fx.Node:
     inputs = [*dict.fromkeys(leaf for leaf in tree_leaves(result) if isinstance(leaf, fx.Node))]
 
@@ -103,22 +102,15 @@ def _callable(
         return (value if chosen is None else pick(value, chosen),)
 
     wanted = "It takes the model's output and returns one number per sample, [N]"
-    return _append(gm, _Target(target, output), inputs, wanted, lambda: run_fake(gm, examples, 2))
+    return _append(gm, _Target(target, output), inputs, wanted, fake)
 
 
 def _append(
-    gm: fx.GraphModule,
-    root: _Target,
-    inputs: Sequence[fx.Node],
-    wanted: str,
-    values: Callable[[], dict[fx.Node, Any]],
+    gm: fx.GraphModule, root: _Target, inputs: Sequence[fx.Node], wanted: str, fake: Fake
 ) -> fx.Node:
-    """The nodes of a user's function of `inputs`; it may have tensors of its own.
-
-    `values` of the graph's nodes are for functions that ask for shapes.
-    """
+    """The nodes of a user's function of `inputs`; it may have tensors of its own."""
     try:
-        traced = _traced(root, inputs, values)
+        traced = _traced(root, inputs, fake)
     except (TraceError, TargetError):  # the model doesn't run on the example, or what is said
         raise
     except Exception as error:
@@ -140,14 +132,12 @@ def _append(
     return score
 
 
-def _traced(
-    root: _Target, inputs: Sequence[fx.Node], values: Callable[[], dict[fx.Node, Any]]
-) -> fx.GraphModule:
+def _traced(root: _Target, inputs: Sequence[fx.Node], fake: Fake) -> fx.GraphModule:
     """The function's graph: by torch.fx, by torch.export where it asks for shapes."""
     try:
         return fx.GraphModule(root, PathTracer(len(inputs)).trace(root))
     except Exception as symbolic:
-        found = values()
+        found = fake()
         try:
             zeros = [torch.zeros(found[n].shape, dtype=found[n].dtype, device=found[n].device)
                      for n in inputs]  # fmt: skip
@@ -160,19 +150,17 @@ def _traced(
 
 def check_score(gm: fx.GraphModule) -> None:
     """The graph yields an output and a score."""
-    result = _graph.output_node(gm.graph).args[0]
+    result = gm.graph.output_node().args[0]
     if not isinstance(result, dict) or not {"output", "score"} <= set(result):
         raise GraphError(f"after add_score the graph yields {result!r}")
 
 
-def _pair(
-    gm: fx.GraphModule, result: Any, target: Similarity, examples: Sequence[Tensor]
-) -> dict[str, fx.Node]:
+def _pair(gm: fx.GraphModule, result: Any, target: Similarity, fake: Fake) -> dict[str, fx.Node]:
     """The similarity's score, value and contributions; see `_similarity`."""
     sides = pair_embeddings(gm, result, target)
     if not callable(target.metric):
         return compared(gm.graph, target.metric, *sides)
     wanted = "It takes two embeddings [N, D] and returns one number per pair, [N]"
     root = _Target(target.metric, lambda *both: both)
-    score = _append(gm, root, sides, wanted, lambda: run_fake(gm, examples, 2 * target.rows))
-    return {SCORE: score, "similarity": score}
+    score = _append(gm, root, sides, wanted, fake)
+    return {"score": score, "similarity": score}

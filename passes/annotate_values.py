@@ -126,7 +126,7 @@ def _no_classes(shape: Sequence[int]) -> TargetError:
 
 def _refuse_target(gm: fx.GraphModule, found: dict[Any, Any], error: Exception) -> None:
     """The model ran; what fails is the callable that is explained."""
-    result: Any = _graph.output_node(gm.graph).args[0]
+    result: Any = gm.graph.output_node().args[0]
     output = map_aggregate(result["output"], lambda n: _described(found.get(n)))
     raise TargetError(
         f"target: the callable fails on the model's output: {_line(error)}\n"

@@ -26,7 +26,7 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
     new = _module.copy(gm)
     writer = _Importance(new.graph)
     score = score_of(new.graph)
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
+    with new.graph.inserting_before(new.graph.output_node()):
         seed = new.graph.create_node(
             "call_function", torch.ones_like, (score,), name=f"{score.name}_importance"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from itertools import pairwise
 
 from torch import fx
 
@@ -18,10 +18,9 @@ from naflow_fx.passes._inverse_steps import (
     Step,
     StepWriter,
     is_number,
-    mark,
 )
 from naflow_fx.passes.find_flow import find_flow
-from naflow_fx.passes.find_regions import SOURCE, Region, find_regions
+from naflow_fx.passes.find_regions import Region, find_regions
 from naflow_fx.passes.join_features import cascade_ends
 
 
@@ -40,7 +39,7 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         return gm
     new = _module.copy(gm)
     cascade = _Cascade(new, options)
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
+    with new.graph.inserting_before(new.graph.output_node()):
         cascade.run()
     return new
 
@@ -50,81 +49,72 @@ def check_inverse(gm: fx.GraphModule, options: Options) -> None:
     if not options.inverts:
         return
     names = _graph.names(gm.graph)
-    for name in find_flow(gm.graph).sites:
-        if names[name].meta.get(keys.BPFM) not in names:
-            raise GraphError(f"{names[name].meta[keys.SITE]}: no inverse step reaches it")
+    for node in find_flow(gm.graph).sites:
+        if node.meta.get(keys.BPFM) not in names:
+            raise GraphError(f"{node.meta[keys.SITE]}: no inverse step reaches it")
 
 
 class _Cascade:
     def __init__(self, gm: fx.GraphModule, options: Options) -> None:
         self.graph = gm.graph
-        self.names = _graph.names(gm.graph)
         self.flow = find_flow(gm.graph)
         self.ends = cascade_ends(gm)
-        self.regions = find_regions(gm.graph, self.flow.cascade | set(self.ends))
-        self.write = StepWriter(gm, options, self.names)
-        self.z: dict[str, fx.Node] = {}
-        self.inside: list[str] = []
+        self.regions = find_regions(gm.graph, {*self.flow.cascade, *self.ends})
+        self.write = StepWriter(gm, options)
+        self.z: dict[fx.Node, fx.Node] = {}
+        self.inside = [""]  # the regions around what is written
 
     def run(self) -> None:
-        for name in (*self.flow.features, *self.ends):
-            self._set(self.names[name], self._start(name))
-        for name in self.ends:
-            self._descend(name)
-        for name in self.flow.sites:
-            if self.flow.is_control(name):
-                node = self.names[name]
-                self._set(node, Made(node, None, Step(CONTROL, "forward activation", (), name)))
+        for node in (*self.flow.features, *self.ends):
+            self._set(node, _activation(node, START))
+        for node in self.ends:
+            self._descend(node)
+        for node in self.flow.sites:
+            if node not in self.flow.cascade:
+                self._set(node, _activation(node, CONTROL))
 
-    def _start(self, name: str) -> Made:
-        return Made(self.names[name], None, Step(START, "forward activation", (), name))
-
-    def _descend(self, exit: str) -> None:
-        """From Z at `exit` back along the dominators to where its paths begin."""
-        at = exit
-        while at != SOURCE and _sources(self.names[at]):
+    def _descend(self, at: fx.Node | None) -> None:
+        """From Z at a node back along the dominators to where its paths begin."""
+        while at is not None and _graph.sources(at):
             region = self.regions.get(at)
-            at = self._region(region) if region else self._operator(self.names[at])
+            at = self._region(region) if region else self._operator(at)
 
-    def _operator(self, node: fx.Node) -> str:
+    def _operator(self, node: fx.Node) -> fx.Node:
         """One operator, or a layer with the diagonal operators after it, inverted as one."""
         chain = _chain(node)
-        for i in range(len(chain) - 1, 0, -1):  # own maps: Eqs. 11 and 13, never a target
-            self._set(chain[i - 1], self.write.exact(chain[i], self.z[chain[i].name]))
-        source = _sources(chain[0])[0]
+        for before, after in reversed([*pairwise(chain)]):  # own maps: Eqs. 11 and 13
+            self._set(before, self.write.exact(after, self.z[after]))  # never a target
+        source = _graph.sources(chain[0])[0]
         self._set(source, self._invert(chain, source))
-        return source.name
+        return source
 
     def _invert(self, chain: list[fx.Node], source: fx.Node) -> Made:
-        rule = _graph.rule_of(chain[0])
-        assert rule is not None
-        target = self.z[chain[-1].name]
+        rule, target = _graph.rule(chain[0]), self.z[chain[-1]]
         if rule.inverse is None:
             return self.write.least_squares(chain, source, target, rule.equation)
         if _is_diagonal(chain[0]) and not is_number(chain[0]):
             return self.write.damped_diagonal(chain[0], target)
         return self.write.exact(chain[0], target)
 
-    def _region(self, region: Region) -> str:
+    def _region(self, region: Region) -> fx.Node | None:
         """Z at the fork of a region, and at every node inside."""
-        nodes = [self.names[name] for name in region.nodes]
-        if region.entry == SOURCE:
-            self._inputs(region, nodes[-1])
-            return SOURCE
-        entry, exit = self.names[region.entry], nodes[-1]
+        entry, exit = region.entry, region.nodes[-1]
+        if entry is None:
+            self._inputs(region, exit)
+            return None
         self.inside.append(f"{region.kind} {_site(entry)} -> {_site(exit)}")
-        made, values = self.write.region(nodes, entry, self.z[exit.name])
+        made, values = self.write.region(region.nodes, entry, self.z[exit])
         self._set(entry, made)
-        for node in reversed(nodes[:-1]):
+        for node in reversed(region.nodes[:-1]):
             reader = _diagonal_of_chain(node)
-            if node.name in self.flow.features:
-                self._set(node, self._start(node.name))
+            if node in self.flow.features:
+                self._set(node, _activation(node, START))
             elif reader is not None:  # its own map: Eqs. 11 and 13, as outside of regions
-                self._set(node, self.write.exact(reader, self.z[reader.name]))
+                self._set(node, self.write.exact(reader, self.z[reader]))
             else:
                 self._set(node, self.write.propagated(node, values[node], made))
         self.inside.pop()
-        return region.entry
+        return entry
 
     def _inputs(self, region: Region, exit: fx.Node) -> None:
         """A merge of paths from several inputs: no fork to solve, the others at forward values."""
@@ -133,25 +123,31 @@ class _Cascade:
                 f"{_site(exit)} merges paths from several inputs that also meet elsewhere; the "
                 "cascade needs one fork that they share"
             )
-        rule, sources = _graph.rule_of(exit), _sources(exit)
-        assert rule is not None and rule.inverse is not None
-        state = _graph.state(exit, self.names)
+        rule, sources, state = _graph.rule(exit), _graph.sources(exit), self.write.state(exit)
         self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
         for k, (source, index) in enumerate(zip(sources, state["active"], strict=True)):
             others = [*sources[:k], None, *sources[k + 1 :]]
-            leading, name = (self.z[exit.name], index), f"{exit.name}_remainder_{index}"
-            z = _graph.call(self.graph, rule.inverse, leading, state | {"values": others}, name)
-            mark(exit, z)
-            self._set(source, Made(z, None, Step(REMAINDER, rule.equation, (exit.name,), z.name)))
-            self._descend(source.name)
+            leading, word = (self.z[exit], index), f"remainder_{index}"
+            offered = state | {"values": others}
+            z = _graph.emit(self.graph, exit, rule.inverse, leading, offered, word)
+            self._set(source, Made(z, REMAINDER, rule.equation, [exit]))
+            self._descend(source)
         self.inside.pop()
 
     def _set(self, node: fx.Node, made: Made) -> None:
-        self.z[node.name] = made.z
+        operators = tuple(operator.name for operator in made.operators)
+        self.z[node] = made.z
         node.meta[keys.BPFM] = made.z.name
         node.meta[keys.RESIDUAL] = made.residual.name if made.residual is not None else ""
         node.meta[keys.SIGMA] = made.sigma.name if made.sigma is not None else None
-        node.meta[keys.STEP] = replace(made.step, region=self.inside[-1] if self.inside else "")
+        node.meta[keys.STEP] = Step(
+            made.kind, made.equation, operators, made.z.name, self.inside[-1]
+        )
+
+
+def _activation(node: fx.Node, kind: str) -> Made:
+    """Z where it is the activation itself."""
+    return Made(node, kind, "forward activation")
 
 
 def _chain(node: fx.Node) -> list[fx.Node]:
@@ -161,41 +157,27 @@ def _chain(node: fx.Node) -> list[fx.Node]:
     """
     chain = [node]
     while _is_diagonal(chain[0]):
-        source = _sources(chain[0])[0]
+        source = _graph.sources(chain[0])[0]
         if _graph.rule_of(source) is None or len(_readers(source)) > 1:
             return [node]
         chain.insert(0, source)
-    rule = _graph.rule_of(chain[0])
-    return chain if rule is not None and rule.inverse is None else [node]
+    return [node] if _graph.rule(chain[0]).inverse else chain
 
 
 def _diagonal_of_chain(node: fx.Node) -> fx.Node | None:
     """The diagonal operator behind `node` that belongs to the same chain."""
-    readers = _readers(node)
-    if len(readers) != 1 or _graph.rule_of(node) is None or not _is_diagonal(readers[0]):
-        return None
-    return readers[0] if node in _chain(readers[0])[:-1] else None
+    behind = (user for user in node.users if node in _graph.sources(user))
+    return next((user for user in behind if node in _chain(user)[:-1]), None)
 
 
 def _is_diagonal(node: fx.Node) -> bool:
-    rule = _graph.rule_of(node)
-    if rule is None or rule.diagonal is None:
-        return False
-    same: bool = _sources(node)[0].meta[keys.SHAPE] == node.meta[keys.SHAPE]
-    return same
+    shapes = [source.meta[keys.SHAPE] for source in _graph.sources(node)[:1]]
+    return _graph.rule(node).diagonal is not None and shapes == [node.meta[keys.SHAPE]]
 
 
 def _readers(node: fx.Node) -> list[fx.Node]:
     """Who reads a node in the forward pass."""
     return [user for user in node.users if keys.RULE in user.meta or user.op == "output"]
-
-
-def _sources(node: fx.Node) -> list[fx.Node]:
-    return _graph.operands(node, invertible=True)
-
-
-def _itself(node: fx.Node) -> fx.Node:
-    return node
 
 
 def _site(node: fx.Node) -> str:

@@ -29,7 +29,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
         GraphError: a wanted layer does not exist.
     """
     new = _module.copy(gm)
-    sites, end = sites_of(new.graph), _graph.output_node(new.graph)
+    sites, end = sites_of(new.graph), new.graph.output_node()
     result: Any = end.args[0]
     parts = ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep))
     found: dict[str, dict[str, fx.Node]] = {part: {} for part in parts}
@@ -45,11 +45,10 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
 class _Maps:
     def __init__(self, graph: fx.Graph, options: Options, rows: int) -> None:
         self.graph, self.names, self.options = graph, _graph.names(graph), options
-        self.needs_z = options.method == "naflow" or "bpfm" in options.keep
         reduce = formulas.REDUCTIONS[options.reduction]
         self.reduce = formulas.METHODS.get(options.method, reduce)
         features = find_flow(graph).features if options.method == "focused" else ()
-        self.focus = [self._focus(self.names[name]) for name in features]
+        self.focus = [self._focus(node) for node in features]
         score = score_of(graph)
         self.known = self._call(score, formulas.is_known, score, rows)
 
@@ -57,10 +56,10 @@ class _Maps:
         """The nodes of one call site's results."""
         importance = self.names[node.meta[keys.IMPORTANCE]]
         x = self._finite(node)
-        z = self.names[node.meta[keys.BPFM]] if self.needs_z else node
+        z = self._known(node, keys.BPFM) or node
         z = x if z is node else z
         made = self._map(node, importance, x, z)
-        found = self._trust(node, x, z) if self.needs_z else {}
+        found = self._trust(node, x, z) if self.options.inverts else {}
         known = (made, self.known, found.get("norm_ratio"))
         found["maps"] = self._call(node, formulas.where_known, *known)
         if "bpfm" in self.options.keep:
@@ -93,8 +92,7 @@ class _Maps:
         wanted = ("used", keys.USED, use.used), ("neuron_times", keys.TIMES, use.whole)
         for part, key, made in wanted:
             if part in self.options.keep:
-                known = self.names.get(node.meta.get(key, ""))
-                count = known or self._call(node, use.everywhere, node)
+                count = self._known(node, key) or self._call(node, use.everywhere, node)
                 found[part] = self._call(node, made, count)
         return found
 
@@ -111,20 +109,19 @@ class _Maps:
         if z is x:
             return {"residual": self._call(node, formulas.zero_like, x),
                     "norm_ratio": self._call(node, formulas.one_like, x)}  # fmt: skip
-        residual = node.meta[keys.RESIDUAL]
-        known = self.names[residual] if residual else self._call(node, formulas.zero_like, x)
-        norms = (self._norm(node, z), self._call(node, least_squares.solver_norm, x))
-        norm_ratio = self._call(node, least_squares.relative, *norms)
-        found = {"residual": known, "norm_ratio": norm_ratio}
-        sigma = node.meta[keys.SIGMA]
+        residual = self._known(node, keys.RESIDUAL) or self._call(node, formulas.zero_like, x)
+        length = self._known(z, keys.NORM) or self._call(node, least_squares.solver_norm, z)
+        own = self._call(node, least_squares.solver_norm, x)
+        norm_ratio = self._call(node, least_squares.relative, length, own)
+        found = {"residual": residual, "norm_ratio": norm_ratio}
+        sigma = self._known(node, keys.SIGMA)
         if sigma is not None:
-            found["sigma_max"] = self._call(node, least_squares.each, self.names[sigma], norm_ratio)
+            found["sigma_max"] = self._call(node, least_squares.each, sigma, norm_ratio)
         return found
 
-    def _norm(self, node: fx.Node, z: fx.Node) -> fx.Node:
-        """||Z||; the inverse may have needed it."""
-        known = self.names.get(z.meta.get(keys.NORM, ""))
-        return known or self._call(node, least_squares.solver_norm, z)
+    def _known(self, node: fx.Node, key: str) -> fx.Node | None:
+        """The node that an earlier pass names under a key of `node`; None: there is none."""
+        return self.names.get(node.meta.get(key, ""))
 
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
         name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import fx
+from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.maps import evidence
-from naflow_fx.passes import _affine, _graph
+from naflow_fx.passes import _graph
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.passes.build_importance import differentiable, has_several
 from naflow_fx.rules.contract import CHANNEL, SPACE
@@ -39,7 +40,7 @@ class Segment:
     space: tuple[int, ...]
 
 
-def build_segment(gm: fx.GraphModule, end: str, entry: str) -> Segment:
+def build_segment(gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> Segment:
     """One `vjp` node per operator between two cuts, and the worth of its constants.
 
     Before: a canonical graph with captures, `end` and `entry` of `find_cuts`, `entry` first.
@@ -49,17 +50,17 @@ def build_segment(gm: fx.GraphModule, end: str, entry: str) -> Segment:
 
 
 class _Builder:
-    def __init__(self, gm: fx.GraphModule, end: str, entry: str) -> None:
-        self.gm, self.graph = gm, fx.Graph()
-        self.names = _graph.names(gm.graph)
-        self.end, self.entry = self.names[end], self.names[entry]
+    def __init__(self, gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> None:
+        self.gm, self.end, self.entry = gm, end, entry
+        self.graph, self.names = fx.Graph(), _graph.names(gm.graph)
         self.w = self.graph.placeholder("w")
         self.places: dict[fx.Node, fx.Node] = {}
         self.constants: dict[str, fx.Node] = {}
 
     def build(self) -> Segment:
         """The segment."""
-        totals = walk_back(self.gm.graph.nodes, {self.end: self.w}, self._total, self._back)
+        nodes, seeds = self.gm.graph.nodes, {self.end: self.w}
+        totals = walk_back(nodes, seeds, lambda _, parts: added(self.graph, parts), self._back)
         self.graph.output((totals[self.entry], self.constants))
         program = fx.GraphModule(self.gm, self.graph, class_name="Segment")
         program.graph.lint()
@@ -68,9 +69,6 @@ class _Builder:
         space = tuple(n for n, label in zip(shape, labels, strict=True) if label == SPACE)
         site, channel = self.entry.meta[keys.SITE], labels.index(CHANNEL)
         return Segment(program, tuple(needs), self.entry.name, site, channel, space)
-
-    def _total(self, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
-        return added(self.graph, parts)
 
     def _back(self, node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
         """What `node` is worth to its operands; what its constants are is kept."""
@@ -102,12 +100,10 @@ class _Builder:
         return self.places[node]
 
     def _call(self, function: Any, leading: tuple[Any, ...], node: fx.Node) -> fx.Node:
-        return _affine.emit(self.graph, function, leading, node, self._state, self.place)
-
-    def _state(self, node: fx.Node) -> _graph.State:
-        return _graph.state(node, self.names)
+        asked = _graph.asked(function, _graph.state(node, self.names), len(leading))
+        placed, name = map_arg(asked, self.place), f"{node.name}_{function.__name__}"
+        return _graph.call(self.graph, function, leading, placed, name)
 
     def _keep(self, name: str, term: fx.Node) -> None:
         known = self.constants.get(name)
         self.constants[name] = term if known is None else added(self.graph, [known, term])
-        self.constants[name].meta[keys.PART] = "constants"

@@ -73,7 +73,7 @@ class _Canonicaliser(fx.Interpreter):
     def canonical(self) -> fx.GraphModule:
         """The canonical graph."""
         # inputs, and what the output needs: an operator that nobody reads needs no rule
-        needed = [_graph.output_node(self.graph), *self.graph.find_nodes(op="placeholder")]
+        needed = [self.graph.output_node(), *self.graph.find_nodes(op="placeholder")]
         live = _graph.reached(needed, lambda node: node.all_input_nodes)
         for node in self.graph.nodes:
             if node in live:
@@ -189,8 +189,7 @@ class _Canonicaliser(fx.Interpreter):
         self._annotated(new, node, value)
         if site:
             new.meta[keys.SITE] = site
-        part = {keys.PART: "capture", keys.SOURCE: new.name}
-        new.meta |= part if indices else {keys.RULE: rule.name}
+        new.meta |= _graph.marks("capture", new) if indices else {keys.RULE: rule.name}
         return new
 
     def _argument(self, value: Any, name: str = "") -> Any:

@@ -74,8 +74,6 @@ def writable(model: nn.Module) -> Iterator[None]:
 
 def _tensors(model: nn.Module) -> Iterator[Tensor]:
     """Parameters, buffers, and what modules keep in attributes, lists and dictionaries."""
-    yield from model.parameters()
-    yield from model.buffers()
     for module in model.modules():
         yield from (x for x in tree_leaves(list(vars(module).values())) if isinstance(x, Tensor))
 

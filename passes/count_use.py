@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import operator
 from typing import Any
 
@@ -42,12 +41,10 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
         return gm
     new = _module.copy(gm)
     flow = find_flow(new.graph)
-    with new.graph.inserting_before(_graph.output_node(new.graph)):
+    with new.graph.inserting_before(new.graph.output_node()):
         writer = _Counts(new, "neuron_times" in options.keep)
-        features = [writer.names[name] for name in flow.features]
-        cascade = [n for n in new.graph.nodes if n.name in flow.cascade]
-        seeds = {node: writer.ones(node) for node in features}
-        walk_back(cascade, seeds, writer.live, writer.back)
+        seeds = {node: writer.ones(node) for node in flow.features}
+        walk_back(new.graph.nodes, seeds, writer.live, writer.back)
     return new
 
 
@@ -55,7 +52,7 @@ class _Counts:
     def __init__(self, gm: fx.GraphModule, times: bool) -> None:
         self.gm, self.times = gm, times
         self.names = _graph.names(gm.graph)
-        tensors = itertools.chain(gm.parameters(), gm.buffers())
+        tensors = (*gm.parameters(), *gm.buffers())
         self.device = next((x.device for x in tensors), torch.device("cpu"))
         self.merged = any(merges_batch(n) for n in gm.graph.nodes if _graph.rule_of(n))
         self.patterns: dict[fx.Node, fx.Node] = {}
@@ -78,13 +75,14 @@ class _Counts:
         return live  # type: ignore[no-any-return]
 
     def back(self, node: fx.Node, live: Count) -> list[tuple[fx.Node, Count]]:
-        """How often the live neurons of `node` read each of its operands'."""
-        rule, operands = _graph.rule_of(node), _graph.operands(node, invertible=True)
-        if rule is None or not operands:
+        """How often the live neurons of `node` read each of its sources'."""
+        sources = _graph.sources(node)
+        if not sources:
             return []
+        rule = _graph.rule(node)
         reads = self._reads(node, rule, live)
-        return [(operand, self._item(node, reads, i) if rule.variadic else reads)
-                for i, operand in enumerate(operands)]  # fmt: skip
+        return [(source, self._item(node, reads, i) if rule.variadic else reads)
+                for i, source in enumerate(sources)]  # fmt: skip
 
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose
@@ -92,7 +90,7 @@ class _Counts:
         state = _graph.state(node, self.names) | {"full": full}
         if full:  # only its shape is asked for
             self.patterns[state[rule.kernel]] = state[rule.kernel]
-        wanted = {k: state[k] for k in parameters(function)[1:] if k in state}
+        wanted = _graph.asked(function, state, 1)
         for name in rule.operands:  # a factor that is a number
             if isinstance(wanted.get(name), (int, float)):
                 wanted[name] = float(wanted[name] != 0)
@@ -117,11 +115,9 @@ class _Counts:
 
         It is given patterns: 1 in place of every number that isn't 0.
         """
-        known = not any(isinstance(x, fx.Node) for x in leading)
-        if known and all(map(_graph.is_constant, _graph.uses(state))):
-            constants = _graph.resolve(state, self.gm)
-            patterns = pytree.tree_map_only(Tensor, use.pattern, constants)
-            return function(*leading, **patterns)
+        known = _graph.resolve((leading, state), self.gm)
+        if known is not None:
+            return function(*leading, **pytree.tree_map_only(Tensor, use.pattern, known[1]))
         given = [self._node(node, x) if isinstance(x, Tensor) else x for x in leading]
         patterns = map_aggregate(state, lambda x: self._of(x) if isinstance(x, fx.Node) else x)
         return self._call(node, function, tuple(given), word, patterns)
@@ -153,7 +149,7 @@ class _Counts:
         """Inserts a call that serves `node`."""
         name = f"{node.name}_{word}"
         made = self.gm.graph.create_node("call_function", function, args, kwargs or {}, name=name)
-        made.meta |= {keys.PART: "use", keys.SOURCE: node.name}
+        made.meta |= _graph.marks("use", node)
         return made
 
 

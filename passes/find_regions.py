@@ -2,68 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
+from typing import Any
 
 import networkx as nx
 from torch import fx
 
 from naflow_fx.passes import _graph
 
-SOURCE = "<inputs>"
+INPUTS: Any = "<inputs>"  # in front of all of them
 
 
 @dataclass(frozen=True)
 class Region:
-    """From a fork to the merge that all its paths reach; nodes by name.
+    """From a fork to the merge that all its paths reach.
 
     Attributes:
-        entry, exit: the fork and the merge.
-        nodes: what lies between, and the exit, in forward order.
+        entry: the fork; None: paths begin at several inputs.
+        nodes: what lies behind it, in forward order; the last one is the merge.
         kind: "residual", "concatenation", ...: what its merge's rule calls it.
         series_parallel: whether every node inside belongs to one branch of the merge.
     """
 
-    entry: str
-    exit: str
-    nodes: tuple[str, ...]
+    entry: fx.Node | None
+    nodes: tuple[fx.Node, ...]
     kind: str
     series_parallel: bool
 
 
-def find_regions(graph: fx.Graph, cascade: frozenset[str]) -> dict[str, Region]:
+def find_regions(graph: fx.Graph, cascade: Container[fx.Node]) -> dict[fx.Node, Region]:
     """The region that ends at each merge of the cascade: from its immediate dominator on.
 
-    A node with several invertible operands is a merge.  Its immediate dominator is where all
-    ways to it fork.  Whether the region is single-exit is the caller's business: it meets merges
-    on the way back from the end only.
+    A node with several sources is a merge.  Its immediate dominator is where all ways to it fork.
+    Whether the region is single-exit is the caller's business: it meets merges on the way back
+    from the end only.
     """
-    members = [n for n in graph.nodes if n.name in cascade]
-    flow = nx.DiGraph()
-    flow.add_node(SOURCE)
-    for node in members:
-        parents = _graph.operands(node, invertible=True)
-        flow.add_edges_from((parent.name, node.name) for parent in parents)
-        if not parents:
-            flow.add_edge(SOURCE, node.name)
-    dominator = dict(nx.immediate_dominators(flow, SOURCE))
-    merges = [n for n in members if len(_graph.operands(n, invertible=True)) > 1]
-    order = [n.name for n in members]
-    return {n.name: _region(flow, n, dominator[n.name], order) for n in merges}
+    members = [node for node in graph.nodes if node in cascade]
+    flow = nx.DiGraph((x, node) for node in members for x in _graph.sources(node) or [INPUTS])
+    dominators = nx.immediate_dominators(flow, INPUTS)
+    merges = [node for node in members if len(_graph.sources(node)) > 1]
+    return {node: _region(flow, dominators[node], node, members) for node in merges}
 
 
-def _region(flow: nx.DiGraph, merge: fx.Node, entry: str, order: list[str]) -> Region:
-    inside = _between(flow, entry, merge.name)
-    parents = [p.name for p in _graph.operands(merge, invertible=True)]
-    branches = [_between(flow, entry, p) | ({p} - {entry}) for p in parents]
-    repeated = sum(map(len, branches)) > len(set().union(*branches))
+def _region(flow: nx.DiGraph, entry: Any, merge: fx.Node, members: list[fx.Node]) -> Region:
+    behind = nx.descendants(flow, entry)
+    branches = [behind & {x, *nx.ancestors(flow, x)} for x in _graph.sources(merge)]
+    inside = set().union(*branches)
+    nodes = (*(node for node in members if node in inside), merge)
+    parallel = sum(map(len, branches)) == len(inside)
     rule = _graph.rule(merge)
-    nodes = tuple(name for name in order if name in inside or name == merge.name)
-    return Region(entry, merge.name, nodes, rule.merge or rule.name, not repeated)
-
-
-def _between(flow: nx.DiGraph, entry: str, exit: str) -> set[str]:
-    """Nodes on a path from entry to exit, without these two."""
-    if entry == exit:
-        return set()
-    after = nx.descendants(flow, entry) if entry != SOURCE else set(flow.nodes)
-    return set(nx.ancestors(flow, exit) & after) - {entry, SOURCE}
+    fork = None if entry == INPUTS else entry
+    return Region(fork, nodes, rule.merge or rule.name, parallel)

@@ -39,7 +39,7 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     made: Constants = {}
     for node, value in folded.items():
         if node.name in captured or any(user not in folded for user in node.users):
-            made[node] = _constants(new, node, map_aggregate(value, lambda x: _settle(x, like)))
+            made[node] = _constants(new, node, value, like)
     _put(new.graph, made, folded)
     for node in reversed(folded):
         if not node.users:
@@ -68,16 +68,11 @@ def _is_constant(node: fx.Node, known: Constants) -> bool:
     return all(n in known for n in inputs) and bool(inputs or node.meta.get(keys.PART) == "capture")
 
 
-def _settle(x: Any, like: Tensor) -> Any:
-    """A result on the model's device; double precision was for its making only."""
-    if not isinstance(x, Tensor):
-        return x
-    dtype = solver_dtype(like.dtype) if x.dtype == torch.float64 else x.dtype
-    return x.to(like.device, dtype).contiguous()
+def _constants(gm: fx.GraphModule, node: fx.Node, value: Any, like: Tensor) -> Any:
+    """A folded node's value as constants of the graph, in the nesting that it has.
 
-
-def _constants(gm: fx.GraphModule, node: fx.Node, value: Any) -> Any:
-    """A folded node's value as constants of the graph, in the nesting that it has."""
+    They are on the device of `like`; double precision was for their making only.
+    """
     count = itertools.count()
 
     def constant(x: Any) -> Any:
@@ -85,7 +80,8 @@ def _constants(gm: fx.GraphModule, node: fx.Node, value: Any) -> Any:
             return x
         suffix = f"_{next(count)}" if isinstance(value, (list, tuple)) else ""
         name = f"folded_{node.name}{suffix}"
-        gm.register_buffer(name, x)
+        dtype = solver_dtype(like.dtype) if x.dtype == torch.float64 else x.dtype
+        gm.register_buffer(name, x.to(like.device, dtype).contiguous())
         with gm.graph.inserting_before(node):
             made = gm.graph.create_node("get_attr", name, name=name)
         made.meta |= {k: v for k, v in node.meta.items() if k not in _OF_OPERATORS}

@@ -41,7 +41,6 @@ def check_captured(gm: fx.GraphModule) -> None:
     """Every capture that a node names exists."""
     names = _graph.names(gm.graph)
     for node in gm.graph.nodes:
-        for capture in node.meta.get(keys.CAPTURES, {}).values():
-            for name in tree_leaves(capture):
-                if name not in names:
-                    raise GraphError(f"{node.name}: capture {name} is not in the graph")
+        for name in tree_leaves(node.meta.get(keys.CAPTURES, {})):
+            if name not in names:
+                raise GraphError(f"{node.name}: capture {name} is not in the graph")

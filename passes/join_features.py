@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import networkx as nx
-import torch
 from torch import fx
 
 from naflow_fx import keys
@@ -24,34 +23,28 @@ def join_features(gm: fx.GraphModule) -> fx.GraphModule:
     its own, such as each tower of a siamese network.
     """
     new = _module.copy(gm)
-    flow = find_flow(new.graph)
-    names = _graph.names(new.graph)
-    groups = [[names[name] for name in group] for group in _groups(new.graph, flow)]
+    groups = _groups(find_flow(new.graph))
     ends = [group[0] if len(group) == 1 else _join(new.graph, group) for group in groups]
     new.meta[ENDS] = tuple(node.name for node in ends)
     return new
 
 
-def cascade_ends(gm: fx.GraphModule) -> tuple[str, ...]:
+def cascade_ends(gm: fx.GraphModule) -> list[fx.Node]:
     """The nodes where the cascade starts: feature nodes, or concatenations of them."""
-    ends: tuple[str, ...] = gm.meta[ENDS]
-    return ends
+    names = _graph.names(gm.graph)
+    return [names[name] for name in gm.meta[ENDS]]
 
 
-def _groups(graph: fx.Graph, flow: Flow) -> list[list[str]]:
+def _groups(flow: Flow) -> list[list[fx.Node]]:
     """Feature nodes by connected component of the cascade, in forward order."""
-    cascade = nx.Graph()
-    cascade.add_nodes_from(flow.cascade)
-    for node in graph.nodes:
-        if node.name in flow.cascade:
-            sources = _graph.operands(node, invertible=True)
-            cascade.add_edges_from((source.name, node.name) for source in sources)
+    cascade = nx.Graph((x, node) for node in flow.cascade for x in _graph.sources(node))
+    cascade.add_nodes_from(flow.features)
     groups = [[f for f in flow.features if f in part] for part in nx.connected_components(cascade)]
-    return sorted((g for g in groups if g), key=lambda g: flow.features.index(g[0]))
+    return sorted(groups)
 
 
 def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
-    with graph.inserting_before(_graph.output_node(graph)):
+    with graph.inserting_before(graph.output_node()):
         node = graph.create_node(
             "call_function", cat.flat, (), {"inputs": features}, name="features"
         )
@@ -60,6 +53,6 @@ def _join(graph: fx.Graph, features: list[fx.Node]) -> fx.Node:
         keys.RULE: cat.FLAT.name,
         keys.ACTIVE: True,
         keys.SHAPE: (-1, total),
-        keys.DTYPE: features[0].meta.get(keys.DTYPE, torch.float32),
+        keys.DTYPE: features[0].meta[keys.DTYPE],
     }
     return node

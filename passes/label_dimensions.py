@@ -11,7 +11,7 @@ from naflow_fx import keys
 from naflow_fx.errors import GraphError, NaflowWarning
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes._kernels import groups_of
-from naflow_fx.passes.find_flow import Flow, before, find_flow, score_of
+from naflow_fx.passes.find_flow import Flow, find_flow, score_of
 from naflow_fx.rules import hold
 from naflow_fx.rules.contract import (
     BATCH,
@@ -179,16 +179,14 @@ def tell_limits(gm: fx.GraphModule) -> None:
 
 def _behind_stops(graph: fx.Graph, flow: Flow) -> tuple[str, list[str]]:
     """Where detach or no_grad keep the score's gradient from the inputs, and the sites behind."""
-    names = _graph.names(graph)
     live = _graph.reached([score_of(graph)], lambda n: [] if _holds(n) else _graph.operands(n))
     stops = list(filter(_holds, live))
-    if not stops or any(names[name] in live for name in flow.inputs):
+    if not stops or any(node in live for node in flow.inputs):
         return "", []
     last = max(stops)
     place = f"{last.meta.get(keys.SITE)} ({last.meta.get(keys.WHERE)})"
     words = f"the score's gradient stops at {place}, in torch.no_grad() or at a detach()"
-    dead = [names[name] for name in flow.sites if names[name] not in live]
-    return words, [node.meta[keys.SITE] for node in dead]
+    return words, [node.meta[keys.SITE] for node in flow.sites if node not in live]
 
 
 def _holds(node: fx.Node) -> bool:
@@ -201,14 +199,12 @@ _LAYERS = ("convolutions", "linear layers", "batch norms")
 def _tell_lost(graph: fx.Graph, flow: Flow) -> None:
     """Layers without a map, because space could not be followed up to them, are told of."""
     sites = set(flow.sites)
-    reached = before([score_of(graph)], invertible=False)
-    lost = [n for n in graph.nodes if n in reached and n.name not in sites and _is_lost(n)]
+    reached = _graph.reached([score_of(graph)], _graph.operands)
+    lost = sorted(filter(_is_lost, reached - sites))
     if not lost:
         return
-    leads = before(lost, invertible=False)
-    first = next(n for n in graph.nodes
-                 if n in leads and n.name not in sites
-                 and any(x.name in sites for x in _graph.operands(n)))  # fmt: skip
+    leads = _graph.reached(lost, _graph.operands)
+    first = min(n for n in leads - sites if not sites.isdisjoint(_graph.operands(n)))
     counts = Counter(map(_kind, lost))
     layers = [f"{counts[kind]} {kind}" for kind in _LAYERS if counts[kind]]
     warnings.warn(

@@ -8,7 +8,6 @@ from torch import fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes.find_flow import before
 
 
 def orient_gates(gm: fx.GraphModule) -> fx.GraphModule:
@@ -75,4 +74,4 @@ def _least(node: fx.Node) -> int:
 
 def _is_made_of(node: fx.Node, source: fx.Node) -> bool:
     """Whether a node was computed from another."""
-    return source in before(_graph.operands(node), invertible=False)
+    return source in _graph.reached(_graph.operands(node), _graph.operands)

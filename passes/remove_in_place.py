@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -25,15 +24,11 @@ def remove_in_place(gm: fx.GraphModule) -> fx.GraphModule:
     compiled output with the model's own finds those).
     """
     new = _module.copy(gm)
-    order = {node: i for i, node in enumerate(new.graph.nodes)}
     for node in list(new.graph.nodes):
         written = overwritten(new, node)
-        if written is None:
-            continue
-        later = {user for user in order if order[user] > order[node]}
-        earlier = [other for other in order if order[other] < order[node]]
-        for source in _aliases(new, written, earlier):
-            source.replace_all_uses_with(node, delete_user_cb=later.__contains__)
+        if written is not None:
+            for source in _aliases(new, written, node):
+                source.replace_all_uses_with(node, delete_user_cb=node.__lt__)  # of later readers
     return new
 
 
@@ -64,13 +59,13 @@ def _asks_in_place(node: fx.Node) -> bool:
     return given.get("inplace") is True
 
 
-def _aliases(gm: fx.GraphModule, node: fx.Node, among: Iterable[fx.Node]) -> list[fx.Node]:
-    """All names of the node's tensor `among` some, in order: identities return their input."""
+def _aliases(gm: fx.GraphModule, node: fx.Node, before: fx.Node) -> list[fx.Node]:
+    """All names of the node's tensor `before` another, in order: identities return their input."""
     while _hands_on(gm, node):
         node = node.args[0]  # type: ignore[assignment]
     found = [node]
-    for other in among:
-        if other.args and other.args[0] in found and _hands_on(gm, other):
+    for other in gm.graph.nodes:
+        if other < before and other.args and other.args[0] in found and _hands_on(gm, other):
             found.append(other)
     return found
 

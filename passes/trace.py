@@ -176,7 +176,6 @@ class PathTracer(fx.Tracer):
         super().__init__()
         self.form: Any = None  # of what the root returned; see `records`
         self._inputs = inputs
-        self._path = ""
         self._names = SiteNames()
         self._thread = 0
         self._in_function = False
@@ -237,14 +236,10 @@ class PathTracer(fx.Tracer):
         return _Proxy(node, self)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Keeps the caller's path while a module is traced."""
+        """A module's call, a node or what its forward does; no hook sees a proxy."""
         if threading.get_ident() != self._thread:
             return forward(*args, **kwargs)
-        caller, self._path = self._path, self.path_of_module(m)
-        try:
-            return super().call_module(m, m.forward, args, kwargs)  # no hook sees a proxy
-        finally:
-            self._path = caller
+        return super().call_module(m, m.forward, args, kwargs)
 
     def create_proxy(self, kind: str, target: Any, args: Any, *rest: Any, **options: Any) -> Any:
         """A call as a node; what only asks autograd for a gradient is none."""
@@ -255,13 +250,13 @@ class PathTracer(fx.Tracer):
     def create_node(self, kind: str, target: Any, *args: Any, **kwargs: Any) -> fx.Node:
         """Names every node, and notes the line of the model's code."""
         node = super().create_node(kind, target, *args, **kwargs)
+        inside = self.scope.module_path
         if kind == "call_module":
-            node.meta[keys.SITE] = self._names.of_module(self._path)
+            node.meta[keys.SITE] = self._names.of_module(inside)
         elif kind == "placeholder":
             node.meta[keys.SITE] = self._names.of_input(str(target))
         else:
-            path = f"{self._path}.{node}" if self._path else str(node)
-            node.meta[keys.SITE] = self._names.of_function(path)
+            node.meta[keys.SITE] = self._names.of_function(f"{inside}.{node}".lstrip("."))
         node.meta[keys.WHERE] = calling_line(PathTracer.trace.__code__)
         self._refuse_autocast(node)
         if not torch.is_grad_enabled() and not self._in_function:

@@ -12,8 +12,7 @@ from torch import fx
 
 from naflow_fx.passes import _graph, _module
 
-Combine = Callable[[Sequence[Any]], Any]
-_COMBINE: dict[str, Combine] = {
+_COMBINE: dict[str, Callable[[Sequence[Any]], Any]] = {
     "sum": lambda xs: reduce(operator.add, xs),
     "mean": lambda xs: reduce(operator.add, xs) / len(xs),
     "prod": lambda xs: reduce(operator.mul, xs),

@@ -46,7 +46,7 @@ class Flow:
         self.reference = Reference(model, x)
         graph = self.explainer.graph_module.graph
         self.nodes = {n.name: n for n in graph.nodes}
-        self.features = [self.site(n) for n in find_flow(graph).features]
+        self.features = [self.site(n.name) for n in find_flow(graph).features]
         self.rows = {row.layer: row for row in self.explainer.inspect().rows}
 
     def site(self, node: str) -> str:
@@ -399,7 +399,7 @@ class Blinded(fx.Interpreter):
 
     def __init__(self, gm: fx.GraphModule) -> None:
         super().__init__(gm)
-        ends = {*find_flow(gm.graph).features, "features"}
+        ends = {*(node.name for node in find_flow(gm.graph).features), "features"}
         gates = (n.kwargs["gate"] for n in gm.graph.nodes if n.meta.get(keys.RULE) == "mul")
         self.told = ends | {gate.name for gate in gates if isinstance(gate, fx.Node)}
 

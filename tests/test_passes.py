@@ -35,7 +35,7 @@ from naflow_fx.rules import TABLE
 from naflow_fx.solver.least_squares import LeastSquares
 
 INVERSE = nf.Inverse(steps=2)
-NAMES = [step.name for step in PIPELINE]
+NAMES = [step.run.__name__ for step in PIPELINE]
 
 
 def job(name: str) -> Job:
@@ -104,7 +104,7 @@ def test_every_pass_keeps_the_output_and_its_input_and_its_check_holds(name: str
             after = step(before, work)
         assert_same_picture(seen, picture(before))
         found = run_graph(after, x)
-        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12, msg=step.name)
+        torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-12, msg=step.run.__name__)
 
 
 @pytest.mark.parametrize("name", HAZARDS)

@@ -146,7 +146,7 @@ def facts(explainer: nf.Explainer) -> dict[str, Any]:
     steps = {n.meta[keys.SITE]: n.meta[keys.STEP] for n in graph.nodes if keys.STEP in n.meta}
     return {
         "steps": {site: (s.kind, s.equation, len(s.operators)) for site, s in steps.items()},
-        "groups": [(m.operator.groups, m.kernels, m.operator.whole) for m in solvers],
+        "groups": [(m.groups, m.kernels, m.whole) for m in solvers],
         "folded": sorted(n for n, _ in explainer.graph_module.named_buffers() if "solver" in n),
         "labels": [n.meta.get(keys.LABELS) for n in graph.nodes if keys.SITE in n.meta],
     }

@@ -19,7 +19,7 @@ from naflow_fx.errors import GraphError
 from naflow_fx.job import Job
 from naflow_fx.passes import _graph, _module
 from naflow_fx.passes.build_segment import Segment, build_segment
-from naflow_fx.passes.find_flow import before, score_of, sites_of, target_of
+from naflow_fx.passes.find_flow import score_of, sites_of, target_of
 from naflow_fx.passes.prune import prune
 from naflow_fx.selection import choose, matching, without_blocks
 
@@ -36,14 +36,14 @@ def build_program(job: Job) -> tuple[fx.GraphModule, list[Segment]]:
     """
     gm = run_pipeline(job, CAPTURED)
     ends = [score_of(gm.graph), *choose_layers(gm, job.options.layers)]
-    levels = [build_segment(gm, a.name, b.name) for a, b in zip(ends, ends[1:], strict=False)]
+    levels = [build_segment(gm, a, b) for a, b in zip(ends, ends[1:], strict=False)]
     return _forward(gm, levels), levels
 
 
 def _forward(gm: fx.GraphModule, levels: list[Segment]) -> fx.GraphModule:
     """The network with what the levels read among its results."""
     new = _module.copy(gm)
-    names, end = _graph.names(new.graph), _graph.output_node(new.graph)
+    names, end = _graph.names(new.graph), new.graph.output_node()
     found: Any = end.args[0]
     wanted = {name for level in levels for name in (*level.needs, level.entry)}
     end.args = ({
@@ -94,7 +94,7 @@ def find_cuts(graph: fx.Graph) -> list[fx.Node]:
         GraphError: the model takes several images.
     """
     score = score_of(graph)
-    used = before([score], invertible=False)
+    used = _graph.reached([score], _graph.operands)
     inputs = [node for node in graph.find_nodes(op="placeholder") if node in used]
     if len(inputs) != 1:
         names = ", ".join(node.name for node in inputs)
@@ -145,7 +145,7 @@ def _stages(cuts: list[fx.Node]) -> list[fx.Node]:
 
 
 def _end(stage: list[fx.Node]) -> fx.Node:
-    merges = (node for node in stage if len(_graph.operands(node, invertible=True)) > 1)
+    merges = (node for node in stage if len(_graph.sources(node)) > 1)
     merge = next(merges, stage[0])
     return next(node for node in stage if _channels(node) == _channels(merge))
 

@@ -34,7 +34,7 @@ class Program:
     def __init__(self, gm: fx.GraphModule) -> None:
         self.gm = gm
         self.names = _graph.names(gm.graph)
-        result: Any = _graph.output_node(gm.graph).args[0]
+        result: Any = gm.graph.output_node().args[0]
         self.maps: dict[str, fx.Node] = result["maps"]
         forward = [node for node in gm.graph.nodes if is_forward(node)]
         places = [place for node in forward for place in self._places(node)]

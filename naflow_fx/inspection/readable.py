@@ -64,7 +64,7 @@ class _Text:
                 if number or block:
                     yield f"\n    # {block or 'outside of blocks'}"
                 yield from (f"    {self._line(node)}" for node in nodes)
-        yield from self._result(_graph.output_node(self.graph).args[0])
+        yield from self._result(self.graph.output_node().args[0])
 
     def _block(self, node: fx.Node) -> str:
         """The block of the forward node that a generated node serves."""

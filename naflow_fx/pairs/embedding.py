@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from naflow_fx.errors import InputError
 from naflow_fx.guards.modes import plain_modes
-from naflow_fx.passes import _graph, _module
+from naflow_fx.passes import _module
 from naflow_fx.passes._similarity import embedding
 from naflow_fx.passes.trace import trace
 from naflow_fx.similarity import Similarity
@@ -23,7 +23,7 @@ def encoder_of(model: nn.Module, example: Tensor, similarity: Similarity) -> fx.
     """
     with plain_modes(example.device.type):
         gm = trace(model, (example,))
-    end = _graph.output_node(gm.graph)
+    end = gm.graph.output_node()
     with gm.graph.inserting_before(end):
         gm.graph.output(embedding(gm, end.args[0], similarity))
     gm.graph.erase_node(end)

@@ -12,39 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Map = Callable[..., Tensor]
 
 ROUNDING = 4  # relative rounding error of A^T r, in eps; measured, with a margin
-
-
-class Operator(nn.Module):
-    """A and A^T, as a solver takes them.
-
-    Args:
-        linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
-        groups: of channels that A does not mix, on both sides; each is solved by itself.
-        whole: in float32 problems A and A^T take and give bfloat16.
-    """
-
-    def __init__(self, linear: Map, transpose: Map, groups: int = 1, whole: bool = False) -> None:
-        super().__init__()
-        self.linear, self.transpose = linear, transpose
-        self.groups, self.whole = groups, whole
-
-    def image(self, v: Tensor, rows: Tensor | None, captures: Sequence[Tensor]) -> Tensor:
-        """R A v, in v's dtype; `rows` None: all 1."""
-        w = self.linear(v.to(self.inner(v.dtype)), *captures).to(v.dtype)
-        return w if rows is None else w * rows
-
-    def back(self, w: Tensor, captures: Sequence[Tensor]) -> Tensor:
-        """A^T w, in w's dtype; for w that R has selected already it is (R A)^T w."""
-        return self.transpose(w.to(self.inner(w.dtype)), *captures).to(w.dtype)
-
-    def inner(self, dtype: torch.dtype) -> torch.dtype:
-        """What A and A^T take."""
-        return torch.bfloat16 if self.whole and dtype == torch.float32 else dtype
 
 
 @dataclass(frozen=True)
@@ -52,21 +24,35 @@ class Problem:
     """argmin_v ||R (A v - b)||^2 + damping sigma_max(R A)^2 ||v||^2, groups apart.
 
     Attributes:
-        operator: A and A^T.
+        linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
         b: R b, selected already.
         zero: of the shape of v.
         damping, steps: see `options.Inverse`.
         rows: R, of b's shape but for its batch, which may be 1; None: all equations.
         captures: what A and A^T take besides vectors.
+        groups: of channels that A does not mix, on both sides; each is solved by itself.
+        dtype: what A and A^T take and give; None: that of the vectors.
     """
 
-    operator: Operator
+    linear: Map
+    transpose: Map
     b: Tensor
     zero: Tensor
     damping: float
     steps: int
     rows: Tensor | None = None
     captures: tuple[Tensor, ...] = ()
+    groups: int = 1
+    dtype: torch.dtype | None = None
+
+    def image(self, v: Tensor) -> Tensor:
+        """R A v, in v's dtype."""
+        w = self.linear(v.to(self.dtype or v.dtype), *self.captures).to(v.dtype)
+        return w if self.rows is None else w * self.rows
+
+    def back(self, w: Tensor) -> Tensor:
+        """A^T w, in w's dtype; for w that R has selected already it is (R A)^T w."""
+        return self.transpose(w.to(self.dtype or w.dtype), *self.captures).to(w.dtype)
 
 
 def conjugate_gradient_least_squares(problem: Problem) -> Tensor:
@@ -76,17 +62,16 @@ def conjugate_gradient_least_squares(problem: Problem) -> Tensor:
     ``eps sigma ||r||``: going on would change nothing, or build up noise without bound where
     b is mostly out of A's range.
     """
-    operator, captures = problem.operator, problem.captures
-    dot = partial(group_dot, groups=operator.groups)
+    dot = partial(group_dot, groups=problem.groups)
     x, r, p = problem.zero, problem.b, torch.zeros_like(problem.zero)
     cost = dot(r, r)
     gamma, largest, top, alive = *(torch.zeros_like(cost) for _ in range(3)), torch.ones_like(cost)
     eps = torch.finfo(r.dtype).eps
     for _ in range(problem.steps):
-        s = operator.back(r, captures)
+        s = problem.back(r)
         new = dot(s, s)
         p = plus(s, new / nonzero(gamma) * (gamma > 0), p)
-        q = operator.image(p, problem.rows, captures)
+        q = problem.image(p)
         image = dot(q, q)
         largest, top = torch.maximum(largest, image / nonzero(dot(p, p))), torch.maximum(top, new)
         rounding = torch.maximum((ROUNDING * eps) ** 2 * largest * cost, top * eps**3)
@@ -112,8 +97,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     unit vector, v as its length `alpha`, and the lengths go into the numbers of the next sum.  An
     alpha below the rounding of the largest alpha or beta is 0, and so is all after it.
     """
-    operator, captures = problem.operator, problem.captures
-    length = partial(group_norm, groups=operator.groups)
+    length = partial(group_norm, groups=problem.groups)
     u = problem.b
     first = size = length(u)
     alpha, beta, largest = torch.zeros_like(first), torch.ones_like(first), torch.zeros_like(first)
@@ -123,7 +107,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
     for step in range(problem.steps):
         share = reciprocal(size)
         # of unit vectors: alpha_k v_k = A^T u_k - beta_k v_(k-1)
-        v = group_times(share * (beta > 0), operator.back(u, captures))
+        v = group_times(share * (beta > 0), problem.back(u))
         v = plus_(v, -beta * reciprocal(alpha), basis[-1]) if basis else v
         alpha = length(v)
         largest = torch.maximum(largest, alpha)
@@ -134,7 +118,7 @@ def bidiagonal_least_squares(problem: Problem) -> tuple[Tensor, Tensor]:
             betas.append(beta)
             break
         # and alpha_k beta_(k+1) u_(k+1) = alpha_k (A v_k - alpha_k u_k)
-        u = plus(operator.image(v, problem.rows, captures), -alpha * alpha * share, u)
+        u = plus(problem.image(v), -alpha * alpha * share, u)
         size = length(u)
         beta = size * reciprocal(alpha)
         largest = torch.maximum(largest, beta)

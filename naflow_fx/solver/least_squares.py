@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from naflow_fx.rules._shapes import full_shape, sum_to
 from naflow_fx.rules.gates import quotient
 from naflow_fx.solver.krylov import (
-    Operator,
     Problem,
     at_least_tiny,
     bidiagonal_least_squares,
@@ -52,10 +51,9 @@ class LeastSquares(nn.Module):
         measures: bool = True,
     ) -> None:
         super().__init__()
-        self.offset = offset
-        self.operator = Operator(linear, transpose, groups, whole)
+        self.linear, self.transpose, self.offset = linear, transpose, offset
         self.input_shape, self.damping, self.steps = input_shape, damping, steps
-        self.kernels, self.measures = kernels, measures
+        self.groups, self.kernels, self.whole, self.measures = groups, kernels, whole, measures
 
     def forward(
         self, z: Tensor, rows: Tensor | None, off: Tensor | None, *captures: Tensor
@@ -77,18 +75,18 @@ class LeastSquares(nn.Module):
                 rows = equations(rows, off, c)
         b = b if rows is None else b * rows
         zero = b.new_zeros(full_shape(self.input_shape, b))
-        captures = self._captures(captures, self.operator.inner(dtype))
+        inner = torch.bfloat16 if self.whole and dtype == torch.float32 else dtype
         problem = Problem(
-            self.operator, b, laid_out(zero), self.damping, self.steps, rows, captures
-        )
+            self.linear, self.transpose, b, laid_out(zero), self.damping, self.steps, rows,
+            self._captures(captures, inner), self.groups, inner,
+        )  # fmt: skip
         if self.damping:
             v, sigma = bidiagonal_least_squares(problem)
         else:
             v, sigma = conjugate_gradient_least_squares(problem), None
         length, residual = norm(b), None
         if self.measures:
-            left = norm(self.operator.image(v, rows, captures) - b)
-            residual = relative(left, length).to(z.dtype)
+            residual = relative(norm(problem.image(v) - b), length).to(z.dtype)
         return v.contiguous().to(z.dtype), length, residual, sigma, rows
 
     def _captures(self, captures: tuple[Tensor, ...], dtype: torch.dtype) -> tuple[Tensor, ...]:
