@@ -125,6 +125,7 @@ STACK = Rule(
     "stack",
     **roles(stack, stack_linear, stack_transpose, stack_inverse, stack_shift, stack_labels),
     has_shift=has_constants,
+    mixes=lambda: "",
     variadic=True,
     equation="split",
     targets=spellings(adapt_stack, "stack"),

@@ -141,7 +141,7 @@ LEAKY_RELU = gate(
     off=off,
     targets={
         **spellings(_leaky, "leaky_relu", in_place=True),
-        **spellings(same(leaky_relu), "prelu"),
+        **spellings(lambda input, weight: {"input": input, "negative_slope": weight}, "prelu"),
         **spellings(adapt_rrelu, "rrelu", in_place=True),
     },
     modules={

@@ -68,7 +68,7 @@ def along(input: Any, dim: int, index: Any) -> Arguments:
 
 def adapt_narrow(input: Any, dim: int, start: int, length: int) -> Arguments:
     """narrow's arguments."""
-    return along(input, dim, slice(start, start + length))
+    return along(input, dim, slice(start, start + length or None))
 
 
 def adapt_slice(

@@ -82,8 +82,9 @@ def matmul_labels(labels: Labels, active: Ints) -> Labels:
     return labels if 1 not in active else (*labels[:-2], MIXED, MIXED)
 
 
-def adapt_matmul(input: Any, other: Any) -> Any:
-    """matmul's arguments; a constant matrix on the right is a fully connected layer."""
+def adapt_matmul(input: Any, other: Any = None, *, mat2: Any = None) -> Any:
+    """matmul's or mm's arguments; a constant matrix on the right is a fully connected layer."""
+    other = mat2 if other is None else other
     if isinstance(other, Tensor) and other.dim() == 2:
         return dense, {"input": input, "weight": other.t(), "bias": None}
     if any(isinstance(x, Tensor) and x.dim() < 2 for x in (input, other)):
