@@ -40,9 +40,10 @@ def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[An
 def called(forward: Function, *ways: Any) -> dict[str, Any]:
     """`targets` and `modules` of an operator that is called, in these ways, as its ``forward`` is.
 
-    Module classes are ways, too: their attributes are named as the parameters.
+    Module classes are ways, too: their attributes are named as the parameters.  Parameters of
+    torch's that have no say are ignored.
     """
-    adapter = same(forward, "inplace")
+    adapter = same(forward, "inplace", "out", "cudnn_enable")
     kinds = [way for way in ways if isinstance(way, type)]
     names = [way for way in ways if not isinstance(way, type)]
     return {

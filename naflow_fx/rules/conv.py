@@ -8,13 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, has_bias, per_channel, spatial
-from naflow_fx.rules._spellings import (
-    attributes,
-    by_rank,
-    modules_by_rank,
-    per_axis,
-    spellings,
-)
+from naflow_fx.rules._spellings import attributes, by_rank, modules_by_rank, per_axis, spellings
 from naflow_fx.rules.contract import (
     MIXED,
     Arguments,
