@@ -46,8 +46,10 @@ MIXERS: dict[str, tuple[Body, str]] = {
     "first": (lambda s, x: s.conv(x) - s.conv(x)[:1], "picked out of the batch"),
     "select": (lambda s, x: s.conv(x) - s.conv(x).select(0, 0), "picked out of the batch"),
     "last": (lambda s, x: s.conv(x) - s.conv(x)[-1:], "picked out of the batch"),
-    "flip": (lambda s, x: s.conv(x) + s.conv(x).flip(0), "mixes images"),
-    "roll": (lambda s, x: s.conv(x).roll(1, 0), "mixes images"),
+    "flip": (lambda s, x: s.conv(x) + s.conv(x).flip(0), "over the batch"),
+    "flip from the end": (lambda s, x: s.conv(x) + s.conv(x).flip(-4), "over the batch"),
+    "roll": (lambda s, x: s.conv(x).roll(1, 0), "over the batch"),
+    "roll all": (lambda s, x: s.conv(x).roll(1), "over the batch dimension mixes images"),
     "joined": (joined, "joined or split along the batch"),
     "sliced": (sliced, "joined or split along the batch|arithmetic with the batch"),
     "gram": (lambda s, x: s.conv(x) * torch.einsum("nchw,mchw->nm", s.conv(x), s.conv(x)).sum(

@@ -98,6 +98,7 @@ OPERATORS: dict[str, Function] = {
     "exp": torch.exp,
     "expand": lambda x: pooled(x).expand(-1, -1, 6, 6) + x,
     "flip": lambda x: x.flip(2),
+    "flip by name": lambda x: torch.flip(x, dims=[2, 3]),
     "gate of gate": lambda x: x * (attention(x) * torch.sigmoid(x.mean(1, keepdim=True))),
     "gelu": F.gelu,
     "gelu tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -125,12 +126,15 @@ OPERATORS: dict[str, Function] = {
     "movedim": lambda x: x.movedim(1, -1).movedim(-1, 1),
     "mT": lambda x: x.mT,
     "narrow": lambda x: torch.narrow(x, 2, 1, 4),
+    "narrow from the end": lambda x: x.narrow(-1, -4, 4),
     "nearest": lambda x: F.interpolate(x, size=(12, 12)),
     "neg": lambda x: -x,
     "normalize": F.normalize,
+    "permute by name": lambda x: torch.permute(x, dims=(0, 1, 3, 2)),
     "pixel_shuffle": lambda x: F.pixel_shuffle(x, 2),
     "pixel_unshuffle": lambda x: F.pixel_unshuffle(x, 2),
     "pow": lambda x: x.pow(2) + x**3,
+    "prelu by name": lambda x: F.prelu(x, weight=weight(4)),
     "product": lambda x: x * x.roll(1, 2),
     "reciprocal": lambda x: 2 / (x * x + 1),
     "reduction by hand": lambda x: (x - pooled(x)) / (x.std((2, 3), keepdim=True) + 1e-3),
@@ -156,12 +160,17 @@ OPERATORS: dict[str, Function] = {
     "squeeze-excite, expanded": lambda x: attention(x).expand_as(x) * x,
     "squeeze-excite, gate first": lambda x: torch.mul(attention(x), x),
     "stack": lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2),
+    "stack along an axis": lambda x: torch.stack([x, x.relu()], axis=2).flatten(1, 2),  # type: ignore[call-overload]
+    "stack behind all": lambda x: torch.stack([x, x.relu()], 4).flatten(3),
+    "stack of numbers": lambda x: x * torch.stack([x.mean((1, 2, 3))] * 4, 1)[:, :, None, None],
     "swapaxes": lambda x: x.swapaxes(2, 3),
     "tanh": torch.tanh,
     "tensor_split": lambda x: torch.tensor_split(x, 2, 1)[1],
     "tile": lambda x: torch.tile(x, (1, 1, 2, 1)),
     "unbind": lambda x: x.unbind(1)[0].unsqueeze(1) + x,
     "up to the size of": lambda x: F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:]) + x,
+    "std along an axis": lambda x: x / (1 + x.std(axis=1, keepdims=True)),  # type: ignore[call-overload]
+    "unbind along an axis": lambda x: x + x.unbind(axis=1)[0].unsqueeze(axis=1),  # type: ignore[call-arg]
     "var": lambda x: x / (x.var(1, keepdim=True, unbiased=False) + 0.1).sqrt(),
 }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_map
 
 import naflow_fx as nf
-from naflow_fx.rules import TABLE, _separable, relu
+from naflow_fx.rules import TABLE, _separable, pools, relu
 from naflow_fx.rules._shapes import sum_to
 from naflow_fx.rules.contract import Function, Rule, parameters
 from naflow_fx.rules.laws import LAWS, Case, check_law
@@ -157,41 +157,10 @@ def unflipped(w: Tensor, weight: Tensor) -> Tensor:
     return found
 
 
-def summed(z: Tensor, index: Tensor, input_shape: tuple[int, ...]) -> Tensor:
-    """Eq. 14 with windows that share a winner added up."""
-    found: Tensor = TABLE.rules["max_pool"].transpose(z, index, input_shape)
-    return found
-
-
-def spread(z: Tensor, matrices: Any) -> Tensor:
-    """The adjoint of an average pool in the place of its inverse."""
-    return _separable.transpose(z, matrices)
-
-
 def largest_of_batch(z: Tensor, gate: Any, damping: float, input_shape: Any) -> Tensor:
     """A damped gate that looks at other samples."""
     square = torch.as_tensor(gate, dtype=z.dtype) ** 2
     return sum_to(z * gate / (square + damping * square.amax() + 1e-30), input_shape)
-
-
-def undamped(z: Tensor, gate: Tensor, damping: float) -> Tensor:
-    """A gate's inverse that damps by damping alone, whatever the scale."""
-    return z * gate / (gate * gate + damping)
-
-
-def unclipped(z: Tensor) -> Tensor:
-    """The inverse function of the sigmoid beyond where there is one."""
-    return torch.logit(z)
-
-
-def halved(input: Tensor) -> Tensor:
-    """A mask of the wrong side of zero."""
-    return input >= 0
-
-
-def in_place(v: Tensor, mask: Tensor) -> Tensor:
-    """A ReLU's map that writes into v."""
-    return v.mul_(mask)
 
 
 def unscaled(z: Tensor, index: int, values: Any, input_shapes: Any) -> Tensor:
@@ -204,19 +173,20 @@ PLANTED: list[tuple[str, str, dict[str, Any], set[str]]] = [
     ("kernel not flipped", "conv", {"transpose": unflipped}, {"adjoint", "vjp"}),
     ("no inverse", "relu", {"inverse": lambda z: z}, {"Moore-Penrose"}),
     ("no inverse of a sigmoid", "sigmoid", {"inverse": lambda z: z}, {"function inverse"}),
-    ("unclipped", "sigmoid", {"inverse": unclipped}, {"function inverse"}),
-    ("shared winners added", "max_pool", {"inverse": summed}, {"Moore-Penrose"}),
-    ("adjoint for inverse", "avg_pool", {"inverse": spread}, {"Moore-Penrose"}),
+    ("unclipped", "sigmoid", {"inverse": lambda z: torch.logit(z)}, {"function inverse"}),
+    ("shared winners added", "max_pool", {"inverse": pools.add_up}, {"Moore-Penrose"}),
+    ("adjoint for inverse", "avg_pool", {"inverse": _separable.transpose}, {"Moore-Penrose"}),
     ("secant for derivative", "hardtanh", {"vjp": None}, {"jacobian", "vjp"}),
     ("gate held constant", "silu", {"vjp": None}, {"jacobian", "vjp"}),
     ("gate without derivative", "mul", {"vjp": None}, {"vjp"}),
     ("damped by the batch", "mul", {"inverse": largest_of_batch}, {"batch", "damped"}),
-    ("damping of no scale", "silu", {"inverse": undamped}, {"damped"}),
-    ("zero counts as on", "relu", {"capture": halved}, {"vjp"}),
-    ("in place", "relu", {"linear": in_place}, {"pure"}),
+    ("damping of no scale", "silu",
+     {"inverse": lambda z, gate, damping: z * gate / (gate * gate + damping)}, {"damped"}),
+    ("zero counts as on", "relu", {"capture": lambda input: input >= 0}, {"vjp"}),
+    ("in place", "relu", {"linear": lambda v, mask: v.mul_(mask)}, {"pure"}),
     ("scales forgotten", "add", {"inverse": unscaled}, {"remainder"}),
     ("raises", "relu", {"linear": lambda v, mask: v[5]}, {"linear", "affine", "jacobian"}),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(

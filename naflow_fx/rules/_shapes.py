@@ -14,11 +14,9 @@ Shapes = Sequence[Ints]  # of a variadic rule's inputs
 Vectors = Sequence[Tensor | None]  # of its active inputs; None: zero, or unknown
 
 
-def tuple_of(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
-    """An int or a sequence, as torch's operators take it, -> one int per space axis."""
-    if isinstance(value, int):
-        return (value,) * rank
-    values = tuple(int(v) for v in value)
+def tuple_of(value: Any, rank: int) -> tuple[Any, ...]:
+    """A number or a sequence, as torch's operators take it, -> one number per space axis."""
+    values = ints(value)
     return values * rank if len(values) == 1 else values
 
 

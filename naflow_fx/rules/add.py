@@ -12,6 +12,7 @@ from torch import Tensor
 from naflow_fx.rules._shapes import Ints, Shapes, Vectors, full_shape, has_constants, sum_to
 from naflow_fx.rules._spellings import spellings
 from naflow_fx.rules.contract import Arguments, Rule, roles
+from naflow_fx.rules.copies import mean_of_copies
 
 Operand = Tensor | float
 Scales = tuple[float, ...]
@@ -31,9 +32,9 @@ def _sum(terms: Iterable[tuple[Any, float]]) -> Any:
 
 def linear(v: Vectors, scales: Scales, active: Ints, output_shape: Ints) -> Tensor:
     """sum_i a_i v_i over the active inputs; None counts as zero."""
-    total = _sum((x, scales[i]) for x, i in zip(v, active, strict=True) if x is not None)
-    expanded: Tensor = total.expand(full_shape(output_shape, total))
-    return expanded
+    terms = ((x, scales[i]) for x, i in zip(v, active, strict=True) if x is not None)
+    total: Tensor = _sum(terms)
+    return total.expand(full_shape(output_shape, total))
 
 
 def transpose(w: Tensor, scales: Scales, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]:
@@ -60,7 +61,7 @@ def inverse(
     terms = [x * scales[i] for x, i in zip(values, active, strict=True) if x is not None]
     rest = reduce(operator.sub, terms, z if constants is None else z - constants)
     total = sum_to(rest / scales[index], input_shapes[index])
-    return total / (rest[0].numel() / total[0].numel())
+    return mean_of_copies(rest, total)
 
 
 def shift(inputs: Sequence[Operand], scales: Scales, active: Ints) -> Tensor | float | None:

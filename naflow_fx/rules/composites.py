@@ -104,9 +104,7 @@ _MODULES: dict[type, Callable[..., Tensor]] = {
     nn.Softsign: softsign,
     nn.Tanhshrink: tanhshrink,
     nn.Softmin: softmin,
-    nn.LPPool1d: lp_pool(1),
-    nn.LPPool2d: lp_pool(2),
-    nn.LPPool3d: lp_pool(3),
+    **{getattr(nn, f"LPPool{rank}d"): lp_pool(rank) for rank in (1, 2, 3)},
 }
 COMPOSITE_MODULES = {kind: (function, attributes(function)) for kind, function in _MODULES.items()}
 """Module class -> that function, and the arguments that it takes from the module."""

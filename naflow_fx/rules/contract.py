@@ -40,8 +40,8 @@ BATCH, CHANNEL, SPACE = "N", "C", "S"
 CHANNEL_PART, SPACE_PART, COLLAPSED, MIXED = "c", "s", "1", "?"
 TOKENS = "T"  # all of space in one dimension, in order: a reshape can bring it back
 
-OFFERED = {"output", "active", "values", "damping", "full", "at", "rank"}
-SHAPES = {"input_shape", "output_shape", "input_shapes"}
+OFFERED = {"output", "active", "values", "damping", "full", "at", "rank",
+           "input_shape", "output_shape", "input_shapes"}  # fmt: skip
 # A rule's functions, and how many arguments each is given by place before those that it asks for.
 _ROLES = {
     **dict.fromkeys(("linear", "transpose", "inverse", "vjp", "support", "labels"), 1),
@@ -147,7 +147,7 @@ class Rule:
         if not self.operands:
             first = "input" if "input" in own else own[0]
             object.__setattr__(self, "operands", (first, *self.control))
-        known = {*own, *self.captures, *OFFERED, *SHAPES}
+        known = {*own, *self.captures, *OFFERED}
         named = (*self.operands, *filter(None, [self.kernel]))
         problems = [f"operand {n!r} is no parameter of forward" for n in named if n not in own]
         for role, leading in _ROLES.items():
@@ -216,9 +216,8 @@ def same(forward: Function, *ignored: str, **fixed: Any) -> Callable[..., Argume
     accepted = inspect.Signature([*own, *others])
 
     def adapt(*args: Any, **kwargs: Any) -> Arguments:
-        bound = accepted.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = {p.name: bound.arguments[p.name] for p in own} | fixed
+        bound = bind(adapt, *args, **kwargs)
+        given = {p.name: bound[p.name] for p in own} | fixed
         return {k: tuple(x) if isinstance(x, (list, tuple)) else x for k, x in given.items()}
 
     vars(adapt)["__signature__"] = accepted

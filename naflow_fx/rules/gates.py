@@ -115,10 +115,9 @@ def leaky_relu(input: Tensor, negative_slope: float | Tensor = 0.01) -> Tensor:
 
 def leaky_relu_factor(input: Tensor, negative_slope: float | Tensor) -> Tensor:
     """g: 1 where x > 0, else the slope."""
-    if isinstance(negative_slope, Tensor):
-        slope = per_channel(negative_slope.to(input.dtype), input.dim()).expand_as(input)
-    else:
-        slope = torch.full_like(input, negative_slope)
+    slope = negative_slope
+    if isinstance(slope, Tensor):
+        slope = per_channel(slope.to(input.dtype), input.dim())
     return torch.where(input > 0, torch.ones_like(input), slope)
 
 
@@ -141,7 +140,7 @@ LEAKY_RELU = gate(
     off=off,
     targets={
         **spellings(_leaky, "leaky_relu", in_place=True),
-        **spellings(same(leaky_relu), "prelu"),
+        **spellings(lambda input, weight: {"input": input, "negative_slope": weight}, "prelu"),
         **spellings(adapt_rrelu, "rrelu", in_place=True),
     },
     modules={
@@ -244,7 +243,6 @@ NORMALIZE = gate(
     vjp=normalize_vjp,
     inverse=undone,
     equation="exact, the sample's scale",
-    targets=spellings(same(normalize, "out"), "normalize"),
 )
 
 

@@ -68,7 +68,7 @@ def along(input: Any, dim: int, index: Any) -> Arguments:
 
 def adapt_narrow(input: Any, dim: int, start: int, length: int) -> Arguments:
     """narrow's arguments."""
-    return along(input, dim, slice(start, start + length))
+    return along(input, dim, slice(start, start + length or None))
 
 
 def adapt_slice(
@@ -87,15 +87,10 @@ def adapt_index_select(input: Any, dim: int, index: Any) -> Arguments:
 
 def mixes(index: Any, at: int, rank: int) -> str:
     """Whether images are picked out of the batch."""
-    taken = [item for item in _items(index, rank) if item is not None]
-    return "" if _is_whole(taken[at]) else "images are picked out of the batch"
-
-
-def _is_whole(item: Any) -> bool:
-    """Whether a slice takes all of a dimension, as torch.export writes it, too."""
-    if not isinstance(item, slice) or item.step not in (None, 1):
-        return False
-    return item.start in (None, 0) and (item.stop is None or item.stop >= 2**31 - 1)
+    taken = [item for item in _items(index, rank) if item is not None][at]
+    end = 2**31 - 1  # of any batch: torch.export writes numbers from this on
+    whole = isinstance(taken, slice) and taken.indices(end) == (0, end, 1)
+    return "" if whole else "images are picked out of the batch"
 
 
 RULE = Rule(
@@ -113,16 +108,12 @@ RULE = Rule(
     },
 )
 
-KINDS: dict[str, Function] = {
-    "chunk": torch.chunk, "split": torch.split, "tensor_split": torch.tensor_split,
-}  # fmt: skip
 Sections = int | Ints
 
 
 def split(input: Tensor, kind: str, sections: Sections, dim: int, piece: int) -> Tensor:
     """Piece number `piece` of torch.chunk, torch.split or torch.tensor_split."""
-    pieces = KINDS[kind](input, sections, dim=dim)
-    result: Tensor = pieces[piece]
+    result: Tensor = getattr(torch, kind)(input, sections, dim=dim)[piece]
     return result
 
 
@@ -156,10 +147,8 @@ def adapt_unbind(input: Any, dim: int = 0, *, piece: int) -> Any:
 
 SPLIT = Rule(
     "split",
-    split,
-    split,
-    split_transpose,
-    split_transpose,
+    **roles(split, split_transpose),
+    inverse=split_transpose,
     gating="carries",
     mixes=mixes_along,
     equation="exact",

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from naflow_fx.rules._shapes import Ints, full_shape
+from naflow_fx.rules._shapes import Ints, full_shape, spatial
 from naflow_fx.rules._spellings import spellings
-from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Arguments, Labels, Rule, roles
+from naflow_fx.rules.contract import Arguments, Rule, roles
+from naflow_fx.rules.pools import add_up
 
 _MODES, _PADDINGS = ("bilinear", "nearest"), ("zeros", "border")
 
@@ -49,20 +50,13 @@ def linear(v: Tensor, index: Tensor, weight: Tensor, output_shape: Ints) -> Tens
 
 def transpose(w: Tensor, index: Tensor, weight: Tensor, input_shape: Ints) -> Tensor:
     """A^T w: every place's number, weighted, at its pixels."""
-    shape = full_shape(input_shape, w)
     parts = (w.flatten(2).unsqueeze(2) * weight.to(w.dtype)).flatten(2)
-    zeros = w.new_zeros((*shape[:2], shape[2] * shape[3]))
-    return zeros.index_add(2, index.flatten(), parts).reshape(shape)
+    return add_up(parts, index.flatten().expand_as(parts), input_shape)
 
 
 def support(w: Tensor, index: Tensor, weight: Tensor, input_shape: Ints) -> Tensor:
     """P^T w: the same with weights of 1."""
     return transpose(w, index, weight != 0, input_shape)
-
-
-def labels(labels: Labels) -> Labels:
-    """Space again, of the grid's size."""
-    return (BATCH, CHANNEL, *(SPACE,) * (len(labels) - 2))
 
 
 def adapt(
@@ -83,7 +77,8 @@ def adapt(
 
 RULE = Rule(
     "grid_sample",
-    **roles(forward, linear, transpose, capture, support, labels),
+    **roles(forward, linear, transpose, capture, support),
+    labels=spatial,
     captures=("index", "weight"),
     equation="damped least squares",
     targets=spellings(adapt, "grid_sample", "grid_sampler"),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from naflow_fx.rules._spellings import first, from_module, spellings
-from naflow_fx.rules.contract import Arguments, Function, Rule
+from naflow_fx.rules.contract import Arguments, Function, Rule, roles
 
 
 def forward(input: Tensor) -> Tensor:
@@ -27,10 +27,8 @@ def _torchvision(name: str) -> tuple[Any, ...]:
 
 RULE = Rule(
     "identity",
-    forward,
-    forward,
-    forward,
-    forward,
+    **roles(forward),
+    inverse=forward,
     gating="carries",
     view=True,
     equation="identity",
@@ -78,10 +76,8 @@ _aten = torch.ops.aten
 _FLOATS = ("float", "double", "half", "bfloat16")  # a method and a type
 CAST = Rule(
     "cast",
-    cast,
-    cast,
-    cast_transpose,
-    cast_transpose,
+    **roles(cast, cast_transpose),
+    inverse=cast_transpose,
     gating="carries",
     view=True,
     equation="identity",

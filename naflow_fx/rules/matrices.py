@@ -82,8 +82,9 @@ def matmul_labels(labels: Labels, active: Ints) -> Labels:
     return labels if 1 not in active else (*labels[:-2], MIXED, MIXED)
 
 
-def adapt_matmul(input: Any, other: Any) -> Any:
-    """matmul's arguments; a constant matrix on the right is a fully connected layer."""
+def adapt_matmul(input: Any, other: Any = None, *, mat2: Any = None) -> Any:
+    """matmul's or mm's arguments; a constant matrix on the right is a fully connected layer."""
+    other = mat2 if other is None else other
     if isinstance(other, Tensor) and other.dim() == 2:
         return dense, {"input": input, "weight": other.t(), "bias": None}
     if any(isinstance(x, Tensor) and x.dim() < 2 for x in (input, other)):
@@ -116,7 +117,10 @@ Terms = tuple[str, str, str]
 
 def einsum(input: Tensor, other: Tensor | None, terms: Terms) -> Tensor:
     """The Einstein sum of x and g = `other`, with the letters `terms` of x, g and the result."""
-    return _sum(terms[0], terms[1], terms[2], input, other)
+    a, b, out = terms
+    if other is None:
+        return torch.einsum(f"{a}->{out}", input)
+    return torch.einsum(f"{a},{b}->{out}", input, other)
 
 
 def einsum_transpose(w: Tensor, other: Tensor | None, terms: Terms, input_shape: Ints) -> Tensor:
@@ -154,17 +158,11 @@ def einsum_labels(labels: Labels, terms: Terms, active: Ints) -> Labels:
 def _back(w: Tensor, other: Tensor | None, terms: Terms, shape: Sequence[int]) -> Tensor:
     a, b, out = terms
     kept = "".join(letter for letter in a if letter in out or letter in b)
-    found = _sum(out, b, kept, w, other)
+    found = einsum(w, other, (out, b, kept))
     for dim, letter in enumerate(a):
         if letter not in kept:
             found = found.unsqueeze(dim)
     return found.expand(shape)
-
-
-def _sum(a: str, b: str, out: str, x: Tensor, other: Tensor | None) -> Tensor:
-    if other is None:
-        return torch.einsum(f"{a}->{out}", x)
-    return torch.einsum(f"{a},{b}->{out}", x, other)
 
 
 def adapt_einsum(equation: str, *operands: Any, **options: Any) -> Arguments:

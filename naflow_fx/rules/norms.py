@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import Ints, per_channel
-from naflow_fx.rules._spellings import attributes, from_module, modules_by_rank, spellings
+from naflow_fx.rules._spellings import attributes, called, from_module, modules_by_rank, spellings
 from naflow_fx.rules.contract import Arguments, Rule, roles, same
 
 Affine = Tensor | None  # gamma or beta; None: 1 or 0
@@ -40,14 +40,9 @@ def batch_capture(
 
     1 / s is 0 in a dead channel, |s| < 1e-6 of the largest.
     """
-    scale = torch.rsqrt(running_var.double() + eps)
-    if weight is not None:
-        scale = scale * weight
-    offset = -running_mean.double() * scale
-    if bias is not None:
-        offset = offset + bias
-    alive = scale.abs() > DEAD * scale.abs().amax()
-    reciprocal = torch.where(alive, 1 / torch.where(alive, scale, 1.0), 0.0)
+    rstd = torch.rsqrt(running_var.double() + eps)
+    scale, offset = diagonal(rstd, weight), shift(running_mean.double(), rstd, weight, bias)
+    reciprocal = undo(torch.ones_like(scale), scale, torch.zeros_like(scale))
     rank, dtype = len(input_shape), running_var.dtype
     first, second, third = (per_channel(x.to(dtype), rank) for x in (scale, offset, reciprocal))
     return first, second, third
@@ -93,14 +88,7 @@ def adapt_batch_norm_aten(
 
 BATCH_NORM = Rule(
     "batch_norm",
-    **roles(
-        batch_norm,
-        batch_linear,
-        batch_inverse,
-        batch_capture,
-        batch_shift,
-        batch_diagonal,
-    ),
+    **roles(batch_norm, batch_linear, batch_inverse, batch_capture, batch_shift, batch_diagonal),
     captures=("scale", "offset", "reciprocal"),
     equation="Eq. 11",
     targets={
@@ -184,14 +172,12 @@ def _dims(normalized_shape: Ints) -> Ints:
     return tuple(range(-len(normalized_shape), 0))
 
 
-_layer_norm = same(layer_norm, "cudnn_enable")
 LAYER_NORM = Rule(
     "layer_norm",
     **roles(layer_norm, linear, inverse, layer_capture, shift, layer_vjp, diagonal),
     captures=("mean", "rstd"),
     equation="Eq. 11, the sample's statistics",
-    targets=spellings(_layer_norm, "layer_norm"),
-    modules={nn.LayerNorm: from_module(_layer_norm)},
+    **called(layer_norm, "layer_norm", nn.LayerNorm),
 )
 
 

@@ -83,11 +83,12 @@ def max_pool_inverse(z: Tensor, index: Tensor, input_shape: Ints) -> Tensor:
     return add_up(z, index, input_shape) / count.clamp(min=1)
 
 
-def collapse(labels: Labels, input_shape: Ints, output_shape: Ints) -> Labels:
-    """S -> collapsed, when a pool leaves a single value of a channel."""
-    space = [d for d, label in enumerate(labels) if label == SPACE]
-    if any(output_shape[d] != 1 for d in space):
-        return labels
+def pool_labels(labels: Labels, output_shape: Ints) -> Labels:
+    """Space is gone where one window covered all of it, and back where a pool spreads it."""
+    spaces = [d for d, label in enumerate(labels) if label in (SPACE, COLLAPSED)]
+    if any(output_shape[d] != 1 for d in spaces):
+        return tuple(SPACE if label == COLLAPSED and size != 1 else label
+                     for label, size in zip(labels, output_shape, strict=True))  # fmt: skip
     return tuple(COLLAPSED if label == SPACE else label for label in labels)
 
 
@@ -106,17 +107,12 @@ def windowed(forward: Function, *sizes: str) -> Function:
 def adaptive(forward: Function) -> Function:
     """By rank, the adapter of an adaptive pool; a size of None leaves an axis as it is."""
 
-    def adapt(rank: int) -> Function:
-        def arguments(
-            input: Any, output_size: Any, return_indices: bool = False, piece: int = 0
-        ) -> Arguments:
-            one = isinstance(output_size, int)
-            size = (output_size,) * rank if one else output_size
-            return same(forward)(input, output_size=size)
+    def arguments(
+        input: Any, output_size: Any, return_indices: bool = False, piece: int = 0
+    ) -> Arguments:
+        return same(forward)(input, output_size=output_size)
 
-        return arguments
-
-    return adapt
+    return per_axis(arguments, "output_size")
 
 
 _max = windowed(max_pool, "kernel_size", "stride", "padding", "dilation")
@@ -129,7 +125,7 @@ MAX_POOL = Rule(
     max_pool_inverse,
     capture=winners,
     captures=("index",),
-    labels=collapse,
+    labels=pool_labels,
     equation="Eq. 14",
     targets=by_rank(_max, "max_pool{}d", "max_pool{}d_with_indices")
     | by_rank(_adaptive_max, "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices"),
@@ -155,10 +151,8 @@ def max_unpool_transpose(w: Tensor, indices: Tensor) -> Tensor:
 _unpool = same(max_unpool, "kernel_size", "stride", "padding", "output_size")
 MAX_UNPOOL = Rule(
     "max_unpool",
-    max_unpool,
-    max_unpool,
-    max_unpool_transpose,
-    max_unpool_transpose,
+    **roles(max_unpool, max_unpool_transpose),
+    inverse=max_unpool_transpose,
     support=max_unpool_transpose,
     control=("indices",),
     equation="exact",
@@ -206,20 +200,11 @@ def matrices(
     return tuple(matrices), pseudo_inverses(matrices)
 
 
-def avg_pool_labels(labels: Labels, input_shape: Ints, output_shape: Ints) -> Labels:
-    """Space is gone where one window covered all of it, and back where a pool spreads it."""
-    spread = tuple(
-        SPACE if label == COLLAPSED and size != 1 else label
-        for label, size in zip(labels, output_shape, strict=True)
-    )
-    return collapse(spread, input_shape, output_shape)
-
-
 _avg = windowed(avg_pool, "kernel_size", "stride", "padding")
 _adaptive_avg = adaptive(avg_pool)
 AVG_POOL = Rule(
     "avg_pool",
-    **roles(avg_pool, _separable.linear, _separable.transpose, _separable.inverse, avg_pool_labels),
+    **roles(avg_pool, _separable.linear, _separable.transpose, _separable.inverse, pool_labels),
     capture=matrices,
     captures=("matrices", "inverses"),
     equation="least squares, exact",

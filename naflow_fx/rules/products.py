@@ -52,9 +52,8 @@ def mul_vjp(
 ) -> tuple[Tensor, Tensor | None]:
     """(g w, x w), each summed over what was broadcast."""
     first = sum_to(w * gate, input_shape)
-    if 1 not in active:
+    if 1 not in active or not isinstance(gate, Tensor):
         return first, None
-    assert isinstance(gate, Tensor)
     return first, sum_to(w * input, opened(gate, input))
 
 
@@ -118,9 +117,8 @@ def div_vjp(
     """(w / g, -w y / g), each summed over what was broadcast."""
     part = w / gate
     first = sum_to(part, input_shape)
-    if 1 not in active:
+    if 1 not in active or not isinstance(gate, Tensor):
         return first, None
-    assert isinstance(gate, Tensor)
     return first, sum_to(-part * output, opened(gate, w))
 
 

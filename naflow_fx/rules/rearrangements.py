@@ -88,16 +88,17 @@ def _order(rank: int, dims: Ints) -> list[int]:
     return order
 
 
-def adapt_permute(input: Any, *dims: Any) -> Arguments:
+def along(input: Any, *dims: Any, **named: Any) -> Arguments:
+    """The arguments of a call with dimensions: one by one or a sequence, by place or by name."""
+    return {"input": input, "dims": ints(*dims, *named.values())}
+
+
+def adapt_permute(input: Any, *dims: Any, **named: Any) -> Arguments:
     """permute's arguments."""
-    order = ints(*dims)
+    order = ints(*dims, *named.values())
     if len(order) == 2:  # of a matrix: (0, 1) changes nothing, (1, 0) swaps
         order = (0, 0) if order[0] % 2 == 0 else (0, 1)
     return {"input": input, "dims": order}
-
-
-def _transpose(input: Any, dim0: int, dim1: int) -> Arguments:
-    return {"input": input, "dims": (dim0, dim1)}
 
 
 PERMUTE = rearrangement(
@@ -109,7 +110,7 @@ PERMUTE = rearrangement(
     mixes=lambda: "",
     targets={
         **spellings(adapt_permute, "permute"),
-        **spellings(_transpose, "transpose.int", "swapaxes", "swapdims"),
+        **spellings(along, "transpose.int", "swapaxes", "swapdims"),
         **spellings(same(permute, dims=(-2, -1)), "t", "T", "mT", "adjoint", "numpy_T"),
     },
 )
@@ -162,21 +163,13 @@ def flip(input: Tensor, dims: Ints) -> Tensor:
     return torch.flip(input, dims)
 
 
-def adapt_roll(input: Any, shifts: Any, dims: Any = None) -> Arguments:
+def adapt_roll(input: Any, shifts: Any, dims: Any = ()) -> Arguments:
     """roll's arguments."""
-    return {"input": input, "shifts": ints(shifts), "dims": _without_batch(ints(dims or ()))}
-
-
-def adapt_flip(input: Any, *dims: Any) -> Arguments:
-    """flip's arguments."""
-    return {"input": input, "dims": _without_batch(ints(*dims))}
-
-
-def _without_batch(dims: Ints) -> Ints:
-    if not dims or 0 in dims:
-        raise ValueError("rolling or flipping the batch dimension mixes images")
-    return dims
+    given = () if dims is None else ints(dims)
+    if not given:
+        raise ValueError("rolling over the batch dimension mixes images")
+    return {"input": input, "shifts": ints(shifts), "dims": given}
 
 
 ROLL = rearrangement("roll", roll, roll_back, targets=spellings(adapt_roll, "roll"))
-FLIP = rearrangement("flip", flip, flip, targets=spellings(adapt_flip, "flip"))
+FLIP = rearrangement("flip", flip, flip, targets=spellings(along, "flip"))

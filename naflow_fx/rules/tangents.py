@@ -82,28 +82,24 @@ def adapt_elu(
     return {"input": input, "alpha": alpha, "scale": scale, "width": 1 / input_scale}
 
 
-def adapt_selu(input: Any, inplace: bool = False) -> Arguments:
-    """selu's arguments."""
-    alpha, scale = 1.6732632423543772848170429916717, 1.0507009873554804934193349852946
-    return {"input": input, "alpha": alpha, "scale": scale}
-
-
 def adapt_celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Arguments:
     """celu's arguments."""
     return {"input": input, "alpha": alpha, "width": alpha}
 
 
+_SELU = {"alpha": 1.6732632423543772848170429916717, "scale": 1.0507009873554804934193349852946}
+_selu = same(elu, "inplace", width=1.0, **_SELU)
 ELU = tangent(
     "elu",
     elu,
     elu_slope,
     elu_inverse,
     targets=spellings(adapt_elu, "elu", in_place=True)
-    | spellings(adapt_selu, "selu", in_place=True)
+    | spellings(_selu, "selu", in_place=True)
     | spellings(adapt_celu, "celu", in_place=True),
     modules={
         nn.ELU: from_module(adapt_elu),
-        nn.SELU: from_module(adapt_selu),
+        nn.SELU: from_module(_selu),
         nn.CELU: from_module(adapt_celu),
     },
 )
@@ -261,10 +257,7 @@ SOFTPLUS = tangent(
     softplus_inverse,
     targets=spellings(same(softplus), "softplus")
     | spellings(_log_sigmoid, "logsigmoid", "log_sigmoid"),
-    modules={
-        nn.Softplus: from_module(same(softplus)),
-        nn.LogSigmoid: from_module(_log_sigmoid),
-    },
+    modules={nn.Softplus: from_module(same(softplus)), nn.LogSigmoid: from_module(_log_sigmoid)},
 )
 
 

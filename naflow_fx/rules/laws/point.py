@@ -60,7 +60,6 @@ class Point:
     """A rule captured at a case: its functions, all but the leading vector filled in.
 
     Attributes:
-        vectors: the activations that A acts on: one, or a variadic rule's active ones.
         state: what the rule's functions may ask for, as the compiler offers it (see `rule`).
         output: f(x).
         captures: what `capture` returned.
@@ -74,38 +73,39 @@ class Point:
         sample: int | None = None,
     ) -> None:
         self.rule, self.case, self.first = rule, case, rule.operands[0]
-        inputs, others = case.draw(self.first, dtype)
+        self.inputs, others = case.draw(self.first, dtype)
+        self.active = self._active()
         if sample is not None:
-            size = self._batch(inputs)
-            inputs = tree_map(lambda x: x[sample : sample + 1] if _has(x, size) else x, inputs)
-        self.inputs = inputs
-        self.arguments = bind(rule.forward, **inputs, **others)
+            size, one = len(self.vectors[0]), slice(sample, sample + 1)
+            self.inputs = tree_map(lambda x: x[one] if _has(x, size) else x, self.inputs)
+        self.arguments = bind(rule.forward, **self.inputs, **others)
         self.output: Tensor = rule.forward(**self.arguments)
-        self.state: dict[str, Any] = self.arguments | {"output": self.output, "damping": 0.0}
-        self.state["output_shape"] = _open(self.output)
-        self.active, self.vectors = self._operands()
+        self.state: dict[str, Any] = self.arguments | self._shapes() | {
+            "output": self.output, "active": self.active, "damping": 0.0,
+        }  # fmt: skip
         self.captures = self._capture()
 
-    def _batch(self, inputs: Arguments) -> int:
-        given = inputs[self.first]
+    def _active(self) -> tuple[int, ...]:
+        if self.case.active is not None:
+            return self.case.active
+        values = map(self.inputs.get, self.rule.operands)
         if self.rule.variadic:
-            tensors = [i for i, x in enumerate(given) if isinstance(x, Tensor)]
-            given = given[(self.case.active or tensors)[0]]
-        return len(given)
+            values = self.inputs[self.first]
+        return tuple(i for i, x in enumerate(values) if _floats(x))
 
-    def _operands(self) -> tuple[tuple[int, ...], list[Tensor]]:
-        given = self.arguments[self.first]
+    @property
+    def vectors(self) -> list[Tensor]:
+        """The activations that A acts on: one, or a variadic rule's active ones."""
+        given = self.inputs[self.first]
+        return [given[i] for i in self.active] if self.rule.variadic else [given]
+
+    def _shapes(self) -> dict[str, Any]:
+        given, found = self.inputs[self.first], {"output_shape": _open(self.output)}
         if not self.rule.variadic:
-            names = self.rule.operands
-            active = tuple(i for i, name in enumerate(names) if _floats(self.inputs.get(name)))
-            self.state |= {"active": active, "input_shape": _open(given)}
-            return active, [given]
-        tensors = tuple(i for i, x in enumerate(given) if isinstance(x, Tensor))
-        active = tensors if self.case.active is None else self.case.active
-        shapes = [_open(x) if i in active else tuple(getattr(x, "shape", ()))
+            return found | {"input_shape": _open(given)}
+        shapes = [_open(x) if i in self.active else tuple(getattr(x, "shape", ()))
                   for i, x in enumerate(given)]  # fmt: skip
-        self.state |= {"active": active, "input_shapes": shapes}
-        return active, [given[i] for i in active]
+        return found | {"input_shapes": shapes}
 
     def _capture(self) -> tuple[Any, ...]:
         if self.rule.capture is None:
