@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas
@@ -12,13 +11,8 @@ from numpy.typing import NDArray
 
 from naflow_fx.dataset import MAP
 from naflow_fx.dataset.results import Results
-from naflow_fx.selection import evenly
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.statistics import Statistics
 
 Floats = NDArray[np.float64]
-SAMPLE = 512  # photos of which scatter and agreement are computed
 NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the truth lies inside
 UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
 
@@ -74,19 +68,6 @@ def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list
     worst = found[found["median"] > 0].sort_values("median", ascending=False, kind="stable")
     rows: list[Any] = worst.head(count).rename_axis("layer").reset_index().to_dict("records")
     return rows
-
-
-def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statistics | None:
-    """Statistics of stored maps: of so many layers and photos at most, evenly along both.
-
-    Photos are whole files of the run.  None where no map of several positions is stored.
-    """
-    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
-    full = [part for part, count in enumerate(results.counts) if count]
-    if not spatial or not full:
-        return None
-    files = max(2, photos // max(results.counts))
-    return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
 def mean_maps(

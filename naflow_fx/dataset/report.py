@@ -15,7 +15,7 @@ from PIL import Image
 from naflow_fx.dataset import MEASURES, aggregate
 from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Decoder
-from naflow_fx.dataset.results import Results, no_row, open_results
+from naflow_fx.dataset.results import Results, no_row, open_results, statistics_of
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
 from naflow_fx.files import write
@@ -59,7 +59,7 @@ class Context:
         for name in ("label", "prediction"):
             rows[name] = rows[name].astype(float).fillna(-1).astype(int)
         measures = {name: np.stack(rows[name].to_list()).astype(np.float64) for name in MEASURES}
-        return cls(results, rows, measures, aggregate.statistics_of(results, MEASURED))
+        return cls(results, rows, measures, statistics_of(results, MEASURED))
 
     def name(self, index: int) -> str:
         """Words for a class."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, required
 from naflow_fx.errors import DatasetError
-from naflow_fx.selection import matching
+from naflow_fx.selection import evenly, matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from naflow_fx.dataset.torch_view import TorchRows
     from naflow_fx.flow.statistics import Statistics
+
+SAMPLE = 512  # photos of which `statistics_of` computes, at most
 
 
 class Results:
@@ -217,6 +220,19 @@ class Results:
 def open_results(path: str | Path | Results) -> Results:
     """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
     return path if isinstance(path, Results) else Results(path)
+
+
+def statistics_of(results: Results, layers: int) -> Statistics | None:
+    """Statistics of stored maps: of so many layers and `SAMPLE` photos, evenly along both.
+
+    Photos are whole files of the run.  None where no map of several positions is stored.
+    """
+    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
+    full = [part for part, count in enumerate(results.counts) if count]
+    if not spatial or not full:
+        return None
+    files = max(2, SAMPLE // max(results.counts))
+    return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
 def no_row(results: Results) -> DatasetError:
