@@ -135,12 +135,6 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(known, kind)
 
 
-def read_rows(file: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part; OSError if a checksum doesn't fit."""
-    return pq.read_table(file, columns=list(columns), partitioning=None,
-                         page_checksum_verification=True)  # fmt: skip
-
-
 def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
     """The maps of a column, [n, *shape]."""
     size = math.prod(shape)

@@ -99,9 +99,10 @@ class Results:
 
     def table(self, part: int, columns: Sequence[str]) -> pyarrow.Table:
         """The rows of the part-th file; OSError if a checksum doesn't fit."""
-        from naflow_fx.dataset.parts import read_rows
+        import pyarrow.parquet as pq
 
-        return read_rows(self.files[part], columns)
+        return pq.read_table(self.files[part], columns=list(columns), partitioning=None,
+                             page_checksum_verification=True)  # fmt: skip
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
         """One Arrow table a part, of these columns; None: of all but the maps."""
@@ -203,9 +204,7 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
-        columns = [*self.columns(), *(MAP + layer for layer in shapes)]
-        return TorchRows(self.files, self.counts, columns, shapes)
+        return TorchRows(self, self._stored(layers))
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""
