@@ -5,7 +5,6 @@ Archives are read in place: nothing is ever unpacked to a file.
 
 from __future__ import annotations
 
-import bisect
 import glob
 import os
 import posixpath
@@ -259,9 +258,6 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-Group = tuple[int, str, int]  # position of its first photo, file, number of the row group
-
-
 def _of_parquets(pattern: str) -> Source:
     """Photos in a column of Parquet files: bytes, or Hugging Face's {bytes, path}.
 
@@ -269,36 +265,35 @@ def _of_parquets(pattern: str) -> Source:
     numbers; the labels the column `label` or `cls`.
     """
     places = _several(pattern)
-    groups: list[Group] = []
     ids: list[str] = []
     labels: list[int] = []
-    column = ""
+    where: list[tuple[str, str, int, int]] = []
     for path in places:
         try:
             with pq.ParquetFile(path) as file:
-                column, start = _photos(path, file.schema_arrow), len(ids)
-                for group in range(file.num_row_groups):
-                    groups.append((start, path, group))
-                    start += file.metadata.row_group(group).num_rows
+                column = _photos(path, file.schema_arrow)
+                where += [(path, column, group, row) for group in range(file.num_row_groups)
+                          for row in range(file.metadata.row_group(group).num_rows)
+                          ]  # fmt: skip
                 ids += _ids(file, column, len(ids))
                 labels += _labels(file)
         except pa.ArrowInvalid as error:
             raise DatasetError(f"{path}: not a Parquet file ({error})") from error
-    reader = partial(_read_row, groups, Last(partial(_row_group, column)))
-    return Source("parquet", places, ids, _known(labels), range(len(ids)), reader)
+    reader = partial(_read_row, Last(_row_group))
+    return Source("parquet", places, ids, _known(labels), where, reader)
 
 
-def _read_row(groups: Sequence[Group], read: Last[pa.ChunkedArray], position: int) -> bytes:
-    found = bisect.bisect_right(groups, position, key=lambda group: group[0]) - 1
-    start, path, group = groups[found]
-    value = read(path, group)[position - start].as_py()  # kept: positions are read in order
+def _read_row(read: Last[pa.ChunkedArray], where: tuple[str, str, int, int]) -> bytes:
+    """The bytes in a row of a file's row group, which is kept: positions are read in order."""
+    *group, row = where
+    value = read(*group)[row].as_py()
     data = value["bytes"] if isinstance(value, dict) else value
     if data is None:
         raise OSError("no bytes in this row")
     return bytes(data)
 
 
-def _row_group(column: str, path: str, group: int) -> pa.ChunkedArray:
+def _row_group(path: str, column: str, group: int) -> pa.ChunkedArray:
     with pq.ParquetFile(path) as file:
         return file.read_row_group(group, columns=[column])[column]
 
