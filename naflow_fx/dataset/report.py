@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
+import pandas
 from PIL import Image
 
 from naflow_fx.dataset import MEASURES, aggregate
@@ -26,8 +27,6 @@ from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.html import POLICY, data_uri, render
 
 if TYPE_CHECKING:
-    import pandas
-
     from naflow_fx.flow.statistics import Statistics
 
 CLASSES, COLUMNS, PHOTOS, LAYERS = 12, 7, 12, 15  # how many are shown
@@ -43,13 +42,13 @@ class Context:
     Attributes:
         results: the run's.
         rows: a row a photo; -1 where label or prediction are unknown.
-        measures: measure -> [rows, layers].
+        measures: of every photo at every layer.
         statistics: of some of the stored maps.
     """
 
     results: Results
     rows: pandas.DataFrame
-    measures: dict[str, aggregate.Floats]
+    measures: aggregate.Measures
     statistics: Statistics | None
 
     @classmethod
@@ -58,7 +57,10 @@ class Context:
         rows = results.pandas()
         for name in ("label", "prediction"):
             rows[name] = rows[name].astype(float).fillna(-1).astype(int)
-        measures = {name: np.stack(rows[name].to_list()).astype(np.float64) for name in MEASURES}
+        measures = {
+            name: pandas.DataFrame(np.stack(rows[name]), columns=results.layers, dtype=float)
+            for name in MEASURES
+        }
         return cls(results, rows, measures, statistics_of(results, MEASURED))
 
     def name(self, index: int) -> str:
@@ -86,7 +88,7 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
         "run.html", policy=POLICY, title=_title(context), tiles=_tiles(context),
         left=results.manifest["job"]["photos"] - len(results) - len(failed),
         classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
-        residuals=aggregate.worst_residuals(residual, results.layers, LAYERS),
+        residuals=aggregate.worst_residuals(residual, LAYERS),
         failed=failed, facts=_facts(results),
     )  # fmt: skip
     return write(Path(path), page)
@@ -136,19 +138,20 @@ def _classes(context: Context) -> dict[str, Any] | None:
 
 def _curves(context: Context) -> list[dict[str, Any]]:
     """Curves of the measures over the layers."""
-    layers = context.results.layers
-    if len(layers) < 2:
+    if len(context.results.layers) < 2:
         return []
-    drawn = aggregate.depths(context.measures, layers)
+    drawn = aggregate.depths(context.measures)
     if (found := context.statistics) is not None and len(found.layers) > 1:
-        also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
-        drawn |= aggregate.depths(also, found.layers)
+        drawn |= aggregate.depths({
+            name: pandas.DataFrame(found.values[name].numpy(), columns=found.layers)
+            for name in ("scatter", "agreement")
+        })  # fmt: skip
     return [{"name": name, **curve(name, depth)} for name, depth in drawn.items()]
 
 
 def _unusual(context: Context) -> dict[str, Any] | None:
     """Cards of the photos that are furthest from the others."""
-    found = aggregate.unusual(context.measures, context.results.layers, PHOTOS)
+    found = aggregate.unusual(context.measures, PHOTOS)
     if found.empty:
         return None
     rows, layers = found.index.to_list(), _shown_layers(context, 3)
