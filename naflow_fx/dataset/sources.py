@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from naflow_fx.dataset import Last
-from naflow_fx.errors import DatasetError, one_of, unfit
+from naflow_fx.errors import DatasetError, check_choice
 
 ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
@@ -84,8 +84,7 @@ def open_source(source: Any, kind: str | None = None) -> Source:
         return _of_samples(source)
     path = os.fspath(source)
     kind = kind or _kind(path)
-    if kind not in OPENERS:
-        raise unfit(DatasetError, "open_source", one_of(OPENERS), kind=kind)
+    check_choice(DatasetError, "open_source", OPENERS, kind=kind)
     opened = OPENERS[kind](path)
     if not len(opened.ids):
         raise DatasetError(f"{path}: no photo in it ({kind}); wanted files that end in "
