@@ -119,16 +119,15 @@ def curves(
     return torch.cat([empty, inserted, photo]).T, torch.cat([photo, deleted, empty]).T
 
 
-def area(curve: Tensor) -> Tensor:
-    """Area under curves [N, steps + 1] over [0, 1], trapezoids, [N] (Petsiuk et al., BMVC 2018)."""
-    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
-
-
 def insertion_deletion(
     classifier: Classifier, maps: Tensor, steps: int = STEPS, base: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N]."""
-    inserted, deleted = map(area, curves(classifier, maps, steps, base))
+    """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N].
+
+    Over [0, 1], by trapezoids (Petsiuk et al., BMVC 2018).
+    """
+    inserted, deleted = (torch.trapezoid(curve, dx=1 / steps, dim=1)
+                         for curve in curves(classifier, maps, steps, base))  # fmt: skip
     return {"insertion": inserted, "deletion": deleted, "i_d": inserted - deleted}
 
 
