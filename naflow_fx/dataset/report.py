@@ -82,22 +82,18 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     results = open_results(folder)
     if not len(results):
         raise no_row(results)
-    context = Context.of(results)
-    residual, failed = context.measures["residual"], results.failed
+    context, failed, manifest = Context.of(results), results.failed, results.manifest
+    job, made = manifest["job"], manifest["job"]["explainer"]
+    model = made.get("model") or made.get("artefact") or made.get("make")
+    facts = {"source": manifest["source"], **job, **manifest["environment"]}
     page = render(
-        "run.html", policy=POLICY, title=_title(context), tiles=_tiles(context),
-        left=results.manifest["job"]["photos"] - len(results) - len(failed),
+        "run.html", policy=POLICY, title=f"{model}: attention flow of {len(results):,} photos",
+        tiles=_tiles(context), left=job["photos"] - len(results) - len(failed),
         classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
-        residuals=aggregate.worst_residuals(residual, LAYERS),
-        failed=failed, facts=_facts(results),
+        residuals=aggregate.worst_residuals(context.measures["residual"], LAYERS),
+        failed=failed, facts=json.dumps(facts, indent=1, ensure_ascii=False),
     )  # fmt: skip
     return write(Path(path), page)
-
-
-def _title(context: Context) -> str:
-    explainer = context.results.manifest["job"]["explainer"]
-    model = explainer.get("model") or explainer.get("artefact") or explainer.get("make")
-    return f"{model}: attention flow of {len(context.results):,} photos"
 
 
 def _tiles(context: Context) -> list[tuple[str, str]]:
@@ -170,13 +166,6 @@ def _prediction(context: Context, row: int) -> str:
     if one["prediction"] < 0:
         return f"score {one['score']:.3g}"
     return f"{context.name(one['prediction'])}, {one['probability']:.1%}"
-
-
-def _facts(results: Results) -> str:
-    """How the results were made."""
-    manifest = results.manifest
-    facts = {"source": manifest["source"], **manifest["job"], **manifest["environment"]}
-    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def _shown_layers(context: Context, count: int) -> list[str]:

@@ -93,9 +93,10 @@ def open_source(source: Any, kind: str | None = None) -> Source:
 
 
 def _kind(path: str) -> str:
-    """What a path holds."""
+    """What a path holds; folders without a photo beside them are taken for classes."""
     if os.path.isdir(path):
-        return "imagefolder" if _holds_classes(path) else "folder"
+        _, folders, files = next(os.walk(path))
+        return "imagefolder" if folders and not any(map(is_photo, files)) else "folder"
     kind = KNOWN.get(os.path.splitext(path)[1].lower())
     if not (os.path.exists(path) or kind and glob.glob(path)):
         raise DatasetError(f"{path}: no such {'file' if kind else 'folder'}; check the path")
@@ -104,12 +105,6 @@ def _kind(path: str) -> str:
                            f"{', '.join(KNOWN)} (an archive that is compressed as a whole must "
                            "be unpacked first)")  # fmt: skip
     return kind
-
-
-def _holds_classes(path: str) -> bool:
-    """Whether all photos lie in folders of classes: no photo at the top, folders there."""
-    _, folders, files = next(os.walk(path))
-    return bool(folders) and not any(map(is_photo, files))
 
 
 def is_photo(name: str) -> bool:
