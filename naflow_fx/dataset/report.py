@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas
@@ -26,16 +25,12 @@ from naflow_fx.subjects.inputs import scaled
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.html import POLICY, data_uri, render
 
-if TYPE_CHECKING:
-    from naflow_fx.flow.statistics import Statistics
-
 CLASSES, COLUMNS, PHOTOS, LAYERS = 12, 7, 12, 15  # how many are shown
 MEASURED = 24  # layers of which scatter and agreement are shown
 MAP, THUMBNAIL = 72, 150  # pixels
 Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
 
 
-@dataclass(frozen=True)
 class Context:
     """What the sections of the page are made of.
 
@@ -46,22 +41,16 @@ class Context:
         statistics: of some of the stored maps.
     """
 
-    results: Results
-    rows: pandas.DataFrame
-    measures: aggregate.Measures
-    statistics: Statistics | None
-
-    @classmethod
-    def of(cls, results: Results) -> Context:
+    def __init__(self, results: Results) -> None:
         """Reads the rows."""
-        rows = results.pandas()
+        self.results, self.rows = results, results.pandas()
         for name in ("label", "prediction"):
-            rows[name] = rows[name].astype(float).fillna(-1).astype(int)
-        measures = {
-            name: pandas.DataFrame(np.stack(rows[name]), columns=results.layers, dtype=float)
+            self.rows[name] = self.rows[name].astype(float).fillna(-1).astype(int)
+        self.measures = {
+            name: pandas.DataFrame(np.stack(self.rows[name]), columns=results.layers, dtype=float)
             for name in MEASURES
         }
-        return cls(results, rows, measures, statistics_of(results, MEASURED))
+        self.statistics = statistics_of(results, MEASURED)
 
     def name(self, index: int) -> str:
         """Words for a class."""
@@ -82,7 +71,7 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     results = open_results(folder)
     if not len(results):
         raise no_row(results)
-    context, failed, manifest = Context.of(results), results.failed, results.manifest
+    context, failed, manifest = Context(results), results.failed, results.manifest
     job, made = manifest["job"], manifest["job"]["explainer"]
     model = made.get("model") or made.get("artefact") or made.get("make")
     facts = {"source": manifest["source"], **job, **manifest["environment"]}
