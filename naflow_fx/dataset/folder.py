@@ -64,8 +64,8 @@ class Folder:
         notes: list[str] = []
         if earlier is None or not begun:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
-            _write(path / MANIFEST, _json({"job": wanted, "hash": job_hash(wanted),
-                                           "source": place, "environment": there}))  # fmt: skip
+            facts = {"job": wanted, "hash": job_hash(wanted), "source": place, "environment": there}
+            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
         else:
             if unlike := differences(earlier["job"], wanted):
                 raise DatasetError(f"{path}: holds the results of another job ("
@@ -152,7 +152,7 @@ class Folder:
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        text, path = _json(asdict(layout)), self.path / EXPLAINER
+        text, path = json.dumps(asdict(layout), indent=1) + "\n", self.path / EXPLAINER
         _create(path, text)
         unlike = differences(json.loads(path.read_text("utf-8")), json.loads(text))
         if unlike:
@@ -200,11 +200,6 @@ def environment(device: str) -> dict[str, Any]:
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
-
-
-def _json(facts: Any) -> str:
-    """The text of a file."""
-    return json.dumps(facts, indent=1) + "\n"
 
 
 def _write(path: Path, text: str) -> None:
