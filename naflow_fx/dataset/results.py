@@ -118,8 +118,7 @@ class Results:
         required("pandas", "results.pandas")
         import pyarrow as pa
 
-        frame: pandas.DataFrame = pa.concat_tables(self.tables(columns)).to_pandas()
-        return frame
+        return pa.concat_tables(self.tables(columns)).to_pandas()
 
     def maps(self, layer: str, raw: bool = False) -> NDArray[np.floating[Any]]:
         """The maps of a layer, [rows, H, W], in the order of `pandas`.

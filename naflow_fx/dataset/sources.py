@@ -77,9 +77,8 @@ def open_source(source: Any, kind: str | None = None) -> Source:
     Raises:
         DatasetError: nothing there, no photo in it, or of a kind that isn't known.
     """
-    if hasattr(source, "read") and hasattr(source, "ids"):
-        given: Source = source
-        return given
+    if isinstance(source, Source):
+        return source
     if hasattr(source, "samples"):
         return _of_samples(source)
     path = os.fspath(source)

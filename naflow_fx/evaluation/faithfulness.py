@@ -28,10 +28,9 @@ def blurred(images: Tensor) -> Tensor:
 
     sigma = SIGMA * images.shape[-2]
     reach = min(int(3 * sigma), *(s - 1 for s in images.shape[-2:]))
-    result: Tensor = images
     for size in ([2 * reach + 1, 1], [1, 2 * reach + 1]):  # one axis, then the other: far cheaper
-        result = gaussian_blur(result, size, [sigma, sigma])
-    return result
+        images = gaussian_blur(images, size, [sigma, sigma])
+    return images
 
 
 @dataclass(frozen=True, eq=False)
