@@ -6,7 +6,7 @@ import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,13 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.files import replacing
 
 KEY = b"naflow_fx"  # of the file's own metadata: JSON
-OF_PHOTO = {
+FIXED = {
     "position": pa.int64(),
     "id": pa.string(),
     "sha256": pa.string(),
     "height": pa.int32(),
     "width": pa.int32(),
     "label": pa.int64(),
-}
-FIXED = {
-    **OF_PHOTO,
     "prediction": pa.int64(),
     "probability": pa.float32(),
     "score": pa.float64(),
@@ -118,7 +115,7 @@ def schema(layout: Layout) -> pa.Schema:
 
 def _table(rows: Rows, kind: pa.Schema) -> pa.Table:
     """The rows of one batch."""
-    of_photo = {name: [getattr(photo, name) for photo in rows.photos] for name in OF_PHOTO}
+    of_photo = {f.name: [getattr(photo, f.name) for photo in rows.photos] for f in fields(Photo)}
     values: dict[str, Any] = {**of_photo, **rows.arrays}
     columns = [_column(values[field.name], field.type) for field in kind]
     good = pa.array([photo.reason is None for photo in rows.photos])
