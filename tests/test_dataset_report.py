@@ -68,6 +68,15 @@ def test_the_page_of_an_unfinished_run_says_so(results: Path) -> None:
         write_report(results.parent, results.parent / "none.html")
 
 
+def test_the_page_of_a_list_shows_its_photos(tmp_path: Path) -> None:
+    for i in range(8):
+        picture(i).save(tmp_path / f"{i}.png")
+    (tmp_path / "some.txt").write_text("".join(f"{i}.png\n" for i in range(8)))
+    run(tmp_path / "some.txt", tmp_path / "out")
+    page = write_report(tmp_path / "out", tmp_path / "page.html").read_text("utf-8")
+    assert page.count("data:image/jpeg") == 8
+
+
 def test_mean_maps_are_means(results: Path) -> None:
     found = nf.open_results(results)
     predicted = found.pandas()["prediction"].to_numpy()

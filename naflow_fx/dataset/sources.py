@@ -11,7 +11,7 @@ import posixpath
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         kind: one of `OPENERS`.
-        places: the folder that the photos lie below, or the archives.
+        places: the folder that the photos lie below, the list, or the archives.
         ids: the photos' names in the order of their positions; data, never used as paths.
         labels: the photos' classes, -1 where unknown; None if the source has none.
         where: what the reader asks for, of each photo.
@@ -180,7 +180,8 @@ def _of_list(path: str) -> Source:
     except ValueError as error:
         raise DatasetError(f"{path}: {error}; wanted a number after the tab, the class") from error
     root = os.path.dirname(os.path.abspath(path))
-    return _files("list", root, [row[0] for row in rows], _known(labels))
+    found = _files("list", root, [row[0] for row in rows], _known(labels))
+    return replace(found, places=[os.path.abspath(path)])  # where it can be opened again
 
 
 def _of_samples(dataset: Any) -> Source:
