@@ -143,10 +143,7 @@ KERNEL = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
 
 
 def road(
-    classifier: Classifier,
-    maps: Tensor,
-    percentiles: tuple[int, ...] = (20, 50, 80),
-    noise: float = NOISE,
+    classifier: Classifier, maps: Tensor, percentiles: tuple[int, ...], noise: float = NOISE
 ) -> Tensor:
     """Probability without the least relevant pixels minus without the most relevant, over 2, [N].
 
@@ -225,10 +222,9 @@ def max_sensitivity(
     images: Tensor,
     target: Tensor,
     maps: Maps,
-    radius: float = 0.02,
-    draws: int = 3,
-    seed: int = 0,
-    batch: int = 64,
+    radius: float,
+    draws: int,
+    batch: int,
 ) -> dict[str, Tensor]:
     """max over noises of ||map(x + noise) - map(x)|| / ||map(x)||, layer -> [N].
 
@@ -241,13 +237,12 @@ def max_sensitivity(
         target: int64 [N].
         maps: of `explain` without noise.
         radius: in units of the network's input.
-        draws: of the noise.
-        seed: of the noise; all methods see the same.
+        draws: of the noise; all methods see the same.
         batch: images a call of `explain`.
     """
     worst = {name: torch.zeros(len(images)) for name in maps}
     for start in range(0, len(images), batch):
-        some, generator = slice(start, start + batch), torch.Generator().manual_seed(seed + start)
+        some, generator = slice(start, start + batch), torch.Generator().manual_seed(start)
         for _ in range(draws):
             noise = 2 * torch.rand(images[some].shape, generator=generator) - 1
             found = explain(images[some] + radius * noise.to(images), target[some])

