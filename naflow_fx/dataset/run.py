@@ -119,8 +119,9 @@ def explain_dataset(
     check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
     with locked(path, rank) as alone:
+        folder = Folder(path, job, rank)
         with alone():
-            folder, notes = Folder.begin(path, job, rank)
+            notes = folder.begin()
         share = job.parts if rank is None else job.parts[rank::ranks]
         finished, found = folder.scan(share, retry_failed)
         photos = job.photos(share)
