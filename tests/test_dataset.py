@@ -119,7 +119,8 @@ def test_only_some_maps_are_stored(photos: Path, tmp_path: Path) -> None:
 def test_bad_arguments_are_told(photos: Path, tmp_path: Path) -> None:
     for options, text in (
         ({"part_size": 6}, "wanted a multiple of batch_size=4"),
-        ({"batch_size": 0}, "wanted 1 or more"),
+        ({"batch_size": 0}, r"explain_dataset\(batch_size=0\): wanted an integer >= 1"),
+        ({"part_size": 8.0}, r"explain_dataset\(part_size=8.0\): wanted an integer >= 1"),
         ({"target": "label"}, "has no labels"),
         ({"target": True}, "wanted None, a class or 'label'"),
         ({"engine": "spark"}, "wanted one of 'local', 'ray', 'torchrun'"),

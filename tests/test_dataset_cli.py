@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,17 @@ def test_a_class_by_name(place: Path) -> None:
     rows = nf.open_results(place / "named").pandas()
     assert set(rows["target"]) == {2}
     assert json.loads((place / "named/manifest.json").read_text())["job"]["maps"] == []
+
+
+def test_a_run_and_its_statistics_need_no_pandas(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    monkeypatch.delitem(sys.modules, "naflow_fx.dataset.aggregate", raising=False)  # needs it
+    assert main(words(place, "bare")) == 0
+    assert "means over photos [95 %]" in capsys.readouterr().out
+    assert main(["report", str(place / "bare"), "--out", str(place / "bare.html")]) == 2
+    assert "pip install 'naflow-fx[batch]'" in capsys.readouterr().err
 
 
 def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

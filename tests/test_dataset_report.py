@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from dataset_tiny import draw_photos, picture, run
 
@@ -67,6 +68,15 @@ def test_the_page_of_an_unfinished_run_says_so(results: Path) -> None:
         write_report(results.parent, results.parent / "none.html")
 
 
+def test_the_page_of_a_list_shows_its_photos(tmp_path: Path) -> None:
+    for i in range(8):
+        picture(i).save(tmp_path / f"{i}.png")
+    (tmp_path / "some.txt").write_text("".join(f"{i}.png\n" for i in range(8)))
+    run(tmp_path / "some.txt", tmp_path / "out")
+    page = write_report(tmp_path / "out", tmp_path / "page.html").read_text("utf-8")
+    assert page.count("data:image/jpeg") == 8
+
+
 def test_mean_maps_are_means(results: Path) -> None:
     found = nf.open_results(results)
     predicted = found.pandas()["prediction"].to_numpy()
@@ -79,11 +89,8 @@ def test_mean_maps_are_means(results: Path) -> None:
 
 def test_depth_curves_have_their_intervals() -> None:
     values = np.random.default_rng(0).normal([1.0, 5.0], [1.0, 2.0], (4000, 2))
-    values = np.concatenate([values, np.full((4000, 1), np.nan)], 1)
-    empty = np.full((4000, 3), np.nan)
-    ((name, depth),) = aggregate.depths(
-        {"mean": values, "residual": empty}, ["a", "b", "<b>"]
-    ).items()
+    measured = pd.DataFrame(values, columns=["a", "b"]).assign(**{"<b>": np.nan})
+    ((name, depth),) = aggregate.depths({"mean": measured, "residual": measured * np.nan}).items()
     np.testing.assert_allclose(depth["mean"][:2], [1, 5], atol=0.1)
     np.testing.assert_allclose(depth["error"][:2], 1.96 * np.array([1, 2]) / 4000**0.5, rtol=0.05)
     np.testing.assert_allclose(depth["high"][:2], [1 + 1.2816, 5 + 2 * 1.2816], atol=0.15)
@@ -96,19 +103,20 @@ def test_depth_curves_have_their_intervals() -> None:
 
 def test_the_odd_one_is_the_most_unusual() -> None:
     draw = np.random.default_rng(0)
-    measures = {name: draw.uniform(0.4, 0.6, (50, 3)) for name in aggregate.UNUSUAL}
-    measures["spread"][17, 1] = 5.0
-    measures["max"][17] = 50.0
-    found = aggregate.unusual(measures, ["a", "b", "c"], 3)
+    measures = {name: pd.DataFrame(draw.uniform(0.4, 0.6, (50, 3)), columns=["a", "b", "c"])
+                for name in aggregate.UNUSUAL}  # fmt: skip
+    measures["spread"].loc[17, "b"] = 5.0
+    measures["max"].loc[17] = 50.0
+    found = aggregate.unusual(measures, 3)
     assert len(found) == 3 and found.index[0] == 17
     assert {("max", "a"), ("spread", "b")} & set(found["where"][17])
     few = {name: values[:7] for name, values in measures.items()}
-    assert aggregate.unusual(few, ["a", "b", "c"], 3).empty
+    assert aggregate.unusual(few, 3).empty
 
 
 def test_the_worst_residuals_come_first() -> None:
-    residual = np.array([[0.1, 0.95, 0.0, np.nan], [0.3, 0.99, 0.0, np.nan]])
-    rows = aggregate.worst_residuals(residual, list("abcd"), 5)
+    values = [[0.1, 0.95, 0.0, np.nan], [0.3, 0.99, 0.0, np.nan]]
+    rows = aggregate.worst_residuals(pd.DataFrame(values, columns=list("abcd")), 5)
     assert [(row["layer"], row["poor"]) for row in rows] == [("b", 1.0), ("a", 0.0)]
     assert rows[1]["median"] == pytest.approx(0.2)
 

@@ -120,6 +120,8 @@ def test_parquet_columns(photos: Path, tmp_path: Path) -> None:
     assert list(source.ids) == [f"x{i}" for i in range(6)] and source.labels is None
     with pytest.raises(OSError, match="no bytes in this row"):
         source.read(5)
+    both = open_source(tmp_path / "[ab].parquet")  # of each file its own column
+    assert [both.read(i) for i in range(11)] == [*data, *data[:5]]
     pq.write_table(pa.table({"n": [1]}), tmp_path / "c.parquet")
     with pytest.raises(DatasetError, match="no column of photos; .* got n"):
         open_source(tmp_path / "c.parquet")

@@ -109,8 +109,7 @@ def batch(args: argparse.Namespace) -> None:
 
 def _tell_statistics(place: Path) -> None:
     """Print what the maps say together, of a run that is complete and has stored some."""
-    from naflow_fx.dataset.aggregate import SAMPLE, statistics_of
-    from naflow_fx.dataset.results import open_results
+    from naflow_fx.dataset.results import SAMPLE, open_results, statistics_of
 
     results = open_results(place)
     found = statistics_of(results, TOLD) if results.complete else None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas
@@ -12,33 +11,28 @@ from numpy.typing import NDArray
 
 from naflow_fx.dataset import MAP
 from naflow_fx.dataset.results import Results
-from naflow_fx.selection import evenly
-
-if TYPE_CHECKING:
-    from naflow_fx.flow.statistics import Statistics
 
 Floats = NDArray[np.float64]
-SAMPLE = 512  # photos of which scatter and agreement are computed
+Measures = dict[str, pandas.DataFrame]  # measure -> a row a photo, a column a layer
 NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the truth lies inside
 UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
 
 
-def depths(measures: dict[str, Floats], layers: Sequence[str]) -> dict[str, pandas.DataFrame]:
-    """Curves of every measure [rows, layers] that has a number; a row a layer, NaN where it lacks.
+def depths(measures: Measures) -> Measures:
+    """Curves of every measure that has a number; a row a layer, NaN where it lacks.
 
     Columns: `mean` over the photos, `error`, half of the mean's 95 % interval, and `low` and
     `high`, the tenth and ninetieth percentile of the photos.
     """
     found = {}
-    for name, values in measures.items():
-        frame = pandas.DataFrame(values, columns=list(layers))
+    for name, frame in measures.items():
         error = NORMAL * frame.std(ddof=0) / np.sqrt(frame.count().clip(lower=1))
         percentiles = frame.quantile([0.1, 0.9]).T.set_axis(["low", "high"], axis=1)
         found[name] = percentiles.assign(mean=frame.mean(), error=error)
     return {name: curve for name, curve in found.items() if curve["mean"].notna().any()}
 
 
-def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> pandas.DataFrame:
+def unusual(measures: Measures, count: int) -> pandas.DataFrame:
     """The photos that are furthest from the median photo, furthest first, by their row's number.
 
     Columns: `distance`, the mean over measures and layers of |value - median| in units of the
@@ -48,10 +42,7 @@ def unusual(measures: dict[str, Floats], layers: Sequence[str], count: int) -> p
     """
     logarithms = {name: np.log(np.maximum(measures[name], 1e-30)) for name in ("mean", "max")}
     compared = {**measures, **logarithms}
-    distances = pandas.concat(
-        {name: _distances(pandas.DataFrame(compared[name], columns=list(layers)))
-         for name in UNUSUAL}, axis=1
-    )  # fmt: skip
+    distances = pandas.concat({name: _distances(compared[name]) for name in UNUSUAL}, axis=1)
     total = distances.mean(axis=1).sort_values(ascending=False, kind="stable")
     found = total.head(count if len(total) >= 8 else 0).to_frame("distance")
     furthest = [distances.loc[row].nlargest(3).index.to_list() for row in found.index]
@@ -66,27 +57,13 @@ def _distances(values: pandas.DataFrame) -> pandas.DataFrame:
     return (away / scale).fillna(0).clip(0, 10)
 
 
-def worst_residuals(residual: Floats, layers: Sequence[str], count: int) -> list[dict[str, Any]]:
+def worst_residuals(residual: pandas.DataFrame, count: int) -> list[dict[str, Any]]:
     """The layers with the largest median residual: layer, median, p90, share above 0.9."""
-    frame = pandas.DataFrame(residual, columns=layers)
-    found = frame.quantile([0.5, 0.9]).T.set_axis(["median", "p90"], axis=1)
-    found["poor"] = (frame > 0.9).sum() / frame.count()
+    found = residual.quantile([0.5, 0.9]).T.set_axis(["median", "p90"], axis=1)
+    found["poor"] = (residual > 0.9).sum() / residual.count()
     worst = found[found["median"] > 0].sort_values("median", ascending=False, kind="stable")
     rows: list[Any] = worst.head(count).rename_axis("layer").reset_index().to_dict("records")
     return rows
-
-
-def statistics_of(results: Results, layers: int, photos: int = SAMPLE) -> Statistics | None:
-    """Statistics of stored maps: of so many layers and photos at most, evenly along both.
-
-    Photos are whole files of the run.  None where no map of several positions is stored.
-    """
-    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
-    full = [part for part, count in enumerate(results.counts) if count]
-    if not spatial or not full:
-        return None
-    files = max(2, photos // max(results.counts))
-    return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
 def mean_maps(

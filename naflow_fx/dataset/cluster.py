@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from functools import cached_property, partial
 from typing import Any
 
@@ -59,7 +59,7 @@ def run_on_ray(
             progress.add(int(photos), int(failed), seconds)
 
 
-def _session(ray: Any) -> AbstractContextManager[Any]:
+def _session(ray: Any) -> Any:
     """Ray as it runs, or started here, on this machine alone, without dashboard or reports."""
     if ray.is_initialized():
         return nullcontext()
@@ -67,9 +67,7 @@ def _session(ray: Any) -> AbstractContextManager[Any]:
     if not os.environ.get("RAY_ADDRESS"):  # which Ray joins by itself
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         local = {"include_dashboard": False, "_node_ip_address": "127.0.0.1"}
-    session: AbstractContextManager[Any] = ray.init(log_to_driver=False, logging_level="ERROR",
-                                                    **local)  # fmt: skip
-    return session
+    return ray.init(log_to_driver=False, logging_level="ERROR", **local)
 
 
 def _dataset(ray: Any, folder: Any, parts: Sequence[int], actors: int, gpu: bool) -> Any:

@@ -188,15 +188,6 @@ def pixels_of(prepare: Prepare, image: Image) -> Tensor:
     return prepare.pixels(image) if isinstance(prepare, Preprocessing) else prepare(image)
 
 
-def normalised(prepare: Prepare, pixels: Tensor) -> Tensor:
-    """Network inputs of pixels, on their device: what `Preprocessing` gives, to the bit."""
-    if not isinstance(prepare, Preprocessing):
-        return pixels
-    mean, std = torch.tensor([prepare.mean, prepare.std], device=pixels.device)[..., None, None]
-    inputs: Tensor = (pixels.float() * prepare.scale - mean) / std
-    return inputs
-
-
 def _reason(error: Exception, file: str) -> str:
     """One line, without what `open_photo` calls the file: the photo's name stands beside it."""
     if isinstance(error, OSError) and error.strerror:

@@ -18,8 +18,6 @@ from naflow_fx.flow.statistics import DepthTable, pairs_of
 if TYPE_CHECKING:
     import pandas
 
-Rows = NDArray[np.int64]
-
 
 @dataclass(frozen=True, eq=False)
 class Parting:
@@ -90,38 +88,36 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
         DatasetError: not such folders, no photo in both, or no layer with a map.
     """
     one, two = runs = open_results(first), open_results(second)
-    frames = [run.pandas(["id", "sha256", "prediction", "spread"]) for run in runs]
-    rows = _paired(*frames)
-    if not len(rows[0]):
+    both = _paired(*(run.pandas(["id", "sha256", "prediction", "spread"]) for run in runs))
+    if both.empty:
         raise DatasetError(f"{one.path} and {two.path}: no photo is in both; pairs have files of "
                            "the same content")  # fmt: skip
     pairs = pairs_of(*(_spatial(run) for run in runs))
     if not pairs:
         raise DatasetError(f"{one.path}, {two.path}: no layer with a map of several positions")
-    frames = [frame.loc[row] for frame, row in zip(frames, rows, strict=True)]
-    spreads = [np.stack(frame["spread"].to_list())[:, [run.layers.index(name) for name in names]]
-               for frame, run, names in zip(frames, runs, zip(*pairs, strict=True), strict=True)
-               ]  # fmt: skip
+    rows = both[["row_x", "row_y"]].to_numpy().T
+    at = np.array([(one.layers.index(a), two.layers.index(b)) for a, b in pairs])
+    first_spread = np.stack(both["spread_x"])[:, at[:, 0]]
+    second_spread = np.stack(both["spread_y"])[:, at[:, 1]]
     values = {
         "agreement": np.stack([_agreement(runs, pair, rows) for pair in pairs], 1),
-        "spread A": spreads[0],
-        "spread B": spreads[1],
-        "B - A": spreads[1] - spreads[0],
+        "spread A": first_spread,
+        "spread B": second_spread,
+        "B - A": second_spread - first_spread,
     }
     layers = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
     table = DepthTable(layers, {n: torch.from_numpy(x).double() for n, x in values.items()})
-    predictions = np.stack([frame["prediction"].fillna(-1).astype(int) for frame in frames])
-    return Difference(runs, table, frames[0]["id"].to_list(), predictions)
+    predictions = both[["prediction_x", "prediction_y"]].fillna(-1).to_numpy(int).T
+    return Difference(runs, table, both["id_x"].to_list(), predictions)
 
 
-def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> tuple[Rows, Rows]:
-    """Rows of the same file in both; copies of one file pair in their order."""
+def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> pandas.DataFrame:
+    """Rows of the same file in both, columns of both; copies of one file pair in their order."""
     one, two = (
-        frame[["sha256"]].assign(copy=frame.groupby("sha256").cumcount(), row=range(len(frame)))
+        frame.assign(copy=frame.groupby("sha256").cumcount(), row=range(len(frame)))
         for frame in (first, second)
     )
-    both = one.merge(two, on=["sha256", "copy"])
-    return both["row_x"].to_numpy(), both["row_y"].to_numpy()
+    return one.merge(two, on=["sha256", "copy"])
 
 
 def _spatial(results: Results) -> list[str]:
@@ -130,11 +126,14 @@ def _spatial(results: Results) -> list[str]:
 
 
 def _agreement(
-    runs: tuple[Results, Results], layers: tuple[str, str], rows: tuple[Rows, Rows]
+    runs: tuple[Results, Results], layers: tuple[str, str], rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Agreement of the stored maps of a pair of layers, [N]; NaN where they are not stored."""
+    """Agreement of the stored maps of a pair of layers, [N]; NaN where they are not stored.
+
+    rows: of both runs, [2, N].
+    """
     if any(layer not in run.stored for run, layer in zip(runs, layers, strict=True)):
-        return np.full(len(rows[0]), np.nan)
+        return np.full(rows.shape[1], np.nan)
     maps = [torch.from_numpy(run.maps(layer)[row].astype(np.float32))
             for run, layer, row in zip(runs, layers, rows, strict=True)]  # fmt: skip
     return np.asarray(measures.agreement(*maps).numpy())

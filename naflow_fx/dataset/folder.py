@@ -13,7 +13,7 @@ import os
 import platform
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,7 +30,6 @@ from naflow_fx.files import write
 DAMAGED = "_damaged-"  # before a part's name; readers of Parquet folders skip such names
 
 
-@dataclass(frozen=True)
 class Folder:
     """An output folder, as one process or, of several that share the parts, one rank writes it.
 
@@ -38,42 +37,37 @@ class Folder:
         path: where.
         job: what it is of.
         rank: None: this process makes all parts.
-        hash: the job's.
+        wanted: the job as plain data; hash: of that.
         threads: of torch, for processes elsewhere.
     """
 
-    path: Path
-    job: Job
-    rank: int | None
-    hash: str
-    threads: int
+    def __init__(self, path: Path, job: Job, rank: int | None) -> None:
+        self.path, self.job, self.rank = path, job, rank
+        self.wanted = json.loads(json.dumps(job.to_json()))
+        self.hash, self.threads = job_hash(self.wanted), torch.get_num_threads()
 
-    @classmethod
-    def begin(cls, path: Path, job: Job, rank: int | None) -> tuple[Folder, list[str]]:
-        """The folder of a job, new or of an earlier call of the same; and notes for people.
+    def begin(self) -> list[str]:
+        """Makes it, or takes what an earlier call of the same job left; gives notes for people.
 
         Raises:
             DatasetError: it holds the results of another job.
         """
-        wanted = json.loads(json.dumps(job.to_json()))
-        there = environment(job.device)
-        (path / PARTS).mkdir(exist_ok=True)
+        path, job, there = self.path, self.job, environment(self.job.device)
+        self.parts.mkdir(exist_ok=True)
         earlier = _manifest(path / MANIFEST)
         # the folder is that job's when its explainer has been made
-        begun = (path / EXPLAINER).exists() or any((path / PARTS).glob("*.parquet"))
-        notes: list[str] = []
+        begun = (path / EXPLAINER).exists() or any(self.parts.glob("*.parquet"))
         if earlier is None or not begun:
             place = {"kind": job.source.kind, "place": os.path.abspath(job.source.place)}
-            _write(path / MANIFEST, _json({"job": wanted, "hash": job_hash(wanted),
-                                           "source": place, "environment": there}))  # fmt: skip
-        else:
-            if unlike := differences(earlier["job"], wanted):
-                raise DatasetError(f"{path}: holds the results of another job ("
-                                   f"{'; '.join(unlike)}); repeat the call that began it, or "
-                                   "choose a new folder")  # fmt: skip
-            changed = differences(earlier["environment"], there)
-            notes = [f"rows may differ in their last bits: {line}" for line in changed]
-        return cls(path, job, rank, job_hash(wanted), torch.get_num_threads()), notes
+            facts = {"job": self.wanted, "hash": self.hash, "source": place, "environment": there}
+            _write(path / MANIFEST, json.dumps(facts, indent=1) + "\n")
+            return []
+        if unlike := differences(earlier["job"], self.wanted):
+            raise DatasetError(f"{path}: holds the results of another job ({'; '.join(unlike)}); "
+                               "repeat the call that began it, or choose a new "
+                               "folder")  # fmt: skip
+        changed = differences(earlier["environment"], there)
+        return [f"rows may differ in their last bits: {line}" for line in changed]
 
     @property
     def parts(self) -> Path:
@@ -152,7 +146,7 @@ class Folder:
         Raises:
             DatasetError: another explainer: weights drawn at random, a file that has changed.
         """
-        text, path = _json(asdict(layout)), self.path / EXPLAINER
+        text, path = json.dumps(asdict(layout), indent=1) + "\n", self.path / EXPLAINER
         _create(path, text)
         unlike = differences(json.loads(path.read_text("utf-8")), json.loads(text))
         if unlike:
@@ -200,11 +194,6 @@ def environment(device: str) -> dict[str, Any]:
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found
-
-
-def _json(facts: Any) -> str:
-    """The text of a file."""
-    return json.dumps(facts, indent=1) + "\n"
 
 
 def _write(path: Path, text: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from naflow_fx.dataset.sources import Source
 from naflow_fx.dataset.spec import ExplainerSpec
-from naflow_fx.errors import DatasetError, unfit
+from naflow_fx.errors import DatasetError, check_positive, unfit
 
 FORMAT = 1  # of the output folder; grows when the meaning of an entry changes
 Target = int | Literal["label"] | None
@@ -39,9 +39,8 @@ class Job:
     maps: tuple[str, ...] | None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.part_size < 1:
-            given = {"batch_size": self.batch_size, "part_size": self.part_size}
-            raise unfit(DatasetError, "explain_dataset", "1 or more", **given)
+        given = {"batch_size": self.batch_size, "part_size": self.part_size}
+        check_positive(DatasetError, "explain_dataset", **given)
         if self.part_size % self.batch_size:
             raise DatasetError(f"part_size={self.part_size}: wanted a multiple of batch_size="
                                f"{self.batch_size}, so that a run goes on at a whole "

@@ -6,7 +6,7 @@ import errno
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +21,13 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.files import replacing
 
 KEY = b"naflow_fx"  # of the file's own metadata: JSON
-OF_PHOTO = {
+FIXED = {
     "position": pa.int64(),
     "id": pa.string(),
     "sha256": pa.string(),
     "height": pa.int32(),
     "width": pa.int32(),
     "label": pa.int64(),
-}
-FIXED = {
-    **OF_PHOTO,
     "prediction": pa.int64(),
     "probability": pa.float32(),
     "score": pa.float64(),
@@ -118,7 +115,7 @@ def schema(layout: Layout) -> pa.Schema:
 
 def _table(rows: Rows, kind: pa.Schema) -> pa.Table:
     """The rows of one batch."""
-    of_photo = {name: [getattr(photo, name) for photo in rows.photos] for name in OF_PHOTO}
+    of_photo = {f.name: [getattr(photo, f.name) for photo in rows.photos] for f in fields(Photo)}
     values: dict[str, Any] = {**of_photo, **rows.arrays}
     columns = [_column(values[field.name], field.type) for field in kind]
     good = pa.array([photo.reason is None for photo in rows.photos])
@@ -133,12 +130,6 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
         return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
     known = np.ma.masked_less(values, 0) if pa.types.is_integer(kind) else values
     return pa.array(known, kind)
-
-
-def read_rows(file: Path, columns: Sequence[str]) -> pa.Table:
-    """Columns of a part; OSError if a checksum doesn't fit."""
-    return pq.read_table(file, columns=list(columns), partitioning=None,
-                         page_checksum_verification=True)  # fmt: skip
 
 
 def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
+import pandas
 from PIL import Image
 
 from naflow_fx.dataset import MEASURES, aggregate
 from naflow_fx.dataset.curves import curve
 from naflow_fx.dataset.decode import Decoder
-from naflow_fx.dataset.results import Results, no_row, open_results
+from naflow_fx.dataset.results import Results, no_row, open_results, statistics_of
 from naflow_fx.dataset.sources import open_source
 from naflow_fx.errors import NaflowError
 from naflow_fx.files import write
@@ -25,41 +25,32 @@ from naflow_fx.subjects.inputs import scaled
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.html import POLICY, data_uri, render
 
-if TYPE_CHECKING:
-    import pandas
-
-    from naflow_fx.flow.statistics import Statistics
-
 CLASSES, COLUMNS, PHOTOS, LAYERS = 12, 7, 12, 15  # how many are shown
 MEASURED = 24  # layers of which scatter and agreement are shown
 MAP, THUMBNAIL = 72, 150  # pixels
 Picture = tuple[str, tuple[int, int]]  # the file as an address, width and height
 
 
-@dataclass(frozen=True)
 class Context:
     """What the sections of the page are made of.
 
     Attributes:
         results: the run's.
         rows: a row a photo; -1 where label or prediction are unknown.
-        measures: measure -> [rows, layers].
+        measures: of every photo at every layer.
         statistics: of some of the stored maps.
     """
 
-    results: Results
-    rows: pandas.DataFrame
-    measures: dict[str, aggregate.Floats]
-    statistics: Statistics | None
-
-    @classmethod
-    def of(cls, results: Results) -> Context:
+    def __init__(self, results: Results) -> None:
         """Reads the rows."""
-        rows = results.pandas()
+        self.results, self.rows = results, results.pandas()
         for name in ("label", "prediction"):
-            rows[name] = rows[name].astype(float).fillna(-1).astype(int)
-        measures = {name: np.stack(rows[name].to_list()).astype(np.float64) for name in MEASURES}
-        return cls(results, rows, measures, aggregate.statistics_of(results, MEASURED))
+            self.rows[name] = self.rows[name].astype(float).fillna(-1).astype(int)
+        self.measures = {
+            name: pandas.DataFrame(np.stack(self.rows[name]), columns=results.layers, dtype=float)
+            for name in MEASURES
+        }
+        self.statistics = statistics_of(results, MEASURED)
 
     def name(self, index: int) -> str:
         """Words for a class."""
@@ -80,22 +71,18 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     results = open_results(folder)
     if not len(results):
         raise no_row(results)
-    context = Context.of(results)
-    residual, failed = context.measures["residual"], results.failed
+    context, failed, manifest = Context(results), results.failed, results.manifest
+    job, made = manifest["job"], manifest["job"]["explainer"]
+    model = made.get("model") or made.get("artefact") or made.get("make")
+    facts = {"source": manifest["source"], **job, **manifest["environment"]}
     page = render(
-        "run.html", policy=POLICY, title=_title(context), tiles=_tiles(context),
-        left=results.manifest["job"]["photos"] - len(results) - len(failed),
+        "run.html", policy=POLICY, title=f"{model}: attention flow of {len(results):,} photos",
+        tiles=_tiles(context), left=job["photos"] - len(results) - len(failed),
         classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
-        residuals=aggregate.worst_residuals(residual, results.layers, LAYERS),
-        failed=failed, facts=_facts(results),
+        residuals=aggregate.worst_residuals(context.measures["residual"], LAYERS),
+        failed=failed, facts=json.dumps(facts, indent=1, ensure_ascii=False),
     )  # fmt: skip
     return write(Path(path), page)
-
-
-def _title(context: Context) -> str:
-    explainer = context.results.manifest["job"]["explainer"]
-    model = explainer.get("model") or explainer.get("artefact") or explainer.get("make")
-    return f"{model}: attention flow of {len(context.results):,} photos"
 
 
 def _tiles(context: Context) -> list[tuple[str, str]]:
@@ -136,19 +123,20 @@ def _classes(context: Context) -> dict[str, Any] | None:
 
 def _curves(context: Context) -> list[dict[str, Any]]:
     """Curves of the measures over the layers."""
-    layers = context.results.layers
-    if len(layers) < 2:
+    if len(context.results.layers) < 2:
         return []
-    drawn = aggregate.depths(context.measures, layers)
+    drawn = aggregate.depths(context.measures)
     if (found := context.statistics) is not None and len(found.layers) > 1:
-        also = {name: found.values[name].numpy() for name in ("scatter", "agreement")}
-        drawn |= aggregate.depths(also, found.layers)
+        drawn |= aggregate.depths({
+            name: pandas.DataFrame(found.values[name].numpy(), columns=found.layers)
+            for name in ("scatter", "agreement")
+        })  # fmt: skip
     return [{"name": name, **curve(name, depth)} for name, depth in drawn.items()]
 
 
 def _unusual(context: Context) -> dict[str, Any] | None:
     """Cards of the photos that are furthest from the others."""
-    found = aggregate.unusual(context.measures, context.results.layers, PHOTOS)
+    found = aggregate.unusual(context.measures, PHOTOS)
     if found.empty:
         return None
     rows, layers = found.index.to_list(), _shown_layers(context, 3)
@@ -167,13 +155,6 @@ def _prediction(context: Context, row: int) -> str:
     if one["prediction"] < 0:
         return f"score {one['score']:.3g}"
     return f"{context.name(one['prediction'])}, {one['probability']:.1%}"
-
-
-def _facts(results: Results) -> str:
-    """How the results were made."""
-    manifest = results.manifest
-    facts = {"source": manifest["source"], **manifest["job"], **manifest["environment"]}
-    return json.dumps(facts, indent=1, ensure_ascii=False)
 
 
 def _shown_layers(context: Context, count: int) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, required
 from naflow_fx.errors import DatasetError
-from naflow_fx.selection import matching
+from naflow_fx.selection import evenly, matching
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
     from naflow_fx.dataset.torch_view import TorchRows
     from naflow_fx.flow.statistics import Statistics
+
+SAMPLE = 512  # photos of which `statistics_of` computes, at most
 
 
 class Results:
@@ -96,9 +99,10 @@ class Results:
 
     def table(self, part: int, columns: Sequence[str]) -> pyarrow.Table:
         """The rows of the part-th file; OSError if a checksum doesn't fit."""
-        from naflow_fx.dataset.parts import read_rows
+        import pyarrow.parquet as pq
 
-        return read_rows(self.files[part], columns)
+        return pq.read_table(self.files[part], columns=list(columns), partitioning=None,
+                             page_checksum_verification=True)  # fmt: skip
 
     def tables(self, columns: Sequence[str] | None = None) -> Iterator[pyarrow.Table]:
         """One Arrow table a part, of these columns; None: of all but the maps."""
@@ -114,8 +118,7 @@ class Results:
         required("pandas", "results.pandas")
         import pyarrow as pa
 
-        frame: pandas.DataFrame = pa.concat_tables(self.tables(columns)).to_pandas()
-        return frame
+        return pa.concat_tables(self.tables(columns)).to_pandas()
 
     def maps(self, layer: str, raw: bool = False) -> NDArray[np.floating[Any]]:
         """The maps of a layer, [rows, H, W], in the order of `pandas`.
@@ -200,9 +203,7 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
-        columns = [*self.columns(), *(MAP + layer for layer in shapes)]
-        return TorchRows(self.files, self.counts, columns, shapes)
+        return TorchRows(self, self._stored(layers))
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""
@@ -217,6 +218,19 @@ class Results:
 def open_results(path: str | Path | Results) -> Results:
     """The results in a folder that `explain_dataset` or `naflow-fx batch` wrote; see `Results`."""
     return path if isinstance(path, Results) else Results(path)
+
+
+def statistics_of(results: Results, layers: int) -> Statistics | None:
+    """Statistics of stored maps: of so many layers and `SAMPLE` photos, evenly along both.
+
+    Photos are whole files of the run.  None where no map of several positions is stored.
+    """
+    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
+    full = [part for part, count in enumerate(results.counts) if count]
+    if not spatial or not full:
+        return None
+    files = max(2, SAMPLE // max(results.counts))
+    return results.statistics(evenly(spatial, layers), evenly(full, files))
 
 
 def no_row(results: Results) -> DatasetError:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from naflow_fx.dataset import required
-from naflow_fx.errors import DatasetError, one_of, unfit
+from naflow_fx.errors import DatasetError, check_choice, unfit
 
 if TYPE_CHECKING:
     from naflow_fx.dataset.job import Target
@@ -105,8 +105,7 @@ def explain_dataset(
     from naflow_fx.dataset.sources import open_source
     from naflow_fx.dataset.spec import as_spec
 
-    if engine not in get_args(Engine):
-        raise unfit(DatasetError, "explain_dataset", one_of(get_args(Engine)), engine=engine)
+    check_choice(DatasetError, "explain_dataset", get_args(Engine), engine=engine)
     for name, value, least in (("workers", workers, 0), ("actors", actors, 1)):
         if value is not None and not (isinstance(value, int) and value >= least):
             wanted = f"{least} or more, or None"
@@ -120,8 +119,9 @@ def explain_dataset(
     check_ours(path)
     path.mkdir(parents=True, exist_ok=True)
     with locked(path, rank) as alone:
+        folder = Folder(path, job, rank)
         with alone():
-            folder, notes = Folder.begin(path, job, rank)
+            notes = folder.begin()
         share = job.parts if rank is None else job.parts[rank::ranks]
         finished, found = folder.scan(share, retry_failed)
         photos = job.photos(share)

@@ -17,15 +17,7 @@ import torch
 from torch import Tensor
 
 from naflow_fx.dataset import MAP, MEASURES
-from naflow_fx.dataset.decode import (
-    GONE,
-    Batch,
-    Decoder,
-    Photo,
-    default_workers,
-    normalised,
-    pixels_of,
-)
+from naflow_fx.dataset.decode import GONE, Batch, Decoder, Photo, default_workers, pixels_of
 from naflow_fx.dataset.folder import Folder
 from naflow_fx.dataset.job import Job
 from naflow_fx.dataset.parts import Layout, Rows
@@ -34,6 +26,7 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import probabilities
 from naflow_fx.flow.measures import entropy
+from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.selection import matching
 from naflow_fx.subjects.api import GREY
 
@@ -89,7 +82,8 @@ class Runner:
         missing = self.job.batch_size - len(pixels)
         on_device = pixels.to(self.device, non_blocking=True)
         padded = torch.cat([on_device, on_device.new_zeros((missing, *pixels.shape[1:]))])
-        images = normalised(self.prepare, padded)
+        prepare = self.prepare
+        images = prepare.normalise(padded) if isinstance(prepare, Preprocessing) else padded
         flow = self.opened.explain(images, target=self._target(photos))
         if self._layout is None:
             self._layout = self._laid_out(flow)

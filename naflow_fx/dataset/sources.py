@@ -5,14 +5,13 @@ Archives are read in place: nothing is ever unpacked to a file.
 
 from __future__ import annotations
 
-import bisect
 import glob
 import os
 import posixpath
 import stat
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, cast
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from naflow_fx.dataset import Last
-from naflow_fx.errors import DatasetError, one_of, unfit
+from naflow_fx.errors import DatasetError, check_choice
 
 ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
@@ -38,7 +37,7 @@ class Source:
 
     Attributes:
         kind: one of `OPENERS`.
-        places: the folder that the photos lie below, or the archives.
+        places: the folder that the photos lie below, the list, or the archives.
         ids: the photos' names in the order of their positions; data, never used as paths.
         labels: the photos' classes, -1 where unknown; None if the source has none.
         where: what the reader asks for, of each photo.
@@ -78,15 +77,13 @@ def open_source(source: Any, kind: str | None = None) -> Source:
     Raises:
         DatasetError: nothing there, no photo in it, or of a kind that isn't known.
     """
-    if hasattr(source, "read") and hasattr(source, "ids"):
-        given: Source = source
-        return given
+    if isinstance(source, Source):
+        return source
     if hasattr(source, "samples"):
         return _of_samples(source)
     path = os.fspath(source)
     kind = kind or _kind(path)
-    if kind not in OPENERS:
-        raise unfit(DatasetError, "open_source", one_of(OPENERS), kind=kind)
+    check_choice(DatasetError, "open_source", OPENERS, kind=kind)
     opened = OPENERS[kind](path)
     if not len(opened.ids):
         raise DatasetError(f"{path}: no photo in it ({kind}); wanted files that end in "
@@ -95,9 +92,10 @@ def open_source(source: Any, kind: str | None = None) -> Source:
 
 
 def _kind(path: str) -> str:
-    """What a path holds."""
+    """What a path holds; folders without a photo beside them are taken for classes."""
     if os.path.isdir(path):
-        return "imagefolder" if _holds_classes(path) else "folder"
+        _, folders, files = next(os.walk(path))
+        return "imagefolder" if folders and not any(map(is_photo, files)) else "folder"
     kind = KNOWN.get(os.path.splitext(path)[1].lower())
     if not (os.path.exists(path) or kind and glob.glob(path)):
         raise DatasetError(f"{path}: no such {'file' if kind else 'folder'}; check the path")
@@ -106,12 +104,6 @@ def _kind(path: str) -> str:
                            f"{', '.join(KNOWN)} (an archive that is compressed as a whole must "
                            "be unpacked first)")  # fmt: skip
     return kind
-
-
-def _holds_classes(path: str) -> bool:
-    """Whether all photos lie in folders of classes: no photo at the top, folders there."""
-    _, folders, files = next(os.walk(path))
-    return bool(folders) and not any(map(is_photo, files))
 
 
 def is_photo(name: str) -> bool:
@@ -188,7 +180,8 @@ def _of_list(path: str) -> Source:
     except ValueError as error:
         raise DatasetError(f"{path}: {error}; wanted a number after the tab, the class") from error
     root = os.path.dirname(os.path.abspath(path))
-    return _files("list", root, [row[0] for row in rows], _known(labels))
+    found = _files("list", root, [row[0] for row in rows], _known(labels))
+    return replace(found, places=[os.path.abspath(path)])  # where it can be opened again
 
 
 def _of_samples(dataset: Any) -> Source:
@@ -259,9 +252,6 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-Group = tuple[int, str, int]  # position of its first photo, file, number of the row group
-
-
 def _of_parquets(pattern: str) -> Source:
     """Photos in a column of Parquet files: bytes, or Hugging Face's {bytes, path}.
 
@@ -269,36 +259,35 @@ def _of_parquets(pattern: str) -> Source:
     numbers; the labels the column `label` or `cls`.
     """
     places = _several(pattern)
-    groups: list[Group] = []
     ids: list[str] = []
     labels: list[int] = []
-    column = ""
+    where: list[tuple[str, str, int, int]] = []
     for path in places:
         try:
             with pq.ParquetFile(path) as file:
-                column, start = _photos(path, file.schema_arrow), len(ids)
-                for group in range(file.num_row_groups):
-                    groups.append((start, path, group))
-                    start += file.metadata.row_group(group).num_rows
+                column = _photos(path, file.schema_arrow)
+                where += [(path, column, group, row) for group in range(file.num_row_groups)
+                          for row in range(file.metadata.row_group(group).num_rows)
+                          ]  # fmt: skip
                 ids += _ids(file, column, len(ids))
                 labels += _labels(file)
         except pa.ArrowInvalid as error:
             raise DatasetError(f"{path}: not a Parquet file ({error})") from error
-    reader = partial(_read_row, groups, Last(partial(_row_group, column)))
-    return Source("parquet", places, ids, _known(labels), range(len(ids)), reader)
+    reader = partial(_read_row, Last(_row_group))
+    return Source("parquet", places, ids, _known(labels), where, reader)
 
 
-def _read_row(groups: Sequence[Group], read: Last[pa.ChunkedArray], position: int) -> bytes:
-    found = bisect.bisect_right(groups, position, key=lambda group: group[0]) - 1
-    start, path, group = groups[found]
-    value = read(path, group)[position - start].as_py()  # kept: positions are read in order
+def _read_row(read: Last[pa.ChunkedArray], where: tuple[str, str, int, int]) -> bytes:
+    """The bytes in a row of a file's row group, which is kept: positions are read in order."""
+    *group, row = where
+    value = read(*group)[row].as_py()
     data = value["bytes"] if isinstance(value, dict) else value
     if data is None:
         raise OSError("no bytes in this row")
     return bytes(data)
 
 
-def _row_group(column: str, path: str, group: int) -> pa.ChunkedArray:
+def _row_group(path: str, column: str, group: int) -> pa.ChunkedArray:
     with pq.ParquetFile(path) as file:
         return file.read_row_group(group, columns=[column])[column]
 

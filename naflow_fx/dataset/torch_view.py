@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import Dataset
 
 from naflow_fx.dataset import MAP, Last
-from naflow_fx.dataset.parts import maps_of, read_rows
+from naflow_fx.dataset.parts import maps_of
+from naflow_fx.dataset.results import Results
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -22,16 +22,11 @@ class TorchRows(Dataset[dict[str, Any]]):
     [H, W] float16, each divided by its largest value, "max".
     """
 
-    def __init__(
-        self,
-        files: Sequence[Path],
-        counts: Sequence[int],
-        columns: Sequence[str],
-        shapes: Mapping[str, tuple[int, ...]],
-    ) -> None:
-        """The parts and their numbers of rows; what is read; the shapes of the maps among it."""
-        self.files, self.columns, self.shapes = files, tuple(columns), shapes
-        self.ends, self.read = list(itertools.accumulate(counts)), Last(read_rows)
+    def __init__(self, results: Results, layers: Sequence[str]) -> None:
+        """The rows of a run, and of which layers the maps are among them."""
+        self.maps = {MAP + layer: results.shapes[layer] for layer in layers}
+        self.columns = (*results.columns(), *self.maps)
+        self.ends, self.read = list(itertools.accumulate(results.counts)), Last(results.table)
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -42,12 +37,12 @@ class TorchRows(Dataset[dict[str, Any]]):
         index = range(len(self))[index]
         part = bisect.bisect_right(self.ends, index)
         at = index - (self.ends[part - 1] if part else 0)
-        row = self.read(self.files[part], self.columns).slice(at, 1)
+        row = self.read(part, self.columns).slice(at, 1)
         maps = {
-            layer: torch.from_numpy(maps_of(row[MAP + layer], shape)[0].copy())
-            for layer, shape in self.shapes.items()
+            name.removeprefix(MAP): torch.from_numpy(maps_of(row[name], shape)[0].copy())
+            for name, shape in self.maps.items()
         }
-        (found,) = row.drop_columns([MAP + layer for layer in maps]).to_pylist()
+        (found,) = row.drop_columns([*self.maps]).to_pylist()
         return {**{name: _known(value) for name, value in found.items()}, "maps": maps}
 
 

@@ -8,6 +8,7 @@ a photo shows becomes an image of its own.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, zip_longest
 from pathlib import Path
@@ -71,10 +72,9 @@ def coco(
     try:
         given = json.loads(Path(annotations).read_text())
         names = {c["id"]: c["name"] for c in given["categories"]}
-        boxes: dict[int, Objects] = {}
+        boxes = defaultdict[int, Objects](list)
         for one in given["annotations"]:
-            shown = names[one["category_id"]], _corners(*one["bbox"])
-            boxes.setdefault(one["image_id"], []).append(shown)
+            boxes[one["image_id"]].append((names[one["category_id"]], _corners(*one["bbox"])))
         files = {one["id"]: Path(images, one["file_name"]) for one in given["images"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _not_of("COCO (instances_*.json)", annotations, error) from error
@@ -141,10 +141,10 @@ def cub200(
         )
     except (OSError, ValueError) as error:
         raise _not_of("CUB-200-2011", root, error) from error
-    test = [key for key in names if int(split[key]) == 0]
-    by_label: dict[int, list[str]] = {}
-    for key in test:
-        by_label.setdefault(int(labels[key]) - 1, []).append(key)
+    by_label = defaultdict[str, list[str]](list)
+    for key in names:
+        if int(split[key]) == 0:
+            by_label[labels[key]].append(key)
 
     def items() -> Iterator[Item]:
         for key in _in_turn(list(by_label.values())):

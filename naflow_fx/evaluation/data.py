@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.errors import EvaluationError, check_choice
 from naflow_fx.models.preprocess import Preprocessing
 
 Box = tuple[float, float, float, float]
@@ -136,8 +136,7 @@ def seen(
 
     The mask takes the photo's way, resize and crop, without interpolation.
     """
-    if view not in get_args(View):
-        raise unfit(EvaluationError, "photos", one_of(get_args(View)), views=view)
+    check_choice(EvaluationError, "photos", get_args(View), views=view)
     if view == "whole":
         preprocessing = replace(preprocessing, resize=(preprocessing.crop,) * 2)
     image = preprocessing(photo)

@@ -20,19 +20,17 @@ from naflow_fx.evaluation.localisation import at_size
 Probability = Callable[[Tensor], Tensor]  # images [M, C, H, W] -> of the classes, [M, K]
 Maps = Mapping[str, Tensor]  # layer -> [N, h, w]
 SIGMA = 1 / 20  # of the image's height: no object's detail is left
-STEPS = 8
 
 
-def blurred(images: Tensor, sigma: float | None = None) -> Tensor:
-    """Images [N, C, H, W] under a Gaussian of `sigma` pixels (None: H / 20), borders mirrored."""
+def blurred(images: Tensor) -> Tensor:
+    """Images [N, C, H, W] under a Gaussian of `SIGMA`, borders mirrored."""
     from torchvision.transforms.functional import gaussian_blur
 
-    sigma = SIGMA * images.shape[-2] if sigma is None else sigma
+    sigma = SIGMA * images.shape[-2]
     reach = min(int(3 * sigma), *(s - 1 for s in images.shape[-2:]))
-    result: Tensor = images
     for size in ([2 * reach + 1, 1], [1, 2 * reach + 1]):  # one axis, then the other: far cheaper
-        result = gaussian_blur(result, size, [sigma, sigma])
-    return result
+        images = gaussian_blur(images, size, [sigma, sigma])
+    return images
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ class Classifier:
         return ranks(at_size(maps, tuple(self.images.shape[2:])))
 
 
-def ranks(maps: Tensor, seed: int = 0) -> Tensor:
+def ranks(maps: Tensor) -> Tensor:
     """Each pixel's place in the order of falling values, as a share in [0, 1), [N, H, W].
 
     Pixels of the same value come in one random order, the same for all maps of a size: in reading
@@ -80,30 +78,27 @@ def ranks(maps: Tensor, seed: int = 0) -> Tensor:
     """
     flat = maps.flatten(1)
     count = flat.shape[1]
-    shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).to(maps.device)
+    shuffle = torch.randperm(count, generator=torch.Generator().manual_seed(0)).to(maps.device)
     order = shuffle[flat[:, shuffle].argsort(dim=1, descending=True, stable=True)]
     place = torch.arange(count, device=maps.device, dtype=torch.float32).expand_as(order) / count
     return torch.empty_like(place).scatter(1, order, place).reshape(maps.shape)
 
 
-def curves(
-    classifier: Classifier, maps: Tensor, steps: int = STEPS, base: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
+def curves(classifier: Classifier, maps: Tensor, steps: int) -> tuple[Tensor, Tensor]:
     """Class probability while pixels are inserted, and deleted, in the map's order.
 
     At step s of `steps`, the first s / steps of the pixels are the photo's and the others the
-    base's (insertion), or the other way round (deletion).
+    blurred photo's (insertion), or the other way round (deletion).
 
     Args:
         classifier: of the images.
         maps: [N, h, w].
         steps: parts of the image.
-        base: [N, C, H, W]; None: `blurred` images.
 
     Returns:
         two tensors [N, steps + 1], from 0 to all of the pixels.
     """
-    images, base = classifier.images, classifier.blurred if base is None else base
+    images, base = classifier.images, classifier.blurred
     rank = classifier.ranks(maps)[:, None]
 
     def mixed() -> Iterator[Tensor]:
@@ -119,16 +114,13 @@ def curves(
     return torch.cat([empty, inserted, photo]).T, torch.cat([photo, deleted, empty]).T
 
 
-def area(curve: Tensor) -> Tensor:
-    """Area under curves [N, steps + 1] over [0, 1], trapezoids, [N] (Petsiuk et al., BMVC 2018)."""
-    return torch.trapezoid(curve, dx=1 / (curve.shape[1] - 1), dim=1)
+def insertion_deletion(classifier: Classifier, maps: Tensor, steps: int) -> dict[str, Tensor]:
+    """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N].
 
-
-def insertion_deletion(
-    classifier: Classifier, maps: Tensor, steps: int = STEPS, base: Tensor | None = None
-) -> dict[str, Tensor]:
-    """Areas under both curves and their difference: "insertion", "deletion", "i_d", each [N]."""
-    inserted, deleted = map(area, curves(classifier, maps, steps, base))
+    Over [0, 1], by trapezoids (Petsiuk et al., BMVC 2018).
+    """
+    inserted, deleted = (torch.trapezoid(curve, dx=1 / steps, dim=1)
+                         for curve in curves(classifier, maps, steps))  # fmt: skip
     return {"insertion": inserted, "deletion": deleted, "i_d": inserted - deleted}
 
 
@@ -151,10 +143,7 @@ KERNEL = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]) / 12
 
 
 def road(
-    classifier: Classifier,
-    maps: Tensor,
-    percentiles: tuple[int, ...] = (20, 50, 80),
-    noise: float = NOISE,
+    classifier: Classifier, maps: Tensor, percentiles: tuple[int, ...], noise: float = NOISE
 ) -> Tensor:
     """Probability without the least relevant pixels minus without the most relevant, over 2, [N].
 
@@ -170,20 +159,17 @@ def road(
     return scores
 
 
-def impute(
-    images: Tensor, gone: Tensor, noise: float = NOISE, steps: int = GAP_STEPS, seed: int = 0
-) -> Tensor:
+def impute(images: Tensor, gone: Tensor, noise: float = NOISE) -> Tensor:
     """Images [N, C, H, W] whose pixels `gone`, bool [N, H, W], are what their neighbours say.
 
     Each such pixel is the weighted mean of its eight neighbours (4 straight ones 1/6, 4 diagonal
-    ones 1/12, of those inside the image), which are solved for together, plus a little noise.
+    ones 1/12, of those inside the image), which are solved for together by conjugate gradients,
+    from a start that is right at coarse scales, plus a little noise.
 
     Args:
         images: the photos.
         gone: what is removed.
         noise: standard deviation, in units of the images.
-        steps: of conjugate gradients, from a start that is right at coarse scales.
-        seed: of the noise.
     """
     known = ~gone[:, None]
     unknown = gone[:, None].to(images)
@@ -196,14 +182,14 @@ def impute(
     v = unknown * x
     residual = unknown * _neighbours(torch.where(known, images, 0.0)) - normal(v)
     direction, size = residual, _dot(residual, residual)
-    for _ in range(steps):
+    for _ in range(GAP_STEPS):
         image = normal(direction)
         length = size / _dot(direction, image).clamp_min(1e-30)
         v = v + length * direction
         residual = residual - length * image
         smaller = _dot(residual, residual)
         direction, size = residual + smaller / size.clamp_min(1e-30) * direction, smaller
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     speckle = noise * torch.randn(images.shape[1:], generator=generator).to(images)
     return torch.where(known, images, v + speckle)
 
@@ -236,10 +222,9 @@ def max_sensitivity(
     images: Tensor,
     target: Tensor,
     maps: Maps,
-    radius: float = 0.02,
-    draws: int = 3,
-    seed: int = 0,
-    batch: int = 64,
+    radius: float,
+    draws: int,
+    batch: int,
 ) -> dict[str, Tensor]:
     """max over noises of ||map(x + noise) - map(x)|| / ||map(x)||, layer -> [N].
 
@@ -252,13 +237,12 @@ def max_sensitivity(
         target: int64 [N].
         maps: of `explain` without noise.
         radius: in units of the network's input.
-        draws: of the noise.
-        seed: of the noise; all methods see the same.
+        draws: of the noise; all methods see the same.
         batch: images a call of `explain`.
     """
     worst = {name: torch.zeros(len(images)) for name in maps}
     for start in range(0, len(images), batch):
-        some, generator = slice(start, start + batch), torch.Generator().manual_seed(seed + start)
+        some, generator = slice(start, start + batch), torch.Generator().manual_seed(start)
         for _ in range(draws):
             noise = 2 * torch.rand(images[some].shape, generator=generator) - 1
             found = explain(images[some] + radius * noise.to(images), target[some])

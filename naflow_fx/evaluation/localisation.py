@@ -31,8 +31,7 @@ def at_size(maps: Tensor, size: tuple[int, ...]) -> Tensor:
 def energy(maps: Tensor, evidence: Tensor) -> Tensor:
     """sum of the map inside / sum of the map, [N] (Wang et al., Score-CAM, CVPRW 2020)."""
     maps, inside = _matched(maps, evidence)
-    total = maps.flatten(1).sum(1)
-    return _ratio((maps * inside).flatten(1).sum(1), total)
+    return _ratio((maps * inside).flatten(1).sum(1), maps.flatten(1).sum(1))
 
 
 def pointing(maps: Tensor, evidence: Tensor, tolerance: int = 0) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
-from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.errors import EvaluationError, check_choice
 from naflow_fx.evaluation import peers
 from naflow_fx.evaluation.data import Explain
 from naflow_fx.evaluation.fidelity import KEEP
@@ -59,6 +59,7 @@ def make(
     Raises:
         EvaluationError: no such method, or a library or the layer is missing.
     """
+    check_choice(EvaluationError, "make", NAMES, name=name)
     if name in OWN:
         keep = KEEP if "fidelity" in metrics and "method" not in OWN[name] else ()
         return compile(model, example, layers=layers, keep=keep, **OWN[name])
@@ -67,8 +68,6 @@ def make(
         return AT_LAYERS[name](model, sites)
     if name in OF_THE_INPUT:
         return OF_THE_INPUT[name](model)
-    if name not in AT_ONE_MODULE:
-        raise unfit(EvaluationError, "make", one_of(NAMES), name=name)
     modules = dict(model.named_modules())
     if layers is None or len(layers) != 1 or layers[0] not in modules:
         raise EvaluationError(f"{name} takes hundreds of passes a layer: wanted the name of one "

@@ -96,14 +96,15 @@ def until(
     Raises:
         EvaluationError: no such call site.
     """
-    graph, done = fx.Graph(), dict[fx.Node, fx.Node]()
+    graph, done = fx.Graph(network), dict[fx.Node, fx.Node]()
     graph.graph_copy(network.graph, done)
     sites = {node.meta.get(keys.SITE): new for node, new in done.items() if having in node.meta}
     absent = [layer for layer in layers if layer not in sites]
     if absent:
         raise no_site(EvaluationError, list(map(str, sites)), absent)
     graph.output({layer: sites[layer] for layer in layers})
-    return _shared(network, graph)
+    graph.eliminate_dead_code()
+    return fx.GraphModule(network, graph)
 
 
 def beyond(network: fx.GraphModule, layer: str) -> fx.GraphModule:
@@ -111,22 +112,14 @@ def beyond(network: fx.GraphModule, layer: str) -> fx.GraphModule:
 
     What reaches the output beside it (a shortcut) is computed from the images.
     """
-    graph, done = fx.Graph(), dict[fx.Node, Any]()
+    graph, done = fx.Graph(network), dict[fx.Node, Any]()
     x = graph.placeholder("in_place_of_layer")
     for node in network.graph.nodes:
         done[node] = graph.node_copy(node, done.__getitem__)
         if node.meta.get(keys.SITE) == layer:
             done[node] = x
-    return _shared(network, graph)
-
-
-def _shared(network: fx.GraphModule, graph: fx.Graph) -> fx.GraphModule:
-    """What the graph's output needs, with the network's modules."""
-    made = fx.GraphModule(network, graph)
-    made.graph.eliminate_dead_code()
-    made.delete_all_unused_submodules()
-    made.recompile()
-    return made
+    graph.eliminate_dead_code()
+    return fx.GraphModule(network, graph)
 
 
 def with_sums(model: nn.Module, make: Callable[[], nn.Module]) -> fx.GraphModule:

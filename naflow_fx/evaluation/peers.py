@@ -12,6 +12,7 @@ import copy
 import io
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ def _masks(count: int, cells: int, keep: float, like: Tensor, generator: Any) ->
 RESCALED = (nn.ReLU, nn.ReLU6, nn.ELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus,
             nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)  # fmt: skip
 FEW = 2
-Relevance = Callable[[fx.GraphModule, Tensor, Tensor, Tensor], Tensor]
+Relevance = Callable[[fx.GraphModule, Tensor, Tensor, Tensor], Tensor]  # rest, A, target, images
 
 
 def deep_lift(model: nn.Module) -> Explain:
@@ -168,12 +169,8 @@ def lift_cam(model: nn.Module, layers: Sequence[str]) -> Explain:
     a_k is the sum over positions of DeepLIFT's contribution of A_k to the score, from a reference
     of A = 0 (Jung and Oh, ICCV 2021, and their code, github.com/Hyungsik-Jung/LIFT-CAM).
     """
-    captum, network = library("captum.attr"), rescalable(modular(model, RESCALED))
-
-    def relevance(rest: fx.GraphModule, x: Tensor, images: Tensor, target: Tensor) -> Tensor:
-        return contributions(captum, rest, x, target, images)
-
-    return _weighted(network, layers, relevance)
+    relevance = partial(contributions, library("captum.attr"))
+    return _weighted(rescalable(modular(model, RESCALED)), layers, relevance)
 
 
 def contributions(
@@ -214,12 +211,12 @@ def relevance_cam(model: nn.Module, layers: Sequence[str]) -> Explain:
     composites, types = library("zennit.composites"), library("zennit.types")
     z_plus = library("zennit.rules").ZPlus()
     composite = composites.LayerMapComposite([*composites.layer_map_base(), (types.Linear, z_plus)])
-    network, make = modular(model, _of_zennit()), library("zennit.layer").Sum
+    make = library("zennit.layer").Sum
 
-    def relevance(rest: fx.GraphModule, x: Tensor, images: Tensor, target: Tensor) -> Tensor:
+    def relevance(rest: fx.GraphModule, x: Tensor, target: Tensor, images: Tensor) -> Tensor:
         return relevances(composite, with_sums(rest, make), x, target, None, images)
 
-    return _weighted(network, layers, relevance)
+    return _weighted(modular(model, _of_zennit()), layers, relevance)
 
 
 def relevances(
@@ -250,7 +247,7 @@ def _of_zennit() -> tuple[type, ...]:
 
 
 def _weighted(network: fx.GraphModule, layers: Sequence[str], relevance: Relevance) -> Explain:
-    """max(sum_k w_k A_k, 0), w_k the sum over positions of `relevance(rest, A, images, target)`."""
+    """max(sum_k w_k A_k, 0), w_k the sum over positions of `relevance(rest, A, target, images)`."""
     features = until(network, layers)
 
     def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
@@ -260,7 +257,7 @@ def _weighted(network: fx.GraphModule, layers: Sequence[str], relevance: Relevan
         for layer, x in found.items():
             rest = beyond(network, layer)
             # few at a time: the libraries keep what every module takes and gives
-            parts = zip(*(tensor.split(FEW) for tensor in (x, images, target)), strict=True)
+            parts = zip(*(tensor.split(FEW) for tensor in (x, target, images)), strict=True)
             weights = torch.cat([relevance(rest, *part).flatten(2).sum(2) for part in parts])
             maps[layer] = F.relu(torch.einsum("nk,nk...->n...", weights, x))
         return maps

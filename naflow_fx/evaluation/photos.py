@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.errors import EvaluationError, check_choice
 from naflow_fx.evaluation.data import Box, EvaluationSet, View, from_boxes
 from naflow_fx.models import card
 from naflow_fx.models.preprocess import Preprocessing, open_photo
@@ -102,20 +102,15 @@ def photos(
     Raises:
         EvaluationError: none of the packages is installed, or there is no such split or view.
     """  # fmt: skip
-    if split not in PHOTOS:
-        raise unfit(EvaluationError, "photos", one_of(PHOTOS), split=split)
+    check_choice(EvaluationError, "photos", PHOTOS, split=split)
     entries = [(entry, path) for entry in PHOTOS[split] if (path := find(entry)) is not None]
     if not entries:
         packages = ", ".join(sorted({entry.package for entry in PHOTOS[split]}))
         raise EvaluationError(f"photos({split!r}): none of the packages {packages} is installed; "
                               "pip install 'naflow-fx[evaluate]'")  # fmt: skip
     given = [(e.name, open_photo(path), e.target, e.boxes) for e, path in entries]
-    return from_boxes(
-        given,
-        preprocessing or card("efficientnet_lite0").preprocessing,
-        views,
-        name=f"photos, {split}",
-    )
+    prepare = preprocessing or card("efficientnet_lite0").preprocessing
+    return from_boxes(given, prepare, views, f"photos, {split}")
 
 
 def find(entry: Entry) -> Path | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
@@ -43,15 +44,15 @@ class Sanity:
     layers: tuple[str, ...]
     similarity: Array
     energy: Array
-    groups: Array
+    groups: NDArray[np.int64]
 
     def similarities(self) -> list[Estimate]:
         """Each stage's mean over layers and images, with its interval."""
-        return [estimate(row.mean(0), self.groups.astype(int)) for row in self.similarity]
+        return [estimate(row.mean(0), self.groups) for row in self.similarity]
 
     def energies(self) -> list[Estimate]:
         """The mean energy before, and at each stage."""
-        return [estimate(row.mean(0), self.groups.astype(int)) for row in self.energy]
+        return [estimate(row.mean(0), self.groups) for row in self.energy]
 
 
 def spearman(first: Tensor, second: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ def _alike(before: Maps, after: Mapping[str, Maps], dataset: EvaluationSet) -> S
     inside = [[] if evidence is None else [energy(m, evidence) for m in maps.values()]
               for maps in (before, *after.values())]  # fmt: skip
     return Sanity(tuple(after), tuple(before), _array(similar), _array(inside),
-                  np.asarray(dataset.groups, float))  # fmt: skip
+                  np.asarray(dataset.groups, np.int64))  # fmt: skip
 
 
 def _array(rows: list[list[Tensor]]) -> Array:

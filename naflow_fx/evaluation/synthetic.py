@@ -75,9 +75,9 @@ def _shape(count: int, size: int, random: Any, largest: float = 0.26) -> tuple[T
     return distances[kind, torch.arange(count)] < radius, (x, y.expand(count, size, size))
 
 
-def _pattern(target: Tensor, x: Tensor, y: Tensor, phase: Tensor, period: float = 6.0) -> Tensor:
-    """Light or dark, bool [count, H, W]: the pattern of each class."""
-    wave = 2 * math.pi / period
+def _pattern(target: Tensor, x: Tensor, y: Tensor, phase: Tensor) -> Tensor:
+    """Light or dark, bool [count, H, W]: the pattern of each class, of six pixels' period."""
+    wave = 2 * math.pi / 6
     x, y = (x + phase[0]) * wave, (y + phase[1]) * wave
     diagonal = math.sqrt(0.5)
     waves = [x.sin(), ((x + y) * diagonal).sin(), y.sin(), ((x - y) * diagonal).sin(),
