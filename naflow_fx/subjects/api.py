@@ -22,6 +22,7 @@ from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
 from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
+from naflow_fx.options import open_device
 from naflow_fx.subjects.inputs import Words, asked, class_words, prepared, seen
 from naflow_fx.subjects.network import Network, Prepare, of_output
 from naflow_fx.subjects.openers import open_network
@@ -112,7 +113,7 @@ class Subject:
             pretrained: whether public weights are fetched where no others are named.
 
         Raises:
-            ModelError: no such weights, or of another network.
+            ModelError: no such weights, or of another network.  OptionError: no such device.
         """
         made = self._made(device, pretrained)
         if isinstance(made, torch.export.ExportedProgram):
@@ -121,10 +122,10 @@ class Subject:
 
     def _made(self, device: torch.device | str, pretrained: bool = True) -> Any:
         """The network or ExportedProgram on a device; a given one stays where it is."""
+        device = open_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             made = self._network.build(pretrained)
-        device = torch.device(device)
         if isinstance(made, torch.export.ExportedProgram):
             from torch.export.passes import move_to_device_pass
 
@@ -136,7 +137,7 @@ class Subject:
 
     def example(self, device: torch.device | str = "cpu") -> Tensor:
         """What a grey photo becomes, [1, C, H, W]."""
-        return self.preprocessing(GREY)[None].to(device)
+        return self.preprocessing(GREY)[None].to(open_device(device))
 
     def explainer(
         self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
@@ -223,7 +224,8 @@ class Subject:
 
     def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
         """What photos become, [N, C, H, W]; PhotoError for one that can't be read."""
-        return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(device)
+        there = open_device(device)
+        return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(there)
 
     def told(self, flow: AttentionFlow, photos: Sequence[Photo]) -> AttentionFlow:
         """The flow of the photos, which knows them, and what the network is."""
@@ -257,7 +259,7 @@ class Subject:
 
         Raises:
             PhotoError: a photo can't be read.  TargetError: no such class.  ModelError: the
-                network can't be made.
+                network can't be made.  OptionError: there is no such device.
         """
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
