@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import naflow_fx
 from naflow_fx.artefacts import load, read
-from naflow_fx.artefacts.metadata import Metadata, preprocessing_of
+from naflow_fx.artefacts.metadata import preprocessing_of
 from naflow_fx.detection import Box, Boxes, detector_of
 from naflow_fx.errors import ArtefactError, ModelError, OptionError, TargetError
 from naflow_fx.explainer import Explainer
@@ -274,15 +274,29 @@ class Subject:
 class ArtefactSubject(Subject):
     """An exported explainer with its preprocessing and class names."""
 
-    def __init__(self, recipe: Recipe, metadata: Metadata, trusted: bool, **given: Any) -> None:
-        self.path, self.metadata, self.trusted = Path(str(recipe.artefact)), metadata, trusted
+    def __init__(self, recipe: Recipe, trusted: bool) -> None:
+        """What `opened` documents, of a recipe that names an artefact."""
+        for name in ("weights", "output"):
+            if getattr(recipe, name) is not None:
+                raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
+                                  "explain with --model")  # fmt: skip
+        self.path, self.trusted = Path(str(recipe.artefact)), trusted
+        self.metadata = read(self.path)
+        if self.metadata.target["kind"] == "similarity":
+            raise ArtefactError(f"{self.path}: compares two images; use it in Python: "
+                                "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
         network = Network(
-            str(metadata.info.get("model", self.path.name)),
+            str(self.metadata.info.get("model", self.path.name)),
             lambda _: ExportedNetwork(load(self.path, trusted=trusted)),
-            preprocessing_of(self.path, metadata),
-            metadata.class_names or (),
+            prepared(preprocessing_of(self.path, self.metadata), recipe, str(self.path)),
+            self.metadata.class_names or (),
         )
-        super().__init__(network, classes=recipe.classes, recipe=recipe, **given)
+        super().__init__(network, classes=recipe.classes, recipe=recipe)
+        given, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
+        if tuple(given) != taken:
+            raise ArtefactError(f"{self.path}: takes images {list(taken)}, photos become "
+                                f"{list(given)}; leave --size and --channels out, or explain with "
+                                "--model")  # fmt: skip
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -374,30 +388,11 @@ def opened(recipe: Recipe, trusted: bool = False) -> Subject:
         ModelError, ArtefactError: there is no such network, or it can't explain photos.
     """
     if recipe.artefact is not None:
-        return _of_artefact(recipe, trusted)
+        return ArtefactSubject(recipe, trusted)
     network = open_network(recipe)
     prepare = prepared(network.preprocessing, recipe, recipe.model)
     return Subject(network, preprocessing=prepare, classes=recipe.classes, output=recipe.output,
                    recipe=recipe)  # fmt: skip
-
-
-def _of_artefact(recipe: Recipe, trusted: bool) -> Subject:
-    for name in ("weights", "output"):
-        if getattr(recipe, name) is not None:
-            raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
-                              "explain with --model")  # fmt: skip
-    path = Path(str(recipe.artefact))
-    metadata = read(path)
-    if metadata.target["kind"] == "similarity":
-        raise ArtefactError(f"{path}: compares two images; use it in Python: "
-                            "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-    prepare = prepared(preprocessing_of(path, metadata), recipe, str(path))
-    found = ArtefactSubject(recipe, metadata, trusted, preprocessing=prepare)
-    given, taken = found.example().shape[1:], metadata.inputs[0].shape[1:]
-    if tuple(given) != taken:
-        raise ArtefactError(f"{path}: takes images {list(taken)}, photos become {list(given)}; "
-                            "leave --size and --channels out, or explain with --model")  # fmt: skip
-    return found
 
 
 def _opened(photo: Photo) -> Image.Image:
