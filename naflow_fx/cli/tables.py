@@ -73,14 +73,17 @@ def written(place: Path, drawn: Sequence[str], flow: FlowData) -> str:
 
 def prediction(flow: FlowData) -> str:
     """The likeliest classes of the first image with their probabilities, or the box of it."""
+    from naflow_fx.view.record import class_words
+
+    names = flow.about.class_names
     if (box := flow.about.info.get("detection")) is not None:
-        return (f"box {box['index']} of {box['count']}, {_class(flow, box['label'])} "
+        return (f"box {box['index']} of {box['count']}, {class_words(names, box['label'])} "
                 f"{box['confidence']:.1%}, {box['where']}")  # fmt: skip
     try:
         best = flow.top5()[0]
     except FlowError:
         return "the output is not a row of class scores"
-    first, *others = [f"{_class(flow, c)} {p:.1%}" for c, p in best]
+    first, *others = [f"{class_words(names, c)} {p:.1%}" for c, p in best]
     return first + (f" (then {', '.join(others[:2])})" if others else "")
 
 
@@ -89,20 +92,15 @@ def explained(flow: FlowData) -> str:
     from naflow_fx.view.record import explained_class
 
     score, target = f"score {float(flow.score[0]):.4g}", explained_class(flow)
-    return score if target is None else f"class {target}, {_class(flow, target)}, {score}"
+    return score if target is None else f"class {target}, {explained_words(flow)}, {score}"
 
 
-def class_words(flow: FlowData) -> str:
+def explained_words(flow: FlowData) -> str:
     """What the explained class of the first image is called."""
-    from naflow_fx.view.record import explained_class
+    from naflow_fx.view.record import class_words, explained_class
 
     target = explained_class(flow)
-    return "score" if target is None else _class(flow, target)
-
-
-def _class(flow: FlowData, index: int) -> str:
-    names = flow.about.class_names
-    return names[index] if index < len(names) else f"class {index}"
+    return "score" if target is None else class_words(flow.about.class_names, target)
 
 
 def layer_table(flows: Mapping[str, FlowData]) -> Table:
