@@ -30,7 +30,6 @@ from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
 from naflow_fx.subjects.api import Photo
-from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -133,9 +132,9 @@ class Encoder:
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
-            seen_photos = [seen(self.subject.preprocessing, photo) for photo in photos]
+            seen = self.subject.about(photos).photos
             flow.save(
-                place, seen_photos[:1], seen_photos[1:],
+                place, seen[:1], seen[1:],
                 names=names, layers=layers, title=title,
                 alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
                 on_picture=lambda name: bar.advance(task),

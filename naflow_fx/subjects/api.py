@@ -26,7 +26,7 @@ from naflow_fx.options import open_device
 from naflow_fx.subjects.inputs import Words, asked, class_words, prepared, seen
 from naflow_fx.subjects.network import Network, Prepare, of_output
 from naflow_fx.subjects.openers import open_network
-from naflow_fx.subjects.recipe import Recipe
+from naflow_fx.subjects.recipe import BUNDLED, Recipe
 from naflow_fx.targets import binary, number, segment
 
 if TYPE_CHECKING:
@@ -370,10 +370,8 @@ def subject(
     if classes is not None:
         file = classes if isinstance(classes, (str, PathLike)) else None
         given["classes"] = class_words(classes) if file is None else fspath(file)
-    if model is not None and fspath(model).endswith(".toml"):
-        base = Recipe.read(model)
-    else:
-        base = Recipe() if model is None else Recipe(fspath(model))
+    named = BUNDLED if model is None else fspath(model)
+    base = Recipe.read(named) if named.endswith(".toml") else Recipe(named)
     return opened(replace(base, **given), trusted)
 
 
