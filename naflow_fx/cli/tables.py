@@ -17,7 +17,7 @@ from rich.text import Text
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.progress import progress
-from naflow_fx.view.terminal import printable
+from naflow_fx.view.terminal import printable, say
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -140,3 +140,9 @@ def waiting(text: str) -> Iterator[None]:
     with progress(count=False) as bar, news_aside():
         bar.add_task(text, total=None)
         yield
+
+
+def tell(*messages: str) -> None:
+    """One line on stderr for each thing that went wrong without ending the work."""
+    for message in messages:
+        say(f"naflow-fx: {' '.join(message.split())}", error=True)
