@@ -62,8 +62,12 @@ class Preprocessing:
 
     def __call__(self, photo: Image.Image) -> Tensor:
         """The model's input [C, crop, crop], float32, of a photo of any mode and size."""
-        mean, std = self._statistics(torch.device("cpu"))
-        return (self.pixels(photo).float() * self.scale - mean) / std
+        return self.normalised(self.pixels(photo))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """The model's input of `pixels`, uint8 [..., C, H, W], on their device."""
+        mean, std = self._statistics(pixels.device)
+        return (pixels.float() * self.scale - mean) / std
 
     def pixels(self, photo: Image.Image) -> Tensor:
         """What `picture` shows as uint8 [C, crop, crop]."""

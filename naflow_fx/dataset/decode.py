@@ -189,12 +189,8 @@ def pixels_of(prepare: Prepare, image: Image) -> Tensor:
 
 
 def normalised(prepare: Prepare, pixels: Tensor) -> Tensor:
-    """Network inputs of pixels, on their device: what `Preprocessing` gives, to the bit."""
-    if not isinstance(prepare, Preprocessing):
-        return pixels
-    mean, std = torch.tensor([prepare.mean, prepare.std], device=pixels.device)[..., None, None]
-    inputs: Tensor = (pixels.float() * prepare.scale - mean) / std
-    return inputs
+    """Network inputs of what `pixels_of` gives, on its device."""
+    return prepare.normalised(pixels) if isinstance(prepare, Preprocessing) else pixels
 
 
 def _reason(error: Exception, file: str) -> str:
