@@ -126,7 +126,7 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of metadata; an unsafe size still raises
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(path, formats=FORMATS) as image:
                 image.load()
                 return to_rgb(ImageOps.exif_transpose(image))
     except FileNotFoundError as error:
@@ -144,13 +144,6 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
         raise PhotoError(
             f"{path}: damaged or cut short ({error}); copy or download it again"
         ) from error
-
-
-@cache
-def _formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
