@@ -58,10 +58,6 @@ class Inert:
 
     add = append
 
-    def extend(self, values: list[Any]) -> None:
-        """Keep what the file extends a list of this class by."""
-        self.items.extend(values)
-
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} stands for an object of a file; it can't be pickled")
 

@@ -14,14 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import naflow_fx
-from naflow_fx.cli.setup import (
-    choose,
-    drawn,
-    facts_of,
-    open_device,
-    open_subject,
-    shown,
-)
+from naflow_fx.cli.setup import choose, drawn, facts_of, open_device, open_subject, shown
 from naflow_fx.cli.tables import tell, waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
