@@ -249,7 +249,7 @@ def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSe
 def class_numbers(path: Path) -> Mapping[str, int]:
     """The JSON file of --class-map."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise EvaluationError(f"{path}: not JSON ({error})") from error
     if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):

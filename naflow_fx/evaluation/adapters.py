@@ -69,7 +69,7 @@ def coco(
     """  # fmt: skip
     _folder(images)
     try:
-        given = json.loads(Path(annotations).read_text())
+        given = json.loads(Path(annotations).read_text("utf-8"))
         names = {c["id"]: c["name"] for c in given["categories"]}
         boxes: dict[int, Objects] = {}
         for one in given["annotations"]:
