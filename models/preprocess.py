@@ -179,22 +179,21 @@ def class_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -> int:
-    """The class of a name ("espresso") or a number (967, "967").
+def class_index(given: str, names: Sequence[str]) -> int:
+    """The class of a name ("espresso") or a number ("967").
 
     Upper case and underscores do not matter where one name alone is meant: "cardigan" (clothes)
     and "Cardigan" (a dog) are two of ImageNet's.
 
     Args:
-        name_or_number: of a person.
-        names: of the classes, in their order; None: ImageNet's 1000.
+        given: by a person.
+        names: of the classes, in their order.
 
     Raises:
         TargetError: there is no such class, with the nearest names, or several have the name.
     """
-    of = " of ImageNet" if names is None or tuple(names) == class_names() else ""
-    names = class_names() if names is None else names
-    text = str(name_or_number).strip()
+    of = " of ImageNet" if tuple(names) == class_names() else ""
+    text = given.strip()
     found = [i for i, name in enumerate(names) if name == text]
     if not found and re.fullmatch(r"[+-]?\d+", text):
         if 0 <= int(text) < len(names):
