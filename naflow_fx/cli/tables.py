@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -23,24 +22,18 @@ if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
 
 
-class _Printable(Console):
-    """A console that shows what text holds, and obeys none of it."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterator[Segment]:
-        """The segments, control characters of their texts written out."""
-        for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else printable(text), style, control)
-
-
 def show(*parts: str | Table, title: str = "") -> None:
     """Print on stdout, as wide as the terminal, or as wide as needed in a pipe or file."""
-    out = _Printable(width=None if sys.stdout.isatty() else 240, highlight=False)
+    out = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
     if title:
-        out.print(Text(title, style="bold"))
+        out.print(_text(title), style="bold")
     for part in parts:
-        out.print(Text(part) if isinstance(part, str) else part)
+        out.print(_text(part) if isinstance(part, str) else part)
+
+
+def _text(words: str) -> Text:
+    """What the words hold, of which the terminal obeys none."""
+    return Text(printable(words))
 
 
 def plain_table(
@@ -51,7 +44,7 @@ def plain_table(
     for column in head:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_text, row))
     return table
 
 
