@@ -509,6 +509,7 @@ def test_class_names_in_their_forms(work: Path) -> None:
         ({"model": "nets.py:Crack", "size": 96, "mean": (1, 1), "std": 1}, "wanted three numbers"),
         ({"model": "nets.py:Crack", "size": 9, "preprocess": "nets.py:grey"}, "or the numbers"),
         ({"weights": "none.pt"}, "neither a checkpoint file nor public weights"),
+        ({"model_args": {"weights": "DEFAULT"}}, "cannot be built with {'weights': 'DEFAULT'}: "),
         ({**NUMBERS, "model": "nets.py:wide", "weights": "crack.pt"}, "checkpoint of another"),
         ({"model": "none.toml"}, "none.toml: cannot be read"),
         ({"model": "wrong.toml"}, "wrong.toml: not a subject .*sizes"),
