@@ -15,7 +15,7 @@ from naflow_fx.errors import ModelError, first_line
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
-TRANSFORMERS = ("maxvit", "swin", "vit")
+TRANSFORMERS = ("maxvit*", "swin*", "vit*")
 # What torchvision sets on these two when it loads its weights, so that a file of the same weights
 # sees the same input; and how to draw random ones, about which their constructors else warn.
 INCEPTIONS = ("googlenet", "inception_v3")
@@ -25,8 +25,7 @@ INCEPTION_OPTIONS = {"transform_input": True, "init_weights": True}
 @cache
 def names() -> list[str]:
     """Names of the classification networks of torchvision, sorted, without the transformers."""
-    listed = torchvision.models.list_models(module=torchvision.models)
-    return sorted(name for name in listed if not name.startswith(TRANSFORMERS))
+    return list(torchvision.models.list_models(torchvision.models, exclude=TRANSFORMERS))
 
 
 def card(name: str, weights: str | None = None) -> ModelCard:

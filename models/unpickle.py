@@ -12,6 +12,7 @@ import io
 import pickle
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from types import SimpleNamespace
@@ -45,9 +46,6 @@ class Inert:
         made.args, made.state, made.items = (*args, *kwargs.values()), None, []
         return made
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
@@ -59,10 +57,6 @@ class Inert:
         self.items.append(value)
 
     add = append
-
-    def extend(self, values: list[Any]) -> None:
-        """Keep what the file extends a list of this class by."""
-        self.items.extend(values)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(f"{self!r} stands for an object of a file; it can't be pickled")
@@ -161,22 +155,13 @@ class InertUnpickler(pickle.Unpickler):
         return type("Stub", (Inert,), {"__slots__": (), "__module__": "inert", "name": dotted})
 
 
-class Call:
+class Call(partial[Any]):
     """A function that a file may call, and do nothing else with.
 
     Wrapped, so that no file gets hold of a function or class whose attributes it could set.
     """
 
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        object.__setattr__(self, "_function", function)
-
-    def __call__(self, *args: Any) -> Any:  # noqa: D102
-        return self._function(*args)  # type: ignore[attr-defined]
-
-    def __setattr__(self, name: str, value: Any) -> NoReturn:
-        raise pickle.UnpicklingError("the file sets an attribute of a function")
+    __slots__ = ()
 
     def __setstate__(self, state: Any) -> NoReturn:
         raise pickle.UnpicklingError("the file sets the state of a function")

@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from naflow_fx.errors import OptionError, check_choice, check_positive, unfit
+from naflow_fx.errors import (
+    NaflowError,
+    OptionError,
+    check_choice,
+    check_positive,
+    first_line,
+    unfit,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -159,6 +166,17 @@ def _precision(device: torch.device) -> Precision:
         asked = (getattr(torch.cpu, name, lambda: False) for name in BFLOAT16_UNITS)
         fast = device.type == "cpu" and any(ask() for ask in asked)
     return "bfloat16" if fast else "float32"
+
+
+def open_device(given: str | torch.device, error: type[NaflowError] = OptionError) -> torch.device:
+    """The device, tried with one number; `error` if it is not to be had on this machine."""
+    import torch
+
+    try:
+        return torch.zeros(1, device=given).device
+    except (RuntimeError, AssertionError, NotImplementedError) as why:
+        raise error(f"device={str(given)!r}: not to be had on this machine "
+                    f"({first_line(why)})") from why  # fmt: skip
 
 
 def resolve(**given: Any) -> Options:

@@ -45,6 +45,10 @@ def test_evaluate_writes_figures_tables_and_curves(
     assert result.scores["lrp"]["energy"].layers == ("input",)
     assert (tmp_path / "evaluation.md").read_text().count("| layercam |") == 3
     assert (tmp_path / "curves.png").stat().st_size > 10_000
+    every = ["--methods", "layercam", "--metrics", "energy", "--layers", "all"]
+    assert main([*given, *every]) == 0
+    result = Evaluation.from_json(json.loads((tmp_path / "evaluation.json").read_text()))
+    assert len(result.scores["layercam"]["energy"].layers) > 7
 
 
 @pytest.mark.usefixtures("untrained")

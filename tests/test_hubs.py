@@ -64,6 +64,8 @@ def test_timms_own_preprocessing_and_names() -> None:
     assert len(names) == 21841 and all(names)
     with pytest.raises(ModelError, match="no model 'resnet19' in timm; near: resnet18"):
         nf.subject("timm/resnet19")
+    with pytest.raises(ModelError, match="timm/resnet18.none_1k: its library raises .*tag"):
+        nf.subject("timm/resnet18.none_1k")
 
 
 def test_a_transform_that_numbers_do_not_tell_stays_timms(monkeypatch: Any) -> None:

@@ -17,7 +17,7 @@ import naflow_fx as nf
 from naflow_fx import models
 from naflow_fx.errors import ModelError
 from naflow_fx.models import efficientnet_lite
-from naflow_fx.models.preprocess import class_index, open_photo
+from naflow_fx.models.preprocess import class_index, class_names, open_photo
 
 LITE = "efficientnet_lite0"
 COFFEE = Path(__file__).parent.parent / "examples" / "coffee.png"
@@ -46,7 +46,7 @@ def test_coffee_is_espresso(lite: nn.Module) -> None:
     x = models.card(LITE).preprocessing(open_photo(COFFEE))[None]
     with torch.inference_mode():
         probability = lite(x).softmax(1)[0]
-    assert int(probability.argmax()) == class_index("espresso") == 967
+    assert int(probability.argmax()) == class_index("espresso", class_names()) == 967
     assert 0.94 < float(probability[967]) < 0.96
 
 

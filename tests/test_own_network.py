@@ -462,6 +462,24 @@ def test_from_python(right: dict[str, Maps], photo: str) -> None:
         )
 
 
+def test_a_device_that_is_not_there_is_told(photo: str) -> None:
+    pytest.importorskip("pyarrow")
+    subject = nf.subject("nets.py:Crack", weights="crack.pt", **NUMBERS)
+    network, image = subject.build(), subject.inputs([photo])
+    for ask in (
+        lambda device: subject.explain(photo, device=device),
+        lambda device: subject.inputs([photo], device),
+        lambda device: subject.example(device),
+        lambda device: subject.build(device),
+        lambda device: nf.explain_dataset(subject, "photos", "nowhere", device=device),
+        lambda device: nf.quantus_explain_func(network, image, torch.tensor([0]), device=device),
+    ):
+        for device in ("abacus", "cuda:99"):
+            with pytest.raises(NaflowError, match=f"^device='{device}': not to be had on this"):
+                ask(device)
+    assert not Path("nowhere").exists()
+
+
 def test_class_names_in_their_forms(work: Path) -> None:
     numbered = {str(i): NAMES[i] for i in (4, 2, 0, 1, 3)}
     forms = {"a.json": json.dumps(NAMES), "b.txt": "\ufeff" + "\r\n".join(NAMES),
@@ -491,6 +509,7 @@ def test_class_names_in_their_forms(work: Path) -> None:
         ({"model": "nets.py:Crack", "size": 96, "mean": (1, 1), "std": 1}, "wanted three numbers"),
         ({"model": "nets.py:Crack", "size": 9, "preprocess": "nets.py:grey"}, "or the numbers"),
         ({"weights": "none.pt"}, "neither a checkpoint file nor public weights"),
+        ({"model_args": {"weights": "DEFAULT"}}, "cannot be built with {'weights': 'DEFAULT'}: "),
         ({**NUMBERS, "model": "nets.py:wide", "weights": "crack.pt"}, "checkpoint of another"),
         ({"model": "none.toml"}, "none.toml: cannot be read"),
         ({"model": "wrong.toml"}, "wrong.toml: not a subject .*sizes"),

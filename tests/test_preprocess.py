@@ -247,12 +247,13 @@ def test_a_decompression_bomb_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_pa
 def test_every_class_is_found_by_name_and_number() -> None:
     assert len(class_names()) == 1000
     for number, name in enumerate(class_names()):
-        assert class_index(number) == class_index(str(number)) == class_index(name) == number
+        assert class_index(str(number), class_names()) == number
+        assert class_index(name, class_names()) == number
 
 
 def test_names_are_forgiving_of_case_and_underscores() -> None:
-    assert class_index("Great_White_Shark") == class_index(" great white shark ") == 2
-    assert (class_index("cardigan"), class_index("Cardigan")) == (474, 264)
+    words = ("Great_White_Shark", " great white shark ", "cardigan", "Cardigan")
+    assert [class_index(word, class_names()) for word in words] == [2, 2, 474, 264]
 
 
 @pytest.mark.parametrize(
@@ -263,10 +264,10 @@ def test_names_are_forgiving_of_case_and_underscores() -> None:
         ("qqqqqq", r"there are: tench \(0\), "),
         ("", r"there are: tench \(0\), "),
         ("+-3", "no class .* of ImageNet"),
-        (1000, "there are 0 to 999"),
-        (-1, "there are 0 to 999"),
+        ("1000", "there are 0 to 999"),
+        ("-1", "there are 0 to 999"),
     ],
 )
-def test_no_such_class(wanted: str | int, words: str) -> None:
+def test_no_such_class(wanted: str, words: str) -> None:
     with pytest.raises(TargetError, match=words):
-        class_index(wanted)
+        class_index(wanted, class_names())

@@ -15,6 +15,7 @@ from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.untrusted import check_safe
 from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
 from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.options import open_device
 from naflow_fx.targets import class_indices
 
 
@@ -45,7 +46,8 @@ class Artefact:
         self.metadata = read(path)
         if not trusted:
             check_safe(path, self.metadata.kind)
-        self.device = torch.device(self.metadata.device) if device is None else _device(device)
+        self.device = (torch.device(self.metadata.device) if device is None
+                       else open_device(device, ArtefactError))  # fmt: skip
         try:
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
         except (RuntimeError, ValueError, KeyError, AssertionError) as error:
@@ -160,12 +162,3 @@ def _check(value: Value, x: Any) -> None:
     if dtype != value.dtype or tuple(x.shape[1:]) != value.shape[1:] or not len(x):
         raise InputError(f"got {Value(value.name, tuple(x.shape), dtype)}; this artefact was made "
                          f"for {value}")  # fmt: skip
-
-
-def _device(given: str | torch.device) -> torch.device:
-    """A device that is there, tried with one number."""
-    try:
-        return torch.zeros(1, device=given).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArtefactError(f"device={str(given)!r}: not to be had on this machine "
-                            f"({first_line(error)})") from error  # fmt: skip

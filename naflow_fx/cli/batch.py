@@ -34,7 +34,6 @@ from naflow_fx.cli.parser import count, folder, option, whole
 from naflow_fx.cli.setup import choose, open_device, open_subject
 from naflow_fx.cli.tables import show
 from naflow_fx.cli.variants import add_targets, each
-from naflow_fx.errors import DatasetError
 from naflow_fx.view.terminal import say
 
 PART_HELP = """photos a file, a multiple of the batch; at most so many are done again after a kill,
@@ -79,12 +78,8 @@ def batch(args: argparse.Namespace) -> None:
     """Run the command; NaflowError before anything is written if an argument is wrong."""
     from naflow_fx.dataset.run import explain_dataset
     from naflow_fx.dataset.spec import ExplainerSpec
-    from naflow_fx.subjects import ArtefactSubject
 
     subject, options = open_subject(args), choose(args)
-    if isinstance(subject, ArtefactSubject) and args.compile:
-        raise DatasetError("--compile: the artefact was made with its own; leave it out, or "
-                           "explain with --model")  # fmt: skip
     if args.engine != "ray":  # whose devices are elsewhere
         open_device(args.device)
     target: Any = args.target if args.target == "label" else subject.target(args.target)

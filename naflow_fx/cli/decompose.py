@@ -46,26 +46,25 @@ def decompose(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
     from naflow_fx.files import write
     from naflow_fx.models.preprocess import open_photo
-    from naflow_fx.subjects.inputs import seen
 
     path = Path(args.photo)
     photo = open_photo(path)
     (place,) = places(args, [(path,)], RECORD)
     subject = open_subject(args)
-    prepare = subject.preprocessing
+    seen = subject.about([photo]).photos[0]
     words = [one or PREDICTED for one in args.target or [None]]
     targets = {word: subject.target(word) for word in words}
     device = open_device(args.device)
     with news_aside():
         model = subject.build(device)
-    image = prepare(photo)[None].to(device)
+    image = subject.inputs([photo], device)
     for word, target in targets.items():
         there = place / folder_of(word) if len(targets) > 1 else place
         with waiting(f"decomposing {shown(path)}"):
             found = naflow_fx.decompose(
                 model, image, target, args.layers, args.top_k, subject.class_names
             )
-            found.save_html(there / PAGE, seen(prepare, photo))
+            found.save_html(there / PAGE, seen)
             record = {
                 "photo": shown(path),
                 "question": question(args, path),

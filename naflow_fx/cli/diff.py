@@ -50,18 +50,15 @@ def _model(run: Results) -> str:
 
 def _tell_partings(found: Difference, count: int) -> None:
     from naflow_fx.errors import table
+    from naflow_fx.view.record import class_words
 
     partings = found.partings(count)
     if not partings:
         return
     rows = [["photo", "agreement", "least", "at", "A predicts", "B predicts"]]
     for one in partings:
-        words = [_class(run, index) for run, index in zip(found.runs, one.predictions, strict=True)]
+        words = ["-" if index < 0 else class_words(run.class_names, index)
+                 for run, index in zip(found.runs, one.predictions, strict=True)]  # fmt: skip
         rows.append([one.id, f"{one.agreement:.3f}", f"{one.least:.3f}", one.layer, *words])
     say("\nphotos that agree least:")
     say(table(rows, indent=""))
-
-
-def _class(run: Results, index: int) -> str:
-    names = run.class_names
-    return "-" if index < 0 else names[index] if index < len(names) else f"class {index}"

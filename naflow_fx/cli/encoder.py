@@ -14,15 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 import naflow_fx
-from naflow_fx.cli.setup import (
-    choose,
-    drawn,
-    facts_of,
-    open_device,
-    open_subject,
-    shown,
-)
-from naflow_fx.cli.tables import waiting
+from naflow_fx.cli.setup import choose, drawn, facts_of, open_device, open_subject, shown
+from naflow_fx.cli.tables import tell, waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import FORMATS, open_photo
@@ -30,9 +23,7 @@ from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
 from naflow_fx.subjects.api import Photo
-from naflow_fx.subjects.inputs import seen
 from naflow_fx.view.progress import progress
-from naflow_fx.view.terminal import say
 
 BLOCK = 16  # photos encoded at a time
 
@@ -60,9 +51,7 @@ class Encoder:
         """[N, C, H, W] of photos, on the device."""
         return self.subject.inputs(photos, self.device)
 
-    def embed(
-        self, paths: Sequence[Path], task: str, wanted: int | None = None
-    ) -> dict[Path, Tensor]:
+    def embed(self, paths: Sequence[Path], task: str, wanted: int) -> dict[Path, Tensor]:
         """Pictures that can be used -> their embeddings [D]; at most `wanted`, the first ones.
 
         Those that can't be read are told on stderr, and where angles are asked for, those whose
@@ -70,7 +59,6 @@ class Encoder:
         """
         found: dict[Path, Tensor] = {}
         wrong: list[str] = []
-        limit = len(paths) if wanted is None else wanted
         with progress() as bar:
             done = bar.add_task(task, total=len(paths))
 
@@ -83,7 +71,7 @@ class Encoder:
                         wrong.append(str(error))
 
             photos = readable()
-            while part := dict(islice(photos, min(BLOCK, limit - len(found)))):
+            while part := dict(islice(photos, min(BLOCK, wanted - len(found)))):
                 rows = embed(self.embedder, torch.cat(list(part.values())))
                 for path, row, length in zip(part, rows, rows.norm(dim=1), strict=True):
                     if length.isfinite() and (length > 0 or self.similarity.metric != "cosine"):
@@ -133,9 +121,9 @@ class Encoder:
             support = images[1:] if len(supports) == 1 else images[None, 1:]
             flow: PairFlow = explainer(images[:1], support).cpu()
             bar.advance(task)
-            seen_photos = [seen(self.subject.preprocessing, photo) for photo in photos]
+            seen = self.subject.about(photos).photos
             flow.save(
-                place, seen_photos[:1], seen_photos[1:],
+                place, seen[:1], seen[1:],
                 names=names, layers=layers, title=title,
                 alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
                 on_picture=lambda name: bar.advance(task),
@@ -162,9 +150,3 @@ def pictures_in(folder: Path, out: Path) -> list[Path]:
     if folder.resolve() not in written.parents:
         return visible
     return [path for path in visible if written not in path.resolve().parents]
-
-
-def tell(*messages: str) -> None:
-    """One line on stderr for each thing that went wrong without ending the work."""
-    for message in messages:
-        say(f"naflow-fx: {' '.join(message.split())}", error=True)

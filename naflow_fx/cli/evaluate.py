@@ -37,7 +37,7 @@ from rich.table import Table
 
 from naflow_fx.cli.options import add_device, add_model_options, add_out
 from naflow_fx.cli.parser import count, option
-from naflow_fx.cli.setup import open_device, open_subject
+from naflow_fx.cli.setup import given, open_device, open_subject
 from naflow_fx.cli.tables import news_aside, plain_table, show
 from naflow_fx.errors import EvaluationError
 from naflow_fx.selection import evenly
@@ -150,7 +150,7 @@ def explaining(
     example = data.images[:1]
     every = sites = compile(model, example, method="hirescam").layers
     if args.layers:
-        sites = compile(model, example, method="hirescam", layers=args.layers).layers
+        sites = compile(model, example, method="hirescam", **given(args, ["layers"])).layers
     elif len(every) > LAYERS:
         sites = evenly(every, LAYERS + 1)[1:]  # the last one among them
     return every, lambda method, network: make(
@@ -201,9 +201,9 @@ def check_names(args: argparse.Namespace) -> None:
     from naflow_fx.evaluation import metrics
     from naflow_fx.evaluation.methods import NAMES
 
-    for kind, given, there in (("method", args.methods or (), NAMES),
+    for kind, asked, there in (("method", args.methods or (), NAMES),
                                ("metric", args.metrics, metrics.METRICS)):  # fmt: skip
-        unknown = [name for name in given if name not in there]
+        unknown = [name for name in asked if name not in there]
         if unknown:
             raise EvaluationError(f"no {kind} {', '.join(unknown)}; there are {', '.join(there)}")
     lacking = [f"--{name.replace('_', '-')}" for name in ADAPTERS.get(args.data, ())
@@ -238,18 +238,18 @@ def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSe
 
     if args.data in PACKAGED:
         return photos(args.data, preprocessing)
-    given: dict[str, Any] = {"limit": args.limit} if args.limit else {}
+    chosen: dict[str, Any] = given(args, ["limit"])
     if args.class_map and args.data != "cub200":
-        given["classes"] = class_numbers(Path(args.class_map))
+        chosen["classes"] = class_numbers(Path(args.class_map))
     places = [getattr(args, name) for name in ADAPTERS[args.data] if name != "class_map"]
-    found: EvaluationSet = getattr(adapters, args.data)(*places, preprocessing, **given)
+    found: EvaluationSet = getattr(adapters, args.data)(*places, preprocessing, **chosen)
     return found
 
 
 def class_numbers(path: Path) -> Mapping[str, int]:
     """The JSON file of --class-map."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text("utf-8"))
     except ValueError as error:
         raise EvaluationError(f"{path}: not JSON ({error})") from error
     if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):

@@ -39,7 +39,7 @@ from naflow_fx.cli.setup import (
     question,
     shown,
 )
-from naflow_fx.cli.tables import class_words, prediction, show_flow, waiting
+from naflow_fx.cli.tables import explained_words, prediction, show_flow, waiting
 from naflow_fx.cli.variants import add_targets, folder_of, names_of, variants, words
 from naflow_fx.errors import PhotoError
 from naflow_fx.view.progress import progress
@@ -140,7 +140,7 @@ def _sheet(
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
-    classes = {class_words(flow) for flow in flows.values()}
+    classes = {explained_words(flow) for flow in flows.values()}
     spoken = f"what speaks for {classes.pop()}" if len(classes) == 1 else "the evidence"
     sheet = comparison(
         flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from naflow_fx.cli.options import add_pair_options
 from naflow_fx.cli.parser import count, option
 from naflow_fx.cli.setup import places, question, shown
-from naflow_fx.cli.tables import plain_table, show
+from naflow_fx.cli.tables import plain_table, show, tell
 from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError, TargetError
 
@@ -121,8 +121,6 @@ def _explain(
     shots: dict[str, dict[Path, Tensor]],
 ) -> None:
     """Explain one query with the shots of a class and save."""
-    from naflow_fx.cli.encoder import tell
-
     best = max(logits, key=logits.__getitem__)
     match, name = encoder.args.match or best, shown(query)
     rows = ["query", *(f"{match} · {shown(shot)}" for shot in shots[match])]

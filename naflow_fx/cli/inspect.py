@@ -90,6 +90,4 @@ def _checked(args: argparse.Namespace) -> Path | None:
         raise OptionError("--expand and --only choose what a picture shows: add --format svg")
     if out is None and args.format in ("png", "pdf"):  # nothing for a terminal
         raise OptionError(f"--format {args.format}: add --out FILE")
-    if out is None:
-        return Path("inspect.html") if args.format == "html" else None
-    return out
+    return Path("inspect.html") if out is None and args.format == "html" else out

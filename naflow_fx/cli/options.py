@@ -76,21 +76,16 @@ def add_method_options(parser: argparse.ArgumentParser, several: bool = False) -
     option(group, "--precision", text, get_args(options.Precision))
     text = "output neurons that have an equation: those that take part, all, or the first p"
     option(group, "--rows", text, get_args(options.Rows))
-    for name, text in options.REMOVED.items():
-        if name.isidentifier():
-            parser.add_argument(f"--{name}", action=Removed, text=text, help=argparse.SUPPRESS)
+    for name in filter(str.isidentifier, options.REMOVED):
+        parser.add_argument(f"--{name}", action=Removed, help=argparse.SUPPRESS)
 
 
 class Removed(argparse.Action):
     """An option that an earlier version had: an error that names what serves now."""
 
-    def __init__(self, *args: Any, text: str, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.text = text
-
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """Ends the program."""
-        parser.error(f"{self.option_strings[0]} was removed; {self.text}")
+        parser.error(f"--{self.dest} was removed; {options.REMOVED[self.dest]}")
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:

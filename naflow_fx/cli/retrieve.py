@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from naflow_fx.cli.options import add_pair_options
 from naflow_fx.cli.parser import count, option
 from naflow_fx.cli.setup import places, question, shown
-from naflow_fx.cli.tables import plain_table, show
+from naflow_fx.cli.tables import plain_table, show, tell
 from naflow_fx.cli.variants import each
 from naflow_fx.errors import InputError, PhotoError
 
@@ -42,7 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 @each
 def retrieve(args: argparse.Namespace) -> None:
     """Run the command; NaflowError or OSError before anything is written if an input is wrong."""
-    from naflow_fx.cli.encoder import Encoder, check_folder, pictures_in, tell
+    from naflow_fx.cli.encoder import Encoder, check_folder, pictures_in
 
     query, gallery = Path(args.query), Path(args.gallery)
     (place,) = places(args, [(query,)])
@@ -53,7 +53,7 @@ def retrieve(args: argparse.Namespace) -> None:
     encoder = Encoder(args, query)
     image = encoder.inputs([query])
     encoder.explainer(1, image)  # what is wrong with the options shows before the long search
-    rows = encoder.embed(found, f"encoding {gallery.name}")
+    rows = encoder.embed(found, f"encoding {gallery.name}", len(found))
     if not rows:
         raise PhotoError(f"{gallery}: none of its {len(found)} pictures can be used")
     table = []

@@ -142,8 +142,10 @@ def open_subject(args: argparse.Namespace) -> Subject:
     if "model_args" in said:
         said["model_args"] = dict(said["model_args"])
     found = opened(replace(base, **said), trusted=getattr(args, "trusted", False))
-    fixed = given(args, (*CHOICES, *SOLVER)) if isinstance(found, ArtefactSubject) else {}
-    if fixed:
+    fixed = given(args, (*CHOICES, *SOLVER))
+    if getattr(args, "compile", False):
+        fixed["compile"] = True
+    if fixed and isinstance(found, ArtefactSubject):
         raise OptionError(f"--{', --'.join(fixed)}: the artefact was made with its own; leave it "
                           "out, or explain with --model")  # fmt: skip
     return found

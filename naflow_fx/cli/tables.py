@@ -10,37 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType
-from rich.segment import Segment
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.progress import progress
-from naflow_fx.view.terminal import printable
+from naflow_fx.view.terminal import printable, say
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
 
 
-class _Printable(Console):
-    """A console that shows what text holds, and obeys none of it."""
-
-    def render(
-        self, renderable: RenderableType, options: ConsoleOptions | None = None
-    ) -> Iterator[Segment]:
-        """The segments, control characters of their texts written out."""
-        for text, style, control in super().render(renderable, options):
-            yield Segment(text if control else printable(text), style, control)
-
-
 def show(*parts: str | Table, title: str = "") -> None:
     """Print on stdout, as wide as the terminal, or as wide as needed in a pipe or file."""
-    out = _Printable(width=None if sys.stdout.isatty() else 240, highlight=False)
+    out = Console(width=None if sys.stdout.isatty() else 240, highlight=False)
     if title:
-        out.print(Text(title, style="bold"))
+        out.print(_text(title), style="bold")
     for part in parts:
-        out.print(Text(part) if isinstance(part, str) else part)
+        out.print(_text(part) if isinstance(part, str) else part)
+
+
+def _text(words: str) -> Text:
+    """What the words hold, of which the terminal obeys none."""
+    return Text(printable(words))
 
 
 def plain_table(
@@ -51,7 +44,7 @@ def plain_table(
     for column in head:
         table.add_column(column, justify="right" if column in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*map(_text, row))
     return table
 
 
@@ -73,14 +66,17 @@ def written(place: Path, drawn: Sequence[str], flow: FlowData) -> str:
 
 def prediction(flow: FlowData) -> str:
     """The likeliest classes of the first image with their probabilities, or the box of it."""
+    from naflow_fx.view.record import class_words
+
+    names = flow.about.class_names
     if (box := flow.about.info.get("detection")) is not None:
-        return (f"box {box['index']} of {box['count']}, {_class(flow, box['label'])} "
+        return (f"box {box['index']} of {box['count']}, {class_words(names, box['label'])} "
                 f"{box['confidence']:.1%}, {box['where']}")  # fmt: skip
     try:
         best = flow.top5()[0]
     except FlowError:
         return "the output is not a row of class scores"
-    first, *others = [f"{_class(flow, c)} {p:.1%}" for c, p in best]
+    first, *others = [f"{class_words(names, c)} {p:.1%}" for c, p in best]
     return first + (f" (then {', '.join(others[:2])})" if others else "")
 
 
@@ -89,20 +85,15 @@ def explained(flow: FlowData) -> str:
     from naflow_fx.view.record import explained_class
 
     score, target = f"score {float(flow.score[0]):.4g}", explained_class(flow)
-    return score if target is None else f"class {target}, {_class(flow, target)}, {score}"
+    return score if target is None else f"class {target}, {explained_words(flow)}, {score}"
 
 
-def class_words(flow: FlowData) -> str:
+def explained_words(flow: FlowData) -> str:
     """What the explained class of the first image is called."""
-    from naflow_fx.view.record import explained_class
+    from naflow_fx.view.record import class_words, explained_class
 
     target = explained_class(flow)
-    return "score" if target is None else _class(flow, target)
-
-
-def _class(flow: FlowData, index: int) -> str:
-    names = flow.about.class_names
-    return names[index] if index < len(names) else f"class {index}"
+    return "score" if target is None else class_words(flow.about.class_names, target)
 
 
 def layer_table(flows: Mapping[str, FlowData]) -> Table:
@@ -142,3 +133,9 @@ def waiting(text: str) -> Iterator[None]:
     with progress(count=False) as bar, news_aside():
         bar.add_task(text, total=None)
         yield
+
+
+def tell(*messages: str) -> None:
+    """One line on stderr for each thing that went wrong without ending the work."""
+    for message in messages:
+        say(f"naflow-fx: {' '.join(message.split())}", error=True)

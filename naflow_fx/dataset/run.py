@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from naflow_fx.dataset import required
 from naflow_fx.errors import DatasetError, check_choice, unfit
+from naflow_fx.options import open_device
 
 if TYPE_CHECKING:
     from naflow_fx.dataset.job import Target
@@ -91,8 +92,8 @@ def explain_dataset(
         progress: a bar on a terminal, lines in a pipe, on stderr.
 
     Raises:
-        DatasetError: no such source; the folder holds another job's results, or another run
-            writes there; no photo could be opened; the disk is full.
+        DatasetError: no such source or device; the folder holds another job's results, or another
+            run writes there; no photo could be opened; the disk is full.
         NaflowError: the explainer can't be made.
     """
     required("pyarrow.parquet", "explain_dataset")
@@ -113,8 +114,10 @@ def explain_dataset(
     spec = as_spec(explainer)
     chosen = None if maps is None else (maps,) if isinstance(maps, str) else tuple(maps)
     rank, ranks = _rank() if engine == "torchrun" else (None, 1)
-    job = Job(spec, open_source(source, kind), target, _device(device, spec, rank), batch_size,
-              part_size, chosen)  # fmt: skip
+    place = _device(device, spec, rank)
+    if engine != "ray":  # whose devices are elsewhere
+        open_device(place, DatasetError)
+    job = Job(spec, open_source(source, kind), target, place, batch_size, part_size, chosen)
     path = Path(out)
     check_ours(path)
     path.mkdir(parents=True, exist_ok=True)

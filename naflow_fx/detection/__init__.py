@@ -68,10 +68,7 @@ class Boxes:
 
     Attributes:
         layers: names of the computed call sites, in forward order.
-        classes: None; a box is no class.
     """
-
-    classes = None
 
     def __init__(
         self, model: nn.Module, example: Tensor, options: dict[str, Any], target: Any = None

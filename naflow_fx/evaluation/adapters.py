@@ -70,7 +70,7 @@ def coco(
     """  # fmt: skip
     _folder(images)
     try:
-        given = json.loads(Path(annotations).read_text())
+        given = json.loads(Path(annotations).read_text("utf-8"))
         names = {c["id"]: c["name"] for c in given["categories"]}
         boxes = defaultdict[int, Objects](list)
         for one in given["annotations"]:

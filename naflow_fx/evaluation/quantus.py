@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from naflow_fx.compiler import compile
 from naflow_fx.errors import EvaluationError
 from naflow_fx.evaluation.localisation import at_size
+from naflow_fx.options import open_device
 
 _latest: tuple[Any, Any] | None = None  # the key and the explainer of the last call
 
@@ -45,10 +46,10 @@ def quantus_explain_func(
         options: of `nf.compile`: `method`, `reduction`, `inverse`, ...
 
     Raises:
-        EvaluationError: an option that `nf.compile` doesn't have.
+        EvaluationError: an option that `nf.compile` doesn't have, a device that isn't there.
     """
     own = next(model.parameters(), torch.zeros(()))
-    where = torch.device(device) if device is not None else own.device
+    where = own.device if device is None else open_device(device, EvaluationError)
     images = torch.as_tensor(inputs).to(where, own.dtype)
     classes = torch.as_tensor(targets).to(where, torch.int64).flatten()
     options = {k: v for k, v in options.items() if k not in QUANTUS_OWN}

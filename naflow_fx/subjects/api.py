@@ -15,17 +15,18 @@ from torch import Tensor, nn
 
 import naflow_fx
 from naflow_fx.artefacts import load, read
-from naflow_fx.artefacts.metadata import Metadata, preprocessing_of
+from naflow_fx.artefacts.metadata import preprocessing_of
 from naflow_fx.detection import Box, Boxes, detector_of
 from naflow_fx.errors import ArtefactError, ModelError, OptionError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
 from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
+from naflow_fx.options import open_device
 from naflow_fx.subjects.inputs import Words, asked, class_words, prepared, seen
 from naflow_fx.subjects.network import Network, Prepare, of_output
 from naflow_fx.subjects.openers import open_network
-from naflow_fx.subjects.recipe import Recipe
+from naflow_fx.subjects.recipe import BUNDLED, Recipe
 from naflow_fx.targets import binary, number, segment
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Subject:
             pretrained: whether public weights are fetched where no others are named.
 
         Raises:
-            ModelError: no such weights, or of another network.
+            ModelError: no such weights, or of another network.  OptionError: no such device.
         """
         made = self._made(device, pretrained)
         if isinstance(made, torch.export.ExportedProgram):
@@ -121,10 +122,10 @@ class Subject:
 
     def _made(self, device: torch.device | str, pretrained: bool = True) -> Any:
         """The network or ExportedProgram on a device; a given one stays where it is."""
+        device = open_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             made = self._network.build(pretrained)
-        device = torch.device(device)
         if isinstance(made, torch.export.ExportedProgram):
             from torch.export.passes import move_to_device_pass
 
@@ -136,7 +137,7 @@ class Subject:
 
     def example(self, device: torch.device | str = "cpu") -> Tensor:
         """What a grey photo becomes, [1, C, H, W]."""
-        return self.preprocessing(GREY)[None].to(device)
+        return self.preprocessing(GREY)[None].to(open_device(device))
 
     def explainer(
         self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
@@ -223,7 +224,8 @@ class Subject:
 
     def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
         """What photos become, [N, C, H, W]; PhotoError for one that can't be read."""
-        return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(device)
+        there = open_device(device)
+        return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(there)
 
     def told(self, flow: AttentionFlow, photos: Sequence[Photo]) -> AttentionFlow:
         """The flow of the photos, which knows them, and what the network is."""
@@ -257,7 +259,7 @@ class Subject:
 
         Raises:
             PhotoError: a photo can't be read.  TargetError: no such class.  ModelError: the
-                network can't be made.
+                network can't be made.  OptionError: there is no such device.
         """
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
@@ -272,15 +274,29 @@ class Subject:
 class ArtefactSubject(Subject):
     """An exported explainer with its preprocessing and class names."""
 
-    def __init__(self, recipe: Recipe, metadata: Metadata, trusted: bool, **given: Any) -> None:
-        self.path, self.metadata, self.trusted = Path(str(recipe.artefact)), metadata, trusted
+    def __init__(self, recipe: Recipe, trusted: bool) -> None:
+        """What `opened` documents, of a recipe that names an artefact."""
+        for name in ("weights", "output"):
+            if getattr(recipe, name) is not None:
+                raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
+                                  "explain with --model")  # fmt: skip
+        self.path, self.trusted = Path(str(recipe.artefact)), trusted
+        self.metadata = read(self.path)
+        if self.metadata.target["kind"] == "similarity":
+            raise ArtefactError(f"{self.path}: compares two images; use it in Python: "
+                                "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
         network = Network(
-            str(metadata.info.get("model", self.path.name)),
+            str(self.metadata.info.get("model", self.path.name)),
             lambda _: ExportedNetwork(load(self.path, trusted=trusted)),
-            preprocessing_of(self.path, metadata),
-            metadata.class_names or (),
+            prepared(preprocessing_of(self.path, self.metadata), recipe, str(self.path)),
+            self.metadata.class_names or (),
         )
-        super().__init__(network, classes=recipe.classes, recipe=recipe, **given)
+        super().__init__(network, classes=recipe.classes, recipe=recipe)
+        given, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
+        if tuple(given) != taken:
+            raise ArtefactError(f"{self.path}: takes images {list(taken)}, photos become "
+                                f"{list(given)}; leave --size and --channels out, or explain with "
+                                "--model")  # fmt: skip
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -354,10 +370,8 @@ def subject(
     if classes is not None:
         file = classes if isinstance(classes, (str, PathLike)) else None
         given["classes"] = class_words(classes) if file is None else fspath(file)
-    if model is not None and fspath(model).endswith(".toml"):
-        base = Recipe.read(model)
-    else:
-        base = Recipe() if model is None else Recipe(fspath(model))
+    named = BUNDLED if model is None else fspath(model)
+    base = Recipe.read(named) if named.endswith(".toml") else Recipe(named)
     return opened(replace(base, **given), trusted)
 
 
@@ -372,30 +386,11 @@ def opened(recipe: Recipe, trusted: bool = False) -> Subject:
         ModelError, ArtefactError: there is no such network, or it can't explain photos.
     """
     if recipe.artefact is not None:
-        return _of_artefact(recipe, trusted)
+        return ArtefactSubject(recipe, trusted)
     network = open_network(recipe)
     prepare = prepared(network.preprocessing, recipe, recipe.model)
     return Subject(network, preprocessing=prepare, classes=recipe.classes, output=recipe.output,
                    recipe=recipe)  # fmt: skip
-
-
-def _of_artefact(recipe: Recipe, trusted: bool) -> Subject:
-    for name in ("weights", "output"):
-        if getattr(recipe, name) is not None:
-            raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
-                              "explain with --model")  # fmt: skip
-    path = Path(str(recipe.artefact))
-    metadata = read(path)
-    if metadata.target["kind"] == "similarity":
-        raise ArtefactError(f"{path}: compares two images; use it in Python: "
-                            "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-    prepare = prepared(preprocessing_of(path, metadata), recipe, str(path))
-    found = ArtefactSubject(recipe, metadata, trusted, preprocessing=prepare)
-    given, taken = found.example().shape[1:], metadata.inputs[0].shape[1:]
-    if tuple(given) != taken:
-        raise ArtefactError(f"{path}: takes images {list(taken)}, photos become {list(given)}; "
-                            "leave --size and --channels out, or explain with --model")  # fmt: skip
-    return found
 
 
 def _opened(photo: Photo) -> Image.Image:

@@ -26,14 +26,15 @@ def open_timm(recipe: Recipe) -> Network:
     """`timm/NAME`: the network, its preprocessing and names, as timm's own configuration has them.
 
     Raises:
-        ModelError: timm isn't installed, or has no such network.
+        ModelError: timm isn't installed, or has no such network or weights.
     """
     timm = required("timm", extra="hub", what=recipe.model, error=ModelError)
     name = recipe.model.removeprefix(TIMM)
     if not timm.is_model(name.partition(".")[0]):
         near = difflib.get_close_matches(name, timm.list_models(), n=5)
         raise ModelError(f"no model {name!r} in timm; near: {', '.join(near) or 'none'}")
-    config = timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.partition(".")[0])
+    with _others_errors(recipe.model):  # a tag that the network doesn't have
+        config = timm.get_pretrained_cfg(name)
     told: dict[str, Any] = config.to_dict() if config else {}
 
     def build(pretrained: bool) -> nn.Module:

@@ -43,7 +43,13 @@ def open_named(recipe: Recipe) -> Network:
 
     def build(pretrained: bool) -> nn.Module:
         fetched = pretrained and recipe.weights is None
-        return models.build(recipe.model, pretrained=fetched, weights=chosen, **recipe.model_args)
+        try:
+            return models.build(recipe.model, pretrained=fetched, weights=chosen,
+                                **recipe.model_args)  # fmt: skip
+        except TypeError as error:  # what has an entry of its own is among model_args
+            raise ModelError(
+                f"{recipe.model}: cannot be built with {recipe.model_args}: {error}"
+            ) from error
 
     weights = recipe.weights or next(iter(card.weights), None)
     embeds = not card.num_classes
