@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from naflow_fx import keys
 from naflow_fx.errors import InputError
-from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.flow import AttentionFlow
 from naflow_fx.guards.records import like, pick
 from naflow_fx.guards.weights import Place, Weights, place_of
 from naflow_fx.guards.wrappers import unwrapped
@@ -281,15 +281,9 @@ class Explainer(nn.Module):
         return self._flow(_concatenate(results))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
-        parts: dict[str, Any] = {part: dict(result[part]) for part in PARTS}
-        flow = AttentionFlow(
-            maps=OrderedDict(result["maps"]),
-            output=like(self._current.meta.get(keys.FORM), result["output"]),
-            score=result["score"],
-            target=result["target"],
-            **parts,
-            input_size=self._shapes[0][1:],
-            options=self.options.to_json(),
+        output = like(self._current.meta.get(keys.FORM), result["output"])
+        flow = AttentionFlow.of_result(
+            {**result, "output": output}, self._shapes[0][1:], self.options.to_json()
         )
         self._last = Run(flow.residual, flow.norm_ratio, flow.sigma_max)
         return flow

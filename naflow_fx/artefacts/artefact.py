@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from naflow_fx.artefacts.formats import OPENERS
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.untrusted import check_safe
 from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
-from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.flow import AttentionFlow
 from naflow_fx.targets import class_indices
 
 
@@ -112,7 +111,8 @@ class Artefact:
             raise TargetError("this artefact's target was compiled in; give none")
         if kind == "class":
             inputs.append(class_indices(target, len(inputs[0]), self.classes, self.device))
-        return self._flow(self.run(*inputs))
+        size = tuple(int(s) for s in self.metadata.inputs[0].shape[2:])
+        return AttentionFlow.of_result(self.run(*inputs), size, dict(self.metadata.options))
 
     @property
     def classes(self) -> int | None:
@@ -120,18 +120,6 @@ class Artefact:
         output = self.metadata.output("output")
         last = output.shape[-1] if output is not None and len(output.shape) == 2 else None
         return last if isinstance(last, int) else None
-
-    def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
-        parts: dict[str, Any] = {name: dict(result.get(name, {})) for name in PARTS}
-        return AttentionFlow(
-            maps=OrderedDict(result["maps"]),
-            output=result["output"],
-            score=result["score"],
-            target=result.get("target"),
-            input_size=tuple(int(s) for s in self.metadata.inputs[0].shape[2:]),
-            options=dict(self.metadata.options),
-            **parts,
-        )
 
 
 def nested(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Any]:
