@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 BY_ITSELF = (
@@ -132,6 +133,20 @@ def is_out_of_memory(error: BaseException) -> bool:
     words = ("out of memory", "can't allocate memory")
     torchs = isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     return torchs or isinstance(error, MemoryError)
+
+
+@contextmanager
+def raised_as(error: NaflowError, *causes: type[BaseException]) -> Iterator[None]:
+    """Errors of the classes `causes` are raised as `error`, with their first line as its "…".
+
+    That memory is short is raised as it is.
+    """
+    try:
+        yield
+    except causes as cause:
+        if is_out_of_memory(cause):
+            raise
+        raise type(error)(str(error).replace("…", first_line(cause))) from cause
 
 
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

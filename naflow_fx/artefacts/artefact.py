@@ -12,7 +12,7 @@ from torch import Tensor
 from naflow_fx.artefacts.formats import OPENERS
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.untrusted import check_safe
-from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
+from naflow_fx.errors import ArtefactError, InputError, TargetError, raised_as
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.targets import class_indices
 
@@ -45,13 +45,9 @@ class Artefact:
         if not trusted:
             check_safe(path, self.metadata.kind)
         self.device = torch.device(self.metadata.device) if device is None else _device(device)
-        try:
+        damaged = ArtefactError(f"{path}: damaged, or of another version of torch (…)")
+        with raised_as(damaged, RuntimeError, ValueError, KeyError, AssertionError):
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
-        except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise ArtefactError(f"{path}: damaged, or of another version of torch "
-                                f"({first_line(error)})") from error  # fmt: skip
 
     @property
     def layers(self) -> list[str]:
@@ -71,23 +67,15 @@ class Artefact:
             _check(value, x)
         if len({len(x) for x in inputs}) > 1:
             raise InputError(f"inputs of different batches: {[len(x) for x in inputs]}")
-        found = self._results([x.to(self.device) for x in inputs])
+        given, outputs = [x.to(self.device) for x in inputs], self.metadata.outputs
+        # the three runners' errors share no class
+        with raised_as(ArtefactError("the artefact's program can't run: …"), Exception):
+            found = self._run(given)
+        if len(found) != len(outputs):
+            raise ArtefactError(f"the artefact names {len(outputs)} outputs, its program gives "
+                                f"{len(found)}; export it again")  # fmt: skip
         renamed = {value.name + OUT: value.name for value in wanted}
-        names = [renamed.get(value.name, value.name) for value in self.metadata.outputs]
-        return nested(names, found)
-
-    def _results(self, inputs: list[Tensor]) -> list[Tensor]:
-        """What the program gives, as many as the metadata names."""
-        try:
-            found = self._run(inputs)
-        except Exception as error:  # the three runners' errors share no class
-            if is_out_of_memory(error):
-                raise
-            raise ArtefactError(f"the artefact's program can't run: {first_line(error)}") from error
-        if len(found) != len(self.metadata.outputs):
-            raise ArtefactError(f"the artefact names {len(self.metadata.outputs)} outputs, its "
-                                f"program gives {len(found)}; export it again")  # fmt: skip
-        return found
+        return nested([renamed.get(value.name, value.name) for value in outputs], found)
 
     def __call__(self, images: Tensor | Sequence[Tensor], target: Any = None) -> AttentionFlow:
         """The flow of images [N, C, H, W], as `Explainer` gives it.
@@ -102,8 +90,7 @@ class Artefact:
                 for an artefact whose target was compiled in.
             ArtefactError: an artefact of pairs; they are run with `run(query, support)`.
         """
-        several = isinstance(images, (list, tuple))
-        inputs: list[Any] = list(images) if several else [images]
+        inputs: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
         kind = self.metadata.target["kind"]
         if kind == "similarity":
             raise ArtefactError("this artefact compares two images: artefact.run(query, support)")
@@ -152,8 +139,6 @@ def _check(value: Value, x: Any) -> None:
 
 def _device(given: str | torch.device) -> torch.device:
     """A device that is there, tried with one number."""
-    try:
+    missing = ArtefactError(f"device={str(given)!r}: not to be had on this machine (…)")
+    with raised_as(missing, RuntimeError, AssertionError):
         return torch.zeros(1, device=given).device
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArtefactError(f"device={str(given)!r}: not to be had on this machine "
-                            f"({first_line(error)})") from error  # fmt: skip

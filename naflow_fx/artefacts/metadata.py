@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from naflow_fx.artefacts.plain_data import made
-from naflow_fx.errors import ArtefactError, PhotoError
+from naflow_fx.errors import ArtefactError, PhotoError, raised_as
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
@@ -76,7 +76,7 @@ class Metadata:
     call_sites: tuple[str, ...]
     target: dict[str, Any]
     options: dict[str, Any]
-    device: str
+    device: Literal["cpu", "cuda", "mps", "xpu"]
     preprocessing: dict[str, Any] | None = None
     class_names: tuple[str, ...] | None = None
     info: dict[str, Any] = field(default_factory=dict)
@@ -116,8 +116,6 @@ def _check_sense(found: Metadata) -> None:
     target = found.target.get("kind")
     if target not in ("class", "function", "similarity"):
         raise ValueError(f"target is {target!r}")
-    if found.device not in ("cpu", "cuda", "mps", "xpu"):
-        raise ValueError(f"device is {found.device[:80]!r}")
     if not found.inputs or not {"output", "score"} <= {n.partition(".")[0] for n in names}:
         raise ValueError("it names no input, output or score")
     if not all(isinstance(size, int) for value in found.inputs for size in value.shape[1:]):
@@ -136,10 +134,9 @@ def preprocessing_of(path: str | Path, found: Metadata) -> Preprocessing | None:
 
     if found.preprocessing is None:
         return None
-    try:
+    unread = ArtefactError(f"{path}: its metadata can't be read (…)")
+    with raised_as(unread, ValueError, PhotoError):
         return made(Preprocessing, found.preprocessing)
-    except (ValueError, PhotoError) as error:
-        raise ArtefactError(f"{path}: its metadata can't be read ({error})") from error
 
 
 def read(path: str | Path) -> Metadata:
@@ -204,14 +201,12 @@ def _of_onnx(file: IO[bytes]) -> str | None:
 def _fields(file: IO[bytes]) -> Iterator[tuple[int, int]]:
     """Number and length of each length-delimited field of a protobuf message.
 
-    The reader must move the file to the field's end.  Other fields are skipped.
+    The reader must move the file to the field's end.  Numbers are skipped; ONNX has no others here.
     """
     while (key := _varint(file)) is not None:
         number, wire = key >> 3, key & 7
         if wire == 0:
             _varint(file)
-        elif wire in (1, 5):
-            file.seek(8 if wire == 1 else 4, 1)
         elif wire == 2:
             yield number, _varint(file) or 0
         else:
