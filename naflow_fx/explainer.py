@@ -6,6 +6,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,10 +153,11 @@ class Explainer(nn.Module):
         Raises:
             OptionError: no such mode.
         """
-        from naflow_fx.artefacts.compiled import CompiledBuild
+        from naflow_fx.artefacts.compiled import build_compiled, compiled
 
-        made = CompiledBuild(self._build, self._like().device.type, mode)
-        return type(self)(made.compile(self._current), self._job, made)
+        device = self._like().device.type
+        build = partial(build_compiled, self._build, device, mode)
+        return type(self)(compiled(self._current, device, mode), self._job, build)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.
