@@ -126,13 +126,11 @@ class Explainer(nn.Module):
         """
         inputs = self._check(images)
         with torch.no_grad():
-            functions = None if target is None else callables(target, len(inputs[0]))
-            if isinstance(functions, list):
-                return self._one_by_one(inputs, functions)
-            if functions is not None:
-                return self._flow(self._program(functions)(*inputs))
-            if target is None and self._job.target is not None:
-                return self._flow(self._current(*inputs))
+            found = self._job.target if target is None else callables(target, len(inputs[0]))
+            if isinstance(found, list):
+                return self._one_by_one(inputs, found)
+            if found is not None:
+                return self._flow(self._program(found)(*inputs))
             program = self._program(None)
             classes = classes_of(program, self.options.output)
             chosen = class_indices(target, len(inputs[0]), classes, inputs[0].device)
@@ -249,8 +247,7 @@ class Explainer(nn.Module):
 
     def _check(self, images: Any) -> list[Tensor]:
         dtype = self._like().dtype
-        several = isinstance(images, (list, tuple))
-        given = list(images) if several else [images]
+        given = list(images) if isinstance(images, (list, tuple)) else [images]
         if len(given) != len(self._shapes):
             raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}, "
                              "a tuple of batches [N, ...], or one tensor")  # fmt: skip
@@ -280,7 +277,7 @@ class Explainer(nn.Module):
         images = zip(*(torch.split(x, 1) for x in inputs), strict=True)
         results = [self._program(OfOneSample(function))(*image)
                    for function, image in zip(functions, images, strict=True)]  # fmt: skip
-        return self._flow(_concatenate(results))
+        return self._flow(tree_map(_joined, *results))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
         output = like(self._current.meta.get(keys.FORM), result["output"])
@@ -347,6 +344,6 @@ def classes_of(program: fx.GraphModule, which: Any) -> int | None:
     return {1: 1, 2: shape[-1]}.get(len(shape)) if shape else None
 
 
-def _concatenate(results: Sequence[Any]) -> Any:
-    """Results of single images -> the result of the batch."""
-    return tree_map(lambda *xs: torch.cat(xs) if isinstance(xs[0], Tensor) else xs[0], *results)
+def _joined(*parts: Any) -> Any:
+    """One entry of the results of single images, as it is in the batch's."""
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]

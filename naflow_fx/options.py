@@ -36,10 +36,6 @@ def refuse_removed(owner: str, given: Iterable[str]) -> None:
             raise OptionError(f"{owner}({name}): was removed; {REMOVED[name]}")
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
 @dataclass(frozen=True)
 class Inverse:
     """How an operator without an exact inverse is inverted.
@@ -115,13 +111,14 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.inverse, Inverse):
             raise unfit(OptionError, "compile", "nf.Inverse(...)", inverse=self.inverse)
-        if self.layers is not None and not (self.layers and all(map(_is_text, self.layers))):
+        named = self.layers is None or all(isinstance(name, str) for name in self.layers)
+        if not named or self.layers == ():
             wanted = "names and globs of call sites; None for all"
             raise unfit(OptionError, "compile", wanted, layers=self.layers)
         refuse_removed("compile", [f"reduction={self.reduction!r}"])
         check_choice(OptionError, "compile", get_args(Reduction), reduction=self.reduction)
         check_choice(OptionError, "compile", get_args(Method), method=self.method)
-        if not (self.output is None or _is_text(self.output) or type(self.output) is int):
+        if not (self.output is None or isinstance(self.output, str) or type(self.output) is int):
             wanted = "the key or index of the output that is explained"
             raise unfit(OptionError, "compile", wanted, output=self.output)
         for name in self.keep:
@@ -143,9 +140,9 @@ BFLOAT16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of t
 
 def on_device(options: Options, device: torch.device) -> Options:
     """The options with what "auto" stands for on a device in its place."""
-    inverse = options.inverse
-    if inverse.precision == "auto":
-        inverse = dataclasses.replace(inverse, precision=_precision(device))
+    if options.inverse.precision != "auto":
+        return options
+    inverse = dataclasses.replace(options.inverse, precision=_precision(device))
     return dataclasses.replace(options, inverse=inverse)
 
 
