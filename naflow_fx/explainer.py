@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +56,6 @@ class Explainer(nn.Module):
         super().__init__()
         self._build = build
         self._last: Run | None = None
-        self._of_targets: OrderedDict[Score | Similarity | None, fx.GraphModule] = OrderedDict()
         self._hold(graph_module, job)
 
     def _hold(self, program: fx.GraphModule, job: Job) -> None:
@@ -66,7 +64,8 @@ class Explainer(nn.Module):
         self._job, self._of_model = job, place_of(job.model)
         self._weights = Weights(unwrapped(job.model), program.meta.get(keys.READ, ()))
         self._shapes = [tuple(x.shape[1:]) for x in job.examples]
-        self._of_targets.clear()
+        build = self._build
+        self._of_target = lru_cache(KEPT)(lambda target: build(replace(job, target=target)))
 
     @property
     def graph_module(self) -> fx.GraphModule:
@@ -265,12 +264,7 @@ class Explainer(nn.Module):
         """The program of a target, made on first use and moved along; the last few are kept."""
         if target == self._job.target:
             return self._current
-        if target not in self._of_targets:
-            self._of_targets[target] = self._build(replace(self._job, target=target))
-        self._of_targets.move_to_end(target)
-        if len(self._of_targets) > KEPT:
-            self._of_targets.popitem(last=False)
-        return _at(_place(self._current, self._job), self._of_targets[target], self._job)
+        return _at(_place(self._current, self._job), self._of_target(target), self._job)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
