@@ -61,11 +61,10 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         twin = evaluated(model, torch.clone)
         wanted = _answer(twin, first)
         _check_batch(twin, wanted, first, second, job)
-        _check_score(gm, first, second, job)
         normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
         _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
         if callable(job.target):
-            _check_target(gm, twin, first, job)
+            _check_target(gm, twin, first, second, job)
 
 
 def _images(job: Job, seed: int) -> list[Tensor]:
@@ -195,21 +194,17 @@ def _unsteady(model: str, asked_again: bool) -> TraceError:
                       f"another's.  {BY_ITSELF}")  # fmt: skip
 
 
-def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], job: Job) -> None:
-    """A callable target scores every image by itself."""
-    if job.rows > 1:  # a pair is two images
-        return
-    a, b = (_run(gm, images, job)["score"].reshape(-1)[:1] for images in (first, second))
-    if _difference([a], [b]):
+def _check_target(
+    gm: fx.GraphModule, model: Model, first: list[Tensor], second: list[Tensor], job: Job
+) -> None:
+    """A callable scores every image by itself; traced, it gives what it gives when called."""
+    score, other = (_run(gm, images, job)["score"].reshape(-1) for images in (first, second))
+    if _difference([score[:1]], [other[:1]]):
         raise TargetError("target: one image's score changes with another's; wanted a callable "
                           "that computes nothing over the batch dimension")  # fmt: skip
-
-
-def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: Job) -> None:
-    """The traced target gives the score that the callable itself gives."""
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
-        output = model(*(x.clone().requires_grad_().clone() for x in images))
+        output = model(*(x.clone().requires_grad_().clone() for x in first))
         try:
             seen = output if job.options.output is None else pick(output, job.options.output)
             wanted = target(seen).detach().reshape(-1)
@@ -217,7 +212,6 @@ def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: J
             raise TargetError(
                 f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"
             ) from error
-    score = _run(gm, images, job)["score"]
     largest = max((float(y.abs().max()) for y in _floating(output) if y.numel()), default=0.0)
     if _difference([wanted], [score], largest):
         raise TargetError(
