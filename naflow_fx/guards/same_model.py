@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, is_out_of_memory
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, raised_as
 from naflow_fx.guards.records import pick, plain
 from naflow_fx.guards.wrappers import hooks_of
 from naflow_fx.job import Job
@@ -99,15 +99,11 @@ def _in_float32(job: Job) -> Job | None:
 
 def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
     classes = torch.full((len(images[0]),), -1, device=images[0].device)
-    try:
+    failed = TraceError("the traced graph doesn't run on the example: ….  Usual cause: a constant "
+                        "made for the whole batch is joined to the images (a class token)"
+                        )  # fmt: skip
+    with raised_as(failed, RuntimeError):
         return gm(*images, *((classes,) if job.target is None else ()))
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise TraceError(
-            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
-            "for the whole batch is joined to the images (a class token)"
-        ) from error
 
 
 def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _Answer:
@@ -205,13 +201,12 @@ def _check_target(
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
         output = model(*(x.clone().requires_grad_().clone() for x in first))
-        try:
+        failed = TargetError(
+            f"target: traced, the callable {target!r} gives a score; called, it fails: …"
+        )
+        with raised_as(failed, Exception):
             seen = output if job.options.output is None else pick(output, job.options.output)
             wanted = target(seen).detach().reshape(-1)
-        except Exception as error:
-            raise TargetError(
-                f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"
-            ) from error
     largest = max((float(y.abs().max()) for y in _floating(output) if y.numel()), default=0.0)
     if _difference([wanted], [score], largest):
         raise TargetError(
