@@ -151,6 +151,6 @@ def raised_as(error: NaflowError, *causes: type[BaseException]) -> Iterator[None
 
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Rows of text as left-aligned columns, one row a line."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(indent + line.rstrip() for line in lines)

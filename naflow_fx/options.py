@@ -162,9 +162,8 @@ def resolve(**given: Any) -> Options:
     """Options from what was given; None: the default.
 
     Raises:
-        OptionError: a value is none of the choices, or an option was removed.
+        OptionError: a value is none of the choices.
     """
-    refuse_removed("compile", given)
     for name in ("layers", "keep"):
         value = given.get(name)
         if value is not None:

@@ -13,6 +13,7 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
@@ -160,17 +161,14 @@ def read(path: str | Path) -> Metadata:
 
 def _of_archive(file: IO[bytes]) -> str | None:
     """The JSON text in the zip archive of a .pt2 or a package."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if name.endswith(f"/extra/{EXTRA}"):
-                    return member(archive, name, LARGEST).decode()
-                if name.endswith("_metadata.json") and "/aotinductor/" in name:
-                    text = json.loads(member(archive, name, LARGEST)).get(KEY)
-                    if isinstance(text, str):
-                        return text
-    except (*UNREADABLE, AttributeError):
-        pass
+    with suppress(*UNREADABLE, AttributeError), zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"/extra/{EXTRA}"):
+                return member(archive, name, LARGEST).decode()
+            if name.endswith("_metadata.json") and "/aotinductor/" in name:
+                text = json.loads(member(archive, name, LARGEST)).get(KEY)
+                if isinstance(text, str):
+                    return text
     return None
 
 
@@ -184,7 +182,7 @@ def member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
 
 def _of_onnx(file: IO[bytes]) -> str | None:
     """The JSON text in a ModelProto's metadata_props (field 14), other fields skipped."""
-    try:
+    with suppress(ValueError):
         for number, size in _fields(file):
             if number == 14 and size <= LARGEST:
                 entry = io.BytesIO(file.read(size))
@@ -193,8 +191,6 @@ def _of_onnx(file: IO[bytes]) -> str | None:
                     return texts.get(2)
             else:
                 file.seek(size, 1)
-    except ValueError:
-        pass
     return None
 
 
