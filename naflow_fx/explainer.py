@@ -201,8 +201,7 @@ class Explainer(nn.Module):
         if inverse == self.options.inverse:
             return self
         job = replace(self._job, options=replace(self.options, inverse=inverse))
-        place = _place(self.graph_module, self._job)
-        return _load(type(self), job, self._build, *place)
+        return _load(type(self), job, self._build, *_place(self.graph_module, self._job))
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
         from naflow_fx.artefacts.writing import write
@@ -282,12 +281,10 @@ class Explainer(nn.Module):
         return flow
 
 
-def _load(
-    kind: type[Explainer], job: Job, build: Build, device: torch.device, dtype: torch.dtype
-) -> Explainer:
+def _load(kind: type[Explainer], job: Job, build: Build, *place: Any) -> Explainer:
     """A pickled explainer, compiled again."""
     with torch.no_grad():
-        return kind(_at((device, dtype), build(job), job), job, build)
+        return kind(_at(place, build(job), job), job, build)
 
 
 def _own(program: fx.GraphModule, job: Job) -> Tensor:
