@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 BY_ITSELF = (
@@ -134,8 +135,22 @@ def is_out_of_memory(error: BaseException) -> bool:
     return torchs or isinstance(error, MemoryError)
 
 
+@contextmanager
+def raised_as(error: NaflowError, *causes: type[BaseException]) -> Iterator[None]:
+    """Errors of the classes `causes` are raised as `error`, with their first line as its "…".
+
+    That memory is short is raised as it is.
+    """
+    try:
+        yield
+    except causes as cause:
+        if is_out_of_memory(cause):
+            raise
+        raise type(error)(str(error).replace("…", first_line(cause))) from cause
+
+
 def table(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
     """Rows of text as left-aligned columns, one row a line."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(indent + line.rstrip() for line in lines)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_map
 
 from naflow_fx import keys
 from naflow_fx.errors import InputError
-from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.flow import AttentionFlow
 from naflow_fx.guards.records import like, pick
 from naflow_fx.guards.weights import Place, Weights, place_of
 from naflow_fx.guards.wrappers import unwrapped
@@ -56,7 +56,6 @@ class Explainer(nn.Module):
         super().__init__()
         self._build = build
         self._last: Run | None = None
-        self._of_targets: OrderedDict[Score | Similarity | None, fx.GraphModule] = OrderedDict()
         self._hold(graph_module, job)
 
     def _hold(self, program: fx.GraphModule, job: Job) -> None:
@@ -65,7 +64,8 @@ class Explainer(nn.Module):
         self._job, self._of_model = job, place_of(job.model)
         self._weights = Weights(unwrapped(job.model), program.meta.get(keys.READ, ()))
         self._shapes = [tuple(x.shape[1:]) for x in job.examples]
-        self._of_targets.clear()
+        build = self._build
+        self._of_target = lru_cache(KEPT)(lambda target: build(replace(job, target=target)))
 
     @property
     def graph_module(self) -> fx.GraphModule:
@@ -125,13 +125,11 @@ class Explainer(nn.Module):
         """
         inputs = self._check(images)
         with torch.no_grad():
-            functions = None if target is None else callables(target, len(inputs[0]))
-            if isinstance(functions, list):
-                return self._one_by_one(inputs, functions)
-            if functions is not None:
-                return self._flow(self._program(functions)(*inputs))
-            if target is None and self._job.target is not None:
-                return self._flow(self._current(*inputs))
+            found = self._job.target if target is None else callables(target, len(inputs[0]))
+            if isinstance(found, list):
+                return self._one_by_one(inputs, found)
+            if found is not None:
+                return self._flow(self._program(found)(*inputs))
             program = self._program(None)
             classes = classes_of(program, self.options.output)
             chosen = class_indices(target, len(inputs[0]), classes, inputs[0].device)
@@ -152,10 +150,11 @@ class Explainer(nn.Module):
         Raises:
             OptionError: no such mode.
         """
-        from naflow_fx.artefacts.compiled import CompiledBuild
+        from naflow_fx.artefacts.compiled import build_compiled, compiled
 
-        made = CompiledBuild(self._build, self._like().device.type, mode)
-        return type(self)(made.compile(self._current), self._job, made)
+        device = self._like().device.type
+        build = partial(build_compiled, self._build, device, mode)
+        return type(self)(compiled(self._current, device, mode), self._job, build)
 
     def export(self, path: str | Path, **facts: Any) -> Path:
         """Writes a .pt2 of torch.export, any batch size; it runs without this package.
@@ -202,8 +201,7 @@ class Explainer(nn.Module):
         if inverse == self.options.inverse:
             return self
         job = replace(self._job, options=replace(self.options, inverse=inverse))
-        place = _place(self.graph_module, self._job)
-        return _load(type(self), job, self._build, *place)
+        return _load(type(self), job, self._build, *_place(self.graph_module, self._job))
 
     def _write(self, kind: Kind, path: str | Path, facts: dict[str, Any]) -> Path:
         from naflow_fx.artefacts.writing import write
@@ -247,8 +245,7 @@ class Explainer(nn.Module):
 
     def _check(self, images: Any) -> list[Tensor]:
         dtype = self._like().dtype
-        several = isinstance(images, (list, tuple))
-        given = list(images) if several else [images]
+        given = list(images) if isinstance(images, (list, tuple)) else [images]
         if len(given) != len(self._shapes):
             raise InputError(f"images: got {len(given)}; the model takes {len(self._shapes)}, "
                              "a tuple of batches [N, ...], or one tensor")  # fmt: skip
@@ -266,41 +263,28 @@ class Explainer(nn.Module):
         """The program of a target, made on first use and moved along; the last few are kept."""
         if target == self._job.target:
             return self._current
-        if target not in self._of_targets:
-            self._of_targets[target] = self._build(replace(self._job, target=target))
-        self._of_targets.move_to_end(target)
-        if len(self._of_targets) > KEPT:
-            self._of_targets.popitem(last=False)
-        return _at(_place(self._current, self._job), self._of_targets[target], self._job)
+        return _at(_place(self._current, self._job), self._of_target(target), self._job)
 
     def _one_by_one(self, inputs: list[Tensor], functions: list[Score]) -> AttentionFlow:
         """One program per callable, one image at a time: no image changes another's result."""
         images = zip(*(torch.split(x, 1) for x in inputs), strict=True)
         results = [self._program(OfOneSample(function))(*image)
                    for function, image in zip(functions, images, strict=True)]  # fmt: skip
-        return self._flow(_concatenate(results))
+        return self._flow(tree_map(_joined, *results))
 
     def _flow(self, result: dict[str, Any]) -> AttentionFlow:
-        parts: dict[str, Any] = {part: dict(result[part]) for part in PARTS}
-        flow = AttentionFlow(
-            maps=OrderedDict(result["maps"]),
-            output=like(self._current.meta.get(keys.FORM), result["output"]),
-            score=result["score"],
-            target=result["target"],
-            **parts,
-            input_size=self._shapes[0][1:],
-            options=self.options.to_json(),
+        output = like(self._current.meta.get(keys.FORM), result["output"])
+        flow = AttentionFlow.of_result(
+            {**result, "output": output}, self._shapes[0][1:], self.options.to_json()
         )
         self._last = Run(flow.residual, flow.norm_ratio, flow.sigma_max)
         return flow
 
 
-def _load(
-    kind: type[Explainer], job: Job, build: Build, device: torch.device, dtype: torch.dtype
-) -> Explainer:
+def _load(kind: type[Explainer], job: Job, build: Build, *place: Any) -> Explainer:
     """A pickled explainer, compiled again."""
     with torch.no_grad():
-        return kind(_at((device, dtype), build(job), job), job, build)
+        return kind(_at(place, build(job), job), job, build)
 
 
 def _own(program: fx.GraphModule, job: Job) -> Tensor:
@@ -351,6 +335,6 @@ def classes_of(program: fx.GraphModule, which: Any) -> int | None:
     return {1: 1, 2: shape[-1]}.get(len(shape)) if shape else None
 
 
-def _concatenate(results: Sequence[Any]) -> Any:
-    """Results of single images -> the result of the batch."""
-    return tree_map(lambda *xs: torch.cat(xs) if isinstance(xs[0], Tensor) else xs[0], *results)
+def _joined(*parts: Any) -> Any:
+    """One entry of the results of single images, as it is in the batch's."""
+    return torch.cat(parts) if isinstance(parts[0], Tensor) else parts[0]

@@ -12,7 +12,7 @@ from naflow_fx.errors import (
     OptionError,
     check_choice,
     check_positive,
-    first_line,
+    raised_as,
     unfit,
 )
 
@@ -41,10 +41,6 @@ def refuse_removed(owner: str, given: Iterable[str]) -> None:
     for name in given:
         if name in REMOVED:
             raise OptionError(f"{owner}({name}): was removed; {REMOVED[name]}")
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
 
 
 @dataclass(frozen=True)
@@ -122,13 +118,14 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.inverse, Inverse):
             raise unfit(OptionError, "compile", "nf.Inverse(...)", inverse=self.inverse)
-        if self.layers is not None and not (self.layers and all(map(_is_text, self.layers))):
+        named = self.layers is None or all(isinstance(name, str) for name in self.layers)
+        if not named or self.layers == ():
             wanted = "names and globs of call sites; None for all"
             raise unfit(OptionError, "compile", wanted, layers=self.layers)
         refuse_removed("compile", [f"reduction={self.reduction!r}"])
         check_choice(OptionError, "compile", get_args(Reduction), reduction=self.reduction)
         check_choice(OptionError, "compile", get_args(Method), method=self.method)
-        if not (self.output is None or _is_text(self.output) or type(self.output) is int):
+        if not (self.output is None or isinstance(self.output, str) or type(self.output) is int):
             wanted = "the key or index of the output that is explained"
             raise unfit(OptionError, "compile", wanted, output=self.output)
         for name in self.keep:
@@ -150,9 +147,9 @@ BFLOAT16_UNITS = ("_is_amx_tile_supported", "_is_avx512_bf16_supported")  # of t
 
 def on_device(options: Options, device: torch.device) -> Options:
     """The options with what "auto" stands for on a device in its place."""
-    inverse = options.inverse
-    if inverse.precision == "auto":
-        inverse = dataclasses.replace(inverse, precision=_precision(device))
+    if options.inverse.precision != "auto":
+        return options
+    inverse = dataclasses.replace(options.inverse, precision=_precision(device))
     return dataclasses.replace(options, inverse=inverse)
 
 
@@ -172,20 +169,17 @@ def open_device(given: str | torch.device, error: type[NaflowError] = OptionErro
     """The device, tried with one number; `error` if it is not to be had on this machine."""
     import torch
 
-    try:
+    missing = error(f"device={str(given)!r}: not to be had on this machine (…)")
+    with raised_as(missing, RuntimeError, AssertionError, NotImplementedError):
         return torch.zeros(1, device=given).device
-    except (RuntimeError, AssertionError, NotImplementedError) as why:
-        raise error(f"device={str(given)!r}: not to be had on this machine "
-                    f"({first_line(why)})") from why  # fmt: skip
 
 
 def resolve(**given: Any) -> Options:
     """Options from what was given; None: the default.
 
     Raises:
-        OptionError: a value is none of the choices, or an option was removed.
+        OptionError: a value is none of the choices.
     """
-    refuse_removed("compile", given)
     for name in ("layers", "keep"):
         value = given.get(name)
         if value is not None:

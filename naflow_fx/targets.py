@@ -72,9 +72,7 @@ def callables(target: Any, batch: int) -> list[Score] | Score | None:
     """The callable, or one per sample, that a call's target is; None if it names classes."""
     if is_function(target):
         return target
-    if not isinstance(target, (list, tuple)) or not target:
-        return None
-    functions = list(filter(is_function, target))
+    functions = list(filter(is_function, target)) if isinstance(target, (list, tuple)) else []
     if not functions:
         return None
     if len(functions) != len(target) or len(target) != batch:
@@ -96,9 +94,8 @@ def class_indices(target: Any, batch: int, classes: int | None, device: torch.de
     entries = target.tolist() if hasattr(target, "tolist") else target
     several = isinstance(entries, (list, tuple))
     values = list(map(class_index, entries if several else [entries] * batch))
-    strange = _is_strange(target)
-    if strange or None in values:
-        raise TargetError(f"target: got {strange or repr(target)}; wanted None, an int, N ints, an "
+    if None in values:
+        raise TargetError(f"target: got {_described(target)}; wanted None, an int, N ints, an "
                           "int64 tensor [N], a callable, or N callables")  # fmt: skip
     if len(values) != batch:
         raise TargetError(f"target: got {len(values)} entries for a batch of {batch} images")
@@ -106,17 +103,13 @@ def class_indices(target: Any, batch: int, classes: int | None, device: torch.de
     return torch.tensor(values, dtype=torch.int64, device=device)
 
 
-def _is_strange(target: Any) -> str:
-    """What a target is that can't hold class indices, whatever it holds; "" if it can."""
-    if isinstance(target, (list, tuple)) or class_index(target) is not None:
-        return ""
-    if not hasattr(target, "tolist"):
-        return f"{type(target).__name__} {target!r}"
-    if not isinstance(target, Tensor):
-        return ""
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
-        return f"a tensor of {target.dtype}"
-    return f"a tensor of shape {list(target.shape)}" if target.dim() > 1 else ""
+def _described(target: Any) -> str:
+    """What a target is that holds no class indices."""
+    if isinstance(target, Tensor):
+        broken = target.is_floating_point() or target.is_complex() or target.dtype == torch.bool
+        return f"a tensor of {target.dtype}" if broken else f"a tensor of shape {[*target.shape]}"
+    several = isinstance(target, (list, tuple)) or hasattr(target, "tolist")
+    return repr(target) if several else f"{type(target).__name__} {target!r}"
 
 
 def _check_range(values: list[int], classes: int | None) -> None:

@@ -192,6 +192,17 @@ def test_a_damaged_artefact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
             artefacts.load(path, device=device)
 
 
+def test_memory_that_is_short_is_no_fault_of_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    explainer, _, _ = gate(layers="relu_1")
+    full = torch.OutOfMemoryError("CUDA out of memory")
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", Mock(side_effect=full))
+    with pytest.raises(torch.OutOfMemoryError):
+        explainer.package(tmp_path / "x.pt2")
+    assert not list(tmp_path.iterdir())
+
+
 def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:
     explainer, _, _ = gate()
     here = str(Path(nf.__file__).parent).encode()

@@ -281,8 +281,8 @@ def test_programs_and_graphs_as_models(front: str) -> None:
 
 
 def test_only_the_last_targets_are_kept() -> None:
-    explainer = nf.compile(net(), X, layers="stem", method="layercam")
+    with patch("naflow_fx.explainer.KEPT", 2):
+        explainer = nf.compile(net(), X, layers="stem", method="layercam")
     for i in range(3):
-        with patch("naflow_fx.explainer.KEPT", 2):
-            explainer(X, lambda output, i=i: output[:, i])
-        assert len(explainer._of_targets) == min(i + 1, 2)
+        explainer(X, lambda output, i=i: output[:, i])
+        assert explainer._of_target.cache_info().currsize == min(i + 1, 2)

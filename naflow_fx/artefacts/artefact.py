@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import Tensor
 from naflow_fx.artefacts.formats import OPENERS
 from naflow_fx.artefacts.metadata import OUT, Value, read
 from naflow_fx.artefacts.untrusted import check_safe
-from naflow_fx.errors import ArtefactError, InputError, TargetError, first_line, is_out_of_memory
-from naflow_fx.flow import PARTS, AttentionFlow
+from naflow_fx.errors import ArtefactError, InputError, TargetError, raised_as
+from naflow_fx.flow import AttentionFlow
 from naflow_fx.options import open_device
 from naflow_fx.targets import class_indices
 
@@ -48,13 +47,9 @@ class Artefact:
             check_safe(path, self.metadata.kind)
         self.device = (torch.device(self.metadata.device) if device is None
                        else open_device(device, ArtefactError))  # fmt: skip
-        try:
+        damaged = ArtefactError(f"{path}: damaged, or of another version of torch (…)")
+        with raised_as(damaged, RuntimeError, ValueError, KeyError, AssertionError):
             self._run = OPENERS[self.metadata.kind](path, self.metadata, self.device)
-        except (RuntimeError, ValueError, KeyError, AssertionError) as error:
-            if is_out_of_memory(error):
-                raise
-            raise ArtefactError(f"{path}: damaged, or of another version of torch "
-                                f"({first_line(error)})") from error  # fmt: skip
 
     @property
     def layers(self) -> list[str]:
@@ -74,23 +69,15 @@ class Artefact:
             _check(value, x)
         if len({len(x) for x in inputs}) > 1:
             raise InputError(f"inputs of different batches: {[len(x) for x in inputs]}")
-        found = self._results([x.to(self.device) for x in inputs])
+        given, outputs = [x.to(self.device) for x in inputs], self.metadata.outputs
+        # the three runners' errors share no class
+        with raised_as(ArtefactError("the artefact's program can't run: …"), Exception):
+            found = self._run(given)
+        if len(found) != len(outputs):
+            raise ArtefactError(f"the artefact names {len(outputs)} outputs, its program gives "
+                                f"{len(found)}; export it again")  # fmt: skip
         renamed = {value.name + OUT: value.name for value in wanted}
-        names = [renamed.get(value.name, value.name) for value in self.metadata.outputs]
-        return nested(names, found)
-
-    def _results(self, inputs: list[Tensor]) -> list[Tensor]:
-        """What the program gives, as many as the metadata names."""
-        try:
-            found = self._run(inputs)
-        except Exception as error:  # the three runners' errors share no class
-            if is_out_of_memory(error):
-                raise
-            raise ArtefactError(f"the artefact's program can't run: {first_line(error)}") from error
-        if len(found) != len(self.metadata.outputs):
-            raise ArtefactError(f"the artefact names {len(self.metadata.outputs)} outputs, its "
-                                f"program gives {len(found)}; export it again")  # fmt: skip
-        return found
+        return nested([renamed.get(value.name, value.name) for value in outputs], found)
 
     def __call__(self, images: Tensor | Sequence[Tensor], target: Any = None) -> AttentionFlow:
         """The flow of images [N, C, H, W], as `Explainer` gives it.
@@ -105,8 +92,7 @@ class Artefact:
                 for an artefact whose target was compiled in.
             ArtefactError: an artefact of pairs; they are run with `run(query, support)`.
         """
-        several = isinstance(images, (list, tuple))
-        inputs: list[Any] = list(images) if several else [images]
+        inputs: list[Any] = list(images) if isinstance(images, (list, tuple)) else [images]
         kind = self.metadata.target["kind"]
         if kind == "similarity":
             raise ArtefactError("this artefact compares two images: artefact.run(query, support)")
@@ -114,7 +100,8 @@ class Artefact:
             raise TargetError("this artefact's target was compiled in; give none")
         if kind == "class":
             inputs.append(class_indices(target, len(inputs[0]), self.classes, self.device))
-        return self._flow(self.run(*inputs))
+        size = tuple(int(s) for s in self.metadata.inputs[0].shape[2:])
+        return AttentionFlow.of_result(self.run(*inputs), size, dict(self.metadata.options))
 
     @property
     def classes(self) -> int | None:
@@ -122,18 +109,6 @@ class Artefact:
         output = self.metadata.output("output")
         last = output.shape[-1] if output is not None and len(output.shape) == 2 else None
         return last if isinstance(last, int) else None
-
-    def _flow(self, result: Mapping[str, Any]) -> AttentionFlow:
-        parts: dict[str, Any] = {name: dict(result.get(name, {})) for name in PARTS}
-        return AttentionFlow(
-            maps=OrderedDict(result["maps"]),
-            output=result["output"],
-            score=result["score"],
-            target=result.get("target"),
-            input_size=tuple(int(s) for s in self.metadata.inputs[0].shape[2:]),
-            options=dict(self.metadata.options),
-            **parts,
-        )
 
 
 def nested(names: Sequence[str], tensors: Sequence[Tensor]) -> dict[str, Any]:

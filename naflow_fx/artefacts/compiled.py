@@ -2,45 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 from torch.utils import _pytree as pytree
 
-from naflow_fx.errors import OptionError, one_of, unfit
+from naflow_fx.errors import OptionError, check_choice
 from naflow_fx.job import Build, Job
 from naflow_fx.passes import _module
 
-CUDA_GRAPHS = ("reduce-overhead", "max-autotune")
+
+def build_compiled(build: Build, device: str, mode: str | None, job: Job) -> fx.GraphModule:
+    """The program of a job, compiled; with all but the job bound, a `Build` of later targets."""
+    return compiled(build(job), device, mode)
 
 
-@dataclass(frozen=True)
-class CompiledBuild:
-    """Builds a job's program and lets torch.compile take it whole; so do later targets.
+def compiled(program: fx.GraphModule, device: str, mode: str | None) -> fx.GraphModule:
+    """A GraphModule that shares its tensors with `program`, compiled whole when first called.
 
-    Attributes:
-        device: "cpu", "cuda": where the programs run, wherever the job's example is.
+    Args:
+        program: left as it is.
+        device: "cpu", "cuda": where it runs, wherever the job's example is.
         mode: see `Explainer.compiled`.
     """
-
-    build: Build
-    device: str
-    mode: str | None = None
-
-    def __call__(self, job: Job) -> fx.GraphModule:
-        """The program of a job, compiled when it is first called."""
-        return self.compile(self.build(job))
-
-    def compile(self, program: fx.GraphModule) -> fx.GraphModule:
-        """A GraphModule that shares its tensors with `program` and runs compiled."""
-        made = _module.finished(_module.copy(program))
-        made.compile(fullgraph=True, options=inductor_options(self.device, self.mode))
-        if self.mode in CUDA_GRAPHS:
-            run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
-            made._compiled_call_impl = _own_results(run)
-        return made
+    made, options = _module.finished(_module.copy(program)), inductor_options(device, mode)
+    made.compile(fullgraph=True, options=options)
+    if options.get("triton.cudagraphs"):
+        run: Any = made._compiled_call_impl  # what `compile` sets, and a call looks for
+        made._compiled_call_impl = _own_results(run)
+    return made
 
 
 def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
@@ -53,9 +44,9 @@ def inductor_options(device: str, mode: str | None = None) -> dict[str, Any]:
         OptionError: no such mode.
     """
     known: dict[str, Any] = torch._inductor.list_mode_options()
-    if mode is not None and mode not in known:
-        raise unfit(OptionError, "compiled", one_of(sorted(known)), mode=mode)
-    options: dict[str, Any] = known[mode or "default"]
+    mode = "default" if mode is None else mode
+    check_choice(OptionError, "compiled", sorted(known), mode=mode)
+    options: dict[str, Any] = known[mode]
     return options | ({"layout_optimization": False} if device == "cpu" else {})
 
 

@@ -7,7 +7,7 @@ import re
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.errors import ArtefactError, first_line, required
+from naflow_fx.errors import ArtefactError, first_line, raised_as, required
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
@@ -54,14 +54,11 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
     config = inductor_options(metadata.device) | {
         "aot_inductor.metadata": texts, "cpp.dynamic_threads": True,
     }  # fmt: skip
-    try:
-        with quiet(), torch.no_grad():
-            torch._inductor.aoti_compile_and_package(
-                exported, package_path=str(path), inductor_configs=config
-            )
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ArtefactError(f"AOTInductor can't compile the program: {first_line(error)}"
-                            ) from error  # fmt: skip
+    failed = ArtefactError("AOTInductor can't compile the program: …")
+    with raised_as(failed, RuntimeError, AssertionError), quiet(), torch.no_grad():
+        torch._inductor.aoti_compile_and_package(
+            exported, package_path=str(path), inductor_configs=config
+        )
 
 
 def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> None:
@@ -204,13 +201,9 @@ def _inexpressible(error: BaseException) -> ArtefactError:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the warnings and notes of exporters and loaders; errors still raise."""
-    levels = {logger: logger.level for logger in map(logging.getLogger, LOGGERS)}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), ExitStack() as levels:
         warnings.simplefilter("ignore")
-        for logger in levels:
+        for logger in map(logging.getLogger, LOGGERS):
+            levels.callback(logger.setLevel, logger.level)
             logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in levels.items():
-                logger.setLevel(level)
+        yield

@@ -13,12 +13,13 @@ import json
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from naflow_fx.artefacts.plain_data import made
-from naflow_fx.errors import ArtefactError, PhotoError
+from naflow_fx.errors import ArtefactError, PhotoError, raised_as
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
@@ -76,7 +77,7 @@ class Metadata:
     call_sites: tuple[str, ...]
     target: dict[str, Any]
     options: dict[str, Any]
-    device: str
+    device: Literal["cpu", "cuda", "mps", "xpu"]
     preprocessing: dict[str, Any] | None = None
     class_names: tuple[str, ...] | None = None
     info: dict[str, Any] = field(default_factory=dict)
@@ -116,8 +117,6 @@ def _check_sense(found: Metadata) -> None:
     target = found.target.get("kind")
     if target not in ("class", "function", "similarity"):
         raise ValueError(f"target is {target!r}")
-    if found.device not in ("cpu", "cuda", "mps", "xpu"):
-        raise ValueError(f"device is {found.device[:80]!r}")
     if not found.inputs or not {"output", "score"} <= {n.partition(".")[0] for n in names}:
         raise ValueError("it names no input, output or score")
     if not all(isinstance(size, int) for value in found.inputs for size in value.shape[1:]):
@@ -136,10 +135,9 @@ def preprocessing_of(path: str | Path, found: Metadata) -> Preprocessing | None:
 
     if found.preprocessing is None:
         return None
-    try:
+    unread = ArtefactError(f"{path}: its metadata can't be read (…)")
+    with raised_as(unread, ValueError, PhotoError):
         return made(Preprocessing, found.preprocessing)
-    except (ValueError, PhotoError) as error:
-        raise ArtefactError(f"{path}: its metadata can't be read ({error})") from error
 
 
 def read(path: str | Path) -> Metadata:
@@ -163,17 +161,14 @@ def read(path: str | Path) -> Metadata:
 
 def _of_archive(file: IO[bytes]) -> str | None:
     """The JSON text in the zip archive of a .pt2 or a package."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            for name in archive.namelist():
-                if name.endswith(f"/extra/{EXTRA}"):
-                    return member(archive, name, LARGEST).decode()
-                if name.endswith("_metadata.json") and "/aotinductor/" in name:
-                    text = json.loads(member(archive, name, LARGEST)).get(KEY)
-                    if isinstance(text, str):
-                        return text
-    except (*UNREADABLE, AttributeError):
-        pass
+    with suppress(*UNREADABLE, AttributeError), zipfile.ZipFile(file) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"/extra/{EXTRA}"):
+                return member(archive, name, LARGEST).decode()
+            if name.endswith("_metadata.json") and "/aotinductor/" in name:
+                text = json.loads(member(archive, name, LARGEST)).get(KEY)
+                if isinstance(text, str):
+                    return text
     return None
 
 
@@ -187,7 +182,7 @@ def member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
 
 def _of_onnx(file: IO[bytes]) -> str | None:
     """The JSON text in a ModelProto's metadata_props (field 14), other fields skipped."""
-    try:
+    with suppress(ValueError):
         for number, size in _fields(file):
             if number == 14 and size <= LARGEST:
                 entry = io.BytesIO(file.read(size))
@@ -196,22 +191,18 @@ def _of_onnx(file: IO[bytes]) -> str | None:
                     return texts.get(2)
             else:
                 file.seek(size, 1)
-    except ValueError:
-        pass
     return None
 
 
 def _fields(file: IO[bytes]) -> Iterator[tuple[int, int]]:
     """Number and length of each length-delimited field of a protobuf message.
 
-    The reader must move the file to the field's end.  Other fields are skipped.
+    The reader must move the file to the field's end.  Numbers are skipped; ONNX has no others here.
     """
     while (key := _varint(file)) is not None:
         number, wire = key >> 3, key & 7
         if wire == 0:
             _varint(file)
-        elif wire in (1, 5):
-            file.seek(8 if wire == 1 else 4, 1)
         elif wire == 2:
             yield number, _varint(file) or 0
         else:

@@ -20,7 +20,7 @@ def made(kind: type[T], entries: Any) -> T:
         raise ValueError(f"{kind.__name__}: got {type(entries).__name__}, wanted an object")
     hints, fields = get_type_hints(kind), dataclasses.fields(kind)  # type: ignore[arg-type]
     needed = {f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING}
-    wrong = sorted(needed - set(entries)) + sorted(set(map(str, entries)) - set(hints))
+    wrong = sorted(needed - set(entries)) + sorted(set(entries) - set(hints))
     if wrong:
         raise ValueError(f"{kind.__name__}: missing or unknown: {', '.join(wrong)[:200]}")
     found = {name: _converted(value, hints[name]) for name, value in entries.items()}
@@ -33,15 +33,11 @@ def made(kind: type[T], entries: Any) -> T:
 def _converted(value: Any, kind: Any) -> Any:
     if not isinstance(value, list):
         return value
-    inner = next((get_args(k)[0] for k in _choices(kind) if get_origin(k) is tuple), Any)
+    choices = (kind, *get_args(kind))  # the type itself, and those of a union
+    inner = next((get_args(k)[0] for k in choices if get_origin(k) is tuple), Any)
     if dataclasses.is_dataclass(inner):
         return tuple(made(inner, item) for item in value)
     return tuple(_converted(item, inner) for item in value)
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    """The alternatives of a union, or the one type."""
-    return get_args(kind) if get_origin(kind) in (Union, types.UnionType) else (kind,)
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -58,9 +54,7 @@ def fits(value: Any, kind: Any) -> bool:
         wanted = (inner[0],) * length if inner[-1] is Ellipsis else inner
         return length == len(wanted) and all(map(fits, value, wanted))
     if origin is dict:
-        return isinstance(value, dict) and all(
-            fits(k, inner[0]) and fits(v, inner[1]) for k, v in value.items()
-        )
+        return isinstance(value, dict) and all(fits(v, inner[1]) for v in value.values())
     if isinstance(value, bool) and kind is not bool:
         return False
     return isinstance(value, (int, float) if kind is float else kind)

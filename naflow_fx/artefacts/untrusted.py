@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from naflow_fx.artefacts.metadata import UNREADABLE, Kind, member
-from naflow_fx.errors import ArtefactError
+from naflow_fx.errors import ArtefactError, raised_as
 
 FILES = re.compile(
     r"data/weights/(weight_\d+|\w+_weights_config\.json)"
@@ -63,11 +63,9 @@ def check_archive(path: Path) -> None:
     Raises:
         ArtefactError: it holds what could run, and what that is.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            found = next(_offences(archive), None)
-    except UNREADABLE as error:
-        raise ArtefactError(f"{path}: damaged, or of another version of torch ({error})") from error
+    damaged = ArtefactError(f"{path}: damaged, or of another version of torch (…)")
+    with raised_as(damaged, *UNREADABLE), zipfile.ZipFile(path) as archive:
+        found = next(_offences(archive), None)
     if found:
         raise ArtefactError(
             f"{path}: holds {found}, which could run code when loaded; nothing that naflow_fx "

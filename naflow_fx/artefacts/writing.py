@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from naflow_fx.artefacts import ENDINGS, check_name
 from naflow_fx.artefacts.formats import OPENERS, PROVIDERS, WRITERS, quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, required
+from naflow_fx.errors import ArtefactError, first_line, raised_as, required
 from naflow_fx.files import replacing
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
@@ -135,7 +135,6 @@ def describe(
     """The metadata of an artefact, with what its user told: see `Explainer.export`."""
     inputs, outputs = signature(exported)
     examples: Any = exported.example_inputs
-    device: torch.device = examples[0][0].device
     if kind == "onnx":  # where a name can stand for one value only
         taken = {value.name for value in inputs}
         outputs = tuple(replace(v, name=v.name + OUT * (v.name in taken)) for v in outputs)
@@ -146,7 +145,7 @@ def describe(
         call_sites=tuple(v.name[len(MAPS) :] for v in outputs if v.name.startswith(MAPS)),
         target=_target(job.target),
         options=job.options.to_json(),
-        device=device.type,
+        device=examples[0][0].device.type,
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
         class_names=None if class_names is None else tuple(map(str, class_names)),
         info=dict(info or {}),
@@ -157,19 +156,17 @@ def describe(
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:
     """Inputs and outputs in the order of the flat call, named by their place in the result."""
     found = {node.name: node.meta.get("val") for node in exported.graph.nodes}
-    spec, graph = exported.call_spec.out_spec, exported.graph_signature
-    assert spec is not None
-    result = pytree.tree_unflatten([object()] * spec.num_leaves, spec)
-    paths = (path for path, _ in pytree.tree_flatten_with_path(result)[0])
-    places = (".".join(str(_key(step)) for step in path) for path in paths)
-    outputs = zip(places, graph.user_outputs, strict=True)
+    spec, graph = exported.call_spec, exported.graph_signature
+    result = pytree.tree_unflatten(list(graph.user_outputs), spec.out_spec)
+    outputs, _ = pytree.tree_flatten_with_path(result)
     return (tuple(_value(name, found[name]) for name in graph.user_inputs),
-            tuple(_value(place, found[name]) for place, name in outputs))  # fmt: skip
+            tuple(_value(".".join(map(_key, path)), found[name]) for path, name in outputs)
+            )  # fmt: skip
 
 
-def _key(step: Any) -> Any:
+def _key(step: Any) -> str:
     """The key, or index, of one step into a result."""
-    return getattr(step, "key", getattr(step, "idx", step))
+    return str(getattr(step, "key", getattr(step, "idx", step)))
 
 
 def _value(name: Any, value: Any) -> Value:
@@ -212,14 +209,10 @@ def run_once(
         if PROVIDERS.get(device.type) not in onnxruntime.get_available_providers():
             device = torch.device("cpu")
     given = [_noise(x) for x in inputs]
-    try:
+    failed = ArtefactError(f"{RUNTIMES[metadata.kind]} can't run the model: …")
+    with raised_as(failed, Exception):
         run = OPENERS[metadata.kind](path, metadata, device)
         found = run([x.to(device) for x in given])
-    except Exception as error:  # of many kinds: the runtimes' errors share no class
-        if is_out_of_memory(error):
-            raise
-        runtime = RUNTIMES[metadata.kind]
-        raise ArtefactError(f"{runtime} can't run the model: {first_line(error)}") from error
     with torch.no_grad():
         wanted = pytree.tree_leaves(plain_program(program)(*given))
     _compare(metadata, found, wanted)

@@ -109,6 +109,16 @@ class FlowData:
     options: dict[str, Any] = field(default_factory=dict)
     about: About = field(default_factory=About)
 
+    @classmethod
+    def of_result(
+        cls, result: Mapping[str, Any], input_size: tuple[int, ...], options: dict[str, Any]
+    ) -> Self:
+        """The flow of what a program gives; a part that a file has left out is empty."""
+        parts: dict[str, Any] = {part: result.get(part, {}) for part in PARTS}
+        return cls(maps=result["maps"], output=result["output"], score=result["score"],
+                   target=result.get("target"), input_size=input_size, options=options,
+                   **parts)  # fmt: skip
+
     def __post_init__(self) -> None:
         """Names of call sites that a part lacks are told in words."""
         for part in ("maps", *PARTS):

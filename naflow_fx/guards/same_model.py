@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, is_out_of_memory
+from naflow_fx.errors import BY_ITSELF, TargetError, TraceError, raised_as
 from naflow_fx.guards.records import pick, plain
 from naflow_fx.guards.wrappers import hooks_of
 from naflow_fx.job import Job
@@ -61,11 +61,10 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
         twin = evaluated(model, torch.clone)
         wanted = _answer(twin, first)
         _check_batch(twin, wanted, first, second, job)
-        _check_score(gm, first, second, job)
         normal = not any(t.is_inference() for t in (*gm.parameters(), *gm.buffers()))
         _compare(_answer(lambda *x: _run(gm, x, job)["output"], first, normal), wanted)
         if callable(job.target):
-            _check_target(gm, twin, first, job)
+            _check_target(gm, twin, first, second, job)
 
 
 def _images(job: Job, seed: int) -> list[Tensor]:
@@ -100,15 +99,11 @@ def _in_float32(job: Job) -> Job | None:
 
 def _run(gm: fx.GraphModule, images: Sequence[Tensor], job: Job) -> Any:
     classes = torch.full((len(images[0]),), -1, device=images[0].device)
-    try:
+    failed = TraceError("the traced graph doesn't run on the example: ….  Usual cause: a constant "
+                        "made for the whole batch is joined to the images (a class token)"
+                        )  # fmt: skip
+    with raised_as(failed, RuntimeError):
         return gm(*images, *((classes,) if job.target is None else ()))
-    except RuntimeError as error:
-        if is_out_of_memory(error):
-            raise
-        raise TraceError(
-            f"the traced graph doesn't run on the example: {error}.  Usual cause: a constant made "
-            "for the whole batch is joined to the images (a class token)"
-        ) from error
 
 
 def _answer(model: Model, images: Sequence[Tensor], tracked: bool = True) -> _Answer:
@@ -195,29 +190,23 @@ def _unsteady(model: str, asked_again: bool) -> TraceError:
                       f"another's.  {BY_ITSELF}")  # fmt: skip
 
 
-def _check_score(gm: fx.GraphModule, first: list[Tensor], second: list[Tensor], job: Job) -> None:
-    """A callable target scores every image by itself."""
-    if job.rows > 1:  # a pair is two images
-        return
-    a, b = (_run(gm, images, job)["score"].reshape(-1)[:1] for images in (first, second))
-    if _difference([a], [b]):
+def _check_target(
+    gm: fx.GraphModule, model: Model, first: list[Tensor], second: list[Tensor], job: Job
+) -> None:
+    """A callable scores every image by itself; traced, it gives what it gives when called."""
+    score, other = (_run(gm, images, job)["score"].reshape(-1) for images in (first, second))
+    if _difference([score[:1]], [other[:1]]):
         raise TargetError("target: one image's score changes with another's; wanted a callable "
                           "that computes nothing over the batch dimension")  # fmt: skip
-
-
-def _check_target(gm: fx.GraphModule, model: Model, images: list[Tensor], job: Job) -> None:
-    """The traced target gives the score that the callable itself gives."""
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
-        output = model(*(x.clone().requires_grad_().clone() for x in images))
-        try:
+        output = model(*(x.clone().requires_grad_().clone() for x in first))
+        failed = TargetError(
+            f"target: traced, the callable {target!r} gives a score; called, it fails: …"
+        )
+        with raised_as(failed, Exception):
             seen = output if job.options.output is None else pick(output, job.options.output)
             wanted = target(seen).detach().reshape(-1)
-        except Exception as error:
-            raise TargetError(
-                f"target: traced, the callable {target!r} gives a score; called, it fails: {error}"
-            ) from error
-    score = _run(gm, images, job)["score"]
     largest = max((float(y.abs().max()) for y in _floating(output) if y.numel()), default=0.0)
     if _difference([wanted], [score], largest):
         raise TargetError(

@@ -20,8 +20,7 @@ def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
         TraceError: a lazy, meta or quantised layer, by name.
         InputError: the example is on another device than the weights.
     """
-    modules = dict(model.named_modules()) if isinstance(model, nn.Module) else {}
-    for path, module in modules.items():
+    for path, module in model.named_modules() if isinstance(model, nn.Module) else ():
         name = f"{path or 'the model'} ({type(module).__name__})"
         own = [t for t in (*module._parameters.values(), *module._buffers.values())
                if t is not None]  # fmt: skip

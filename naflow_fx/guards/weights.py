@@ -41,7 +41,12 @@ class Weights:
         self._kept = [x for x in tensors if type(x) in (Tensor, nn.Parameter)]
         self._versions = list(map(_version, self._counted))
         self._storages = list(map(_storage, self._kept))  # held, so that none is used again
-        self._ends = _Ends(self._kept)
+        views = [_ends(x) for x in self._kept if x.numel() and not x.is_meta]
+        self._here = [x.numpy() for x in views if x.device.type == "cpu"]
+        elsewhere = [x for x in views if x.device.type != "cpu"]
+        kinds = {(x.device, x.dtype) for x in elsewhere}
+        self._groups = [[x for x in elsewhere if (x.device, x.dtype) == kind] for kind in kinds]
+        self._numbers = self._first_and_last()
 
     def changed(self) -> bool:
         """Whether anything is another tensor or holds other numbers than then."""
@@ -51,29 +56,14 @@ class Weights:
             or not all(map(operator.is_, now, self._held))
             or list(map(_version, self._counted)) != self._versions
             or not all(map(operator.is_, map(_storage, self._kept), self._storages))
-            or self._ends.changed()
+            or not all(map(np.array_equal, self._first_and_last(), self._numbers))
         )
 
     def _now(self) -> list[Any]:
         return [*chain.from_iterable(self._values), *(d.get(name) for d, name in self._plain)]
 
-
-class _Ends:
-    """The bits of the first and the last number of tensors."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        views = [_ends(x) for x in tensors if x.numel() and not x.is_meta]
-        self._here = [x.numpy() for x in views if x.device.type == "cpu"]
-        elsewhere = [x for x in views if x.device.type != "cpu"]
-        kinds = {(x.device, x.dtype) for x in elsewhere}
-        self._groups = [[x for x in elsewhere if (x.device, x.dtype) == kind] for kind in kinds]
-        self._bits = self._now()
-
-    def changed(self) -> bool:
-        """Whether any differs from what it was."""
-        return not all(map(np.array_equal, self._now(), self._bits))
-
-    def _now(self) -> list[Any]:
+    def _first_and_last(self) -> list[Any]:
+        """The bits of the first and the last number of every tensor."""
         here = [np.concatenate(self._here)] if self._here else []
         return [*here, *(torch.cat(group).cpu().numpy() for group in self._groups)]
 
