@@ -15,11 +15,11 @@ from torch.utils._pytree import tree_map
 
 from naflow_fx import keys
 from naflow_fx.errors import InputError
-from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow import TRUST, AttentionFlow
 from naflow_fx.guards.records import like, pick
 from naflow_fx.guards.weights import Place, Weights, place_of
 from naflow_fx.guards.wrappers import unwrapped
-from naflow_fx.inspection import Inspection, Run, inspect_graph
+from naflow_fx.inspection import Inspection, inspect_graph
 from naflow_fx.job import Build, Job
 from naflow_fx.options import Options
 from naflow_fx.similarity import Similarity
@@ -55,7 +55,7 @@ class Explainer(nn.Module):
     def __init__(self, graph_module: fx.GraphModule, job: Job, build: Build) -> None:
         super().__init__()
         self._build = build
-        self._last: Run | None = None
+        self._last: dict[str, Any] = {}
         self._hold(graph_module, job)
 
     def _hold(self, program: fx.GraphModule, job: Job) -> None:
@@ -216,7 +216,7 @@ class Explainer(nn.Module):
             flow: whose residuals, norm ratios and sigma_max it shows, means over its images;
                 None: the last run's, if there was one.
         """
-        run = self._last if flow is None else Run(flow.residual, flow.norm_ratio, flow.sigma_max)
+        run = self._last if flow is None else vars(flow)
         model = type(self._job.model).__name__
         return inspect_graph(self.graph_module, self.options, run, model)
 
@@ -277,7 +277,7 @@ class Explainer(nn.Module):
         flow = AttentionFlow.of_result(
             {**result, "output": output}, self._shapes[0][1:], self.options.to_json()
         )
-        self._last = Run(flow.residual, flow.norm_ratio, flow.sigma_max)
+        self._last = {part: getattr(flow, part) for part in TRUST}
         return flow
 
 

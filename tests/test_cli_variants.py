@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_flow import NAMES, make_flow, photos
 from test_viewer import read
 
 from naflow_fx.cli import main
 from naflow_fx.cli.variants import names_of, variants, words
-from naflow_fx.view.comparison import difference
+from naflow_fx.errors import FlowError
+from naflow_fx.view.comparison import comparison, difference
+from naflow_fx.view.photos import Style
 
 COFFEE = str(Path(__file__).parent.parent / "examples" / "coffee.png")
 QUICK = ["--layers", "blocks.15.project_bn", "head_act"]
@@ -85,3 +88,12 @@ def test_a_difference_is_red_where_the_first_has_more() -> None:
     assert np.ptp(made[0, 1]) <= 1 and made[0, 1].min() > 240
     back = difference(second, first, grey, alpha=1.0).astype(int)
     np.testing.assert_array_equal(back[0, 0], made[1, 1])
+
+
+def test_a_sheet_has_the_layers_that_all_flows_have() -> None:
+    flows = {"a": make_flow(1), "b": make_flow(1)}
+    del flows["b"].maps["fc"]
+    photo, some = photos(1)[0], Style(layers=list(NAMES[:3]))
+    assert comparison(flows, photo, some, "title", "told").height > 3 * 150
+    with pytest.raises(FlowError, match="no call site is named fc"):
+        comparison(flows, photo, Style(), "title", "told")

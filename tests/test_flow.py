@@ -71,6 +71,8 @@ def test_one_image_of_a_flow() -> None:
     assert torch.equal(flow[-1].score, flow.score[2:]) and len(flow[1:]) == 2
     assert [float(f.score) for f in flow] == [0.5, 1.5, 2.5]
     assert list(one.maps) == list(NAMES) and isinstance(one.maps, OrderedDict)
+    number: Any = np.int64(2)  # numpy's numbers are no int
+    assert torch.equal(flow[number].score, flow.score[2:]) and len(flow[number]) == 1
     with pytest.raises(IndexError, match="No image 3 in a flow of 3"):
         flow[3]
 

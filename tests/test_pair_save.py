@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,6 +65,17 @@ def test_several_pairs_with_shots(tmp_path: Path) -> None:
     assert record["images"] == 4 and record["contribution"] is None
     again = pairs(count=2, shots=3, layers=1).save(tmp_path, PHOTO, PHOTO, names=list("qabc"))
     assert [p.name for p in (again[0] / "maps").iterdir()] == ["001_layer0.png"]
+
+
+def test_one_pair_of_several() -> None:
+    made = pairs(count=3, shots=2)
+    number: Any = np.int64(1)
+    for one in (made[1], made[-2], made[1:2], made[number]):
+        assert len(one) == 1 and one.shots == 2 and torch.equal(one.support.score, torch.ones(2))
+        assert torch.equal(one.support.maps["layer0"], made.support.maps["layer0"][2:4])
+    for outside in (3, -4):
+        with pytest.raises(IndexError, match=f"No pair {outside} in a flow of 3"):
+            made[outside]
 
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:

@@ -136,17 +136,16 @@ def _sheet(
     from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
-    from naflow_fx.view.photos import as_photos
+    from naflow_fx.view.photos import Style, as_photos
 
     first = next(iter(flows.values()))
     photo = as_photos(list(first.about.photos), 1)[0]
     classes = {explained_words(flow) for flow in flows.values()}
     spoken = f"what speaks for {classes.pop()}" if len(classes) == 1 else "the evidence"
-    sheet = comparison(
-        flows, photo, layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells,
-        title=f"{title}: {prediction(first).partition(' (')[0]}",
-        subtitle=f"from the first layers to the decision · bright: {spoken}",
-    )  # fmt: skip
+    style = Style(layers=layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells)
+    heading = f"{title}: {prediction(first).partition(' (')[0]}"
+    told = f"from the first layers to the decision · bright: {spoken}"
+    sheet = comparison(flows, photo, style, heading, told)
     with replacing(path) as draft:
         write_png(sheet, draft)
     say(f"written: {path}, {len(flows)} rows")

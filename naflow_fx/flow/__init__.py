@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.flow.data import PARTS, FlowData, Scale, enlarge, top5
+from naflow_fx.flow.data import PARTS, TRUST, FlowData, Scale, top5
+from naflow_fx.selection import choose
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from naflow_fx.view.page.record import HasSteps
     from naflow_fx.view.record import ClassNames
 
-__all__ = ["PARTS", "AttentionFlow", "FlowData", "Scale", "enlarge", "top5"]
+__all__ = ["PARTS", "TRUST", "AttentionFlow", "FlowData", "Scale", "top5"]
 
 
 class AttentionFlow(FlowData):
@@ -218,9 +219,10 @@ class AttentionFlow(FlowData):
         Raises:
             FlowError: layers, box or mask don't fit.
         """
-        from naflow_fx.flow.statistics import statistics
+        from naflow_fx.flow.statistics import pixels, table_of
 
-        return statistics(self, layers, box, mask)
+        maps = {name: self.maps[name] for name in choose(list(self.maps), layers)}
+        return table_of(maps, pixels(self, box, mask))
 
     def why_zero(self, site: str) -> list[str]:
         """Why the map of a call site is zero everywhere, a line for each of the N images.

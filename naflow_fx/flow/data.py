@@ -6,22 +6,23 @@ import difflib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, NoReturn, TypeVar, get_args
+from typing import Any, Literal, NoReturn, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
-from naflow_fx.errors import FlowError, one_of, unfit
+from naflow_fx.errors import FlowError, check_choice, unfit
+from naflow_fx.flow.measures import wide
 from naflow_fx.guards.records import map_tensors, pick
 
 Scale = Literal["map", "shared"]
-PARTS = ("residual", "norm_ratio", "sigma_max", "bpfm", "importance", "used", "neuron_times")
+TRUST = ("residual", "norm_ratio", "sigma_max")  # how far Z at a call site can be trusted
+KEPT = ("bpfm", "importance", "used", "neuron_times")  # what is there if `keep=` asks for it
+PARTS = (*TRUST, *KEPT)
 SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
-KEPT = PARTS[3:]  # what is there if `keep=` asks for it
 MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
-V = TypeVar("V")
 
 
 class SiteError(FlowError, KeyError):
@@ -30,14 +31,14 @@ class SiteError(FlowError, KeyError):
     __str__ = Exception.__str__  # a KeyError would show the message quoted
 
 
-class Sites(OrderedDict[str, V]):
+class Sites(OrderedDict[str, Tensor]):
     """Call site -> value, in forward order.
 
     Attributes:
         part: the field of the flow that it is, such as "maps".
     """
 
-    def __init__(self, entries: Iterable[tuple[str, V]] = (), part: str = "maps") -> None:
+    def __init__(self, entries: Iterable[tuple[str, Tensor]] = (), part: str = "maps") -> None:
         super().__init__(entries)
         self.part = part
 
@@ -140,11 +141,7 @@ class FlowData:
 
     def __getitem__(self, index: int | slice) -> Self:
         """The flow of one image (N = 1) or of a slice of them; IndexError outside of the batch."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"No image {index} in a flow of {len(self)}.")
-            index = slice(index % len(self), index % len(self) + 1)
-        count, part = len(self), index
+        count, part = len(self), as_slice(index, len(self), "image")
         found = self._each(lambda t: t[part] if t.ndim and t.shape[0] == count else t)
         return replace(found, about=self.about[part])
 
@@ -184,14 +181,12 @@ class FlowData:
         eps: share of an image's largest value below which a map is numerically nothing; such a
         map is divided by that bound, not blown up to 1. A map that is 0 stays 0.
         """
-        if scale not in ("map", "shared"):
-            raise unfit(FlowError, "normalised", one_of(get_args(Scale)), scale=scale)
-        clipped = {name: _wide(m).clamp_min(0) for name, m in self.maps.items()}
+        check_choice(FlowError, "normalised", get_args(Scale), scale=scale)
+        clipped = {name: wide(m).clamp_min(0) for name, m in self.maps.items()}
         peaks = {name: m[:, None].flatten(1).amax(1) for name, m in clipped.items()}
         if not peaks:
             return OrderedDict()
-        widest = max((p.dtype for p in peaks.values()), key=lambda d: d.itemsize)
-        largest = torch.stack([p.to(widest) for p in peaks.values()]).amax(0)
+        largest = torch.stack([*peaks.values()]).amax(0)
         result: OrderedDict[str, Tensor] = OrderedDict()
         for name, m in clipped.items():
             bound = (largest if scale == "shared" else eps * largest).to(m.dtype)
@@ -242,6 +237,15 @@ class FlowData:
         return top5(pick(self.output, self.options.get("output")), k)
 
 
+def as_slice(index: int | slice, count: int, what: str) -> slice:
+    """The slice that an index or a slice means; IndexError outside of `count` of `what`."""
+    if isinstance(index, slice):
+        return index
+    if not -count <= index < count:
+        raise IndexError(f"No {what} {index} in a flow of {count}.")
+    return slice(index % count, index % count + 1)
+
+
 def top5(output: Any, k: int = 5) -> list[list[tuple[int, float]]]:
     """The k likeliest classes of every row: lists of (class, probability), best first.
 
@@ -262,7 +266,7 @@ def probabilities(output: Tensor) -> Tensor:
     Rows that are shares already (not negative, of the sum 1, as behind a softmax of the network's
     own) stay as they are.
     """
-    rows = _wide(output)
+    rows = wide(output)
     share = (rows >= 0).all(1) & ((rows.sum(1) - 1).abs() < SHARES) & (rows.shape[1] > 1)
     return torch.where(share[:, None], rows, rows.softmax(1))
 
@@ -278,11 +282,6 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
         )
     resized = F.interpolate(maps[:, None], size=size, mode=MODES[len(size)], align_corners=False)
     return resized[:, 0]
-
-
-def _wide(values: Tensor) -> Tensor:
-    """`values` in at least float32, for sums and quotients of half types."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def _planes(name: str, maps: Tensor) -> Tensor:

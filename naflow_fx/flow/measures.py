@@ -22,12 +22,16 @@ def entropy(maps: Tensor) -> Tensor:
 
     In the maps' dtype, at least float32 (Bhatt et al., IJCAI 2020, in units of a uniform map's).
     """
-    values = maps.detach().reshape(len(maps), -1).clamp_min(0)
-    shares = values.to(torch.promote_types(values.dtype, torch.float32))
-    shares = shares / shares.sum(1, keepdim=True)
+    values = wide(maps.detach().reshape(len(maps), -1)).clamp_min(0)
+    shares = values / values.sum(1, keepdim=True)
     found: Tensor = torch.special.entr(shares).sum(1)
     count = shares.shape[1]
     return found / math.log(count) if count > 1 else torch.full_like(found, torch.nan)
+
+
+def wide(values: Tensor) -> Tensor:
+    """`values` in at least float32, for sums and quotients of half types."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def scatter(maps: Tensor) -> Tensor:

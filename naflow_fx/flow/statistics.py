@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from naflow_fx.errors import FlowError, one_of, table, unfit
+from naflow_fx.errors import FlowError, check_choice, table
 from naflow_fx.flow import measures
-from naflow_fx.selection import choose
 
 if TYPE_CHECKING:
     from naflow_fx.evaluation.bootstrap import Estimate
@@ -50,8 +49,7 @@ class DepthTable:
 
     def estimates(self, measure: str) -> list[Estimate]:
         """Each layer's mean over photos with its 95 % interval, [L]; NaN where no photo has it."""
-        if measure not in self.values:
-            raise unfit(FlowError, "estimates", one_of(self.values), measure=measure)
+        check_choice(FlowError, "estimates", self.values, measure=measure)
         return [_estimate(column) for column in self.values[measure].T]
 
     def rows(self) -> list[dict[str, Any]]:
@@ -110,28 +108,16 @@ class Statistics(DepthTable):
         return f"{super().__str__()}\nsettling depth {depth}{where}"
 
 
-def statistics(
-    flow: FlowData,
-    layers: Sequence[str] | None,
-    box: Box | Sequence[Box] | None,
-    mask: Tensor | None,
-) -> Statistics:
-    """What `AttentionFlow.statistics` documents."""
-    maps = _spatial({name: flow.maps[name] for name in choose(list(flow.maps), layers)})
-    found = measured(maps)
-    where = _where(flow, box, mask)
-    if where is not None:
-        found["inside"] = {name: _inside(m, where) for name, m in maps.items()}
-    return _table(found)
+def table_of(maps: Mapping[str, Tensor], inside: Tensor | None = None) -> Statistics:
+    """The table of maps, layer -> [N, *S]; FlowError if all are of one position.
 
-
-def table_of(maps: Mapping[str, Tensor]) -> Statistics:
-    """The table of maps that are no flow's, layer -> [N, *S]; FlowError if all are one position."""
-    return _table(measured(_spatial(maps)))
-
-
-def _table(found: dict[str, dict[str, Tensor]]) -> Statistics:
-    return Statistics(tuple(found["spread"]), {n: _stacked(of.values()) for n, of in found.items()})
+    inside: pixels, bool [N, H, W], whose share of the maps is measured, too.
+    """
+    spatial = _spatial(maps)
+    found = measured(spatial)
+    if inside is not None:
+        found["inside"] = {name: _share(m, inside) for name, m in spatial.items()}
+    return Statistics(tuple(spatial), {n: _stacked(of.values()) for n, of in found.items()})
 
 
 def measured(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
@@ -190,8 +176,8 @@ def _spatial(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def _where(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None) -> Tensor | None:
-    """The pixels of boxes or masks, bool [N, H, W]."""
+def pixels(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None) -> Tensor | None:
+    """The pixels of boxes or masks, bool [N, H, W]; None of neither."""
     if box is None and mask is None:
         return None
     size, count = flow.input_size, len(flow)
@@ -214,13 +200,13 @@ def _where(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None)
     return found
 
 
-def _inside(maps: Tensor, where: Tensor) -> Tensor:
-    """Energy of the maps inside `where`; NaN of a map without energy."""
+def _share(maps: Tensor, inside: Tensor) -> Tensor:
+    """Share of the maps' energy that lies inside; NaN of a map without energy."""
     from naflow_fx.evaluation.localisation import energy
 
     known = maps.flatten(1).clamp_min(0).sum(1)
     known = known.isfinite() & (known > 0)
-    return torch.where(known, energy(maps, where.to(maps.device)), torch.nan)
+    return torch.where(known, energy(maps, inside.to(maps.device)), torch.nan)
 
 
 def _settles(row: Sequence[float]) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData
+from naflow_fx.flow.measures import wide
 
 UNKNOWN = "not finite: the photo, the score or a square of Z overflowed; nothing is known"
 LAMBDA = "Lambda: importance is 0 everywhere, no gradient of the score reaches this call site"
@@ -41,8 +40,7 @@ def _reason(flow: FlowData, site: str) -> str:
         return LAMBDA
     if not bpfm.any():
         return Z
-    wide = torch.promote_types(importance.dtype, torch.float32)
-    products = importance.to(wide) * bpfm.to(wide)
+    products = wide(importance) * wide(bpfm)
     if not products.any():
         return APART
     over, under = float(products.clamp_min(0).sum()), float(products.clamp_max(0).sum())

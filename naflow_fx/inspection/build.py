@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -21,42 +20,33 @@ from naflow_fx.inspection.records import Block, Captured, Edge, Link, Node, Row,
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
 from naflow_fx.passes import _inverse_steps as ways
+from naflow_fx.rules.contract import CHANNEL
+
+Run = Mapping[str, Mapping[str, Tensor]]  # "residual" and its kin -> call site -> [N]
 
 
-@dataclass(frozen=True)
-class Run:
-    """How far Z could be trusted in a run, and what was damped by: call site -> [N]."""
-
-    residual: Mapping[str, Tensor] = field(default_factory=dict)
-    norm_ratio: Mapping[str, Tensor] = field(default_factory=dict)
-    sigma_max: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-def inspect_graph(
-    gm: fx.GraphModule, options: Options | None = None, run: Run | None = None, model: str = ""
-) -> Inspection:
+def inspect_graph(gm: fx.GraphModule, options: Options, run: Run, model: str) -> Inspection:
     """The inspection of a generated program.
 
     Args:
         gm: as `naflow_fx.compile` generates it.
-        options: how it was compiled; None: the default.
-        run: numbers of a run; None: they are left out.
+        options: how it was compiled.
+        run: how far Z could be trusted in a run, and what was damped by; what lacks is left out.
         model: its name.
     """
     program = Program(gm)
-    writer = Writer(program, options or Options(), run or Run())
-    nodes = tuple(writer.node(place) for place in program.places.values())
-    return Inspection(model, _blocks(nodes), nodes, _edges(program), _rows(program))
+    writer = Writer(program, options, run)
+    places = program.places.values()
+    nodes = tuple(map(writer.node, places))
+    rows = tuple(_row(place.node) for place in places if place.kind == "map")
+    return Inspection(model, _blocks(nodes), nodes, _edges(program), rows)
 
 
 def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
     """Every block that a node is in, and the blocks around it, in forward order."""
     merges = {node.block for node in nodes if node.how in (ways.REMAINDER, ways.PROPAGATED)}
-    found: dict[str, Block] = {}
-    for node in nodes:
-        for id in ("", *around(node.block)):
-            found.setdefault(id, Block(id, block_of(id) if id else None, id in merges))
-    return tuple(found.values())
+    names = dict.fromkeys(id for node in nodes for id in ("", *around(node.block)))
+    return tuple(Block(id, block_of(id) if id else None, id in merges) for id in names)
 
 
 def _edges(program: Program) -> tuple[Edge, ...]:
@@ -77,14 +67,8 @@ def _link(source: Place, reader: Place) -> Link:
     return "inverse" if source.kind == "map" else source.kind
 
 
-def _rows(program: Program) -> tuple[Row, ...]:
-    """One per call site that is computed."""
-    by_site = {n.meta[keys.SITE]: n for n in program.gm.graph.nodes
-               if keys.LABELS in n.meta and keys.SITE in n.meta}  # fmt: skip
-    return tuple(_row(by_site[site]) for site in program.maps)
-
-
 def _row(node: fx.Node) -> Row:
+    """What is told of a call site that is computed."""
     step = node.meta.get(keys.STEP)
     captures = tree_leaves(list(node.meta.get(keys.CAPTURES, {}).values()))
     return Row(
@@ -100,38 +84,6 @@ def _row(node: fx.Node) -> Row:
     )
 
 
-BATCHES = (2, 3)  # what differs between them is the batch dimension
-
-
-class Measure:
-    """Asks nodes of a generated program for what they hold, once each."""
-
-    def __init__(self, gm: fx.GraphModule) -> None:
-        self.gm, self.mode = gm, FakeTensorMode(allow_non_fake_inputs=True)
-        self.value = cache(self._value)
-
-    def __call__(self, node: fx.Node) -> Captured:
-        """What `node` holds: an activation, a capture or a folded constant."""
-        with torch.no_grad(), self.mode:
-            two, three = (self.value(node, batch) for batch in BATCHES)
-        pairs = zip(two.shape, three.shape, strict=True)
-        shape = tuple(int(a) if a == b else -1 for a, b in pairs)
-        constant = _graph.is_constant(node)
-        size = 0 if constant else two.numel() * two.element_size() // BATCHES[0]
-        return Captured(node.name, size, str(two.dtype).removeprefix("torch."), shape, constant)
-
-    def _value(self, node: fx.Node, batch: int) -> Any:
-        """A fake tensor like the node's result (or a tuple of them) for a batch of that size."""
-        if _graph.is_constant(node):
-            return self.mode.from_tensor(_graph.attribute(self.gm, str(node.target))).to("cpu")
-        if keys.SHAPE in node.meta:
-            shape = [batch if size == -1 else size for size in node.meta[keys.SHAPE]]
-            return torch.empty(shape, dtype=node.meta[keys.DTYPE])
-        assert callable(node.target), node
-        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self.value(n, batch))
-        return node.target(*args, **kwargs)
-
-
 DOCS = {
     ways.START: "Z is the forward activation: here the cascade starts",
     ways.CONTROL: "Z is the forward activation: a control branch is captured, not inverted",
@@ -142,6 +94,7 @@ DOCS = {
 }
 REDUCTIONS = {"sum": "Eq. 2", "channelwise": "Eq. 2, channel by channel"}
 MANY = 4  # operators, beyond which they are counted, not named
+BATCHES = (2, 3)  # what differs between them is the batch dimension
 
 
 class Writer:
@@ -149,7 +102,8 @@ class Writer:
 
     def __init__(self, program: Program, options: Options, run: Run) -> None:
         self.program, self.options, self.run = program, options, run
-        self.measure = Measure(program.gm)
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.value = cache(self._value)
 
     def node(self, place: Place) -> Node:
         """All that is to be told about a place."""
@@ -171,8 +125,7 @@ class Writer:
         }
 
     def _capture(self, place: Place) -> dict[str, Any]:
-        rule, held = _graph.rule_of(place.node), self.measure(place.made)
-        doc = _line(rule.capture if rule else None)
+        held, doc = self.measure(place.made), _line(_graph.rule(place.node).capture)
         return {"shape": held.shape, "captures": (held,), "doc": doc}
 
     def _importance(self, place: Place) -> dict[str, Any]:
@@ -180,32 +133,27 @@ class Writer:
         return {"equation": "Eq. 15", "captures": self._read(place), "doc": doc}
 
     def _map(self, place: Place) -> dict[str, Any]:
-        options, channel = self.options, place.node.meta[keys.LABELS].index("C")
-        shape = place.node.meta[keys.SHAPE]
+        options, meta = self.options, place.node.meta
         how = REDUCTIONS[options.reduction] if options.method == "naflow" else options.method
-        return {
-            "operator": "map",
-            "equation": how,
-            "shape": (*shape[:channel], *shape[channel + 1 :]),
-            "doc": _line(place.made.target),
-        }
+        shape = tuple(n for n, label in zip(meta[keys.SHAPE], meta[keys.LABELS], strict=True)
+                      if label != CHANNEL)  # fmt: skip
+        return {"operator": "map", "equation": how, "shape": shape, "doc": _line(place.made.target)}
 
     def _inverse(self, place: Place) -> dict[str, Any]:
         step: ways.Step = place.node.meta[keys.STEP]
         found: dict[str, Any] = {
             "equation": step.equation, "how": step.kind, "region": step.region,
-            "residual": _mean(self.run.residual, place),
-            "norm_ratio": _mean(self.run.norm_ratio, place),
+            "residual": self._mean("residual", place),
+            "norm_ratio": self._mean("norm_ratio", place),
             "doc": DOCS.get(step.kind, ""),
         }  # fmt: skip
         if place.made is place.node:
             return found
         operators = [self.program.names[name] for name in step.operators]
-        rule = _graph.rule_of(operators[-1])
         return found | self._solver(step, place) | {
             "block": block_of(name_of(operators[-1])), "operator": _words(operators),
             "operators": step.operators, "captures": self._read(place),
-            "doc": found["doc"] or _line(rule.inverse if rule else None),
+            "doc": found["doc"] or _line(_graph.rule(operators[-1]).inverse),
         }  # fmt: skip
 
     def _solver(self, step: ways.Step, place: Place) -> dict[str, Any]:
@@ -218,19 +166,46 @@ class Writer:
             solved = place.made.all_input_nodes[0]
             found["steps"] = self.program.gm.get_submodule(str(solved.target)).steps
         if sigma is not None:
-            known = isinstance(sigma, float)
-            found["sigma_max"] = sigma if known else _mean(self.run.sigma_max, place)
+            constant = isinstance(sigma, float)
+            found["sigma_max"] = sigma if constant else self._mean("sigma_max", place)
         return found
+
+    def _mean(self, part: str, place: Place) -> float | None:
+        """A part of the run at a call site, over its images."""
+        found = self.run.get(part, {}).get(site_of(place.node) or "")
+        return None if found is None else float(found.double().mean())
 
     def _read(self, place: Place) -> tuple[Captured, ...]:
         """Tensors of the forward pass that a generated node reads; not the model's parameters."""
         found = []
         for node in self.program.reads(place):
             source = self.program.source(node, place)
-            constant = source is None and node.meta.get(keys.PART) == "capture"
-            if constant or (source is not None and source.kind in ("forward", "capture")):
+            kind = node.meta.get(keys.PART) if source is None else source.kind
+            if kind in ("forward", "capture"):
                 found.append(self.measure(node))
         return tuple(found)
+
+    def measure(self, node: fx.Node) -> Captured:
+        """What a node holds: an activation, a capture or a folded constant."""
+        with torch.no_grad(), self.mode:
+            two, three = (self.value(node, batch) for batch in BATCHES)
+        pairs = zip(two.shape, three.shape, strict=True)
+        shape = tuple(int(a) if a == b else -1 for a, b in pairs)
+        constant = _graph.is_constant(node)
+        size = 0 if constant else two.numel() * two.element_size() // BATCHES[0]
+        return Captured(node.name, size, str(two.dtype).removeprefix("torch."), shape, constant)
+
+    def _value(self, node: fx.Node, batch: int) -> Any:
+        """A fake tensor like the node's result (or a tuple of them) for a batch of that size."""
+        if _graph.is_constant(node):
+            tensor = _graph.attribute(self.program.gm, str(node.target))
+            return self.mode.from_tensor(tensor).to("cpu")
+        if keys.SHAPE in node.meta:
+            shape = [batch if size == -1 else size for size in node.meta[keys.SHAPE]]
+            return torch.empty(shape, dtype=node.meta[keys.DTYPE])
+        assert callable(node.target), node
+        args, kwargs = map_arg((node.args, node.kwargs), lambda n: self.value(n, batch))
+        return node.target(*args, **kwargs)
 
 
 def _words(operators: list[fx.Node]) -> str:
@@ -243,9 +218,3 @@ def _words(operators: list[fx.Node]) -> str:
 def _line(function: Any) -> str:
     """The first line of a function's documentation."""
     return (inspect.getdoc(function) or "").partition("\n")[0] if callable(function) else ""
-
-
-def _mean(values: Mapping[str, Tensor], place: Place) -> float | None:
-    """Over the images of a run."""
-    found = values.get(site_of(place.node) or "")
-    return None if found is None else float(found.double().mean())

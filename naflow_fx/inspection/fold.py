@@ -44,7 +44,11 @@ def fold(inspection: Steps, expand: Sequence[str] | str | None = None) -> list[U
     """
     if expand is not None:
         globs = [expand] if isinstance(expand, str) else expand
-        return _rows(inspection, _matching(inspection, globs))
+        named, lost = matching(_blocks(inspection), globs)
+        for glob in lost:
+            if not glob.endswith("*"):
+                raise _unknown(inspection, glob)
+        return _rows(inspection, {block for name in named for block in around(name)})
     blocks, found = _blocks(inspection), _rows(inspection, set())
     for depth in range(1, max((len(around(block)) for block in blocks), default=0) + 1):
         more = _rows(inspection, {block for block in blocks if len(around(block)) <= depth})
@@ -73,17 +77,6 @@ def cut(inspection: Steps, rows: Sequence[Unit], block: str) -> list[Unit]:
 def _blocks(inspection: Steps) -> list[str]:
     """All but the model itself."""
     return [block.id for block in inspection.blocks if block.id]
-
-
-def _matching(inspection: Steps, globs: Sequence[str]) -> set[str]:
-    """The blocks that a glob names, and those around them."""
-    opened: set[str] = set()
-    for glob in globs:
-        named, _ = matching(_blocks(inspection), [glob])
-        if not named and not glob.endswith("*"):
-            raise _unknown(inspection, glob)
-        opened.update(*map(around, named))
-    return opened
 
 
 def _unknown(inspection: Steps, name: str) -> GraphError:

@@ -1,4 +1,4 @@
-"""The inspection as a networkx graph, as DOT (boxes and links), and drawn by Graphviz."""
+"""The inspection as DOT (boxes and links), and drawn by Graphviz."""
 
 from __future__ import annotations
 
@@ -7,12 +7,10 @@ import re
 import shutil
 import subprocess
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, pairwise
 from pathlib import Path
-
-import networkx as nx
 
 from naflow_fx.errors import ArtefactError, first_line
 from naflow_fx.inspection import texts
@@ -33,113 +31,89 @@ class Part:
     key: str
     column: Kind
     row: int
-    nodes: tuple[Node, ...]
-    lines: tuple[str, ...]
-
-    @property
-    def title(self) -> str:
-        """What a tooltip tells: all there is to say of a single node, else a line per node."""
-        if len(self.nodes) == 1:
-            return "\n".join(_details(self.nodes[0]))
-        return "\n".join(f"{node.name}: {_heading(node)}" for node in self.nodes)
+    nodes: list[Node]
+    lines: list[str]
 
 
 def parts_of(inspection: Steps, rows: Sequence[Unit]) -> list[Part]:
-    """The boxes of the given rows.
+    """The boxes of the given rows, inverse steps last.
 
     An inverse step stands in the first of the rows that it inverts, or, folded with others, in
     that of its block.
     """
-    row_of = {node.id: i for i, row in enumerate(rows) for node in row.nodes}
-    found = [part for i, row in enumerate(rows) for part in _row_parts(inspection, row, i)]
-    groups: dict[tuple[int, str], list[Node]] = {}
+    row_of = {node.name: i for i, row in enumerate(rows) for node in row.nodes}
+    name_of = {node.id: node.name for node in inspection.nodes if node.kind == "forward"}
+    groups: dict[tuple[int, Kind, str], list[Node]] = {}
     for node in inspection.nodes:
-        if node.kind == "inverse":
-            at = _rows_of(node, row_of)
-            if at:
-                whole = rows[at[0]].folded and at[0] == at[-1] and bool(node.operators)
-                groups.setdefault((at[0], "" if whole else node.id), []).append(node)
-    return found + [_inverse(rows, *key, tuple(nodes)) for key, nodes in groups.items()]
+        names = [name_of.get(id, "") for id in node.operators] or [node.name]
+        at = sorted(row_of[name] for name in names if name in row_of)
+        if at:
+            folded = rows[at[0]].folded and at[0] == at[-1] and node.operators
+            alone = node.kind == "inverse" and not folded
+            groups.setdefault((at[0], node.kind, node.id if alone else ""), []).append(node)
+    found = [
+        Part(f"{kind}:{step or rows[at].id}", kind, at, nodes,
+             _step_lines(nodes[0]) if step else _lines(kind, rows[at], nodes))
+        for (at, kind, step), nodes in groups.items()
+    ]  # fmt: skip
+    return sorted(found, key=lambda part: len(rows) if part.column == "inverse" else part.row)
 
 
-def _rows_of(node: Node, row_of: Mapping[str, int]) -> list[int]:
-    """The rows of an inverse step: of what it inverts, or of whose activation is Z."""
-    names = node.operators or (node.id.removesuffix(".z"),)
-    return sorted(row_of[name] for name in names if name in row_of)
-
-
-def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> list[tuple[Part, Part, Link]]:
-    """Who reads whom, between boxes, each once."""
-    part_of = {node.id: part for part in parts for node in part.nodes}
-    found: dict[tuple[str, str], tuple[Part, Part, Link]] = {}
+def links_of(parts: Sequence[Part], edges: Sequence[Edge]) -> dict[tuple[str, str], Link]:
+    """Who reads whom, between boxes by their keys, each once."""
+    key_of = {node.id: part.key for part in parts for node in part.nodes}
+    found: dict[tuple[str, str], Link] = {}
     for edge in edges:
-        source, target = part_of.get(edge.source), part_of.get(edge.target)
-        if source is not None and target is not None and source is not target:
-            found.setdefault((source.key, target.key), (source, target, edge.kind))
-    return list(found.values())
+        source, target = key_of.get(edge.source), key_of.get(edge.target)
+        if source and target and source != target:
+            found.setdefault((source, target), edge.kind)
+    return found
 
 
-def _row_parts(inspection: Steps, row: Unit, at: int) -> Iterator[Part]:
-    """Forward, captures, importance and map of one row."""
-    names = {node.name for node in row.nodes}
-    label = row.name if row.folded else _short(row.name, row.block)
-    last = row.nodes[-1]
-    what = f"{len(row.nodes)} layers" if row.folded else last.operator
-    lines: tuple[str, ...] = (label, f"{what} · {texts.shape_text(last.shape)}")
-    yield Part(f"forward:{row.id}", "forward", at, row.nodes, lines)
-    columns: tuple[Kind, ...] = ("capture", "importance", "map")
-    for column in columns:
-        nodes = tuple(n for n in inspection.nodes if n.kind == column and n.name in names)
-        if nodes:
-            lines = _side_lines(column, row, nodes)
-            yield Part(f"{column}:{row.id}", column, at, nodes, lines)
-
-
-def _side_lines(column: str, row: Unit, nodes: tuple[Node, ...]) -> tuple[str, ...]:
-    if column == "capture":
+def _lines(kind: Kind, row: Unit, nodes: Sequence[Node]) -> list[str]:
+    """What is said of a row's nodes of one kind."""
+    shape = texts.shape_text(nodes[-1].shape)
+    if kind == "forward":
+        what = f"{len(nodes)} layers" if row.folded else nodes[-1].operator
+        return [row.name if row.folded else _short(row.name, row.block), f"{what} · {shape}"]
+    if kind == "capture":
         held = texts.running(nodes)
         names = [texts.capture_name(h, row.nodes[0].id) for h in held]
         what = f"{len(held)} capture{'s' * (len(held) > 1)}" if row.folded else ", ".join(names)
-        return what, texts.size_text(sum(h.bytes_per_image for h in held))
-    if column == "importance":
-        return (f"{len(nodes)} Λ" if row.folded else "Λ",)
-    return (f"{len(nodes)} maps",) if row.folded else ("map", texts.shape_text(nodes[0].shape))
+        return [what, texts.size_text(sum(h.bytes_per_image for h in held))]
+    if kind == "importance":
+        return [f"{len(nodes)} Λ" if row.folded else "Λ"]
+    if kind == "map":
+        return [f"{len(nodes)} maps"] if row.folded else ["map", shape]
+    return _summary(nodes)
 
 
-def _inverse(rows: Sequence[Unit], at: int, id: str, nodes: tuple[Node, ...]) -> Part:
-    """An inverse step, or all those of a folded block."""
-    if not id:
-        return Part(f"inverse:{rows[at].id}", "inverse", at, nodes, _summary(nodes))
-    node = nodes[0]
+def _step_lines(node: Node) -> list[str]:
+    """What is said of an inverse step."""
     way, equation = texts.way(node), _equation(node)
     together = f"{way} · {equation}"
     lines = [together] if len(together) <= ROOM else [way, equation]
     lines = [*lines, f"Z of {node.name}"] if node.operators else ["Z = x, the activation"]
-    return Part(f"inverse:{node.id}", "inverse", at, nodes, (*lines, *_numbers(node)))
+    numbers = [] if node.sigma_max is None else [f"σ {node.sigma_max:.2g}"]
+    if node.residual is not None and node.operators:
+        numbers.append(f"residual {texts.number_text(node.residual, 2)}")
+    return [*lines, " · ".join(numbers)] if numbers else lines
 
 
-def _summary(nodes: tuple[Node, ...]) -> tuple[str, ...]:
+def _summary(nodes: Sequence[Node]) -> list[str]:
     """How many steps of which kind, and how far they can be trusted."""
-    whole = ", ".join(texts.ways(nodes)).replace(" ", SOLID).replace(f",{SOLID}", ", ")
+    whole = ", ".join(way.replace(" ", SOLID) for way in texts.ways(nodes))
     lines = [line.replace(SOLID, " ") for line in textwrap.wrap(whole, ROOM)]
     residual = texts.mean(node.residual for node in nodes if node.operators)
     if residual is not None:
         lines.append(f"residual {texts.number_text(residual, 2)} (mean)")
-    return tuple(lines)
+    return lines
 
 
 def _equation(node: Node) -> str:
     """The paper's equation alone, where there is one, else the first texts."""
     found = re.search(r"Eqs?\. [\d-]+", node.equation)
     return found[0] if found else node.equation.removeprefix("damped ").split(",")[0]
-
-
-def _numbers(node: Node) -> list[str]:
-    """sigma_max, residual and norm ratio, where they are known."""
-    found = [f"σ {node.sigma_max:.2g}"] if node.sigma_max is not None else []
-    if node.residual is not None and node.operators:
-        found.append(f"residual {texts.number_text(node.residual, 2)}")
-    return [" · ".join(found)] if found else []
 
 
 def _short(name: str, block: str) -> str:
@@ -188,38 +162,28 @@ STYLE = """\
   edge [arrowsize=0.6]"""
 
 
-def as_networkx(inspection: Steps) -> nx.DiGraph:
-    """Nodes by id with the fields of `Node`, edges with their kind; the graph has the model."""
-    graph = nx.DiGraph(model=inspection.model)
-    for node in inspection.nodes:
-        graph.add_node(node.id, **{k: v for k, v in asdict(node).items() if k != "id"})
-    graph.add_edges_from((e.source, e.target, {"kind": e.kind}) for e in inspection.edges)
-    return graph
-
-
 def as_dot(inspection: Steps, rows: Sequence[Unit], title: str) -> str:
     """A digraph: the forward pass downwards, in clusters by block; the rest of a row beside it.
 
     The forward pass alone says what is above what; the inverse runs upwards beside it.
     """
     parts = parts_of(inspection, rows)
-    links = links_of(parts, inspection.edges)
     lines = [f"digraph {_quoted(inspection.model or 'program')} {{", STYLE,
              f"  label={_quoted(title)}", *_clusters(rows, parts)]  # fmt: skip
     lines += [_box(part) for part in parts if part.column != "forward"]
     lines += _beside(parts)
     lines += [line for column in COLUMNS[1:] for line in _below(parts, column)]
-    lines += [_line(*link) for link in links]
+    lines += [_line(*link) for link in links_of(parts, inspection.edges).items()]
     return "\n".join([*lines, "}"]) + "\n"
 
 
 def _clusters(rows: Sequence[Unit], parts: Sequence[Part]) -> Iterator[str]:
     """The boxes of the forward pass, each in the opened blocks around it."""
-    found = {rows[part.row].id: part for part in parts if part.column == "forward"}
-    for row in rows:
+    forward = (part for part in parts if part.column == "forward")
+    for row, part in zip(rows, forward, strict=True):
         heads = [f"subgraph {_quoted(f'cluster_{name}')} {{ label={_quoted(name)}; color=gray60; "
                  for name in around(row.block)]  # fmt: skip
-        yield "".join(heads) + _box(found[row.id]) + " }" * len(heads)
+        yield "".join(heads) + _box(part) + " }" * len(heads)
 
 
 def _beside(parts: Sequence[Part]) -> Iterator[str]:
@@ -239,17 +203,19 @@ def _below(parts: Sequence[Part], column: Kind) -> Iterator[str]:
 
 
 def _box(part: Part) -> str:
+    """A box; its tooltip tells all there is to say of a single node, else a line per node."""
     border, inside = COLOURS[part.column]
-    label, more = _quoted("\n".join(part.lines)), _quoted(part.title)
+    several = [f"{node.name}: {_heading(node)}" for node in part.nodes]
+    told = several if len(several) > 1 else _details(part.nodes[0])
+    label, more = (_quoted("\n".join(lines)) for lines in (part.lines, told))
     return (f'  {_quoted(part.key)} [label={label}, color="{border}", fillcolor="{inside}", '
             f"group={part.column}, tooltip={more}]")  # fmt: skip
 
 
-def _line(source: Part, target: Part, kind: str) -> str:
+def _line(ends: tuple[str, str], kind: Link) -> str:
     loose = "" if kind == "forward" else ", constraint=false"
     style = ", style=dashed" if kind == "capture" else ""
-    ends = f"{_quoted(source.key)} -> {_quoted(target.key)}"
-    return f'  {ends} [color="{COLOURS[kind][0]}"{style}{loose}]'
+    return f'  {" -> ".join(map(_quoted, ends))} [color="{COLOURS[kind][0]}"{style}{loose}]'
 
 
 def _quoted(text: str) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from naflow_fx.files import write
+from naflow_fx.inspection.fold import cut, fold
+from naflow_fx.inspection.graphs import DRAWN, as_dot, draw, kind_of
 from naflow_fx.inspection.records import Steps
+from naflow_fx.inspection.texts import as_text
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -20,15 +25,17 @@ class Inspection(Steps):
 
     def __str__(self) -> str:
         """Headline, a table of blocks, a table of call sites, in forward order."""
-        from naflow_fx.inspection.texts import as_text
-
         return as_text(self)
 
     def to_networkx(self) -> nx.DiGraph:
         """A graph: nodes by id with the fields of `Node`, edges with their ``kind``."""
-        from naflow_fx.inspection.graphs import as_networkx
+        import networkx as nx
 
-        return as_networkx(self)
+        graph = nx.DiGraph(model=self.model)
+        for node in self.nodes:
+            graph.add_node(node.id, **{k: v for k, v in asdict(node).items() if k != "id"})
+        graph.add_edges_from((e.source, e.target, {"kind": e.kind}) for e in self.edges)
+        return graph
 
     def to_dot(self, expand: Globs = "*", only: str | None = None) -> str:
         """DOT text for Graphviz: a box per node, or per folded block.
@@ -41,9 +48,6 @@ class Inspection(Steps):
         Raises:
             GraphError: a glob that no block matches, or no such block.
         """
-        from naflow_fx.inspection.fold import cut, fold
-        from naflow_fx.inspection.graphs import as_dot
-
         if only is None:
             return as_dot(self, fold(self, expand), self.headline)
         rows = fold(self, [only, f"{only}.*"] if expand in (None, "*") else expand)
@@ -77,14 +81,10 @@ class Inspection(Steps):
             ArtefactError: another ending; Graphviz is missing.
             GraphError: a glob that no block matches, or no such block.
         """
-        from naflow_fx.inspection.graphs import kind_of
-
         return self.save_as(kind_of(Path(path)), Path(path), expand, only)
 
     def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
         """`save` in the format `kind`, whatever the file is called."""
-        from naflow_fx.files import write
-
         if kind == "html":
             from naflow_fx.view.page import ReportEntry, save_report
 
@@ -94,8 +94,6 @@ class Inspection(Steps):
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
         """What a file of that kind (but a page) holds."""
-        from naflow_fx.inspection.graphs import DRAWN, draw
-
         if kind in DRAWN:
             return draw(self.to_dot(expand, only), kind)
         if kind == "dot":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, get_args
 
 from torch import fx
@@ -12,7 +13,6 @@ from torch.utils._pytree import tree_leaves
 from naflow_fx import keys
 from naflow_fx.inspection.records import Kind
 from naflow_fx.passes import _graph
-from naflow_fx.passes._graph import is_site_shaped
 from naflow_fx.passes._inverse_steps import CONTROL, START, Step
 
 Z = ".z"  # behind the id of a forward node: Z there, where it is the activation itself
@@ -41,6 +41,11 @@ class Program:
         places.sort(key=lambda place: get_args(Kind).index(place.kind))
         self.places = {place.id: place for place in places}
         self.held = {p.made: p.id for p in places if not p.id.endswith(Z)}
+        self.nearest: dict[fx.Node, list[fx.Node]] = {}  # places and constants before each node
+        for node in gm.graph.nodes:
+            found = ([n] if n in self.held or _graph.is_constant(n) else self.nearest[n]
+                     for n in _inputs(node))  # fmt: skip
+            self.nearest[node] = list(dict.fromkeys(chain.from_iterable(found)))
 
     def captures(self, node: fx.Node) -> list[fx.Node]:
         """The generated nodes and constants that hold what is captured of a forward node."""
@@ -50,20 +55,7 @@ class Program:
 
     def reads(self, place: Place) -> list[fx.Node]:
         """The nearest places and constants before a place; other generated nodes left out."""
-        if place.id.endswith(Z):
-            return [place.made]
-        found: dict[fx.Node, None] = {}
-        todo, seen = list(reversed(_inputs(place.made))), {place.made}
-        while todo:
-            node = todo.pop()
-            if node in seen:
-                continue
-            seen.add(node)
-            if node in self.held or _graph.is_constant(node):
-                found[node] = None
-            else:
-                todo += reversed(_inputs(node))
-        return list(found)
+        return [place.made] if place.id.endswith(Z) else self.nearest[place.made]
 
     def source(self, node: fx.Node, reader: Place) -> Place | None:
         """The place that `reader` reads `node` as: Z where that is the activation; None: none."""
@@ -80,18 +72,16 @@ class Program:
         for made in self.captures(node):
             if not _graph.is_constant(made):
                 yield Place(made.name, "capture", node, made)
-        importance = self.names.get(node.meta.get(keys.IMPORTANCE, ""))
-        if importance is not None:
-            yield Place(importance.name, "importance", node, importance)
-        step: Step | None = node.meta.get(keys.STEP)
-        inverse = self.names.get(step.node) if step else None
-        if inverse is node and step and (step.kind != CONTROL or site_of(node) in self.maps):
-            yield Place(node.name + Z, "inverse", node, node)
-        elif inverse is not None and inverse is not node:
-            yield Place(inverse.name, "inverse", node, inverse)
-        shown = self.maps.get(site_of(node) or "")
-        if shown is not None:
-            yield Place(shown.name, "map", node, shown)
+        site, step = site_of(node) or "", node.meta.get(keys.STEP)
+        idle = step is None or (step.kind == CONTROL and site not in self.maps)
+        generated: dict[Kind, fx.Node | None] = {
+            "importance": self.names.get(node.meta.get(keys.IMPORTANCE, "")),
+            "inverse": None if idle else self.names.get(step.node),
+            "map": self.maps.get(site),
+        }
+        for kind, made in generated.items():
+            if made is not None:
+                yield Place(made.name + (Z if made is node else ""), kind, node, made)
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:
@@ -101,8 +91,7 @@ def _inputs(node: fx.Node) -> list[fx.Node]:
     neurons are used is no number that a step computes with.
     """
     offered = {k: v for k, v in node.kwargs.items() if k != "inputs" or is_forward(node)}
-    read = (n for n in _graph.uses((node.args, offered)) if n.meta.get(keys.PART) != "use")
-    return list(dict.fromkeys(read))
+    return [n for n in _graph.uses((node.args, offered)) if n.meta.get(keys.PART) != "use"]
 
 
 def is_forward(node: fx.Node) -> bool:
@@ -113,7 +102,7 @@ def is_forward(node: fx.Node) -> bool:
 
 def site_of(node: fx.Node) -> str | None:
     """The call site that a forward node is, if it is one."""
-    reached = keys.IMPORTANCE in node.meta and is_site_shaped(node.meta[keys.LABELS])
+    reached = keys.IMPORTANCE in node.meta and _graph.is_site_shaped(node.meta[keys.LABELS])
     return name_of(node) if reached else None
 
 

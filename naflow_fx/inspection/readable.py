@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 
 from torch import fx
-from torch.fx.node import map_aggregate
+from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.inspection.program import name_of
@@ -46,9 +46,7 @@ class _Text:
         self.graph = gm.graph
         self.names = _graph.names(gm.graph)
         steps = {n: n.meta[keys.STEP] for n in gm.graph.nodes if keys.STEP in n.meta}
-        self.makes: dict[str, tuple[fx.Node, Step]] = {
-            step.node: (node, step) for node, step in steps.items() if step.node != node.name
-        }
+        self.makes = {step.node: node for node, step in steps.items() if step.node != node.name}
 
     def lines(self) -> Iterator[str]:
         """All lines."""
@@ -83,7 +81,8 @@ class _Text:
         """Of an inverse step whose Z it makes and how; of an operator its shape."""
         for node in nodes:
             if node.name in self.makes:
-                of, step = self.makes[node.name]
+                of = self.makes[node.name]
+                step: Step = of.meta[keys.STEP]
                 return f"Z of {name_of(of)}: {step.kind}, {step.equation}"
         if keys.RULE not in nodes[0].meta:
             return ""
@@ -107,10 +106,9 @@ class _Text:
             arguments.append(self._value(value) if first else f"{name}={self._value(value)}")
         return f"{_function(node.target)}({', '.join(arguments)})"
 
-    def _solver(self, z: Any, *others: Any) -> Iterator[str]:
+    def _solver(self, z: Any, rows: Any, off: Any, *captures: Any) -> Iterator[str]:
         """Arguments of `LeastSquares`: what depends on the image; constants counted."""
         yield self._value(z)
-        rows, off, *captures = others
         for name, value in (("rows", rows), ("off", off)):
             if value is not None:
                 yield f"{name}={self._value(value)}"
@@ -128,25 +126,20 @@ class _Text:
 
     def _value(self, value: Any) -> str:
         """An argument as text: a constant by its place in the model, a node by its name."""
-
-        def one(x: Any) -> Any:
-            constant = isinstance(x, fx.Node) and _graph.is_constant(x)
-            return _Raw(f"self.{x.target}") if constant else x
-
-        return repr(map_aggregate(value, one))
+        return repr(map_arg(value, _shown))
 
     def _result(self, result: Any) -> Iterator[str]:
         """The dictionary that is returned, long parts counted."""
-        yield ""
-        if not isinstance(result, dict):
-            yield f"    return {self._value(result)}"
-            return
-        yield "    return {"
+        yield "\n    return {"
         for name, value in result.items():
             count = len(value) if isinstance(value, dict) else 0
             some = f"{{...}},  # by call site, {count} of them"
             yield f"        {name!r}: " + (some if count else f"{self._value(value)},")
         yield "    }"
+
+
+def _shown(node: fx.Node) -> Any:
+    return _Raw(f"self.{node.target}") if _graph.is_constant(node) else node
 
 
 def _same(value: Any, default: Any) -> bool:

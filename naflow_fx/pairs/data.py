@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from naflow_fx.flow import AttentionFlow
+from naflow_fx.flow.data import as_slice
 from naflow_fx.guards.records import map_tensors
 
 
@@ -44,11 +45,7 @@ class PairData:
 
     def __getitem__(self, index: int | slice) -> Self:
         """One pair (N = 1), or a slice of them; IndexError outside of the batch."""
-        if isinstance(index, int):
-            if not -len(self) <= index < len(self):
-                raise IndexError(f"No pair {index} of {len(self)}.")
-            index = slice(index % len(self), index % len(self) + 1)
-        start, stop, step = index.indices(len(self))
+        start, stop, step = as_slice(index, len(self), "pair").indices(len(self))
         if step != 1:
             raise IndexError("A slice of pairs has no step.")
         return replace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -34,12 +33,7 @@ def encoder_of(model: nn.Module, example: Tensor, similarity: Similarity) -> fx.
 def embed(encoder: nn.Module, images: Tensor, block: int = 64) -> Tensor:
     """v of images [N, C, H, W], `block` at a time: [N, D]."""
     with torch.no_grad():
-        return torch.cat([encoder(part) for part in blocks(images, block)])
-
-
-def blocks(x: Tensor, size: int) -> Iterator[Tensor]:
-    """Consecutive rows of x, at most `size` at a time."""
-    return (x[i : i + size] for i in range(0, len(x), size))
+        return torch.cat([encoder(part) for part in torch.split(images, block)])
 
 
 def compare(query: Tensor, support: Tensor, similarity: Similarity) -> Tensor:
@@ -59,8 +53,7 @@ def compare(query: Tensor, support: Tensor, similarity: Similarity) -> Tensor:
         return (2 * query @ support.T - square).clamp_max(0)
     if metric == "cosine":
         return unit("query", query) @ unit("support", support).T
-    rows = [metric(row.expand_as(support), support) for row in query]
-    return torch.stack(rows)
+    return torch.stack([metric(row.expand_as(support), support) for row in query])
 
 
 def unit(name: str, v: Tensor) -> Tensor:
@@ -69,10 +62,9 @@ def unit(name: str, v: Tensor) -> Tensor:
     Raises:
         InputError: a row of zeros, or one that is not finite.
     """
-    length = v.norm(dim=1, keepdim=True)
+    length: Tensor = v.norm(dim=1, keepdim=True)
     bad = (~length.isfinite() | (length == 0)).flatten().nonzero().flatten().tolist()
     if bad:
         raise InputError(f"{name} {bad[:8]}: the embedding is all zero or not finite; its angle to "
                          "others is not defined")  # fmt: skip
-    scaled: Tensor = v / length
-    return scaled
+    return v / length

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from naflow_fx.compiler import compile
 from naflow_fx.errors import InputError, unfit
-from naflow_fx.pairs.embedding import blocks, compare, embed, encoder_of
+from naflow_fx.pairs.embedding import compare, embed, encoder_of
 from naflow_fx.pairs.flow import PairFlow
 from naflow_fx.similarity import Similarity
 from naflow_fx.view import progress as bars
@@ -89,19 +89,18 @@ def retrieve(
     """
     chosen = similarity or Similarity()
     if chosen.shots != 1:
-        wanted = "1: a hit is one support image"
-        raise unfit(InputError, "retrieve", wanted, shots=chosen.shots)
+        raise unfit(InputError, "retrieve", "1: a hit is one support image", shots=chosen.shots)
     count = len(gallery)
     if not 1 <= top_k <= count:
-        wanted = f"1 to {count}, the images of the gallery"
-        raise unfit(InputError, "retrieve", wanted, top_k=top_k)
+        raise unfit(InputError, "retrieve", f"1 to {count}, the images of the gallery", top_k=top_k)
     if labels is not None and labels.shape != (count,):
         raise InputError(f"labels: got {list(labels.shape)} for a gallery of {count}")
     embedder = encoder_of(encoder, query, chosen)
     known = isinstance(gallery, Tensor) and gallery.dim() == 2
     rows: Any = gallery if known else _encode(embedder, gallery, query, block, progress)
-    asked = blocks(embed(embedder, query, block), block)
-    found = [compare(part, rows.to(part), chosen).topk(top_k, dim=1) for part in asked]
+    asked = embed(embedder, query, block)
+    found = [compare(part, rows.to(part), chosen).topk(top_k, dim=1)
+             for part in torch.split(asked, block)]  # fmt: skip
     values, index = map(torch.cat, zip(*found, strict=True))
     explainer = cache(partial(compile, encoder, query, target=chosen, **options))
 

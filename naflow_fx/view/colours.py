@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from naflow_fx.errors import FlowError, one_of, unfit
+from naflow_fx.errors import FlowError, check_choice, unfit
 
 Floats = NDArray[np.floating[Any]]
 Bytes = NDArray[np.uint8]
@@ -55,8 +55,7 @@ def _unit(values: NDArray[Any], what: str) -> Floats:
 
 def colour_table(colormap: str) -> Bytes:
     """The 256 colours of a colormap, uint8 [256, 3]; FlowError for an unknown name."""
-    if colormap not in TABLES:
-        raise unfit(FlowError, "overlay", one_of(COLORMAPS), colormap=colormap)
+    check_choice(FlowError, "overlay", COLORMAPS, colormap=colormap)
     return TABLES[colormap]
 
 

@@ -2,51 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from naflow_fx.flow.data import FlowData
+from naflow_fx.selection import choose
 from naflow_fx.view.colours import DIVERGING, Bytes, Floats, as_array, resize_map, show_on_image
+from naflow_fx.view.photos import Style
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import rows_grid
 
 
 def comparison(
-    flows: Mapping[str, FlowData],
-    photo: Any,
-    layers: Sequence[str],
-    *,
-    alpha: float = 0.5,
-    colormap: str = "inferno",
-    title: str = "",
-    subtitle: str = "",
-    smooth: bool = True,
+    flows: Mapping[str, FlowData], photo: Any, style: Style, title: str, subtitle: str
 ) -> Image.Image:
     """A sheet with a row a flow, a column a layer; two flows have a third row, first minus second.
 
     flows: name of the row -> flow of the one photo (N = 1). photo: as for `show_on_image`.
-    layers: call sites that all flows have. Each map is divided by the value that 99 % of its
-    positions stay below, and cut at 1: by its largest, early maps, a few points, would be dark.
-    Maps are compared as they are drawn: red where the first has more, blue where the second has.
-    Raises FlowError where one lacks a layer.
+    style: its layers are call sites that all flows have. Each map is divided by the value that
+    99 % of its positions stay below, and cut at 1: by its largest, early maps, a few points, would
+    be dark. Maps are compared as they are drawn: red where the first has more, blue where the
+    second has. Raises FlowError where one lacks a layer.
     """
-    pixels = as_array(photo)
-    maps = [{n: _clear(flow.drawable("map")[n][0]) for n in layers} for flow in flows.values()]
-    look = partial(show_on_image, pixels, alpha=alpha, colormap=colormap, smooth=smooth)
-    rows = [[look(one[n]) for n in layers] for one in maps]
-    names, told = list(flows), [subtitle] if subtitle else []
+    pixels, first = as_array(photo), next(iter(flows.values()))
+    layers = choose(list(first.maps), style.layers)
+    drawn = (flow.drawable("map") for flow in flows.values())
+    maps = [[_clear(planes[n][0]) for n in choose(list(planes), layers)] for planes in drawn]
+    look: Any = {"alpha": style.alpha, "colormap": style.colormap, "smooth": style.smooth}
+    rows = [[show_on_image(pixels, one, **look) for one in row] for row in maps]
+    names, told = list(flows), [subtitle]
     if len(maps) == 2:
-        rows.append([difference(maps[0][n], maps[1][n], pixels, smooth=smooth) for n in layers])
+        both = zip(*maps, strict=True)
+        rows.append([difference(a, b, pixels, smooth=style.smooth) for a, b in both])
         told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
         names.append(f"{names[0]} - {names[1]}")
-    first = next(iter(flows.values()))
     return rows_grid(
         names, [pixels] * len(rows), [(name, shape_text(first.maps[name])) for name in layers],
-        rows, title=title, subtitle=" · ".join(told), colormap=colormap,
+        rows, title=title, subtitle=" · ".join(told), colormap=style.colormap,
         legend=("0", "the brightest 1 % of each map"),
     )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from naflow_fx.errors import FlowError, one_of, required, unfit
+from naflow_fx.errors import FlowError, check_choice, required
 from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose, evenly
 from naflow_fx.view.photos import Style, known_photos, pictures
@@ -45,8 +45,7 @@ class FlowFigure(Figure):
 
 def plot(flow: FlowData, images: Any, kind: Kind, title: str | None, style: Style) -> FlowFigure:
     """What `AttentionFlow.plot` documents."""
-    if kind not in get_args(Kind):
-        raise unfit(FlowError, "plot", one_of(get_args(Kind)), kind=kind)
+    check_choice(FlowError, "plot", get_args(Kind), kind=kind)
     if kind == "depth":
         return _curves(flow, choose(list(flow.maps), style.layers), title)
     if kind == "grid" and len(flow) != 1:

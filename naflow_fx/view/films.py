@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from naflow_fx.errors import FlowError, unfit
 from naflow_fx.files import replacing
@@ -98,8 +98,7 @@ def _frame(made: Sequence[Bytes], name: str, text: str, done: float) -> Bytes:
     """Pictures in a row, a bar of progress, the layer's name."""
     row = side_by_side([*map(Image.fromarray, made)], GAP)
     width, height = row.size
-    sheet = Image.new("RGB", (width, height + CAPTION), PAPER)
-    sheet.paste(row)
+    sheet = ImageOps.expand(row, (0, 0, 0, CAPTION), PAPER)
     bar = (0, height, round(width * done), height + RULE - 1)
     ImageDraw.Draw(sheet).rectangle(bar, fill=(213, 94, 0))
     write_text(sheet, (6, height + 6), name, 14, width - 12)

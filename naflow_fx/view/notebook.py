@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from PIL import Image
 
 from naflow_fx.errors import FlowError
@@ -53,5 +52,5 @@ def _flow(flow: FlowData) -> dict[str, Any]:
 
 def _picture(plane: Any) -> str:
     """One map, as computed, as the address of an image."""
-    small = Image.fromarray(np.asarray(colourise(plane)))
+    small = Image.fromarray(colourise(plane))
     return data_uri(small.resize((SIDE, SIDE), Image.Resampling.NEAREST), "png")

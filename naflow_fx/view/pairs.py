@@ -10,9 +10,9 @@ from PIL import Image
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import Bytes
-from naflow_fx.view.photos import as_photos
+from naflow_fx.view.photos import as_photos, thumbnail
 from naflow_fx.view.record import option_words, record_of
-from naflow_fx.view.save import SaveStyle, finish, heading, save_each, thumbnail, write_maps
+from naflow_fx.view.save import SaveStyle, finish, heading, save_each, write_maps
 from naflow_fx.view.sheet import rows_grid
 
 if TYPE_CHECKING:

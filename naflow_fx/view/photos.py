@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -80,6 +81,13 @@ def _stretched(planes: NDArray[Any]) -> Bytes:
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
+def thumbnail(picture: Bytes, longest: int) -> Image.Image:
+    """The picture, its longer side at most `longest` pixels."""
+    small = Image.fromarray(picture)
+    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    return small
+
+
 @dataclass(frozen=True, kw_only=True)
 class Style:
     """How maps are drawn, and which: `layers` are names and globs, None all.
@@ -102,20 +110,11 @@ def pictures(
     A map lies over its photo; where there is none it is as large as the network's input.
     """
     maps, paper = flow.drawable(style.scale), np.zeros((*flow.input_size, 3), np.uint8)
+    grounds = [(paper, 1.0) if photo is None else (photo, style.alpha) for photo in photos]
+    look = partial(show_on_image, colormap=style.colormap, smooth=style.smooth)
     for name in choose(list(flow.maps), style.layers):
-        yield (
-            name,
-            [
-                show_on_image(
-                    paper if photo is None else photo,
-                    plane,
-                    alpha=1 if photo is None else style.alpha,
-                    colormap=style.colormap,
-                    smooth=style.smooth,
-                )
-                for photo, plane in zip(photos, maps[name], strict=True)
-            ],
-        )
+        made = zip(grounds, maps[name], strict=True)
+        yield name, [look(ground, plane, alpha=alpha) for (ground, alpha), plane in made]
 
 
 def overlay(flow: FlowData, images: Any, style: Style) -> OrderedDict[str, Bytes]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import FlowData
+from naflow_fx.flow.measures import wide
 
 SHOWN = (1, 3)  # channels that are grey or colours as they are
 PERIOD = 4  # in pixels: the stride of first layers is 2 or 4
@@ -35,13 +36,12 @@ def channels_first(values: Tensor, maps: Tensor) -> Tensor:
 
 def _picture(name: str, z: Tensor, maps: Tensor) -> Tensor:
     """Z [N, C, *S] (or channels last), as [N, 1 or 3, *S] in [0, 1]."""
-    wide = z.to(torch.promote_types(z.dtype, torch.float32))
-    if not bool(wide.isfinite().all()):
+    if not z.isfinite().all():
         raise FlowError(
             f"Z of {name!r} has values that are not finite. "
             "Compute it in float32, or with more damping."
         )
-    planes = channels_first(wide, maps)
+    planes = channels_first(wide(z), maps)
     if planes.shape[1] not in SHOWN:
         planes = torch.linalg.vector_norm(planes, dim=1, keepdim=True)
     elif min(planes.shape[2:], default=0) >= 16 * PERIOD:  # a smaller one is itself mostly pattern

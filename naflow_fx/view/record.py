@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import platform
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -13,14 +12,13 @@ from typing import Any
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
-from naflow_fx.flow.data import FlowData
+from naflow_fx.flow.data import TRUST, FlowData
 from naflow_fx.flow.statistics import measured
 
 ClassNames = Sequence[str] | Mapping[int, str] | None
-RECORD, GRID, MAPS, ARRAYS = "flow.json", "grid.png", "maps", "maps.npz"
+GRID = "grid.png"
 FORMAT = 1  # of flow.json; grows when the meaning of an entry changes
 PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
-TRUST = ("residual", "norm_ratio", "sigma_max")  # of a layer: how far its Z can be trusted
 
 
 def make_record(
@@ -28,11 +26,11 @@ def make_record(
     class_names: ClassNames,
     info: Mapping[str, Any],
     files: Mapping[str, str],
-    arrays: bool = False,
+    more: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The contents of flow.json for one image (N = 1); numbers that are not finite become null.
 
-    files: call site -> its picture, of those that have one. arrays: there are the maps' numbers.
+    files: call site -> its picture, of those that have one. more: further files.
     """
     target = explained_class(flow)
     answer = {
@@ -42,7 +40,7 @@ def make_record(
         "target_name": None if target is None else class_name(class_names, target),
         "top5": likeliest(flow, class_names),
     }
-    return record_of([flow], info, answer, files, [ARRAYS] * arrays)
+    return record_of([flow], info, answer, files, more)
 
 
 def record_of(
@@ -52,7 +50,7 @@ def record_of(
     files: Mapping[str, str],
     more: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """flow.json of flows of one image each; answer: what is told of all, more: further files."""
+    """flow.json of flows of one image each; answer: what is told of all."""
     return {
         "format": FORMAT,
         **info,
@@ -119,18 +117,6 @@ def class_name(class_names: ClassNames, index: int) -> str | None:
 def class_words(class_names: ClassNames, index: int) -> str:
     """The same, "class 3" where there are none."""
     return class_name(class_names, index) or f"class {index}"
-
-
-def picture_names(names: Iterable[str]) -> dict[str, str]:
-    """Call site -> file below the folder; the number keeps the order and makes names unique."""
-    safe = {name: re.sub(r"[^A-Za-z0-9_.\-]+", "_", name)[:120] for name in names}
-    return {name: f"{MAPS}/{i:03d}_{safe[name]}.png" for i, name in enumerate(safe, start=1)}
-
-
-def is_ours(name: object) -> bool:
-    """Whether `name` is a file name that `save` writes beside the record."""
-    ours = rf"{re.escape(GRID)}|{re.escape(ARRAYS)}|{MAPS}/\d{{3,}}_[A-Za-z0-9_.\-]*\.png"
-    return isinstance(name, str) and re.fullmatch(ours, name) is not None
 
 
 def shape_text(maps: Tensor) -> str:

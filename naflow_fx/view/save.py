@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,22 +16,13 @@ from naflow_fx.files import staging
 from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, write_png
-from naflow_fx.view.photos import Style, known_photos, pictures
-from naflow_fx.view.record import (
-    ARRAYS,
-    GRID,
-    MAPS,
-    RECORD,
-    ClassNames,
-    details,
-    headline,
-    is_ours,
-    make_record,
-    picture_names,
-    shape_text,
-)
+from naflow_fx.view.photos import Style, known_photos, pictures, thumbnail
+from naflow_fx.view.record import GRID, ClassNames, details, headline, make_record, shape_text
 from naflow_fx.view.sheet import Label, grid, side_by_side
 
+RECORD, MAPS, ARRAYS = "flow.json", "maps", "maps.npz"
+#: What is written beside the record.
+OURS = re.compile(rf"{re.escape(GRID)}|{re.escape(ARRAYS)}|{MAPS}/\d{{3,}}_[A-Za-z0-9_.\-]*\.png")
 IN_GRID = 512  # longest side of what goes into the grid, pixels
 GUTTER = 8  # pixels between the images of one picture
 LEGENDS = {"map": "largest value of each map", "shared": "largest of all maps"}
@@ -89,14 +80,13 @@ def _publish(stage: Path, folder: Path) -> None:
         (stage / name).replace(folder / name)
     for name in set(old).difference(new):
         (folder / name).unlink(missing_ok=True)
-    shutil.rmtree(stage)
 
 
 def _listed(folder: Path) -> list[str]:
     """The files of ours that a folder's flow.json says were written with it; [] without one."""
     try:
         found = json.loads((folder / RECORD).read_text(encoding="utf-8"))["files"]
-        return [name for name in found if is_ours(name)]
+        return [name for name in found if isinstance(name, str) and OURS.fullmatch(name)]
     except (OSError, ValueError, KeyError, TypeError):
         return []
 
@@ -107,7 +97,7 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Save
     if style.arrays:
         numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
         np.savez_compressed(folder / ARRAYS, **numbers)
-    record = make_record(flow, style.class_names, style.info, files, style.arrays)
+    record = make_record(flow, style.class_names, style.info, files, [ARRAYS] * style.arrays)
     few = f" · {len(files)} of {len(flow.maps)} layers" if len(files) < len(flow.maps) else ""
     sheet = grid(
         None if photo is None else thumbnail(photo, IN_GRID),
@@ -131,7 +121,7 @@ def write_maps(
 
     Gives call site -> file, the labels, and of each image the small pictures.
     """
-    files = picture_names(choose(list(flows[0].maps), style.layers))
+    files = _picture_names(choose(list(flows[0].maps), style.layers))
     labels: list[Label] = []
     rows: list[list[Image.Image]] = [[] for _ in flows]
     sides = [pictures(flow, [photo], style) for flow, photo in zip(flows, photos, strict=True)]
@@ -147,19 +137,18 @@ def write_maps(
     return files, labels, rows
 
 
+def _picture_names(names: Iterable[str]) -> dict[str, str]:
+    """Call site -> file below the folder; the number keeps the order and makes names unique."""
+    safe = {name: re.sub(r"[^A-Za-z0-9_.\-]+", "_", name)[:120] for name in names}
+    return {name: f"{MAPS}/{i:03d}_{safe[name]}.png" for i, name in enumerate(safe, start=1)}
+
+
 def _beside(made: Iterable[Bytes]) -> Image.Image:
     """The pictures side by side at the first one's height, a white gutter between them."""
     first, *others = map(Image.fromarray, made)
     scaled = [p.resize((max(1, round(p.width * first.height / p.height)), first.height))
               for p in others]  # fmt: skip
     return side_by_side([first, *scaled], GUTTER)
-
-
-def thumbnail(picture: Bytes, longest: int) -> Image.Image:
-    """The picture, no larger than a sheet needs, pixels."""
-    small = Image.fromarray(picture)
-    small.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-    return small
 
 
 def heading(style: SaveStyle, found: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from naflow_fx.view.colours import as_array, colour_table
@@ -182,9 +181,8 @@ def _begin(
 def _draw_bar(sheet: Image.Image, colormap: str, legend: tuple[str, str]) -> None:
     """Draw the colour bar with its two ends named, in the right upper corner."""
     left, top = sheet.width - MARGIN - BAR_WIDTH, MARGIN + 4
-    colours = np.repeat(colour_table(colormap)[None], BAR_HEIGHT, axis=0)
-    bar = Image.fromarray(colours).resize((BAR_WIDTH, BAR_HEIGHT))
-    sheet.paste(bar, (left, top))
+    bar = Image.fromarray(colour_table(colormap)[None])
+    sheet.paste(bar.resize((BAR_WIDTH, BAR_HEIGHT)), (left, top))
     draw, below = ImageDraw.Draw(sheet), top + BAR_HEIGHT + 5
     draw.rectangle((left - 1, top - 1, left + BAR_WIDTH, top + BAR_HEIGHT), outline=GREY)
     draw.text((left, below), legend[0], fill=GREY, font=font(DETAIL))

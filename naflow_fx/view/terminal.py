@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import unicodedata
 
-KEPT = "\n\t"
-TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # the direction of writing
+CONTROL = r"\x00-\x08\x0b-\x1f\x7f-\x9f"  # but for the tab and the end of a line
+TURNS = r"\u202a-\u202e\u2066-\u2069"  # the direction of writing
+SURROGATES = r"\ud800-\udfff"
 
 
 def printable(text: str) -> str:
     r"""The text with control characters and lone surrogates written out, such as \x1b."""
-    return "".join(_shown(c) for c in text) if any(map(_is_control, text)) else text
-
-
-def _is_control(char: str) -> bool:
-    unsafe = unicodedata.category(char) in ("Cc", "Cs") or char in TURNS
-    return unsafe and char not in KEPT
-
-
-def _shown(char: str) -> str:
-    return char.encode("unicode_escape").decode() if _is_control(char) else char
+    unsafe = f"[{CONTROL}{TURNS}{SURROGATES}]"
+    return re.sub(unsafe, lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def say(text: str, error: bool = False) -> None:

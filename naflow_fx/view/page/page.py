@@ -10,12 +10,11 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from importlib import resources
 from pathlib import Path
 
 from naflow_fx.files import write
 from naflow_fx.view.html import render
-from naflow_fx.view.page.record import Record, ReportEntry, make_report
+from naflow_fx.view.page.record import ReportEntry, make_report
 
 POLICY = (
     "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
@@ -46,26 +45,23 @@ def save_report(
         FlowError: nothing to show, or images, names and flows that don't fit.
         OSError: the file can't be written; what was there stays.
     """
-    return write(Path(path), make_page(make_report(entries, title, colormap, alpha)))
-
-
-def make_page(report: Record) -> str:
-    """The page's text."""
+    report = make_report(entries, title, colormap, alpha)
     style, script = _bundled("viewer.css"), _bundled("viewer.js")
     data = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return render(
+    page = render(
         "flow.html",
         policy=POLICY.format(style=_hash(style), script=_hash(script)),
-        title=report["title"],
+        title=title,
         style=style,
         data=data.replace("<", "\\u003c"),
         licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"),
         script=script,
     )
+    return write(Path(path), page)
 
 
 def _bundled(name: str) -> str:
-    return (resources.files("naflow_fx.view.page") / "bundle" / name).read_text("utf-8")
+    return (Path(__file__).parent / "bundle" / name).read_text("utf-8")
 
 
 def _hash(text: str) -> str:

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -22,7 +21,7 @@ from torch import Tensor
 from naflow_fx.errors import FlowError
 from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
 from naflow_fx.view.html import data_uri
-from naflow_fx.view.photos import as_photos
+from naflow_fx.view.photos import as_photos, thumbnail
 from naflow_fx.view.reconstruction import channels_first, reconstruct
 from naflow_fx.view.record import (
     ClassNames,
@@ -89,8 +88,7 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     shown = [one for index, entry in enumerate(given) for one in _entries(entry, index)]
     names = list(dict.fromkeys(photo["name"] for photo, _ in shown))
     shown.sort(key=lambda pair: names.index(pair[0]["name"]))  # a photo's models side by side
-    made = versions()
-    made = {"naflow-fx": made.pop("naflow-fx", ""), **made}
+    made = {"naflow-fx": "", **versions()}  # the first, whatever its place there
     return {
         "title": title,
         "made_by": "Made by " + ", ".join(f"{k} {v}".strip() for k, v in made.items()),
@@ -121,8 +119,7 @@ def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
 
 def _photo(name: str, pixels: Bytes) -> Record:
     """A photo as a data URL, no larger than a page needs."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+    picture = thumbnail(pixels, LONGEST)
     source = data_uri(picture, "jpeg", quality=QUALITY)
     return {"name": name, "source": source, "size": [picture.height, picture.width]}
 
@@ -200,7 +197,7 @@ def _top_channels(evidence: Tensor) -> list[Record]:
 
 
 def _base64(values: NDArray[Any]) -> str:
-    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+    return base64.b64encode(values.tobytes()).decode()
 
 
 def inspected(source: HasSteps | Steps) -> Steps:
