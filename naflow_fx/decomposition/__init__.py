@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from naflow_fx.decomposition.api import decompose
-from naflow_fx.decomposition.result import Cost, Decomposition
+from naflow_fx.decomposition.cost import Cost
+from naflow_fx.decomposition.result import Decomposition
 
 __all__ = ["Cost", "Decomposition", "decompose"]

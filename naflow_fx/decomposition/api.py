@@ -10,9 +10,10 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from naflow_fx import options
+from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import grow
 from naflow_fx.decomposition.program import build_program
-from naflow_fx.decomposition.result import Cost, Decomposition
+from naflow_fx.decomposition.result import Decomposition
 from naflow_fx.errors import InputError, OptionError, TargetError, check_positive
 from naflow_fx.explainer import classes_of
 from naflow_fx.guards.suits import check_examples
@@ -20,7 +21,6 @@ from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score, callables, class_indices
-from naflow_fx.view.record import class_words
 
 MOST = 10_000  # nodes of a tree
 
@@ -68,9 +68,10 @@ def decompose(
     plain = unwrapped(model, hooked=False)
     forward, levels = build_program(Job(plain, (x,), score, chosen))
     _check_size(len(levels), top_k)
-    classes = [] if score else [class_indices(target, 1, classes_of(forward, None), x.device)]
+    classes = None if score else class_indices(target, 1, classes_of(forward, None), x.device)
+    given = (x,) if classes is None else (x, classes)
     with torch.no_grad(), FlopCounterMode(display=False) as count:
-        found = forward(x, *classes)
+        found = forward(*given)
         once = count.get_total_flops()
         if not found["score"].isfinite().all():
             raise InputError(f"image: the score is {float(found['score'])}; look for NaN and "
@@ -78,7 +79,9 @@ def decompose(
         tree, rows, batches = grow(levels, found["values"], found["score"], top_k)
     backward = (count.get_total_flops() - once) / max(once, 1)
     index = None if found["target"] is None else int(found["target"])
-    name = "score" if index is None else class_words(class_names, index)
+    name = "score" if index is None else f"class {index}"
+    if index is not None and index < len(class_names):
+        name = class_names[index]
     sites = tuple(level.site for level in levels)
     cost = Cost(1, backward, rows, batches)
     return Decomposition(tree, name, index, sites, cost, x[0].detach().cpu())
@@ -102,7 +105,7 @@ def _callable(target: Any) -> Score | None:
     """
     if isinstance(target, Similarity):
         raise TargetError("target: a decomposition is of a score of one image, not a Similarity")
-    found = callables(target, 1)
+    found = None if target is None else callables(target, 1)
     return found[0] if isinstance(found, list) else found
 
 

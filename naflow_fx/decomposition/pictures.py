@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.decomposition.grow import ROOT, share
+from naflow_fx.decomposition.tree import Tree
 from naflow_fx.errors import ArtefactError, FlowError, OptionError, check_positive, required
 from naflow_fx.view.colours import Bytes, Floats, colour_table
 from naflow_fx.view.html import POLICY, data_uri, render
@@ -16,8 +17,6 @@ from naflow_fx.view.photos import as_photos
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-    from naflow_fx.decomposition.result import Decomposition
 
 COLOURS = "inferno"
 CELLS = 3  # of the layer's grid, along a side of a patch
@@ -28,7 +27,7 @@ FAINTEST, STRONGEST = 70, 205  # opacity of a map's smallest and largest value, 
 Box = tuple[float, float, float, float]
 
 
-def photo_of(found: Decomposition, photo: Any) -> Bytes:
+def photo_of(found: Tree, photo: Any) -> Bytes:
     """The photo as RGB uint8 [H, W, 3]; None: the image itself.
 
     Raises:
@@ -45,8 +44,10 @@ def photo_of(found: Decomposition, photo: Any) -> Bytes:
 
 def unit_map(values: Tensor) -> Floats:
     """A map [h, w] scaled to [0, 1] by its largest value."""
-    plain: Floats = values.float().numpy()
-    return plain / (plain.max(initial=0.0) or 1.0)
+    plain = values.float().numpy()
+    largest = float(plain.max(initial=0.0))
+    scaled: Floats = (plain / largest if largest > 0 else plain).astype(np.float32)
+    return scaled
 
 
 def patch_box(peak: tuple[int, ...], size: tuple[int, ...]) -> Box:
@@ -64,13 +65,14 @@ def patch_box(peak: tuple[int, ...], size: tuple[int, ...]) -> Box:
 
 def map_uri(values: Tensor) -> str:
     """A map [h, w] at its own resolution as a data URI: a colour and an opacity for each value."""
-    picture = Image.fromarray(np.rint(unit_map(values) * 255).astype(np.uint8))
+    picture = Image.fromarray(np.rint(unit_map(values) * 255).astype(np.uint8), "L")
+    picture = picture.convert("P")
     picture.putpalette(colour_table(COLOURS).tobytes())
     opacity = np.linspace(FAINTEST, STRONGEST, 256).round().astype(np.uint8)
     return data_uri(picture, "png", transparency=opacity.tobytes(), optimize=True)
 
 
-def page(found: Decomposition, photo: Any) -> str:
+def page(found: Tree, photo: Any) -> str:
     """What `Decomposition.save_html` writes."""
     pixels = photo_of(found, photo)
     height, width = pixels.shape[:2]
@@ -81,7 +83,7 @@ def page(found: Decomposition, photo: Any) -> str:
                   height=height, root=_node(found, ROOT, pixels))  # fmt: skip
 
 
-def _node(found: Decomposition, node: str, photo: Bytes) -> dict[str, Any]:
+def _node(found: Tree, node: str, photo: Bytes) -> dict[str, Any]:
     """What the page shows of a node, with its children inside; of a leaf they are None."""
     facts = found.tree.nodes[node]
     called = found.name if facts["channel"] is None else f"channel {facts['channel']}"
@@ -122,7 +124,7 @@ EDGE = "#c9c6dd"
 WIDEST = 9.0  # points, of an edge that carries all of the parent's evidence
 
 
-def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
+def plot(found: Tree, photo: Any, rows: int) -> Figure:
     """What `Decomposition.plot` documents."""
     required("matplotlib", extra="viz", what="plot", error=ArtefactError)
     from matplotlib.figure import Figure
@@ -142,7 +144,7 @@ def plot(found: Decomposition, photo: Any, rows: int) -> Figure:
     return figure
 
 
-def _levels(found: Decomposition, rows: int) -> list[list[str]]:
+def _levels(found: Tree, rows: int) -> list[list[str]]:
     """The nodes that are drawn, a list a level."""
     levels = [[ROOT]]
     while True:
@@ -154,7 +156,7 @@ def _levels(found: Decomposition, rows: int) -> list[list[str]]:
         levels.append([child for children in below for child in children])
 
 
-def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
+def _places(found: Tree, levels: list[list[str]]) -> dict[str, tuple[float, float]]:
     """Where each node is, in columns and rows: a parent at the middle of its children."""
     places: dict[str, tuple[float, float]] = {}
     free = 0
@@ -171,7 +173,7 @@ def _places(found: Decomposition, levels: list[list[str]]) -> dict[str, tuple[fl
 
 def _draw(
     figure: Figure,
-    found: Decomposition,
+    found: Tree,
     node: str,
     places: dict[str, tuple[float, float]],
     photo: Bytes,
