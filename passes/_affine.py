@@ -19,6 +19,7 @@ from naflow_fx.passes import _graph
 from naflow_fx.passes._kernels import Kernels
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.rules._shapes import as_activation
+from naflow_fx.rules.contract import Function
 
 Offer = Callable[[fx.Node], _graph.State]
 
@@ -34,6 +35,7 @@ class AffineMap:
     def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, kernels: Kernels) -> None:
         self.nodes, self.entry, self.exit = list(nodes), entry, nodes[-1]
         self.offers, self.merged = kernels.offers(self.nodes)
+        self.low = set(filter(kernels.is_low, self.nodes))
         self.needs = self._wanted()
         self.kernels = tuple(i for i, need in enumerate(self.needs) if need in kernels.made)
         self.linear = self._linear()
@@ -62,7 +64,7 @@ class AffineMap:
     def _linear(self) -> fx.GraphModule:
         graph, v, offer = self._start("v")
         values = {self.entry: v}
-        emit_affine(graph, self.nodes, values, offer, merged=self.merged)
+        emit_affine(graph, self.nodes, values, offer, merged=self.merged, low=self.low)
         return _finish(graph, values[self.exit], "Linear")
 
     def _offset(self) -> fx.GraphModule | None:
@@ -71,7 +73,7 @@ class AffineMap:
         if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
             values[self.entry] = graph.call_function(as_activation, (0.0, z, shape))
-        emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged)
+        emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged, low=self.low)
         offset = values[self.exit]
         return None if offset is None else _finish(graph, offset, "Offset")
 
@@ -83,7 +85,7 @@ class AffineMap:
                 return []
             rule, called = _graph.rule(node), w
             if node not in self.merged:
-                called = _graph.emit(graph, node, rule.transpose, (w,), offer(node))
+                called = _multiplied(graph, node, rule.transpose, w, offer(node), node in self.low)
             return [(source, item(graph, called, i) if rule.variadic else called)
                     for i, source in enumerate(_graph.sources(node))]  # fmt: skip
 
@@ -99,14 +101,16 @@ def emit_affine(
     offer: Offer,
     like: fx.Node | None = None,
     merged: Container[fx.Node] = (),
+    low: Container[fx.Node] = (),
     word: str = "",
 ) -> None:
     """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
 
     None stands for zero, so that nothing is computed from it.  With `like`, a tensor of the batch,
     c is added; where there is nothing to add it to, it is expanded to the whole activation (a merge
-    needs it whole).  The scale of a `merged` node is in the weight of the layer before it.  New
-    nodes end in `word`, or in the names of the rules' functions.
+    needs it whole).  The scale of a `merged` node is in the weight of the layer before it.  The
+    kernels of `low` nodes are in bfloat16.  New nodes end in `word`, or in the names of the rules'
+    functions.
     """
     for node in nodes:
         if node in values:
@@ -117,8 +121,8 @@ def emit_affine(
         if node in merged:
             value = inputs[0]
         elif any(v is not None for v in inputs):
-            leading = (inputs,) if rule.variadic else (inputs[0],)
-            value = _graph.emit(graph, node, rule.linear, leading, offered, word)
+            v = inputs if rule.variadic else inputs[0]
+            value = _multiplied(graph, node, rule.linear, v, offered, node in low, word)
         if like is not None and _graph.has_shift(node):
             shift = _graph.emit(graph, node, rule.shift, (), offered, word)
             if value is None:
@@ -128,6 +132,24 @@ def emit_affine(
                 name = f"{node.name}_{word or 'linear'}_shifted"
                 value = graph.create_node("call_function", operator.add, (value, shift), name=name)
         values[node] = value
+
+
+def _multiplied(
+    graph: fx.Graph,
+    node: fx.Node,
+    function: Function,
+    v: Any,
+    offered: _graph.State,
+    low: bool,
+    word: str = "",
+) -> fx.Node:
+    """``function(v, ...)``, A v or A^T v; if `low` in the kernel's dtype, given back in v's."""
+    if not low:
+        return _graph.emit(graph, node, function, (v,), offered, word)
+    kernel = offered[_graph.rule(node).kernel]
+    rounded = graph.call_method("type_as", (v, kernel))
+    product = _graph.emit(graph, node, function, (rounded,), offered, word)
+    return graph.call_method("type_as", (product, v))
 
 
 def merges_batch(node: fx.Node) -> bool:

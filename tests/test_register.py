@@ -88,8 +88,8 @@ SLIDE = nf.Rule(
 DENSE = nf.Rule(
     "dense",
     lambda x, matrix, offset: F.linear(x, matrix, offset),
-    lambda v, matrix: F.linear(v.to(matrix.dtype), matrix).to(v.dtype),
-    lambda w, matrix: F.linear(w.to(matrix.dtype), matrix.T).to(w.dtype),
+    lambda v, matrix: F.linear(v, matrix),
+    lambda w, matrix: F.linear(w, matrix.T),
     shift=lambda offset: offset,
     has_shift=has_offset,
     kernel="matrix",
@@ -100,7 +100,7 @@ DENSE = nf.Rule(
 
 
 class Net(nn.Module):
-    """Electrodes in time, a residual region, groups, a layer with a norm behind, a dense layer."""
+    """Electrodes in time, residual regions, groups, a layer with a norm behind, a dense layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,6 +109,8 @@ class Net(nn.Module):
         self.alone = nn.Conv2d(4, 4, 3, stride=2, padding=1, bias=False)
         self.scale = nn.BatchNorm2d(4)
         self.grouped = nn.Conv2d(4, 4, 3, padding=1, groups=2)
+        self.inner = nn.Conv2d(4, 4, 3, padding=1)
+        self.outer = nn.Conv2d(4, 4, 3, padding=1, groups=4)
         self.dense = nn.Linear(4, 4)
         self.head = nn.Linear(4, 3)
 
@@ -117,6 +119,7 @@ class Net(nn.Module):
         h = torch.relu(self.norm(self.stem(x.unsqueeze(1))))
         h = torch.relu(self.scale(self.alone(h)))
         h = torch.relu(self.grouped(h))
+        h = h + self.outer(torch.relu(self.inner(h)))  # one of them in bfloat16, both of a region
         h = h + self.dense(h.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
         return self.head(h.mean((2, 3)))  # type: ignore[no-any-return]
 
@@ -133,7 +136,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def in_other_words(model: Any) -> nn.Module:
     """The same network of the two classes."""
-    for name in ("stem", "alone", "grouped"):
+    for name in ("stem", "alone", "grouped", "inner", "outer"):
         setattr(model, name, Slide(getattr(model, name)))
     model.dense = Dense(model.dense)
     return model  # type: ignore[no-any-return]

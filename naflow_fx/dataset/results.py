@@ -203,7 +203,8 @@ class Results:
         """
         from naflow_fx.dataset.torch_view import TorchRows
 
-        return TorchRows(self, self._stored(layers))
+        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
+        return TorchRows(self.table, self.counts, self.columns(), shapes)
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from naflow_fx.dataset import MAP, Last
 from naflow_fx.dataset.parts import maps_of
-from naflow_fx.dataset.results import Results
 
 
 class TorchRows(Dataset[dict[str, Any]]):
@@ -22,11 +21,17 @@ class TorchRows(Dataset[dict[str, Any]]):
     [H, W] float16, each divided by its largest value, "max".
     """
 
-    def __init__(self, results: Results, layers: Sequence[str]) -> None:
-        """The rows of a run, and of which layers the maps are among them."""
-        self.maps = {MAP + layer: results.shapes[layer] for layer in layers}
-        self.columns = (*results.columns(), *self.maps)
-        self.ends, self.read = list(itertools.accumulate(results.counts)), Last(results.table)
+    def __init__(
+        self,
+        read: Callable[..., Any],
+        counts: Sequence[int],
+        columns: Sequence[str],
+        shapes: Mapping[str, tuple[int, ...]],
+    ) -> None:
+        """How columns of a part are read, rows of each, what is read, and maps' shapes by layer."""
+        self.maps = {MAP + layer: shape for layer, shape in shapes.items()}
+        self.columns = (*columns, *self.maps)
+        self.ends, self.read = list(itertools.accumulate(counts)), Last(read)
 
     def __len__(self) -> int:
         """Number of rows."""

@@ -80,7 +80,7 @@ class Rule:
             convolution's least squares; standing alone it is inverted damped, and its own
             ``inverse`` serves for the map inside the chain only.
         kernel: the name of the parameter that A multiplies by; the solver keeps it in its own dtype
-            and layout where it is a constant.
+            and layout where it is a constant, and hands `linear` and `transpose` v in that dtype.
         scaled: ``scaled(kernel, d)``: the kernel of diag(d) A, d per channel, [1, C, 1, ...].
         groups: how many groups of channels A does not mix, on both sides; each is solved by itself.
             None: one.

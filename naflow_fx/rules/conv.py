@@ -43,8 +43,8 @@ def forward(
 
 @asks_like(forward, "bias")
 def linear(v: Tensor, weight: Tensor, **how: Any) -> Tensor:
-    """A v: the convolution without its bias, in the weight's dtype."""
-    return forward(v.to(weight.dtype), weight, **how).to(v.dtype)
+    """A v: the convolution without its bias."""
+    return forward(v, weight, **how)
 
 
 def transpose(
@@ -57,15 +57,14 @@ def transpose(
     padding_mode: str,
     input_shape: Ints,
 ) -> Tensor:
-    """A^T w: the transposed convolution, to the size of the input, in the weight's dtype."""
+    """A^T w: the transposed convolution, to the size of the input."""
     rank = len(stride)
     border, inner = borders(weight, padding, dilation, padding_mode)
     rest = []
     for i, size in enumerate(input_shape[-rank:]):
         padded = size + border[-2 * i - 2] + border[-2 * i - 1] + 2 * inner[i]
         rest.append((padded - dilation[i] * (weight.shape[i + 2] - 1) - 1) % stride[i])
-    low = w.to(weight.dtype)
-    v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
+    v = CONV_TRANSPOSE[rank](w, weight, None, stride, inner, rest, groups, dilation)
     return transpose_pad(v, border, padding_mode, input_shape) if any(border) else v
 
 
@@ -165,14 +164,14 @@ def transposed(
 
 @asks_like(transposed, "bias")
 def transposed_linear(v: Tensor, weight: Tensor, **how: Any) -> Tensor:
-    """A v: without the bias, in the weight's dtype."""
-    return transposed(v.to(weight.dtype), weight, **how).to(v.dtype)
+    """A v: without the bias."""
+    return transposed(v, weight, **how)
 
 
 @asks_like(transposed, "bias", "output_padding")
 def transposed_transpose(w: Tensor, weight: Tensor, input_shape: Ints, **how: Any) -> Tensor:
-    """A^T w: the convolution with the same weight, in its dtype, cropped to the input's size."""
-    v: Tensor = CONV[w.dim() - 2](w.to(weight.dtype), weight, **how).to(w.dtype)
+    """A^T w: the convolution with the same weight, cropped to the input's size."""
+    v: Tensor = CONV[w.dim() - 2](w, weight, **how)
     for axis, size in enumerate(input_shape[2:], 2):
         v = v.narrow(axis, 0, size)
     return v

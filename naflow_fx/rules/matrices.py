@@ -21,13 +21,13 @@ def dense(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def linear(v: Tensor, weight: Tensor) -> Tensor:
-    """A v = W v, in the weight's dtype."""
-    return F.linear(v.to(weight.dtype), weight).to(v.dtype)
+    """A v = W v."""
+    return F.linear(v, weight)
 
 
 def transpose(w: Tensor, weight: Tensor) -> Tensor:
-    """A^T w = W^T w, in the weight's dtype."""
-    return F.linear(w.to(weight.dtype), weight.T).to(w.dtype)
+    """A^T w = W^T w."""
+    return F.linear(w, weight.T)
 
 
 def shift(bias: Tensor | None) -> Tensor | None:
