@@ -160,7 +160,7 @@ OPERATORS: dict[str, Function] = {
     "squeeze-excite, expanded": lambda x: attention(x).expand_as(x) * x,
     "squeeze-excite, gate first": lambda x: torch.mul(attention(x), x),
     "stack": lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2),
-    "stack along an axis": lambda x: torch.stack([x, x.relu()], axis=2).flatten(1, 2),  # type: ignore[call-overload]
+    "stack along an axis": lambda x: torch.stack([x, x.relu()], axis=2).flatten(1, 2),  # type: ignore[call-arg]
     "stack behind all": lambda x: torch.stack([x, x.relu()], 4).flatten(3),
     "stack of numbers": lambda x: x * torch.stack([x.mean((1, 2, 3))] * 4, 1)[:, :, None, None],
     "swapaxes": lambda x: x.swapaxes(2, 3),

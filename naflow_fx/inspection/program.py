@@ -72,16 +72,18 @@ class Program:
         for made in self.captures(node):
             if not _graph.is_constant(made):
                 yield Place(made.name, "capture", node, made)
-        site, step = site_of(node) or "", node.meta.get(keys.STEP)
-        idle = step is None or (step.kind == CONTROL and site not in self.maps)
+        site = site_of(node) or ""
+        step: Step | None = node.meta.get(keys.STEP)
+        if step is not None and step.kind == CONTROL and site not in self.maps:
+            step = None
         generated: dict[Kind, fx.Node | None] = {
             "importance": self.names.get(node.meta.get(keys.IMPORTANCE, "")),
-            "inverse": None if idle else self.names.get(step.node),
+            "inverse": None if step is None else self.names.get(step.node),
             "map": self.maps.get(site),
         }
-        for kind, made in generated.items():
-            if made is not None:
-                yield Place(made.name + (Z if made is node else ""), kind, node, made)
+        for kind, found in generated.items():
+            if found is not None:
+                yield Place(found.name + (Z if found is node else ""), kind, node, found)
 
 
 def _inputs(node: fx.Node) -> list[fx.Node]:

@@ -56,7 +56,8 @@ def repeat_transpose(w: Tensor, repeats: Ints, interleave: bool, input_shape: In
     """A^T w: the sum over the copies."""
     split = w
     for dim in reversed(range(len(repeats))):
-        split = split.unflatten(dim, (-1, repeats[dim]) if interleave else (repeats[dim], -1))
+        sizes = (-1, repeats[dim]) if interleave else (repeats[dim], -1)
+        split = torch.unflatten(split, dim, sizes)
     copies = [2 * dim + interleave for dim in range(len(repeats))]
     return split.sum(copies).reshape(full_shape(input_shape, w))
 
