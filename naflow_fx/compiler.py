@@ -161,7 +161,7 @@ def _batch_of_pairs(examples: tuple[Tensor, ...], target: Similarity) -> tuple[T
     """The example's images as one batch of pairs."""
     if len(examples) != 1:
         raise TargetError(f"Similarity: the encoder takes one image, got {len(examples)} examples")
-    count = 2 * target.rows
+    count = 2 * target.images_per_sample
     return (torch.cat([examples[0]] * -(-count // len(examples[0])))[:count],)
 
 

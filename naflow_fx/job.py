@@ -32,9 +32,9 @@ class Job:
     options: Options
 
     @property
-    def rows(self) -> int:
+    def images_per_sample(self) -> int:
         """Images that make one sample of the program: 1, or of pairs more."""
-        return self.target.rows if isinstance(self.target, Similarity) else 1
+        return self.target.images_per_sample if isinstance(self.target, Similarity) else 1
 
 
 Build = Callable[[Job], fx.GraphModule]  # from a job to its program

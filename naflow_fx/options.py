@@ -1,4 +1,4 @@
-"""What a user can choose: the inverse, the branches, the reduction, the method."""
+"""What a user can choose: the method, the reduction, the inverse, layers, what is kept."""
 
 from __future__ import annotations
 

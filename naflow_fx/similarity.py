@@ -51,6 +51,6 @@ class Similarity:
         check_positive(TargetError, "Similarity", shots=self.shots)
 
     @property
-    def rows(self) -> int:
+    def images_per_sample(self) -> int:
         """Images that one pair takes in the encoder's batch: the query and its supports."""
         return 1 + self.shots

@@ -27,8 +27,8 @@ Offer = Callable[[fx.Node], _graph.State]
 class AffineMap:
     """A, A^T and c of the nodes from `entry` (excluded) to the last of `nodes`, as GraphModules.
 
-    ``linear(v, *needs)``, ``transpose(w, *needs)``, ``offset(z, *needs)`` (z: any output), where
-    `needs` are captures and constants of the outer graph; `offset` is None where c = 0.  `kernels`
+    ``linear(v, *needs)``, ``transpose(w, *needs)``, ``shift(z, *needs)`` (z: any output), where
+    `needs` are captures and constants of the outer graph; `shift` is None where c = 0.  `kernels`
     tells by index which of them are kept kernels.
     """
 
@@ -40,7 +40,7 @@ class AffineMap:
         self.kernels = tuple(i for i, need in enumerate(self.needs) if need in kernels.made)
         self.linear = self._linear()
         self.transpose = self._transpose()
-        self.offset = self._offset()
+        self.shift = self._shift()
 
     def _wanted(self) -> list[fx.Node]:
         """All that the rules' functions ask for, each once."""
@@ -67,15 +67,15 @@ class AffineMap:
         emit_affine(graph, self.nodes, values, offer, merged=self.merged, low=self.low)
         return _finish(graph, values[self.exit], "Linear")
 
-    def _offset(self) -> fx.GraphModule | None:
+    def _shift(self) -> fx.GraphModule | None:
         graph, z, offer = self._start("z")
         values: dict[fx.Node, Any] = {self.entry: None}
         if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
             values[self.entry] = graph.call_function(as_activation, (0.0, z, shape))
         emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged, low=self.low)
-        offset = values[self.exit]
-        return None if offset is None else _finish(graph, offset, "Offset")
+        shift = values[self.exit]
+        return None if shift is None else _finish(graph, shift, "Shift")
 
     def _transpose(self) -> fx.GraphModule:
         graph, w, offer = self._start("w")

@@ -77,55 +77,55 @@ class StepWriter:
         self.inverse = options.inverse
         self.kernels = Kernels(gm, self.names, self.inverse.precision == "bfloat16")
 
-    def exact(self, node: fx.Node, target: fx.Node) -> Made:
+    def exact(self, node: fx.Node, z_out: fx.Node) -> Made:
         """The rule's own inverse."""
         rule = _graph.rule(node)
         assert rule.inverse is not None
-        leading: tuple[Any, ...] = (target,)
+        leading: tuple[Any, ...] = (z_out,)
         if rule.variadic:  # one activation and constants, as in x - 0.5
-            leading = (target, self.state(node)["active"][0])
+            leading = (z_out, self.state(node)["active"][0])
         more = {"damping": self.inverse.damping, "values": [None]}
         z = self._ask(node, rule.inverse, leading, "inverse", **more)
         if self._is_lossless(node):
             return Made(z, EXACT, rule.equation, [node])
         damped = "damping" in parameters(rule.inverse) and rule.diagonal is not None
         sigma = None if is_number(node) or not damped else self._sigma(node, self._diagonal(node))
-        residual = self._residual(node, z, target)
+        residual = self._residual(node, z, z_out)
         return Made(z, EXACT, rule.equation, [node], residual, sigma)
 
-    def damped_diagonal(self, node: fx.Node, target: fx.Node) -> Made:
+    def damped_diagonal(self, node: fx.Node, z_out: fx.Node) -> Made:
         """d (z - c) / (d^2 + damping max d^2), of a diagonal operator that stands alone."""
         diagonal, name = self._diagonal(node), node.name
         rows = self.used(node) if self.inverse.rows == "used" else None
-        offset = self._offset(node)
-        off = self._off(node) if offset is not None else None
+        shift = self._shift(node)
+        off = self._off(node) if shift is not None else None
         if off is not None:
-            rows = self._call(node, least_squares.equations, (rows, off, offset), f"{name}_rows")
+            rows = self._call(node, least_squares.equations, (rows, off, shift), f"{name}_rows")
         if rows is not None:
             diagonal = self._call(node, formulas.of_used, (diagonal, rows), f"{name}_of_rows")
         sigma = self._sigma(node, diagonal)
-        arguments = (target, diagonal, offset, sigma, self.inverse.damping)
+        arguments = (z_out, diagonal, shift, sigma, self.inverse.damping)
         z = self._call(node, least_squares.damped_diagonal, arguments, f"{name}_inverse")
-        equation, residual = f"damped {_graph.rule(node).equation}", self._residual(node, z, target)
+        equation, residual = f"damped {_graph.rule(node).equation}", self._residual(node, z, z_out)
         return Made(z, DAMPED, equation, [node], residual, sigma)
 
     def least_squares(
-        self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node, equation: str
+        self, nodes: Sequence[fx.Node], entry: fx.Node, z_out: fx.Node, equation: str
     ) -> Made:
         """One `LeastSquares` for the affine map from `entry` to the last of `nodes`."""
-        return self._solved(nodes, entry, target, equation, measures=True)[0]
+        return self._solved(nodes, entry, z_out, equation, measures=True)[0]
 
     def region(
-        self, nodes: Sequence[fx.Node], entry: fx.Node, target: fx.Node
+        self, nodes: Sequence[fx.Node], entry: fx.Node, z_out: fx.Node
     ) -> tuple[Made, dict[fx.Node, Any]]:
         """Z at a fork by one least squares of the whole region, and what it is worth inside."""
         exit = nodes[-1]
-        made, length, rows = self._solved(nodes, entry, target, "Eq. 7, joint", measures=False)
+        made, length, rows = self._solved(nodes, entry, z_out, "Eq. 7, joint", measures=False)
         values: dict[fx.Node, Any] = {entry: made.z}
         emit_affine(self.graph, nodes, values, self.state, like=made.z, word="affine")
         for value in values.values():
             value.meta = _graph.marks("inverse", exit) | value.meta
-        arguments, name = (values[exit], target, rows, length), f"{exit.name}_residual"
+        arguments, name = (values[exit], z_out, rows, length), f"{exit.name}_residual"
         residual = self._call(exit, least_squares.residual_of_rows, arguments, name)
         return replace(made, residual=residual), values
 
@@ -133,22 +133,22 @@ class StepWriter:
         self,
         nodes: Sequence[fx.Node],
         entry: fx.Node,
-        target: fx.Node,
+        z_out: fx.Node,
         equation: str,
         measures: bool,
     ) -> tuple[Made, fx.Node, fx.Node]:
         """What a `LeastSquares` makes, ||R (z - c)|| [N], and R."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = least_squares.LeastSquares(
-            affine.linear, affine.transpose, affine.offset, entry.meta[keys.SHAPE],
+            affine.linear, affine.transpose, affine.shift, entry.meta[keys.SHAPE],
             self.inverse.damping, self.inverse.count, _groups(nodes), affine.kernels,
             self._whole(nodes), measures,
         )  # fmt: skip
         path = f"inverse.{exit.name}"
         self.gm.add_submodule(path, module)
-        rows = self._rows(entry, exit, target)
-        off = self._off(exit) if affine.offset is not None else None  # else v = 0 keeps all bounds
-        solved = self._call(exit, path, (target, rows, off, *affine.needs), f"{exit.name}_solved")
+        rows = self._rows(entry, exit, z_out)
+        off = self._off(exit) if affine.shift is not None else None  # else v = 0 keeps all bounds
+        solved = self._call(exit, path, (z_out, rows, off, *affine.needs), f"{exit.name}_solved")
         z, length, residual, sigma, equations = (
             self._call(exit, operator.getitem, (solved, i), f"{exit.name}_{part}")
             for i, part in enumerate(("least_squares", "length", "residual", "sigma_max", "rows"))
@@ -170,11 +170,11 @@ class StepWriter:
         """Which neurons of a node take part; None: all."""
         return self.names[node.meta[keys.USED]] if keys.USED in node.meta else None
 
-    def _rows(self, entry: fx.Node, exit: fx.Node, target: fx.Node) -> fx.Node | None:
+    def _rows(self, entry: fx.Node, exit: fx.Node, z_out: fx.Node) -> fx.Node | None:
         """Which outputs have an equation; None: all."""
         p, q = (math.prod(node.meta[keys.SHAPE][1:]) for node in (entry, exit))
         if self.inverse.rows == "leading" and p < q:
-            return self._call(exit, least_squares.leading_rows, (target, p), f"{exit.name}_rows")
+            return self._call(exit, least_squares.leading_rows, (z_out, p), f"{exit.name}_rows")
         return self.used(exit) if self.inverse.rows == "used" else None
 
     def _off(self, node: fx.Node) -> fx.Node | None:
@@ -189,13 +189,13 @@ class StepWriter:
                 found = off if found is None else self._call(node, operator.or_, (found, off), name)
         return found
 
-    def _residual(self, node: fx.Node, z: fx.Node, target: fx.Node) -> fx.Node:
+    def _residual(self, node: fx.Node, z: fx.Node, z_out: fx.Node) -> fx.Node:
         """||A z_x - (z_y - c)|| / ||z_y - c||."""
         rule = _graph.rule(node)
         again = self._ask(node, rule.linear, ([z] if rule.variadic else z,), "again")
-        wanted, offset = target, self._offset(node)
-        if offset is not None:
-            wanted = self._call(node, operator.sub, (target, offset), f"{node.name}_wanted")
+        wanted, shift = z_out, self._shift(node)
+        if shift is not None:
+            wanted = self._call(node, operator.sub, (z_out, shift), f"{node.name}_wanted")
         arguments, name = (again, wanted, self.norm(node, wanted)), f"{node.name}_residual"
         return self._call(node, least_squares.relative_residual, arguments, name)
 
@@ -228,7 +228,7 @@ class StepWriter:
         lost = rule.linear(v, **linear) - z
         return bool(lost.norm() <= LOSSLESS * z.norm())
 
-    def _offset(self, node: fx.Node) -> fx.Node | None:
+    def _shift(self, node: fx.Node) -> fx.Node | None:
         """c; None where it is 0."""
         shift = _graph.rule(node).shift
         return self._ask(node, shift, (), "shift") if _graph.has_shift(node) else None

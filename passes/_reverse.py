@@ -1,4 +1,4 @@
-"""The one reverse walk: importance, decomposition, use counts and A^T differ in what they send."""
+"""The reverse walk that importance, decomposition, use counts and A^T share."""
 
 from __future__ import annotations
 

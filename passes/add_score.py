@@ -31,7 +31,7 @@ def add_score(
     target: Score | Similarity | None,
     examples: Sequence[Tensor],
     options: Options,
-    rows: int,
+    images_per_sample: int,
 ) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
@@ -47,7 +47,7 @@ def add_score(
     new = _module.copy(gm)
     end = new.graph.output_node()
     result: Any = end.args[0]
-    fake = partial(run_fake, new, examples, 2 * rows)
+    fake = partial(run_fake, new, examples, 2 * images_per_sample)
     with new.graph.inserting_before(end):
         if isinstance(target, Similarity):
             found = _pair(new, result, target, fake)

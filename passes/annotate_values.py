@@ -44,21 +44,21 @@ class BatchDependent:
 
 
 def annotate_values(
-    gm: fx.GraphModule, examples: Sequence[Tensor], rows: int = 1
+    gm: fx.GraphModule, examples: Sequence[Tensor], images_per_sample: int = 1
 ) -> fx.GraphModule:
     """Every node gets `keys.VALUE`.
 
     Before: a traced graph.  After: the same graph; a node's value is a `TensorValue`, a tuple,
     a plain constant, or `BatchDependent`.  Nothing is computed: fake tensors run it with
-    batches of two and of three samples, of `rows` images each, and what differs depends on the
-    batch.
+    batches of two and of three samples, of `images_per_sample` images each, and what differs
+    depends on the batch.
 
     Raises:
         TraceError: the model doesn't run on inputs of the example's size, or for every batch.
         TargetError: a class is explained, and the output is not [N, classes].
     """
     new = _module.copy(gm)
-    sizes = (2 * rows, 3 * rows)
+    sizes = (2 * images_per_sample, 3 * images_per_sample)
     two, three = (run_fake(new, examples, size) for size in sizes)
     for node in new.graph.nodes:
         if node in two:

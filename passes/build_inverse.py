@@ -89,12 +89,12 @@ class _Cascade:
         return source
 
     def _invert(self, chain: list[fx.Node], source: fx.Node) -> Made:
-        rule, target = _graph.rule(chain[0]), self.z[chain[-1]]
+        rule, z_out = _graph.rule(chain[0]), self.z[chain[-1]]
         if rule.inverse is None:
-            return self.write.least_squares(chain, source, target, rule.equation)
+            return self.write.least_squares(chain, source, z_out, rule.equation)
         if _is_diagonal(chain[0]) and not is_number(chain[0]):
-            return self.write.damped_diagonal(chain[0], target)
-        return self.write.exact(chain[0], target)
+            return self.write.damped_diagonal(chain[0], z_out)
+        return self.write.exact(chain[0], z_out)
 
     def _region(self, region: Region) -> fx.Node | None:
         """Z at the fork of a region, and at every node inside."""

@@ -17,13 +17,13 @@ from naflow_fx.selection import choose
 from naflow_fx.solver import least_squares
 
 
-def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModule:
+def build_maps(gm: fx.GraphModule, options: Options, images_per_sample: int) -> fx.GraphModule:
     """The output becomes a dictionary with the maps of every wanted call site.
 
     Before: a graph with importance, and Z where the method needs it.  After: ``{"output",
     "score", "target", "maps": {site: [N, ...]}, "residual", "norm_ratio", "sigma_max": {site: [N]},
     "bpfm", "importance", "used", "neuron_times"}``; what nobody asked for is dead code.  Maps are
-    NaN where nothing is known of an image; `rows` images make one sample of the score.
+    NaN where nothing is known of an image; `images_per_sample` images make one sample of the score.
 
     Raises:
         GraphError: a wanted layer does not exist.
@@ -34,7 +34,7 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
     parts = ("maps", "residual", "norm_ratio", "sigma_max", *get_args(Keep))
     found: dict[str, dict[str, fx.Node]] = {part: {} for part in parts}
     with new.graph.inserting_before(end):
-        maps = _Maps(new.graph, options, rows)
+        maps = _Maps(new.graph, options, images_per_sample)
         for site in choose(list(sites), options.layers, GraphError):
             for part, node in maps.site(sites[site]).items():
                 found[part][site] = node
@@ -43,14 +43,14 @@ def build_maps(gm: fx.GraphModule, options: Options, rows: int) -> fx.GraphModul
 
 
 class _Maps:
-    def __init__(self, graph: fx.Graph, options: Options, rows: int) -> None:
+    def __init__(self, graph: fx.Graph, options: Options, images_per_sample: int) -> None:
         self.graph, self.names, self.options = graph, _graph.names(graph), options
         reduce = formulas.REDUCTIONS[options.reduction]
         self.reduce = formulas.METHODS.get(options.method, reduce)
         features = find_flow(graph).features if options.method == "focused" else ()
         self.focus = [self._focus(node) for node in features]
         score = score_of(graph)
-        self.known = self._call(score, formulas.is_known, score, rows)
+        self.known = self._call(score, formulas.is_known, score, images_per_sample)
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""

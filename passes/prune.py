@@ -1,4 +1,4 @@
-"""prune: what no result needs is gone from the program."""
+"""prune: removes the nodes, constants and modules that no result needs."""
 
 from __future__ import annotations
 

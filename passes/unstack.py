@@ -1,4 +1,4 @@
-"""unstack: what is stacked in front of the batch, and taken apart again, was never stacked."""
+"""unstack: a stack in front of the batch that is reduced again becomes arithmetic on its parts."""
 
 from __future__ import annotations
 

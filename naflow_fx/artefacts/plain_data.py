@@ -1,4 +1,4 @@
-"""Data of JSON files against the types of a dataclass: what a stranger wrote is checked once."""
+"""Checks what JSON files of strangers say against the types of a dataclass, once."""
 
 from __future__ import annotations
 

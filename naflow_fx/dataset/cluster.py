@@ -134,7 +134,7 @@ class Worker:
 
     @cached_property
     def folder(self) -> Folder:
-        """Of the results."""
+        """The folder of the results."""
         import ray
 
         found: Folder = ray.get(self.shared[0])

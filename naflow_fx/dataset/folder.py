@@ -22,7 +22,7 @@ from typing import Any
 import torch
 
 from naflow_fx.dataset import EXPLAINER, FAILED, LOCK, MANIFEST, PARTS, STAGES
-from naflow_fx.dataset.job import Job, differences, job_hash
+from naflow_fx.dataset.job import RunJob, differences, job_hash
 from naflow_fx.dataset.parts import Layout, Rows, as_table, part_name, read_facts, write_part
 from naflow_fx.errors import DatasetError
 from naflow_fx.files import write
@@ -41,7 +41,7 @@ class Folder:
         threads: of torch, for processes elsewhere.
     """
 
-    def __init__(self, path: Path, job: Job, rank: int | None) -> None:
+    def __init__(self, path: Path, job: RunJob, rank: int | None) -> None:
         self.path, self.job, self.rank = path, job, rank
         self.wanted = json.loads(json.dumps(job.to_json()))
         self.hash, self.threads = job_hash(self.wanted), torch.get_num_threads()

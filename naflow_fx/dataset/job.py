@@ -1,4 +1,4 @@
-"""Job: everything that decides the rows of a run; parts and batches of fixed positions."""
+"""RunJob: everything that decides the rows of a run; parts and batches of fixed positions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Target = int | Literal["label"] | None
 
 
 @dataclass(frozen=True)
-class Job:
+class RunJob:
     """What is to be computed, wherever that happens.
 
     Attributes:

@@ -98,7 +98,7 @@ def explain_dataset(
     """
     required("pyarrow.parquet", "explain_dataset")
     from naflow_fx.dataset.folder import Folder, check_ours
-    from naflow_fx.dataset.job import Job
+    from naflow_fx.dataset.job import RunJob
     from naflow_fx.dataset.lock import locked
     from naflow_fx.dataset.progress import Progress
     from naflow_fx.dataset.results import no_row, open_results
@@ -117,7 +117,7 @@ def explain_dataset(
     place = _device(device, spec, rank)
     if engine != "ray":  # whose devices are elsewhere
         open_device(place, DatasetError)
-    job = Job(spec, open_source(source, kind), target, place, batch_size, part_size, chosen)
+    job = RunJob(spec, open_source(source, kind), target, place, batch_size, part_size, chosen)
     path = Path(out)
     check_ours(path)
     path.mkdir(parents=True, exist_ok=True)

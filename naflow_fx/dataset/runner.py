@@ -19,7 +19,7 @@ from torch import Tensor
 from naflow_fx.dataset import MAP, MEASURES
 from naflow_fx.dataset.decode import GONE, Batch, Decoder, Photo, default_workers, pixels_of
 from naflow_fx.dataset.folder import Folder
-from naflow_fx.dataset.job import Job
+from naflow_fx.dataset.job import RunJob
 from naflow_fx.dataset.parts import Layout, Rows
 from naflow_fx.dataset.progress import Progress
 from naflow_fx.errors import DatasetError
@@ -36,7 +36,7 @@ AHEAD = 2  # parts that wait to be written: results don't pile up
 class Runner:
     """Calls an explainer; every batch has the same size, so that no row depends on the others."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: RunJob) -> None:
         self.job, self.device = job, torch.device(job.device)
         self.prepare, self.opened = job.spec.prepare(), job.spec.open(self.device)
         self._layout: Layout | None = None

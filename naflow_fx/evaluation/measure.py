@@ -143,7 +143,7 @@ def _asked(function: Any, maps: Any, given: Mapping[str, Any]) -> Any:
 def explained(
     explain: Explain, data: EvaluationSet, batch: int, figures: Sequence[str] = ()
 ) -> dict[str, dict[str, Tensor]]:
-    """Under "maps" each layer's, under a figure of the cascade each layer's [N]; {}: none there."""
+    """All images' maps by layer under "maps", and each figure of the cascade, [N] by layer."""
     parts = []
     for start in range(0, len(data), batch):
         part = data[start : start + batch]

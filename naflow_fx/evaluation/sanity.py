@@ -130,5 +130,5 @@ def _alike(before: Maps, after: Mapping[str, Maps], dataset: EvaluationSet) -> S
 
 
 def _array(rows: list[list[Tensor]]) -> Array:
-    """[rows, layers, N]."""
+    """Nested lists of figures as one array [rows, layers, N]."""
     return np.asarray([[values.double().cpu().numpy() for values in row] for row in rows])

@@ -30,7 +30,7 @@ def why_zero(flow: FlowData, site: str) -> list[str]:
 
 
 def _reason(flow: FlowData, site: str) -> str:
-    """Of a flow of one image."""
+    """Why the map of one image is zero: a flow of one image, N = 1."""
     m, importance, bpfm = flow.maps[site], flow.importance[site], flow.bpfm[site]
     if not m.isfinite().all():
         return UNKNOWN

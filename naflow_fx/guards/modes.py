@@ -1,4 +1,4 @@
-"""What a compilation runs in: the modes of torch, whatever its caller has switched on; silence."""
+"""Torch's modes for a compilation, whatever its caller has switched on, and silent logs."""
 
 from __future__ import annotations
 

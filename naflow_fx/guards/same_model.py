@@ -69,7 +69,8 @@ def check_same_model(gm: fx.GraphModule, job: Job, compiled: Callable[[Job], Any
 
 def _images(job: Job, seed: int) -> list[Tensor]:
     """Of each input the example's first sample, and one at random in the example's range."""
-    return [torch.cat([x[: job.rows], _random(x[: job.rows], seed)]) for x in job.examples]
+    first = [x[: job.images_per_sample] for x in job.examples]
+    return [torch.cat([x, _random(x, seed)]) for x in first]
 
 
 def _random(x: Tensor, seed: int) -> Tensor:
@@ -91,7 +92,7 @@ def _in_float32(job: Job) -> Job | None:
     examples = tuple(x.float() for x in job.examples)
     try:
         with torch.enable_grad():
-            _outputs(twin, [x[: job.rows].clone().requires_grad_() for x in examples])
+            _outputs(twin, [x[: job.images_per_sample].clone().requires_grad_() for x in examples])
     except Exception:
         return None
     return replace(job, model=twin, examples=examples)
@@ -170,12 +171,12 @@ def _check_batch(
     model: Model, before: _Answer, first: list[Tensor], second: list[Tensor], job: Job
 ) -> None:
     """A sample's outputs are the same beside another image, and when asked again."""
-    rows = job.rows
-    last = [torch.cat([b[rows:], a[rows:]]) for a, b in zip(first, second, strict=True)]
-    for images, part in ((first, slice(None)), (second, slice(rows)), (last, slice(rows, None))):
+    count = job.images_per_sample
+    last = [torch.cat([b[count:], a[count:]]) for a, b in zip(first, second, strict=True)]
+    for images, part in ((first, slice(None)), (second, slice(count)), (last, slice(count, None))):
         with torch.enable_grad():  # for a forward that puts hooks on gradients
             again = _outputs(model, [x.clone().requires_grad_() for x in images])
-        a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * rows]
+        a, b = ([y[part] for y in ys if y.dim() and len(y) == 2 * count]
                 for ys in (before.outputs, again))  # fmt: skip
         if _difference(a, b):
             raise _unsteady(type(job.model).__name__, images is first)

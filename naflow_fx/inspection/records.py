@@ -103,7 +103,7 @@ class Node:
 
     @property
     def bytes_per_image(self) -> int:
-        """Of its captures."""
+        """What all captures of one image take."""
         return sum(captured.bytes_per_image for captured in self.captures)
 
 

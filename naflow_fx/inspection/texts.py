@@ -111,6 +111,6 @@ def running(nodes: Iterable[Node]) -> list[Captured]:
 
 
 def mean(values: Iterable[float | None]) -> float | None:
-    """Of those that are there."""
+    """The mean of the numbers that are known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if known else None

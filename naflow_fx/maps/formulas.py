@@ -86,13 +86,15 @@ METHODS: dict[str, Map] = {
 REDUCTIONS: dict[str, Map] = {"sum": naflow_sum, "channelwise": naflow_channelwise}
 
 
-def is_known(score: Tensor, rows: int) -> Tensor:
-    """Whether each sample's score [N] is finite; each image's, where a sample has several `rows`.
+def is_known(score: Tensor, images_per_sample: int) -> Tensor:
+    """Whether each sample's score [N] is finite; each image's, where a sample has several.
 
-    There are N query images, then the supports of each, rows - 1.
+    There are N query images, then the supports of each, one less than `images_per_sample`.
     """
     known = score.isfinite()
-    return known if rows == 1 else torch.cat((known, known.repeat_interleave(rows - 1)))
+    if images_per_sample > 1:
+        known = torch.cat((known, known.repeat_interleave(images_per_sample - 1)))
+    return known
 
 
 def where_known(x: Tensor, known: Tensor, norm_ratio: Tensor | None) -> Tensor:

@@ -41,7 +41,7 @@ def live(*parts: Tensor) -> Tensor:
 
 
 def used(live: Tensor) -> Tensor:
-    """Whether a neuron is read at all, bool."""
+    """The same as bool."""
     return live > 0
 
 

@@ -40,7 +40,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def labels(labels: Labels) -> Labels:
-    """[N]."""
+    """The batch dimension alone is left, [N]."""
     return labels[:1]
 
 

@@ -86,7 +86,8 @@ class Rule:
             None: one.
         convolves: its kernel slides: what it runs along is space, and its result has channels.
         view: what comes out is some of the input's numbers, in other dimensions.
-        regroups: all of them, in their order; the batch dimension may take in others.
+        regroups: what comes out is all of the input's numbers, in their order; the batch dimension
+            may be merged with others, or split.
         mixes: ``mixes(at, rank, ...)``: what it does to the images of a batch, in words; "" where
             it keeps them apart.  None: it does where `dim` or `dims` name the batch dimension.
         infinite: whether numbers in its output may be infinite by design (what pads a max pool),

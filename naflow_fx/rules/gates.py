@@ -49,7 +49,7 @@ def diagonal(gate: Tensor) -> Tensor:
 
 
 def off(gate: Tensor) -> Tensor:
-    """Where g = 0, of a gate that is 0 for no positive x."""
+    """Where g = 0: there x was at most 0, for g is 0 for no positive x."""
     return gate == 0
 
 

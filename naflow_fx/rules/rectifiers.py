@@ -1,4 +1,4 @@
-"""What a sign or a bound decides beside ReLU: |x| = s x, and min(max(x, 0), b) = g x."""
+"""Absolute value and bounded ReLUs: |x| = s x, and min(max(x, 0), b) = g x."""
 
 from __future__ import annotations
 

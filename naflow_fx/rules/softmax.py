@@ -1,4 +1,4 @@
-"""Softmax and log-softmax: captured, the tangent at x; as a gate, captured whole."""
+"""Softmax and log-softmax: their affine form is the tangent at x; a gate is captured whole."""
 
 from __future__ import annotations
 

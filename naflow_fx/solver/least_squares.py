@@ -28,7 +28,7 @@ class LeastSquares(nn.Module):
 
     Args:
         linear, transpose: ``linear(v, *captures) = A v``, ``transpose(w, *captures) = A^T w``.
-        offset: ``offset(z, *captures) = c`` for outputs like z, None where c = 0.
+        shift: ``shift(z, *captures) = c`` for outputs like z, None where c = 0.
         input_shape: static shape of v, -1 in the batch dimension.
         damping, steps: see `options.Inverse`.
         groups: of channels that A does not mix, on both sides; each is solved by itself.
@@ -41,7 +41,7 @@ class LeastSquares(nn.Module):
         self,
         linear: nn.Module,
         transpose: nn.Module,
-        offset: nn.Module | None,
+        shift: nn.Module | None,
         input_shape: tuple[int, ...],
         damping: float,
         steps: int,
@@ -51,7 +51,7 @@ class LeastSquares(nn.Module):
         measures: bool = True,
     ) -> None:
         super().__init__()
-        self.linear, self.transpose, self.offset = linear, transpose, offset
+        self.linear, self.transpose, self.shift = linear, transpose, shift
         self.input_shape, self.damping, self.steps = input_shape, damping, steps
         self.groups, self.kernels, self.whole, self.measures = groups, kernels, whole, measures
 
@@ -68,8 +68,8 @@ class LeastSquares(nn.Module):
         dtype = solver_dtype(z.dtype)
         b = laid_out(z.to(dtype))
         rows = None if rows is None else laid_out(rows.to(dtype))
-        if self.offset is not None:
-            c = self.offset(b, *self._captures(captures, dtype))
+        if self.shift is not None:
+            c = self.shift(b, *self._captures(captures, dtype))
             b = b - c
             if rows is not None and off is not None:
                 rows = equations(rows, off, c)
@@ -98,7 +98,7 @@ class LeastSquares(nn.Module):
 
 
 def equations(used: Tensor, off: Tensor, c: Tensor) -> Tensor:
-    """R, numbers 0 and 1: the first step's of Newton's method from v = 0 for equations and bounds.
+    """R with the broken bounds among the equations, 0 and 1: one Newton step from v = 0.
 
     A neuron that is `off` and that nothing else used was at most 0, ``A v + c <= 0``.  v = 0 keeps
     that bound where c <= 0: no equation.  Where c > 0 it breaks it, and the equation is that the
@@ -130,7 +130,7 @@ def solver_norm(x: Tensor) -> Tensor:
 
 
 def each(number: Tensor, like: Tensor) -> Tensor:
-    """A number, one for all samples or one for each, as [N], in the dtype of `like` [N]."""
+    """Expands a number, one for all samples or one for each, to [N], of the dtype of `like` [N]."""
     return number.to(like.dtype).expand(like.shape).clone()
 
 
@@ -158,7 +158,7 @@ def diagonal_sigma_max(
 def damped_diagonal(
     z: Tensor,
     diagonal: Tensor,
-    offset: Tensor | None,
+    shift: Tensor | None,
     sigma: Tensor | None,
     damping: float,
 ) -> Tensor:
@@ -166,8 +166,8 @@ def damped_diagonal(
 
     sigma: sigma_max = max |d| per sample, [N] or [1]; None at damping 0.
     """
-    if offset is not None:
-        z = z - offset
+    if shift is not None:
+        z = z - shift
     bottom = diagonal * diagonal
     if sigma is not None:
         bottom = bottom + damping * (sigma * sigma).reshape(-1, *(1,) * (z.dim() - 1))
@@ -180,7 +180,7 @@ def solver_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def number(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """The same, masks too: a product of two dtypes takes several times as long as one of equal."""
+    """x in `dtype`, masks too: a product of two dtypes takes several times as long as of one."""
     return x.to(dtype) if x.dtype == torch.bool else widen(x, dtype)
 
 
@@ -201,7 +201,7 @@ def kernel_of_steps(kernel: Tensor, low: bool) -> Tensor:
 
 
 def as_kernel(kept: Tensor) -> Tensor:
-    """The kernel [out, in / groups, ...] of a kept one: a view, laid out channels last."""
+    """Undoes `kernel_of_steps`: the kernel [out, in / groups, ...], a view, channels last."""
     return kept.movedim(-1, 1) if kept.dim() in CHANNELS_LAST else kept
 
 

@@ -1,4 +1,4 @@
-"""Text of strangers on a terminal: names of files, classes and layers can't steer it."""
+"""Escapes control characters in names of strangers' files, classes and layers for a terminal."""
 
 from __future__ import annotations
 
