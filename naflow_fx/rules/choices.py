@@ -84,10 +84,7 @@ def winners(inputs: Sequence[Operand], output: Tensor) -> tuple[Tensor, Tensor]:
 
 def _tensors(inputs: Sequence[Operand]) -> list[Tensor]:
     like = next(x for x in inputs if isinstance(x, Tensor))
-    return [
-        x if isinstance(x, Tensor) else torch.tensor(x, dtype=like.dtype, device=like.device)
-        for x in inputs
-    ]
+    return [x if isinstance(x, Tensor) else like.new_full((), x) for x in inputs]
 
 
 def adapt(largest: bool) -> Function:

@@ -216,9 +216,8 @@ def same(forward: Function, *ignored: str, **fixed: Any) -> Callable[..., Argume
     accepted = inspect.Signature([*own, *others])
 
     def adapt(*args: Any, **kwargs: Any) -> Arguments:
-        bound = accepted.bind(*args, **kwargs)
-        bound.apply_defaults()
-        given = {p.name: bound.arguments[p.name] for p in own} | fixed
+        bound = bind(adapt, *args, **kwargs)
+        given = {p.name: bound[p.name] for p in own} | fixed
         return {k: tuple(x) if isinstance(x, (list, tuple)) else x for k, x in given.items()}
 
     vars(adapt)["__signature__"] = accepted

@@ -62,9 +62,8 @@ def transpose(
     border, inner = borders(weight, padding, dilation, padding_mode)
     rest = []
     for i, size in enumerate(input_shape[-rank:]):
-        padded = size + border[-2 * i - 2] + border[-2 * i - 1]
-        reached = (w.shape[i - rank] - 1) * stride[i] + dilation[i] * (weight.shape[i + 2] - 1) + 1
-        rest.append(padded - (reached - 2 * inner[i]))
+        padded = size + border[-2 * i - 2] + border[-2 * i - 1] + 2 * inner[i]
+        rest.append((padded - dilation[i] * (weight.shape[i + 2] - 1) - 1) % stride[i])
     low = w.to(weight.dtype)
     v = CONV_TRANSPOSE[rank](low, weight, None, stride, inner, rest, groups, dilation).to(w.dtype)
     return transpose_pad(v, border, padding_mode, input_shape) if any(border) else v

@@ -54,14 +54,12 @@ def repeat(input: Tensor, repeats: Ints, interleave: bool = False) -> Tensor:
 
 def repeat_transpose(w: Tensor, repeats: Ints, interleave: bool, input_shape: Ints) -> Tensor:
     """A^T w: the sum over the copies."""
-    sizes: list[int] = []
-    copies = []
-    repeats = repeats + (1,) * (len(input_shape) - len(repeats) if interleave else 0)
-    shape = (1,) * (len(repeats) - len(input_shape)) + tuple(input_shape)
-    for size, count in zip(full_shape(shape, w), repeats, strict=True):
-        copies.append(len(sizes) + (1 if interleave else 0))
-        sizes += [size, count] if interleave else [count, size]
-    return w.reshape(sizes).sum(copies).reshape(full_shape(input_shape, w))
+    split = w
+    for dim in reversed(range(len(repeats))):
+        sizes = (-1, repeats[dim]) if interleave else (repeats[dim], -1)
+        split = torch.unflatten(split, dim, sizes)
+    copies = [2 * dim + interleave for dim in range(len(repeats))]
+    return split.sum(copies).reshape(full_shape(input_shape, w))
 
 
 def repeat_inverse(z: Tensor, repeats: Ints, interleave: bool, input_shape: Ints) -> Tensor:

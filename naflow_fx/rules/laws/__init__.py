@@ -78,7 +78,6 @@ def _masks(p: Point) -> Findings:
     flags = {k: x for k, x in kept.items() if isinstance(x, Tensor) and x.dtype == torch.bool}
     p.state |= {name: x.to(w.dtype) for name, x in flags.items()}
     found = [p.linear(v), *p.transpose(w)]
-    p.state |= kept
     for name, a, b in zip(("A v", *["A^T w"] * len(found)), found, wanted, strict=False):
         yield from _differ(f"{name} with numbers for masks", a, f"{name} with masks", b)
 
