@@ -160,6 +160,7 @@ OPERATORS: dict[str, Function] = {
     "squeeze-excite, expanded": lambda x: attention(x).expand_as(x) * x,
     "squeeze-excite, gate first": lambda x: torch.mul(attention(x), x),
     "stack": lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2),
+    "stack along an axis": lambda x: torch.stack([x, x.relu()], axis=2).flatten(1, 2),  # type: ignore[call-arg]
     "stack behind all": lambda x: torch.stack([x, x.relu()], 4).flatten(3),
     "stack of numbers": lambda x: x * torch.stack([x.mean((1, 2, 3))] * 4, 1)[:, :, None, None],
     "swapaxes": lambda x: x.swapaxes(2, 3),
@@ -168,6 +169,8 @@ OPERATORS: dict[str, Function] = {
     "tile": lambda x: torch.tile(x, (1, 1, 2, 1)),
     "unbind": lambda x: x.unbind(1)[0].unsqueeze(1) + x,
     "up to the size of": lambda x: F.interpolate(F.max_pool2d(x, 2), size=x.shape[2:]) + x,
+    "std along an axis": lambda x: x / (1 + x.std(axis=1, keepdims=True)),  # type: ignore[call-overload]
+    "unbind along an axis": lambda x: x + x.unbind(axis=1)[0].unsqueeze(axis=1),  # type: ignore[call-arg]
     "var": lambda x: x / (x.var(1, keepdim=True, unbiased=False) + 0.1).sqrt(),
 }
 

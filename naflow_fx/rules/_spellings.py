@@ -14,6 +14,8 @@ from naflow_fx.errors import RuleError
 from naflow_fx.rules._shapes import tuple_of
 from naflow_fx.rules.contract import Arguments, Function, parameters, same
 
+NUMPY = {"axis": "dim", "keepdims": "keepdim", "x2": "other"}
+
 
 def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[Any, Function]:
     """Every traced form of an operator -> `adapter`.
@@ -34,7 +36,17 @@ def spellings(adapter: Function, *names: Any, in_place: bool = False) -> dict[An
     found: list[Any] = []
     for name in names:
         found += _named(name, in_place) if isinstance(name, str) else [name]
-    return dict.fromkeys(found, adapter)
+    return dict.fromkeys(found, _by_torchs_names(adapter))
+
+
+def _by_torchs_names(adapter: Function) -> Function:
+    """`adapter` for calls that name parameters as NumPy does, too: torch takes them everywhere."""
+
+    @functools.wraps(adapter)
+    def arguments(*args: Any, **kwargs: Any) -> Any:
+        return adapter(*args, **{NUMPY.get(name, name): value for name, value in kwargs.items()})
+
+    return arguments
 
 
 def called(forward: Function, *ways: Any) -> dict[str, Any]:

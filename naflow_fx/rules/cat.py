@@ -65,9 +65,9 @@ def shift(inputs: Sequence[Tensor], dim: int, active: Ints) -> Tensor | None:
     return None if found is None else forward(found, dim)
 
 
-def adapt(tensors: Any, dim: int = 0, *, axis: int | None = None, out: Any = None) -> Arguments:
+def adapt(tensors: Any, dim: int = 0, *, out: Any = None) -> Arguments:
     """torch.cat's arguments."""
-    return {"inputs": tuple(tensors), "dim": dim if axis is None else axis}
+    return {"inputs": tuple(tensors), "dim": dim}
 
 
 RULE = Rule(
@@ -118,7 +118,7 @@ def adapt_stack(tensors: Any, dim: int = 0, *, out: Any = None) -> Arguments:
     """torch.stack's arguments."""
     if dim == 0:
         raise ValueError("stack along a new batch dimension")
-    return {"inputs": tuple(tensors), "dim": dim}
+    return adapt(tensors, dim)
 
 
 STACK = Rule(

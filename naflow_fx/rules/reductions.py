@@ -75,10 +75,9 @@ def checked(dim: int | Ints | list[int] | None) -> Ints:
 
 
 def along(**fixed: Any) -> Function:
-    """The adapter of a reduction along `dim`, or numpy's `axis`, with `fixed` arguments."""
+    """The adapter of a reduction along `dim`, with `fixed` arguments."""
 
-    def arguments(input: Any, dim: Any = None, keepdim: bool = False, **names: Any) -> Arguments:
-        dim, keepdim = names.get("axis", dim), names.get("keepdims", keepdim)
+    def arguments(input: Any, dim: Any = None, keepdim: bool = False, **options: Any) -> Arguments:
         return {"input": input, "dim": checked(dim), "keepdim": keepdim, **fixed}
 
     return arguments
@@ -119,16 +118,14 @@ def adapt_max(largest: bool) -> Function:
 
     def arguments(
         input: Any, dim: Any = None, keepdim: bool = False, *, other: Any = None, piece: int = 0,
-        **names: Any,
+        **options: Any,
     ) -> Any:  # fmt: skip
-        dim = names.get("axis", dim)
         second = other if other is not None else dim
         if second is not None and not isinstance(second, (int, tuple)):
             return choices.maximum, {"inputs": (input, second), "largest": largest}
         if piece == 1:
             raise ValueError("the index of a maximum has no derivative")
-        adapter = along(largest=largest, first=isinstance(dim, int))
-        return adapter(input, dim, names.get("keepdims", keepdim))
+        return along(largest=largest, first=isinstance(dim, int))(input, dim, keepdim)
 
     return arguments
 

@@ -53,7 +53,6 @@ def log_shift(input: Tensor, output: Tensor, dim: int) -> Tensor:
 
 def adapt(input: Any, dim: int | None = None, *rest: Any, **options: Any) -> Arguments:
     """softmax's arguments; `dtype` and `_stacklevel` have no say here."""
-    dim = options.pop("axis", dim)
     if dim is None:
         raise ValueError("softmax without dim")
     if options.get("dtype") is not None or any(isinstance(x, torch.dtype) for x in rest):
