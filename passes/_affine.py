@@ -16,7 +16,7 @@ from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
-from naflow_fx.passes._kernels import Kernels
+from naflow_fx.passes._kernels import Kernels, has_constant_kernel
 from naflow_fx.passes._reverse import added, item, walk_back
 from naflow_fx.rules._shapes import as_activation
 from naflow_fx.rules.contract import Function
@@ -35,7 +35,7 @@ class AffineMap:
     def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, kernels: Kernels) -> None:
         self.nodes, self.entry, self.exit = list(nodes), entry, nodes[-1]
         self.offers, self.merged = kernels.offers(self.nodes)
-        self.low = set(filter(kernels.is_low, self.nodes))
+        self.kept = set(filter(has_constant_kernel, self.nodes))
         self.needs = self._wanted()
         self.kernels = tuple(i for i, need in enumerate(self.needs) if need in kernels.made)
         self.linear = self._linear()
@@ -64,7 +64,7 @@ class AffineMap:
     def _linear(self) -> fx.GraphModule:
         graph, v, offer = self._start("v")
         values = {self.entry: v}
-        emit_affine(graph, self.nodes, values, offer, merged=self.merged, low=self.low)
+        emit_affine(graph, self.nodes, values, offer, merged=self.merged, kept=self.kept)
         return _finish(graph, values[self.exit], "Linear")
 
     def _shift(self) -> fx.GraphModule | None:
@@ -73,7 +73,7 @@ class AffineMap:
         if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
             values[self.entry] = graph.call_function(as_activation, (0.0, z, shape))
-        emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged, low=self.low)
+        emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged, kept=self.kept)
         shift = values[self.exit]
         return None if shift is None else _finish(graph, shift, "Shift")
 
@@ -85,7 +85,7 @@ class AffineMap:
                 return []
             rule, called = _graph.rule(node), w
             if node not in self.merged:
-                called = _multiplied(graph, node, rule.transpose, w, offer(node), node in self.low)
+                called = _multiplied(graph, node, rule.transpose, w, offer(node), node in self.kept)
             return [(source, item(graph, called, i) if rule.variadic else called)
                     for i, source in enumerate(_graph.sources(node))]  # fmt: skip
 
@@ -101,7 +101,7 @@ def emit_affine(
     offer: Offer,
     like: fx.Node | None = None,
     merged: Container[fx.Node] = (),
-    low: Container[fx.Node] = (),
+    kept: Container[fx.Node] = (),
     word: str = "",
 ) -> None:
     """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
@@ -109,8 +109,8 @@ def emit_affine(
     None stands for zero, so that nothing is computed from it.  With `like`, a tensor of the batch,
     c is added; where there is nothing to add it to, it is expanded to the whole activation (a merge
     needs it whole).  The scale of a `merged` node is in the weight of the layer before it.  The
-    kernels of `low` nodes are in bfloat16.  New nodes end in `word`, or in the names of the rules'
-    functions.
+    kernels of `kept` nodes may have a dtype of their own.  New nodes end in `word`, or in the names
+    of the rules' functions.
     """
     for node in nodes:
         if node in values:
@@ -122,7 +122,7 @@ def emit_affine(
             value = inputs[0]
         elif any(v is not None for v in inputs):
             v = inputs if rule.variadic else inputs[0]
-            value = _multiplied(graph, node, rule.linear, v, offered, node in low, word)
+            value = _multiplied(graph, node, rule.linear, v, offered, node in kept, word)
         if like is not None and _graph.has_shift(node):
             shift = _graph.emit(graph, node, rule.shift, (), offered, word)
             if value is None:
@@ -140,11 +140,11 @@ def _multiplied(
     function: Function,
     v: Any,
     offered: _graph.State,
-    low: bool,
+    kept: bool,
     word: str = "",
 ) -> fx.Node:
-    """``function(v, ...)``, A v or A^T v; if `low` in the kernel's dtype, given back in v's."""
-    if not low:
+    """``function(v, ...)``, A v or A^T v; in the dtype of a `kept` kernel, and back in v's."""
+    if not kept:
         return _graph.emit(graph, node, function, (v,), offered, word)
     kernel = offered[_graph.rule(node).kernel]
     rounded = graph.call_method("type_as", (v, kernel))

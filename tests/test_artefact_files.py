@@ -97,7 +97,8 @@ def test_a_file_that_runs_wrong_is_not_left(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("rank", [pytest.param(1, marks=pytest.mark.slow), 3])
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [1, 3])
 def test_onnx_of_other_ranks_without_a_bias(rank: int, tmp_path: Path) -> None:
     """ONNX's translation of a bias-free conv3d can't run; the solver's are such, too."""
     torch.manual_seed(0)
@@ -111,6 +112,7 @@ def test_onnx_of_other_ranks_without_a_bias(rank: int, tmp_path: Path) -> None:
         torch.testing.assert_close(found, flow.maps[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_solves_in_float32(tmp_path: Path) -> None:
     explainer, x, target = gate(inverse=dataclasses.replace(FEW, precision="bfloat16"))
     precise, _, _ = gate()
@@ -203,6 +205,7 @@ def test_memory_that_is_short_is_no_fault_of_the_program(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_files_do_not_tell_where_they_were_made(tmp_path: Path) -> None:
     explainer, _, _ = gate()
     here = str(Path(nf.__file__).parent).encode()

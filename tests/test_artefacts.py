@@ -272,6 +272,7 @@ class TwoInputs(nn.Module):
         return scores
 
 
+@pytest.mark.slow
 def test_several_inputs(tmp_path: Path) -> None:
     x, depth = images((3, 8, 8), 3, torch.float32), images((1, 8, 8), 3, torch.float32)
     explainer = nf.compile(fill(TwoInputs()), (x, depth), inverse=FEW)

@@ -50,6 +50,7 @@ def gpu_check(out: Path, *only: str) -> tuple[int, dict[str, Any]]:
     return done.returncode, {row["check"]: row["result"] for row in rows}
 
 
+@pytest.mark.slow
 def test_a_bare_machine_runs_the_checks(tmp_path: Path) -> None:
     status, results = gpu_check(tmp_path / "found", "[!A]*")  # all but a package of AOTInductor
     asked = [name for name, result in results.items() if result != "not run"]

@@ -77,6 +77,7 @@ def small_explainer() -> tuple[nf.Explainer, Tensor]:
     return nf.compile(model, x, layers="1", inverse=nf.Inverse(steps=1)), x
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="reads /proc")
 def test_memory_does_not_grow_over_2000_calls() -> None:
     explainer, x = small_explainer()
@@ -86,6 +87,7 @@ def test_memory_does_not_grow_over_2000_calls() -> None:
     assert size < 1_000_000 and count == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not STATM.exists(), reason="reads /proc")
 def test_growth_would_be_noticed() -> None:
     explainer, x = small_explainer()

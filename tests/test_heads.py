@@ -154,6 +154,7 @@ def test_an_output_by_its_index() -> None:
         nf.compile(model, images(1), output=1.5)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_a_chosen_output_in_a_file(tmp_path: Any) -> None:
     model = Several(lambda a, b: {"logits": a, "age": b})
     explainer = nf.compile(model, images(1), output="logits", inverse=STEPS)
