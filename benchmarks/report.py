@@ -59,7 +59,8 @@ def _device(device: str, data: Record) -> Iterator[str]:
     yield (f"Timed from {times[0]} to {times[-1]}, with {' or '.join(map(str, threads))} threads, "
            f"load average {min(loads):.1f} to {max(loads):.1f}.\n")  # fmt: skip
     if max(loads) > data["machine"]["cores"]:
-        yield "Other work kept the cores busy: figures of few repetitions are rough.\n"
+        yield ("Where it is above the number of cores, other work, or the section before, kept "
+               "them busy: figures of few repetitions are rough.\n")  # fmt: skip
     units = ("bfloat16 matrix units", "AVX-512 BF16", "accelerator")
     yield from _goals(sections, any(data["machine"].get(unit) for unit in units))
     for part in (

@@ -64,8 +64,6 @@ class Plan:
         for what in memory.WHAT:
             yield f"memory/resnet50/8/{what}", partial(_memory, self, "resnet50", 8, what)
         yield "products/bfloat16", partial(_products, self)
-        for engine in LABELS:
-            yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in self.models:
             yield f"breakdown/{name}", partial(_breakdown, self, name)
         for kind in ("pt2", "onnx"):
@@ -83,6 +81,8 @@ class Plan:
             if self.full or self.device == "cuda":
                 large = partial(_compiled, self, name, self.batch, DEFAULT)
                 yield f"compiled/{name}/{self.batch}/{DEFAULT.name}", large
+        for engine in LABELS:
+            yield f"pipeline/{engine}", partial(_pipeline, self, engine)
         for name in (*self.models, LARGER):
             for size in (112, 224):
                 yield f"accuracy/{name}/{size}", partial(_accuracy, self, name, size)
