@@ -100,6 +100,7 @@ FORMER: dict[str, Any] = {  # of a file that version 0.1 wrote with preset="best
 }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_files_that_name_removed_options_still_open(
     place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

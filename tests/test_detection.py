@@ -149,7 +149,13 @@ def test_what_is_padded_is_no_part_of_the_photo() -> None:
     assert wide.area == (48, 96) and wide.picture.shape == (3, 64, 96)
 
 
-@pytest.mark.parametrize("name", ["yolov8n.yaml", "yolo11n.yaml", "yolo26n.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolov8n.yaml",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("yolo11n.yaml", "yolo26n.yaml")),
+    ],
+)
 def test_ultralytics(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "open", Image.open)  # ultralytics replaces it, for good
     monkeypatch.setenv("YOLO_AUTOINSTALL", "false")

@@ -11,6 +11,7 @@ from PIL import Image
 from test_example_few_shot import module
 
 
+@pytest.mark.slow
 def test_it_tells_what_the_modules_changed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

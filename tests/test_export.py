@@ -24,7 +24,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "gate": (lambda: hazard("gate", torch.float32), (3, 12, 12)),
 }
 
-LARGE = ("resnet18", "efficientnet_lite0")
+LARGE = ("resnet18", "efficientnet_lite0", "densenet")
 GIVEN = [pytest.param(n, marks=pytest.mark.slow if n in LARGE else ()) for n in NETWORKS]
 
 

@@ -315,6 +315,7 @@ def test_export_info_and_every_command_of_an_artefact(
 BOTH = ["--model", "nets.py:Both", *OWN[2:], "--output", "logits"]
 
 
+@pytest.mark.slow
 def test_one_of_several_outputs_in_every_command(
     right: dict[str, Maps], boxed: list[str], photo: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,6 +22,7 @@ from tools.strangers import judge, page  # noqa: E402
 from tools.strangers.networks import Network, networks  # noqa: E402
 
 
+@pytest.mark.slow
 def test_two_networks_of_torchvision(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tools.strangers", "--only", "torchvision.models/s[hq]*"]
     done = subprocess.run([*command, "--out", str(tmp_path)], cwd=ROOT, capture_output=True,
