@@ -39,7 +39,8 @@ def find_regions(graph: fx.Graph, cascade: Container[fx.Node]) -> dict[fx.Node, 
     from the end only.
     """
     members = [node for node in graph.nodes if node in cascade]
-    flow = nx.DiGraph((x, node) for node in members for x in _graph.sources(node) or [INPUTS])
+    flow = nx.DiGraph()  # given the edges, older releases of networkx would import pandas
+    flow.add_edges_from((x, node) for node in members for x in _graph.sources(node) or [INPUTS])
     dominators = nx.immediate_dominators(flow, INPUTS)
     merges = [node for node in members if len(_graph.sources(node)) > 1]
     return {node: _region(flow, dominators[node], node, members) for node in merges}
