@@ -37,7 +37,8 @@ def cascade_ends(gm: fx.GraphModule) -> list[fx.Node]:
 
 def _groups(flow: Flow) -> list[list[fx.Node]]:
     """Feature nodes by connected component of the cascade, in forward order."""
-    cascade = nx.Graph((x, node) for node in flow.cascade for x in _graph.sources(node))
+    cascade = nx.Graph()
+    cascade.add_edges_from((x, node) for node in flow.cascade for x in _graph.sources(node))
     cascade.add_nodes_from(flow.features)
     groups = [[f for f in flow.features if f in part] for part in nx.connected_components(cascade)]
     return sorted(groups)
