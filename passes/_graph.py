@@ -210,6 +210,6 @@ def is_spatial(node: fx.Node) -> bool:
 
 
 def is_site_shaped(labels: Labels) -> bool:
-    """Whether the dimensions are batch, channel and space, each tracked."""
+    """Whether the dimensions are batch, in front, channel and space, each tracked."""
     once = labels.count(BATCH) == labels.count(CHANNEL) == 1
-    return once and set(labels) == {BATCH, CHANNEL, SPACE}
+    return once and labels[0] == BATCH and set(labels) == {BATCH, CHANNEL, SPACE}

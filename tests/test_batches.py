@@ -116,3 +116,19 @@ def test_ones_own_image_may_be_reduced_in_any_way() -> None:
 
     error, _ = largest_error(net(body), X, class_one)
     assert error < 1e-9
+
+
+def test_a_batch_that_is_not_in_front_makes_no_call_site() -> None:
+    class Turned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 5)
+
+        def forward(self, x: Tensor) -> Any:
+            """[N, 3, 8, 8] -> [N, 5]."""
+            y = self.conv(x).transpose(0, 1).relu().transpose(0, 1)
+            return self.head(y.mean((2, 3)))
+
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    flow = nf.compile(Turned().eval(), x)(x)
+    assert "relu" not in flow.maps and flow.maps["conv"].shape == (2, 6, 6)
