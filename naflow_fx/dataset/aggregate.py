@@ -10,7 +10,7 @@ import pandas
 from numpy.typing import NDArray
 
 from naflow_fx.dataset import MAP
-from naflow_fx.dataset.results import Results
+from naflow_fx.dataset.results import Results, maps_of
 
 Floats = NDArray[np.float64]
 Measures = dict[str, pandas.DataFrame]  # measure -> a row a photo, a column a layer
@@ -73,8 +73,6 @@ def mean_maps(
 
     Each map counts by the share of its own largest value.  One part is in memory at a time.
     """
-    from naflow_fx.dataset.parts import maps_of
-
     columns = ["prediction", *(MAP + layer for layer in layers)]
     count, sums = np.zeros(len(classes)), dict.fromkeys(layers, np.zeros(()))
     for table in results.tables(columns):

@@ -132,17 +132,6 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
     return pa.array(known, kind)
 
 
-def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
-    """The maps of a column, [n, *shape]."""
-    size = math.prod(shape)
-    blocks = [
-        np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
-        for chunk in column.chunks
-        if len(chunk)
-    ]
-    return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
-
-
 def part_name(part: int) -> str:
     """The file of a part."""
     return f"part-{part:06d}.parquet"
