@@ -110,7 +110,7 @@ def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation | None:
         return None
     data = task.data[: task.plan.limit]
     sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
-    task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
+    task = replace(task, data=data, depth=depth_of(sites),
                    quick=Quick(task.model, data.images[:1]))  # fmt: skip
     found = run(of_method, [replace(task, method=name) for name in chosen])
     return reduce(Evaluation.merged, map(Evaluation.from_json, found))

@@ -160,6 +160,21 @@ def cub200(
     return _dataset("CUB-200-2011", items(), preprocessing, limit)
 
 
+def class_numbers(path: str | Path) -> dict[str, int]:
+    """The `classes` in a JSON file, ``{"dog": 207, ...}``.
+
+    Raises:
+        EvaluationError: it holds something else.  OSError: it can't be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):
+        raise EvaluationError(f'{path}: wanted {{"name of a class": number, ...}}')
+    return found
+
+
 def _dataset(
     name: str, items: Iterable[Item], preprocessing: Preprocessing, limit: int | None
 ) -> EvaluationSet:

@@ -67,7 +67,8 @@ def evaluate(
             it is measured, None for all.  "fidelity" is of explainers that keep "bpfm" and "used".
         model: the network, for the metrics that classify changed images and for targets of -1.
             It is copied, and left as it is.
-        depth: layer -> 0 to 1; None: the place among the layers of the explainer that has most.
+        depth: layer -> 0 to 1; of others their place among the layers of the explainer that has
+            most.
         effort: how much work metrics may make; None: `Effort()`.
         progress: is told what is being measured.
 
@@ -86,7 +87,8 @@ def evaluate(
     for name, explain in explainers.items():
         progress(name)
         found[name] = _measured(name, explain, wanted, given, progress)
-    places = dict(depth) if depth is not None else depths(found)
+    known = dict(depth or {})
+    places = known | depths(found) | known
     share = None if dataset.evidence is None else dataset.share.double().numpy()
     groups = np.asarray(dataset.groups.tolist(), np.int64)
     return Evaluation(dataset.name, dataset.names, groups, places, found, share)
