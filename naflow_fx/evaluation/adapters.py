@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, check_positive
 from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask, from_masks
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 
@@ -179,6 +179,8 @@ def _dataset(
     name: str, items: Iterable[Item], preprocessing: Preprocessing, limit: int | None
 ) -> EvaluationSet:
     """The first `limit` items whose evidence is inside of what the network sees."""
+    if limit is not None:
+        check_positive(EvaluationError, name, limit=limit)
     chosen = list(islice(items, limit))
     if not chosen:
         raise EvaluationError(f"{name}: no photo shows one of the classes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.errors import EvaluationError, check_positive, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.faithfulness import Classifier, Probability
 from naflow_fx.evaluation.fidelity import activations, fidelity
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
+from naflow_fx.evaluation.modules import twin
 from naflow_fx.evaluation.result import Evaluation, Scores
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow.data import probabilities
@@ -37,6 +37,9 @@ class Effort:
         percentiles: of the pixels that ROAD removes.
         draws: of noise, for max-sensitivity.
         radius: of that noise, in units of the network's input.
+
+    Raises:
+        EvaluationError: a number that must be a whole one of at least 1 is none; no percentiles.
     """
 
     batch: int = 8
@@ -44,6 +47,13 @@ class Effort:
     percentiles: tuple[int, ...] = (20, 50, 80)
     draws: int = 3
     radius: float = 0.02
+
+    def __post_init__(self) -> None:
+        counts = {"batch": self.batch, "steps": self.steps, "draws": self.draws}
+        check_positive(EvaluationError, "Effort", **counts)
+        if not self.percentiles or not all(0 < p < 100 for p in self.percentiles):
+            wanted = "numbers between 0 and 100, at least one"
+            raise unfit(EvaluationError, "Effort", wanted, percentiles=self.percentiles)
 
 
 def evaluate(
@@ -97,7 +107,7 @@ def evaluate(
 def class_probability(model: nn.Module) -> Probability:
     """Images -> class probabilities, by a copy of the model in eval mode, channels last."""
     # on CPU less than half of the time, as are small batches
-    network = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+    network = twin(model).to(memory_format=torch.channels_last)
 
     def probability(images: Tensor) -> Tensor:
         laid = images.contiguous(memory_format=torch.channels_last)
@@ -167,14 +177,11 @@ def _figure(name: str, explain: Explain, result: Any, images: Tensor) -> dict[st
 def as_maps(result: Any) -> dict[str, Tensor]:
     """What an explainer gave as layer -> [N, h, w]; EvaluationError if it is none of the kinds."""
     maps = {"input": result} if isinstance(result, Tensor) else getattr(result, "maps", result)
-    fits = isinstance(maps, Mapping) and all(
-        isinstance(m, Tensor) and m.ndim == 3 for m in maps.values()
-    )
-    if not fits or not maps:
-        raise EvaluationError(
-            "an explainer gave no maps; wanted an AttentionFlow, layers and their "
-            f"maps [N, h, w], or one tensor; got {type(result).__name__}"
-        )
+    every = maps.values() if isinstance(maps, Mapping) else ()
+    if not every or not all(isinstance(m, Tensor) and m.ndim == 3 for m in every):
+        raise EvaluationError("an explainer gave no maps; wanted an AttentionFlow, layers and "
+                              f"their maps [N, h, w], or one tensor; got {type(result).__name__}"
+                              )  # fmt: skip
     return {name: m.detach() for name, m in maps.items()}
 
 

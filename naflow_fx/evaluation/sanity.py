@@ -6,7 +6,6 @@ rank correlation over pixels, at the layer's own size.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.localisation import energy
 from naflow_fx.evaluation.measure import class_probability, explained, targets
+from naflow_fx.evaluation.modules import twin
 from naflow_fx.flow import measures
 
 Maps = dict[str, Tensor]
@@ -68,7 +68,7 @@ def randomised(model: nn.Module, share: float, seed: int = 0) -> nn.Module:
     Layers count from the output.  The values stay, so that activations keep their size; batch
     norms are left alone.
     """
-    changed = copy.deepcopy(model)
+    changed = twin(model)
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     weighted = [m for m in changed.modules() if isinstance(m, kinds)]
     generator = torch.Generator().manual_seed(seed)
