@@ -138,10 +138,9 @@ def explaining(
         artefact = model.artefact
         method = str(artefact.metadata.options["method"])
         if args.sanity or (args.methods or [method]) != [method]:
-            raise EvaluationError(
-                f"an artefact has its weights and one method, {method}; for others, and for "
-                "--sanity, evaluate the network it was made of"
-            )
+            raise EvaluationError(f"an artefact has its weights and one method, {method}; for "
+                                  "others, and for --sanity, evaluate the network it was made of"
+                                  )  # fmt: skip
         args.methods = [method]
         return artefact.layers, lambda *_: artefact
     args.methods = args.methods or METHODS

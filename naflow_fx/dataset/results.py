@@ -255,11 +255,8 @@ def _known(value: Any) -> Any:
 def maps_of(column: pyarrow.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
     """The maps of a column, [n, *shape]."""
     size = math.prod(shape)
-    blocks = [
-        np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
-        for chunk in column.chunks
-        if len(chunk)
-    ]
+    blocks = [np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
+              for chunk in column.chunks if len(chunk)]  # fmt: skip
     return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
 
 
