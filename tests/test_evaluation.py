@@ -3,6 +3,8 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +195,32 @@ def test_without_boxes_localisation_is_refused() -> None:
         evaluate({"a": lambda x, t: x[:, 0]}, bare, ["energy"])
 
 
-def test_unknown_figures_are_told(found: Evaluation) -> None:
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [
+        (1, [1]),
+        (slice(None, None, -2), [3, 1]),
+        ([0, 3], [0, 3]),
+        (torch.tensor([True, False, True, False]), [0, 2]),
+    ],
+)
+def test_some_images_of_a_set(index: Any, kept: list[int]) -> None:
+    whole = synthetic(4)
+    names: Any = list(whole.names)
+    some = replace(whole, names=names)[index]
+    assert some.names == tuple(whole.names[i] for i in kept)
+    assert torch.equal(some.images, whole.images[kept]) and some.groups.tolist() == kept
+
+
+def test_unknown_figures_are_told(found: Evaluation, tmp_path: Path) -> None:
+    calls = (found.rows, partial(found.plot, tmp_path / "a.png"), lambda m: found.fifths(*m))
+    for call in calls:
+        with pytest.raises(EvaluationError, match="wanted one of 'energy'"):
+            call(["speed"])
+    assert found.rows("energy") == found.rows(["energy"])
+    none = evaluate({"a": lambda x, t: x[:, 0]}, synthetic(2), {"energy": ["no such layer"]})
+    with pytest.raises(EvaluationError, match="nothing was measured"):
+        none.plot(tmp_path / "a.png")
     with pytest.raises(EvaluationError, match=r"no 'residual' of 'layercam'; there are: naflow \("):
         found.mean("layercam", "residual")
 

@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from naflow_fx.evaluation.data import EvaluationSet, Explain
-    from naflow_fx.models.preprocess import Preprocessing
 
 PACKAGED = ("check", "choose", "synthetic")
 ADAPTERS = {"voc": ("root", "class_map"), "coco": ("root", "annotations", "class_map"),
@@ -186,6 +185,8 @@ def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
 
     EvaluationError: boxes can't take the photo's way through a function.
     """
+    from naflow_fx.evaluation import adapters
+    from naflow_fx.evaluation.photos import photos
     from naflow_fx.evaluation.synthetic import synthetic, trained
     from naflow_fx.models.preprocess import Preprocessing
 
@@ -196,20 +197,10 @@ def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
     if not isinstance(prepare, Preprocessing):
         raise EvaluationError("boxes have to be cut as photos are, which a function doesn't tell; "
                               "give --size, --mean and --std")  # fmt: skip
-    data = read(args, prepare)
-    return (data[: args.limit] if args.limit else data), subject.build().eval()
-
-
-def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSet:
-    """The images of a data set, as the network takes them."""
-    from naflow_fx.evaluation import adapters
-    from naflow_fx.evaluation.photos import photos
-
     if args.data in PACKAGED:
-        return photos(args.data, preprocessing)
+        return photos(args.data, prepare)[: args.limit], subject.build().eval()
     chosen: dict[str, Any] = given(args, ["limit"])
     if args.class_map and args.data != "cub200":
         chosen["classes"] = adapters.class_numbers(args.class_map)
     places = [getattr(args, name) for name in ADAPTERS[args.data] if name != "class_map"]
-    found: EvaluationSet = getattr(adapters, args.data)(*places, preprocessing, **chosen)
-    return found
+    return getattr(adapters, args.data)(*places, prepare, **chosen), subject.build().eval()

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from naflow_fx.dataset import Last
-from naflow_fx.errors import DatasetError, check_choice
+from naflow_fx.errors import DatasetError, check_choice, unfit
 
 ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
@@ -82,6 +82,9 @@ def open_source(source: Any, kind: str | None = None) -> Source:
         return source
     if hasattr(source, "samples"):
         return _of_samples(source)
+    if not isinstance(source, (str, os.PathLike)):
+        wanted = "a path, a pattern of several, or a dataset with `samples`"
+        raise unfit(DatasetError, "open_source", wanted, source=source)
     path = os.fspath(source)
     kind = kind or _kind(path)
     check_choice(DatasetError, "open_source", OPENERS, kind=kind)
