@@ -162,6 +162,8 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
     ):
         with pytest.raises(DatasetError, match=text):
             open_source(tmp_path / name)
+    with pytest.raises(DatasetError, match=r"open_source\(source=3\): wanted a path"):
+        open_source(3)
 
 
 def bomb(side: int) -> bytes:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,9 @@ from naflow_fx.evaluation.data import EvaluationSet, box_mask
 from naflow_fx.evaluation.fidelity import KEEP
 from naflow_fx.evaluation.measure import Effort, as_maps, evaluate
 from naflow_fx.evaluation.metrics import METRICS
+from naflow_fx.evaluation.peers import rise
 from naflow_fx.evaluation.result import Evaluation
+from naflow_fx.evaluation.sanity import randomised
 from naflow_fx.evaluation.synthetic import SmallCNN, synthetic
 
 LAYERS = ["0.0", "1.add", "3.relu_1"]
@@ -145,6 +151,10 @@ def test_target_of_minus_one_is_the_predicted_class(network: SmallCNN) -> None:
         (lambda d, m: evaluate({"a": m}, d, ["i_d"]), "i_d need model="),
         (lambda d, m: evaluate({"a": lambda x, t: 3}, d, ["energy"]), "gave no maps.*got int"),
         (lambda d, m: evaluate({"a": lambda x, t: x}, d, ["energy"]), "gave no maps"),
+        (lambda d, m: evaluate({"a": m}, d, effort=Effort(batch=0)), r"Effort\(batch=0\): wanted"),
+        (lambda d, m: evaluate({"a": m}, d, effort=Effort(steps=0)), r"Effort\(steps=0\): wanted"),
+        (lambda d, m: Effort(percentiles=()), "between 0 and 100, at least one"),
+        (lambda d, m: synthetic(0), r"synthetic\(count=0\): wanted an integer >= 1"),
     ],
 )
 def test_what_can_not_be_measured_is_told(
@@ -154,13 +164,63 @@ def test_what_can_not_be_measured_is_told(
         change(synthetic(2), nn.Identity())
 
 
+def test_a_network_that_deepcopy_refuses_is_measured(network: SmallCNN) -> None:
+    data, normed = synthetic(2), copy.deepcopy(network)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is a newer one
+        layer: Any = normed[1].conv1
+        nn.utils.weight_norm(layer)
+    normed(data.images)
+    with pytest.raises(RuntimeError):
+        copy.deepcopy(normed)
+    flat = {"flat": lambda x, t: x.mean(1)}
+    wanted = evaluate(flat, data, ["drop"], model=network).values("flat", "drop")
+    found = evaluate(flat, data, ["drop"], model=normed).values("flat", "drop")
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    assert rise(normed, masks=2)(data.images, data.target).shape == (2, 48, 48)
+    before = normed(data.images)
+    randomised(normed, 1.0)
+    assert torch.equal(normed(data.images), before)
+
+
+def test_a_layer_without_a_given_depth_has_its_place() -> None:
+    flat = {"a": lambda x, t: {"first": x[:, 0], "second": x[:, 1]}}
+    found = evaluate(flat, synthetic(2), ["energy"], depth={"first": 0.5})
+    assert found.depth == {"first": 0.5, "second": 1.0} and found.fifths("energy")[1][5]
+
+
 def test_without_boxes_localisation_is_refused() -> None:
     bare = EvaluationSet(torch.ones(1, 3, 4, 4), torch.tensor([0]), None, ("a",), torch.tensor([0]))
     with pytest.raises(EvaluationError, match="has no boxes or masks"):
         evaluate({"a": lambda x, t: x[:, 0]}, bare, ["energy"])
 
 
-def test_unknown_figures_are_told(found: Evaluation) -> None:
+@pytest.mark.parametrize(
+    ("index", "kept"),
+    [
+        (1, [1]),
+        (slice(None, None, -2), [3, 1]),
+        ([0, 3], [0, 3]),
+        (torch.tensor([True, False, True, False]), [0, 2]),
+    ],
+)
+def test_some_images_of_a_set(index: Any, kept: list[int]) -> None:
+    whole = synthetic(4)
+    names: Any = list(whole.names)
+    some = replace(whole, names=names)[index]
+    assert some.names == tuple(whole.names[i] for i in kept)
+    assert torch.equal(some.images, whole.images[kept]) and some.groups.tolist() == kept
+
+
+def test_unknown_figures_are_told(found: Evaluation, tmp_path: Path) -> None:
+    calls = (found.rows, partial(found.plot, tmp_path / "a.png"), lambda m: found.fifths(*m))
+    for call in calls:
+        with pytest.raises(EvaluationError, match="wanted one of 'energy'"):
+            call(["speed"])
+    assert found.rows("energy") == found.rows(["energy"])
+    none = evaluate({"a": lambda x, t: x[:, 0]}, synthetic(2), {"energy": ["no such layer"]})
+    with pytest.raises(EvaluationError, match="nothing was measured"):
+        none.plot(tmp_path / "a.png")
     with pytest.raises(EvaluationError, match=r"no 'residual' of 'layercam'; there are: naflow \("):
         found.mean("layercam", "residual")
 

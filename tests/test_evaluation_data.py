@@ -34,10 +34,14 @@ def test_boxes_go_the_way_of_the_photo() -> None:
 def test_views_share_a_group_and_a_flip_mirrors_the_box() -> None:
     items = [(f"{i}", Image.new("RGB", (12, 12), (i, 0, 0)), i, [(0.0, 0.0, 0.25, 1.0)])
              for i in range(2)]  # fmt: skip
-    found = from_boxes(items, SMALL, ("centre", "flip"))
+    found = from_boxes(items, SMALL, iter(("centre", "flip")))
     assert (found.groups.tolist(), found.target.tolist()) == ([0, 0, 1, 1], [0, 0, 1, 1])
     assert torch.equal(found.evidence[0].flip(-1), found.evidence[1])  # type: ignore[index]
     assert found.share.tolist() == [0.25] * 4
+    with pytest.raises(EvaluationError, match="wanted at least one photo, and one view"):
+        from_boxes([], SMALL)
+    with pytest.raises(EvaluationError, match="wanted at least one photo, and one view"):
+        from_boxes(items, SMALL, ())
     assert found[[2]].names == ("1",) and found[1:3].target.tolist() == [0, 1]
 
 

@@ -20,6 +20,7 @@ from naflow_fx.evaluation import sanity
 from naflow_fx.evaluation.data import EvaluationSet
 from naflow_fx.evaluation.measure import Effort, depth_of
 from naflow_fx.evaluation.methods import CHANNELWISE, OF_THE_INPUT, OWN, make
+from naflow_fx.evaluation.metrics import DEFAULT
 from naflow_fx.evaluation.result import Evaluation
 from naflow_fx.evaluation.synthetic import SmallCNN, trained
 
@@ -34,8 +35,7 @@ LAST = "blocks.15.project_bn"
 SEED = 2  # of the pictures that are reported; others were used for choosing
 LARGE = (*OURS, "focused", "layercam", "gradcam")
 EVERYWHERE = ("energy", "pointing", "residual", "fidelity")
-AT_SEVEN = ("iou", "best_iou", "insertion", "deletion", "i_d", "drop", "increase", "entropy",
-            "sparsity")  # fmt: skip
+AT_SEVEN = tuple(metric for metric in DEFAULT if metric not in EVERYWHERE)
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def measured(run: Run, task: Task, methods: Sequence[str]) -> Evaluation | None:
         return None
     data = task.data[: task.plan.limit]
     sites = nf.compile(task.model, data.images[:1], method="hirescam").layers
-    task = replace(task, data=data, depth={"input": 0.0, **depth_of(sites)},
+    task = replace(task, data=data, depth=depth_of(sites),
                    quick=Quick(task.model, data.images[:1]))  # fmt: skip
     found = run(of_method, [replace(task, method=name) for name in chosen])
     return reduce(Evaluation.merged, map(Evaluation.from_json, found))

@@ -19,7 +19,6 @@ from naflow_fx.view.terminal import say
 
 if TYPE_CHECKING:
     from naflow_fx.dataset.diff import Difference
-    from naflow_fx.dataset.results import Results
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -35,17 +34,12 @@ def diff(args: argparse.Namespace) -> None:
 
     found = compared(args.first, args.second)
     for letter, run in zip("AB", found.runs, strict=True):
-        say(f"{letter}: {run.path}, {_model(run)}, {len(run)} photos")
+        say(f"{letter}: {run.path}, {run.model}, {len(run)} photos")
     count = len(found.ids)
     say(f"{count} photos in both; predictions differ on {found.differ}")
     say("")
     say(str(found.table))
     _tell_partings(found, args.photos)
-
-
-def _model(run: Results) -> str:
-    explainer = run.manifest["job"]["explainer"]
-    return str(explainer.get("model") or explainer.get("artefact") or explainer.get("make"))
 
 
 def _tell_partings(found: Difference, count: int) -> None:

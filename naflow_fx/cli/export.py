@@ -58,10 +58,7 @@ def export(args: argparse.Namespace) -> None:
     with waiting(f"{subject.name} as {KINDS[args.format]}"):
         explainer: Any = subject.program(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
-        write[args.format](
-            path,
-            preprocessing=prepare if isinstance(prepare, Preprocessing) else None,
-            class_names=subject.class_names or None,
-            info=subject.facts,
-        )
+        known = prepare if isinstance(prepare, Preprocessing) else None
+        write[args.format](path, preprocessing=known, class_names=subject.class_names or None,
+                           info=subject.facts)  # fmt: skip
     say(f"written: {path}, {KINDS[args.format]}, {size_text(path)}")

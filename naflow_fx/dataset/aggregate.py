@@ -9,13 +9,14 @@ import numpy as np
 import pandas
 from numpy.typing import NDArray
 
-from naflow_fx.dataset import MAP
-from naflow_fx.dataset.results import Results
+from naflow_fx.dataset import MAP, MEASURES
+from naflow_fx.dataset.results import Results, maps_of
 
 Floats = NDArray[np.float64]
 Measures = dict[str, pandas.DataFrame]  # measure -> a row a photo, a column a layer
 NORMAL = 1.96  # standard errors on either side of a mean: 95 % of the time the truth lies inside
-UNUSUAL = ("mean", "max", "active", "spread")  # measures that make a photo unusual
+UNUSUAL = MEASURES[2:]  # of the map alone: those that make a photo unusual
+RATIOS = ("norm_ratio", "mean", "max")  # measures that are compared by ratio
 
 
 def depths(measures: Measures) -> Measures:
@@ -40,17 +41,17 @@ def unusual(measures: Measures, count: int) -> pandas.DataFrame:
     (measure, layer) that are furthest.  `mean` and `max` go in by their logarithms: they are
     compared by ratio.  Fewer than eight photos have no usual.
     """
-    logarithms = {name: np.log(np.maximum(measures[name], 1e-30)) for name in ("mean", "max")}
-    compared = {**measures, **logarithms}
-    distances = pandas.concat({name: _distances(compared[name]) for name in UNUSUAL}, axis=1)
+    distances = pandas.concat({name: _distances(name, measures[name]) for name in UNUSUAL}, axis=1)
     total = distances.mean(axis=1).sort_values(ascending=False, kind="stable")
     found = total.head(count if len(total) >= 8 else 0).to_frame("distance")
     furthest = [distances.loc[row].nlargest(3).index.to_list() for row in found.index]
     return found.assign(where=furthest)
 
 
-def _distances(values: pandas.DataFrame) -> pandas.DataFrame:
+def _distances(name: str, values: pandas.DataFrame) -> pandas.DataFrame:
     """Distances from the median of each layer [rows, layers], robust, at most 10; 0 for NaN."""
+    if name in RATIOS:
+        values = np.log(np.maximum(values, 1e-30))
     centre = values.median()
     away = (values - centre).abs()
     scale = np.maximum(1.4826 * away.median(), 1e-6 + 1e-3 * centre.abs())
@@ -73,8 +74,6 @@ def mean_maps(
 
     Each map counts by the share of its own largest value.  One part is in memory at a time.
     """
-    from naflow_fx.dataset.parts import maps_of
-
     columns = ["prediction", *(MAP + layer for layer in layers)]
     count, sums = np.zeros(len(classes)), dict.fromkeys(layers, np.zeros(()))
     for table in results.tables(columns):

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas
 
-from naflow_fx.dataset.aggregate import Floats
+from naflow_fx.dataset.aggregate import RATIOS, Floats
 
-LOGARITHMIC = ("mean", "max", "norm_ratio")  # compared by ratio
 DECADES = 6  # a logarithmic axis shows at most so many below its top
 
 
@@ -19,7 +18,7 @@ def curve(name: str, depth: pandas.DataFrame) -> dict[str, Any]:
 
     Places are shares of both axes, from the left and from below; a layer has a tip.
     """
-    log = name in LOGARITHMIC
+    log = name in RATIOS
     low, high = _limits(depth, log)
 
     def y(values: Any) -> Floats:

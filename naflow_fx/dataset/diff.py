@@ -92,7 +92,7 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     if both.empty:
         raise DatasetError(f"{one.path} and {two.path}: no photo is in both; pairs have files of "
                            "the same content")  # fmt: skip
-    pairs = pairs_of(*(_spatial(run) for run in runs))
+    pairs = pairs_of(one.spatial, two.spatial)
     if not pairs:
         raise DatasetError(f"{one.path}, {two.path}: no layer with a map of several positions")
     rows = both[["row_x", "row_y"]].to_numpy().T
@@ -101,10 +101,8 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     second_spread = np.stack(both["spread_y"])[:, at[:, 1]]
     values = {
         "agreement": np.stack([_agreement(runs, pair, rows) for pair in pairs], 1),
-        "spread A": first_spread,
-        "spread B": second_spread,
-        "B - A": second_spread - first_spread,
-    }
+        "spread A": first_spread, "spread B": second_spread, "B - A": second_spread - first_spread,
+    }  # fmt: skip
     layers = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
     table = DepthTable(layers, {n: torch.from_numpy(x).double() for n, x in values.items()})
     predictions = both[["prediction_x", "prediction_y"]].fillna(-1).to_numpy(int).T
@@ -118,11 +116,6 @@ def _paired(first: pandas.DataFrame, second: pandas.DataFrame) -> pandas.DataFra
         for frame in (first, second)
     )
     return one.merge(two, on=["sha256", "copy"])
-
-
-def _spatial(results: Results) -> list[str]:
-    """Layers whose maps have several positions."""
-    return [name for name, shape in results.shapes.items() if np.prod(shape) > 1]
 
 
 def _agreement(

@@ -21,18 +21,12 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.files import replacing
 
 KEY = b"naflow_fx"  # of the file's own metadata: JSON
+# Of these a whole number below 0 is unknown, null in the file.
 FIXED = {
-    "position": pa.int64(),
-    "id": pa.string(),
-    "sha256": pa.string(),
-    "height": pa.int32(),
-    "width": pa.int32(),
-    "label": pa.int64(),
-    "prediction": pa.int64(),
-    "probability": pa.float32(),
-    "score": pa.float64(),
-    "target": pa.int64(),
-}  # of these a whole number below 0 is unknown, null in the file
+    "position": pa.int64(), "id": pa.string(), "sha256": pa.string(), "height": pa.int32(),
+    "width": pa.int32(), "label": pa.int64(), "prediction": pa.int64(),
+    "probability": pa.float32(), "score": pa.float64(), "target": pa.int64(),
+}  # fmt: skip
 FAILURE = ("position", "id", "reason", "sha256")  # a line of failed.jsonl
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -89,10 +83,7 @@ def as_table(part: int, job: str, batches: Sequence[Rows], layout: Layout) -> pa
     kind = schema(layout)
     tables = [_table(rows, kind) for rows in batches if rows.arrays]
     facts = {
-        "part": part,
-        "job": job,
-        "layers": list(layout.layers),
-        "shapes": layout.layers,
+        "part": part, "job": job, "layers": list(layout.layers), "shapes": layout.layers,
         "failed": [{name: getattr(photo, name) for name in FAILURE}
                    for rows in batches for photo in rows.failed],
     }  # fmt: skip
@@ -130,17 +121,6 @@ def _column(values: Any, kind: pa.DataType) -> pa.Array:
         return pa.FixedSizeBinaryArray.from_buffers(kind, len(values), [None, data])
     known = np.ma.masked_less(values, 0) if pa.types.is_integer(kind) else values
     return pa.array(known, kind)
-
-
-def maps_of(column: pa.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
-    """The maps of a column, [n, *shape]."""
-    size = math.prod(shape)
-    blocks = [
-        np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
-        for chunk in column.chunks
-        if len(chunk)
-    ]
-    return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
 
 
 def part_name(part: int) -> str:

@@ -24,6 +24,7 @@ from naflow_fx.selection import evenly
 from naflow_fx.subjects.inputs import scaled
 from naflow_fx.view.colours import colourise, resize_map
 from naflow_fx.view.html import POLICY, data_uri, render
+from naflow_fx.view.record import class_words
 
 CLASSES, COLUMNS, PHOTOS, LAYERS = 12, 7, 12, 15  # how many are shown
 MEASURED = 24  # layers of which scatter and agreement are shown
@@ -52,11 +53,6 @@ class Context:
         }
         self.statistics = statistics_of(results, MEASURED)
 
-    def name(self, index: int) -> str:
-        """Words for a class."""
-        names = self.results.class_names
-        return names[index] if 0 <= index < len(names) else f"class {index}"
-
 
 def write_report(folder: str | Path, path: str | Path) -> Path:
     """Writes the page about a folder of results: one HTML file that needs no network.
@@ -72,12 +68,11 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
     if not len(results):
         raise no_row(results)
     context, failed, manifest = Context(results), results.failed, results.manifest
-    job, made = manifest["job"], manifest["job"]["explainer"]
-    model = made.get("model") or made.get("artefact") or made.get("make")
-    facts = {"source": manifest["source"], **job, **manifest["environment"]}
+    facts = {"source": manifest["source"], **manifest["job"], **manifest["environment"]}
+    title = f"{results.model}: attention flow of {len(results):,} photos"
+    left = facts["photos"] - len(results) - len(failed)
     page = render(
-        "run.html", policy=POLICY, title=f"{model}: attention flow of {len(results):,} photos",
-        tiles=_tiles(context), left=job["photos"] - len(results) - len(failed),
+        "run.html", policy=POLICY, title=title, tiles=_tiles(context), left=left,
         classes=_classes(context), curves=_curves(context), unusual=_unusual(context),
         residuals=aggregate.worst_residuals(context.measures["residual"], LAYERS),
         failed=failed, facts=json.dumps(facts, indent=1, ensure_ascii=False),
@@ -88,11 +83,8 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
 def _tiles(context: Context) -> list[tuple[str, str]]:
     """Numbers with their words, for the head of the page."""
     results, rows = context.results, context.rows
-    tiles = [
-        (f"{len(results):,}", "photos explained"),
-        (f"{len(results.failed):,}", "failed"),
-        (f"{len(results.layers)}", "layers"),
-    ]
+    tiles = [(f"{len(results):,}", "photos explained"), (f"{len(results.failed):,}", "failed"),
+             (f"{len(results.layers)}", "layers")]  # fmt: skip
     if (rows["prediction"] >= 0).any():
         classes = rows["prediction"].nunique()
         tiles.append((f"{classes}", "classes predicted" if classes > 1 else "class predicted"))
@@ -113,9 +105,9 @@ def _classes(context: Context) -> dict[str, Any] | None:
     if classes.empty or not context.results.stored:
         return None
     frequent = classes.sort_values("size", ascending=False, kind="stable").head(CLASSES)
-    layers = _shown_layers(context, COLUMNS)
+    layers, names = _shown_layers(context, COLUMNS), context.results.class_names
     means = aggregate.mean_maps(context.results, layers, frequent.index.to_list())
-    rows = frequent.assign(name=[context.name(one) for one in frequent.index],
+    rows = frequent.assign(name=[class_words(names, one) for one in frequent.index],
                            maps=[[_map(means[one, layer]) for layer in layers]
                                  for one in frequent.index])  # fmt: skip
     return {"every": len(classes), "layers": layers, "rows": rows.to_dict("records")}
@@ -154,7 +146,8 @@ def _prediction(context: Context, row: int) -> str:
     one = context.rows.loc[row]
     if one["prediction"] < 0:
         return f"score {one['score']:.3g}"
-    return f"{context.name(one['prediction'])}, {one['probability']:.1%}"
+    words = class_words(context.results.class_names, one["prediction"])
+    return f"{words}, {one['probability']:.1%}"
 
 
 def _shown_layers(context: Context, count: int) -> list[str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -9,19 +11,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, required
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from naflow_fx.dataset import EXPLAINER, MANIFEST, MAP, MEASURES, PARTS, Last, required
 from naflow_fx.errors import DatasetError
+from naflow_fx.flow.statistics import Statistics, table_of
 from naflow_fx.selection import evenly, matching
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
     import pyarrow
     import xarray
-    from numpy.typing import NDArray
-
-    from naflow_fx.dataset.torch_view import TorchRows
-    from naflow_fx.flow.statistics import Statistics
 
 SAMPLE = 512  # photos of which `statistics_of` computes, at most
 
@@ -59,6 +62,17 @@ class Results:
         self.layers = list(self.shapes)
         self.stored: list[str] = self.explainer["stored"]
         self.class_names: list[str] = self.explainer["class_names"]
+
+    @property
+    def model(self) -> str:
+        """What explained the photos: a network's name, an artefact's, or that of a `make`."""
+        made = self.manifest["job"]["explainer"]
+        return str(made.get("model") or made.get("artefact") or made.get("make"))
+
+    @property
+    def spatial(self) -> list[str]:
+        """Those of `layers` whose maps have several positions."""
+        return [name for name, shape in self.shapes.items() if math.prod(shape) > 1]
 
     @cached_property
     def _facts(self) -> list[tuple[dict[str, Any], int]]:
@@ -134,8 +148,6 @@ class Results:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from naflow_fx.dataset.parts import maps_of
-
         name = self._stored([layer])[0]
         table = pa.concat_tables(self.tables([MAP + name, "max"]))
         found = maps_of(table[MAP + name], self.shapes[name])
@@ -160,11 +172,6 @@ class Results:
             DatasetError: no such layer, or its maps are not stored.
             FlowError: no row, or no layer whose map has several positions.
         """
-        import torch
-
-        from naflow_fx.dataset.parts import maps_of
-        from naflow_fx.flow.statistics import Statistics, table_of
-
         wanted = self._stored(layers)
         files = range(len(self.files)) if parts is None else parts
         return Statistics.joined(
@@ -182,8 +189,6 @@ class Results:
         The maps' variables are named as in the files, `map.<layer>`, with dimensions of their own.
         """
         xr = required("xarray", "results.xarray")
-        import numpy as np
-
         frame = self.pandas()
         data: dict[str, Any] = {name: ("photo", frame[name].to_numpy())
                                 for name in frame if name not in (*MEASURES, "id")}  # fmt: skip
@@ -201,10 +206,7 @@ class Results:
 
         One part is kept in memory: read in order, or shuffle within parts.
         """
-        from naflow_fx.dataset.torch_view import TorchRows
-
-        shapes = {layer: self.shapes[layer] for layer in self._stored(layers)}
-        return TorchRows(self.table, self.counts, self.columns(), shapes)
+        return TorchRows(self, self._stored(layers))
 
     def _stored(self, layers: str | Sequence[str]) -> list[str]:
         """The stored layers that names and globs mean; DatasetError for one that means none."""
@@ -214,6 +216,48 @@ class Results:
             raise DatasetError(f"{self.path}: no maps of {', '.join(map(repr, idle))} are stored; "
                                f"stored: {', '.join(self.stored[:8]) or 'none'}")  # fmt: skip
         return found
+
+
+class TorchRows(Dataset[dict[str, Any]]):
+    """Row number -> dictionary of numbers, texts and tensors.
+
+    "label", "prediction", "target": -1 where unknown.  Measures: [layers].  "maps": layer ->
+    [H, W] float16, each divided by its largest value, "max".
+    """
+
+    def __init__(self, results: Results, layers: Sequence[str]) -> None:
+        """All rows of results, with the maps of layers that are stored."""
+        self.maps = {MAP + layer: results.shapes[layer] for layer in layers}
+        self.columns = (*results.columns(), *self.maps)
+        self.ends, self.read = list(itertools.accumulate(results.counts)), Last(results.table)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return self.ends[-1]
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """One row."""
+        index = range(len(self))[index]
+        part = bisect.bisect_right(self.ends, index)
+        at = index - (self.ends[part - 1] if part else 0)
+        row = self.read(part, self.columns).slice(at, 1)
+        maps = {name.removeprefix(MAP): torch.from_numpy(maps_of(row[name], shape)[0].copy())
+                for name, shape in self.maps.items()}  # fmt: skip
+        (found,) = row.drop_columns([*self.maps]).to_pylist()
+        return {**{name: _known(value) for name, value in found.items()}, "maps": maps}
+
+
+def _known(value: Any) -> Any:
+    """A text as it is, numbers as a tensor."""
+    return value if isinstance(value, str) else torch.tensor(-1 if value is None else value)
+
+
+def maps_of(column: pyarrow.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
+    """The maps of a column, [n, *shape]."""
+    size = math.prod(shape)
+    blocks = [np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
+              for chunk in column.chunks if len(chunk)]  # fmt: skip
+    return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
 
 
 def open_results(path: str | Path | Results) -> Results:
@@ -226,7 +270,7 @@ def statistics_of(results: Results, layers: int) -> Statistics | None:
 
     Photos are whole files of the run.  None where no map of several positions is stored.
     """
-    spatial = [name for name in results.stored if math.prod(results.shapes[name]) > 1]
+    spatial = [name for name in results.spatial if name in results.stored]
     full = [part for part, count in enumerate(results.counts) if count]
     if not spatial or not full:
         return None

@@ -180,9 +180,6 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     probability, prediction = torch.full_like(flow.score, math.nan, dtype=torch.float32), unknown
     if isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
         probability, prediction = probabilities(output.float()).max(1)
-    return {
-        "prediction": prediction,
-        "probability": probability,
-        "score": flow.score.double(),
-        "target": unknown if flow.target is None else flow.target,
-    }
+    target = unknown if flow.target is None else flow.target
+    return {"prediction": prediction, "probability": probability, "score": flow.score.double(),
+            "target": target}  # fmt: skip

@@ -20,12 +20,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from naflow_fx.dataset import Last
-from naflow_fx.errors import DatasetError, check_choice
+from naflow_fx.errors import DatasetError, check_choice, unfit
 
 ENDINGS = (
     ".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm", ".jp2",
     ".avif",
 )  # fmt: skip
+Row = tuple[str | None, int, Any]  # a photo's id, its class, -1 where unknown, where it lies
 LARGEST = 1 << 29  # bytes of one file; a photo of more is not read
 KNOWN = {".txt": "list", ".lst": "list", ".list": "list", ".tsv": "list", ".tar": "tar",
          ".parquet": "parquet"}  # fmt: skip
@@ -81,6 +82,9 @@ def open_source(source: Any, kind: str | None = None) -> Source:
         return source
     if hasattr(source, "samples"):
         return _of_samples(source)
+    if not isinstance(source, (str, os.PathLike)):
+        wanted = "a path, a pattern of several, or a dataset with `samples`"
+        raise unfit(DatasetError, "open_source", wanted, source=source)
     path = os.fspath(source)
     kind = kind or _kind(path)
     check_choice(DatasetError, "open_source", OPENERS, kind=kind)
@@ -191,27 +195,26 @@ def _of_samples(dataset: Any) -> Source:
     return _files("imagefolder", root, paths, [int(label) for _, label in dataset.samples])
 
 
-def _several(pattern: str) -> list[str]:
-    """The archives that a path or a pattern means."""
+def _of_archives(
+    kind: str, pattern: str, photos: Callable[[str], Iterator[Row]], reader: Callable[[Any], bytes]
+) -> Source:
+    """The archives that a path or a pattern means; those without a name are called by number."""
     found = sorted(glob.glob(pattern)) if glob.has_magic(pattern) else [pattern]
-    return [os.path.abspath(path) for path in found]
+    places = [os.path.abspath(path) for path in found]
+    rows = [row for path in places for row in photos(path)]
+    ids = [str(i) if name is None else str(name) for i, (name, _, _) in enumerate(rows)]
+    labels, where = [label for _, label, _ in rows], [where for _, _, where in rows]
+    return Source(kind, places, ids, _known(labels), where, reader)
 
 
-def _of_tars(pattern: str) -> Source:
-    """Tar archives, WebDataset's too; every picture in them is a photo.
+def _in_tar(path: str) -> Iterator[Row]:
+    """Photos of a tar archive, WebDataset's too: every picture in it, with its `.cls` member.
 
-    The ids are the members' names, the labels from the `.cls` members.
+    The ids are the members' names.
     """
-    places = _several(pattern)
-    ids: list[str] = []
-    labels: list[int] = []
-    where: list[tuple[str, int, int]] = []
-    for path in places:
-        photos, classes = _members(path)
-        ids += [_text(name) for name in photos]
-        labels += [classes.get(_key(name), -1) for name in photos]
-        where += [(path, photo.offset_data, photo.size) for photo in photos.values()]
-    return Source("tar", places, ids, _known(labels), where, _read_member)
+    photos, classes = _members(path)
+    for name, photo in photos.items():
+        yield _text(name), classes.get(_key(name), -1), (path, photo.offset_data, photo.size)
 
 
 def _read_member(where: tuple[str, int, int]) -> bytes:
@@ -252,29 +255,20 @@ def _key(name: str) -> str:
     return f"{folder}/{file.partition('.')[0]}"
 
 
-def _of_parquets(pattern: str) -> Source:
-    """Photos in a column of Parquet files: bytes, or Hugging Face's {bytes, path}.
+def _in_parquet(path: str) -> Iterator[Row]:
+    """Photos in a column of a Parquet file: bytes, or Hugging Face's {bytes, path}.
 
-    The ids are the column `id`, `__key__`, `filename`, `path` or the struct's path, else row
-    numbers; the labels the column `label` or `cls`.
+    The ids are the column `id`, `__key__`, `filename`, `path` or the struct's path, None without
+    one; the labels the column `label` or `cls`.
     """
-    places = _several(pattern)
-    ids: list[str] = []
-    labels: list[int] = []
-    where: list[tuple[str, str, int, int]] = []
-    for path in places:
-        try:
-            with pq.ParquetFile(path) as file:
-                column = _photos(path, file.schema_arrow)
-                where += [(path, column, group, row) for group in range(file.num_row_groups)
-                          for row in range(file.metadata.row_group(group).num_rows)
-                          ]  # fmt: skip
-                ids += _ids(file, column, len(ids))
-                labels += _labels(file)
-        except pa.ArrowInvalid as error:
-            raise DatasetError(f"{path}: not a Parquet file ({error})") from error
-    reader = partial(_read_row, Last(_row_group))
-    return Source("parquet", places, ids, _known(labels), where, reader)
+    try:
+        with pq.ParquetFile(path) as file:
+            column = _photos(path, file.schema_arrow)
+            where = ((path, column, group, row) for group in range(file.num_row_groups)
+                     for row in range(file.metadata.row_group(group).num_rows))  # fmt: skip
+            yield from zip(_ids(file, column), _labels(file), where, strict=True)
+    except pa.ArrowInvalid as error:
+        raise DatasetError(f"{path}: not a Parquet file ({error})") from error
 
 
 def _read_row(read: Last[pa.ChunkedArray], where: tuple[str, str, int, int]) -> bytes:
@@ -303,16 +297,17 @@ def _photos(path: str, schema: pa.Schema) -> str:
                        f"{{bytes, path}}; got {', '.join(schema.names)}")  # fmt: skip
 
 
-def _ids(file: pq.ParquetFile, photos: str, start: int) -> list[str]:
-    """The photos' names in one file; `start`: of its first row without one."""
+def _ids(file: pq.ParquetFile, photos: str) -> list[Any]:
+    """The photos' names in one file, None for those without one."""
     schema = file.schema_arrow
     names = [n for n in ("id", "__key__", "filename", "path") if n in schema.names]
     kind = schema.field(photos).type
     if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
         names.append(f"{photos}.path")
-    known = file.read(columns=names[:1]).flatten()[0].to_pylist() if names else (
-        [None] * file.metadata.num_rows)  # fmt: skip
-    return [str(start + i) if name is None else str(name) for i, name in enumerate(known)]
+    if not names:
+        return [None] * file.metadata.num_rows
+    found: list[Any] = file.read(columns=names[:1]).flatten()[0].to_pylist()
+    return found
 
 
 def _labels(file: pq.ParquetFile) -> list[int]:
@@ -326,9 +321,8 @@ def _labels(file: pq.ParquetFile) -> list[int]:
 
 
 OPENERS: dict[str, Callable[[str], Source]] = {
-    "folder": _of_folder,
-    "imagefolder": _of_classes,
-    "list": _of_list,
-    "tar": _of_tars,
-    "parquet": _of_parquets,
-}
+    "folder": _of_folder, "imagefolder": _of_classes, "list": _of_list,
+    "tar": lambda place: _of_archives("tar", place, _in_tar, _read_member),
+    "parquet": lambda place: _of_archives("parquet", place, _in_parquet,
+                                          partial(_read_row, Last(_row_group))),
+}  # fmt: skip

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError
+from naflow_fx.errors import EvaluationError, check_positive
 from naflow_fx.evaluation.data import Box, EvaluationSet, box_mask, from_masks
 from naflow_fx.models.preprocess import Preprocessing, open_photo
 
@@ -160,10 +160,27 @@ def cub200(
     return _dataset("CUB-200-2011", items(), preprocessing, limit)
 
 
+def class_numbers(path: str | Path) -> dict[str, int]:
+    """The `classes` in a JSON file, ``{"dog": 207, ...}``.
+
+    Raises:
+        EvaluationError: it holds something else.  OSError: it can't be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        raise EvaluationError(f"{path}: not JSON ({error})") from error
+    if not isinstance(found, dict) or not all(isinstance(v, int) for v in found.values()):
+        raise EvaluationError(f'{path}: wanted {{"name of a class": number, ...}}')
+    return found
+
+
 def _dataset(
     name: str, items: Iterable[Item], preprocessing: Preprocessing, limit: int | None
 ) -> EvaluationSet:
     """The first `limit` items whose evidence is inside of what the network sees."""
+    if limit is not None:
+        check_positive(EvaluationError, name, limit=limit)
     chosen = list(islice(items, limit))
     if not chosen:
         raise EvaluationError(f"{name}: no photo shows one of the classes")

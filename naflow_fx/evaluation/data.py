@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from naflow_fx.errors import EvaluationError, check_choice
+from naflow_fx.errors import EvaluationError, check_choice, unfit
 from naflow_fx.models.preprocess import Preprocessing
 
 Box = tuple[float, float, float, float]
@@ -58,11 +58,11 @@ class EvaluationSet:
         """Number N of images."""
         return len(self.images)
 
-    def __getitem__(self, index: slice | Sequence[int]) -> EvaluationSet:
-        """The images of a slice or a list of indices."""
-        chosen = list(range(len(self)))[index] if isinstance(index, slice) else list(index)
+    def __getitem__(self, index: Any) -> EvaluationSet:
+        """The images of an index, a slice, a list of indices, or of those a mask is true for."""
+        chosen = np.atleast_1d(np.arange(len(self))[index]).tolist()
         cut: dict[str, Any] = {
-            name: tuple(part[i] for i in chosen) if isinstance(part, tuple) else part[chosen]
+            name: part[chosen] if isinstance(part, Tensor) else tuple(part[i] for i in chosen)
             for name, part in self._parts.items()
         }
         return replace(self, **cut)
@@ -118,12 +118,20 @@ def from_masks(
     views: Iterable[View] = ("centre",),
     name: str = "photos",
 ) -> EvaluationSet:
-    """The same with masks, bool [height, width] of the photo, instead of boxes."""
+    """The same with masks, bool [height, width] of the photo, instead of boxes.
+
+    Raises:
+        EvaluationError: no photo, no view, or one that there isn't.
+    """
+    views = tuple(views)
     rows = [
         (title, group, target, *seen(photo, mask, preprocessing, view))
         for group, (title, photo, target, mask) in enumerate(items)
         for view in views
     ]
+    if not rows:
+        wanted = "at least one photo, and one view"
+        raise unfit(EvaluationError, "from_masks", wanted, photos=len(items), views=views)
     names, groups, targets, images, masks = zip(*rows, strict=True)
     return EvaluationSet(torch.stack(images), torch.tensor(targets), torch.stack(masks),
                          tuple(names), torch.tensor(groups), name)  # fmt: skip

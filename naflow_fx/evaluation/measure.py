@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import EvaluationError, one_of, unfit
+from naflow_fx.errors import EvaluationError, check_positive, one_of, unfit
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.faithfulness import Classifier, Probability
 from naflow_fx.evaluation.fidelity import activations, fidelity
 from naflow_fx.evaluation.metrics import DEFAULT, METRICS
+from naflow_fx.evaluation.modules import twin
 from naflow_fx.evaluation.result import Evaluation, Scores
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow.data import probabilities
@@ -37,6 +37,9 @@ class Effort:
         percentiles: of the pixels that ROAD removes.
         draws: of noise, for max-sensitivity.
         radius: of that noise, in units of the network's input.
+
+    Raises:
+        EvaluationError: a number that must be a whole one of at least 1 is none; no percentiles.
     """
 
     batch: int = 8
@@ -44,6 +47,13 @@ class Effort:
     percentiles: tuple[int, ...] = (20, 50, 80)
     draws: int = 3
     radius: float = 0.02
+
+    def __post_init__(self) -> None:
+        counts = {"batch": self.batch, "steps": self.steps, "draws": self.draws}
+        check_positive(EvaluationError, "Effort", **counts)
+        if not self.percentiles or not all(0 < p < 100 for p in self.percentiles):
+            wanted = "numbers between 0 and 100, at least one"
+            raise unfit(EvaluationError, "Effort", wanted, percentiles=self.percentiles)
 
 
 def evaluate(
@@ -67,7 +77,8 @@ def evaluate(
             it is measured, None for all.  "fidelity" is of explainers that keep "bpfm" and "used".
         model: the network, for the metrics that classify changed images and for targets of -1.
             It is copied, and left as it is.
-        depth: layer -> 0 to 1; None: the place among the layers of the explainer that has most.
+        depth: layer -> 0 to 1; of others their place among the layers of the explainer that has
+            most.
         effort: how much work metrics may make; None: `Effort()`.
         progress: is told what is being measured.
 
@@ -86,7 +97,8 @@ def evaluate(
     for name, explain in explainers.items():
         progress(name)
         found[name] = _measured(name, explain, wanted, given, progress)
-    places = dict(depth) if depth is not None else depths(found)
+    known = dict(depth or {})
+    places = known | depths(found) | known
     share = None if dataset.evidence is None else dataset.share.double().numpy()
     groups = np.asarray(dataset.groups.tolist(), np.int64)
     return Evaluation(dataset.name, dataset.names, groups, places, found, share)
@@ -95,7 +107,7 @@ def evaluate(
 def class_probability(model: nn.Module) -> Probability:
     """Images -> class probabilities, by a copy of the model in eval mode, channels last."""
     # on CPU less than half of the time, as are small batches
-    network = copy.deepcopy(model).eval().to(memory_format=torch.channels_last)
+    network = twin(model).to(memory_format=torch.channels_last)
 
     def probability(images: Tensor) -> Tensor:
         laid = images.contiguous(memory_format=torch.channels_last)
@@ -165,14 +177,11 @@ def _figure(name: str, explain: Explain, result: Any, images: Tensor) -> dict[st
 def as_maps(result: Any) -> dict[str, Tensor]:
     """What an explainer gave as layer -> [N, h, w]; EvaluationError if it is none of the kinds."""
     maps = {"input": result} if isinstance(result, Tensor) else getattr(result, "maps", result)
-    fits = isinstance(maps, Mapping) and all(
-        isinstance(m, Tensor) and m.ndim == 3 for m in maps.values()
-    )
-    if not fits or not maps:
-        raise EvaluationError(
-            "an explainer gave no maps; wanted an AttentionFlow, layers and their "
-            f"maps [N, h, w], or one tensor; got {type(result).__name__}"
-        )
+    every = maps.values() if isinstance(maps, Mapping) else ()
+    if not every or not all(isinstance(m, Tensor) and m.ndim == 3 for m in every):
+        raise EvaluationError("an explainer gave no maps; wanted an AttentionFlow, layers and "
+                              f"their maps [N, h, w], or one tensor; got {type(result).__name__}"
+                              )  # fmt: skip
     return {name: m.detach() for name, m in maps.items()}
 
 

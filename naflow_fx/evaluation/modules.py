@@ -30,6 +30,15 @@ LINEAR = (nn.Linear, nn.modules.conv._ConvNd, nn.modules.batchnorm._BatchNorm, n
           nn.modules.dropout._DropoutNd, nn.modules.padding._ConstantPadNd)  # fmt: skip
 
 
+def twin(model: nn.Module) -> nn.Module:
+    """A copy of the network in eval mode with its hooks; where deepcopy fails (weight norm), too.
+
+    Raises:
+        TraceError: it can't be copied.
+    """
+    return evaluated(model, torch.clone, hooks=True)
+
+
 def modular(model: nn.Module, known: Kinds | None = None) -> fx.GraphModule:
     """A copy of the network as one graph: a module for every call, none of which writes in place.
 
@@ -81,11 +90,6 @@ def _check(network: fx.GraphModule, known: Kinds | None, name: str) -> None:
     if any(found.values()):
         told = "; ".join(f"{text} {', '.join(nodes)}" for text, nodes in found.items() if nodes)
         raise EvaluationError(f"{name}: {told}; a library that hooks modules is wrong there")
-
-
-def output_of(network: fx.GraphModule) -> str:
-    """Name of the node that is the network's output."""
-    return str(next(iter(reversed(network.graph.nodes))).args[0].meta[keys.SITE])
 
 
 def until(

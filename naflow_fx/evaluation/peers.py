@@ -8,7 +8,6 @@ says what to install.
 from __future__ import annotations
 
 import contextlib
-import copy
 import io
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from naflow_fx.errors import EvaluationError, required
+from naflow_fx import keys
+from naflow_fx.errors import EvaluationError, check_positive, required
 from naflow_fx.evaluation.data import Explain
-from naflow_fx.evaluation.modules import beyond, modular, output_of, rescalable, until, with_sums
+from naflow_fx.evaluation.modules import beyond, modular, rescalable, twin, until, with_sums
 
 
 def library(name: str) -> Any:
@@ -36,7 +36,8 @@ def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
     By autograd; names are those of `nf.compile`.
     """
     network = modular(model)
-    extract = until(network, [*layers, output_of(network)])
+    *_, end = network.graph.nodes
+    extract = until(network, [*layers, str(end.args[0].meta[keys.SITE])])
 
     def explain(images: Tensor, target: Tensor) -> dict[str, Tensor]:
         with torch.enable_grad():
@@ -51,12 +52,12 @@ def gradient_channelwise(model: nn.Module, layers: Sequence[str]) -> Explain:
 
 def score_cam(model: nn.Module, layer: str) -> Explain:
     """Score-CAM at one module (Wang et al., CVPRW 2020), by pytorch-grad-cam."""
-    return _grad_cam("ScoreCAM", copy.deepcopy(model).eval(), layer)
+    return _grad_cam("ScoreCAM", twin(model), layer)
 
 
 def ablation_cam(model: nn.Module, layer: str) -> Explain:
     """Ablation-CAM at one module (Desai and Ramaswamy, WACV 2020), by pytorch-grad-cam."""
-    return _grad_cam("AblationCAM", copy.deepcopy(model).eval(), layer)
+    return _grad_cam("AblationCAM", twin(model), layer)
 
 
 def full_grad(model: nn.Module) -> Explain:
@@ -90,7 +91,8 @@ def _grad_cam(name: str, network: nn.Module, layer: str | None = None) -> Explai
 
 def integrated_gradients(model: nn.Module, steps: int = 32) -> Explain:
     """`|sum over channels|` of integrated gradients from 0 (Sundararajan et al., 2017), captum."""
-    method = library("captum.attr").IntegratedGradients(copy.deepcopy(model).eval())
+    check_positive(EvaluationError, "integrated_gradients", steps=steps)
+    method = library("captum.attr").IntegratedGradients(twin(model))
 
     def explain(images: Tensor, target: Tensor) -> Tensor:
         with torch.enable_grad():
@@ -113,7 +115,8 @@ def rise(
         keep: share of cells that are 1.
         seed: of the masks.
     """
-    network = copy.deepcopy(model).eval()
+    check_positive(EvaluationError, "rise", masks=masks, cells=cells)
+    network = twin(model)
 
     def explain(images: Tensor, target: Tensor) -> Tensor:
         generator = torch.Generator().manual_seed(seed)

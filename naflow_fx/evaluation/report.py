@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from naflow_fx.evaluation.metrics import METRICS
 from naflow_fx.evaluation.result import Evaluation
+from naflow_fx.evaluation.sanity import TITLE
 
 
 def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
@@ -13,6 +14,16 @@ def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
     head, *body = rows
     rule = ["---", *(["---:" if right else "---"] * (len(head) - 1))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body)) + "\n"
+
+
+def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
+    """All tables, and one of sanity checks, `sanity.rows`, if there is one."""
+    parts = [f"# {result.dataset}: {len(result.images)} images\n", means(result, result.metrics)]
+    parts += [f"\n## {metric}, by fifths of the depth\n\n{fifths(result, metric)}"
+              for metric in result.metrics]  # fmt: skip
+    if checks:
+        parts.append(f"\n## {TITLE}\n\n{markdown(checks)}")
+    return "\n".join(parts)
 
 
 def means(result: Evaluation, metrics: Sequence[str]) -> str:

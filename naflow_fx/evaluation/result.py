@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from naflow_fx.errors import EvaluationError, required, table
+from naflow_fx.errors import EvaluationError, check_choice, required, table
 from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.metrics import METRICS
 from naflow_fx.files import replacing, write
@@ -113,7 +113,7 @@ class Evaluation:
 
     def rows(self, metrics: Sequence[str] | None = None) -> list[list[str]]:
         """A table as text: a header, then each method's means with their intervals."""
-        wanted = list(metrics or self.metrics)
+        wanted = self._wanted(metrics)
         head = ["method", *(f"{m}{ARROWS[METRICS[m].better]}" for m in wanted)]
         body = [[name, *(str(self.mean(name, m)) if m in self.scores[name] else "" for m in wanted)]
                 for name in self.scores]  # fmt: skip
@@ -121,6 +121,7 @@ class Evaluation:
 
     def fifths(self, metric: str) -> list[list[str]]:
         """A table as text: each method's mean in each fifth of the depth, first to last."""
+        self._wanted([metric])
         head = [metric, *(f"{i * 20} to {i * 20 + 20} %" for i in range(FIFTHS)), "all"]
         body = []
         for name in (name for name in self.scores if metric in self.scores[name]):
@@ -181,10 +182,12 @@ class Evaluation:
         The format is that of the path's ending.
 
         Raises:
-            EvaluationError: matplotlib is missing, or there is no such metric.
+            EvaluationError: matplotlib is missing, no such metric, or nothing was measured.
         """
+        wanted = self._wanted(metrics)
+        if not wanted:
+            raise EvaluationError(f"{self.dataset}: nothing was measured, nothing can be drawn")
         drawing = required("matplotlib.figure", extra="viz", what="a figure", error=EvaluationError)
-        wanted = list(metrics or self.metrics)
         columns = 2 if len(wanted) == 4 else min(len(wanted), 3)
         rows, beside = -(-len(wanted) // columns), 2 * columns
         legend = LINE * (1 + -(-len(self.methods) // beside))
@@ -205,6 +208,13 @@ class Evaluation:
             told = {"Software": None} if path.suffix == ".png" else None
             figure.savefig(draft, dpi=110, metadata=told)
         return path
+
+    def _wanted(self, metrics: Sequence[str] | None) -> list[str]:
+        """The metrics that are asked for, or all; EvaluationError for a name that is none."""
+        given = [metrics] if isinstance(metrics, str) else metrics or self.metrics
+        for name in given:
+            check_choice(EvaluationError, "Evaluation", METRICS, metric=name)
+        return list(given)
 
     def _scores(self, method: str, metric: str) -> Scores:
         try:

@@ -6,9 +6,9 @@ rank correlation over pixels, at the layer's own size.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from torch import Tensor, nn
 from naflow_fx.evaluation.bootstrap import Array, Estimate, estimate
 from naflow_fx.evaluation.data import EvaluationSet, Explain
 from naflow_fx.evaluation.localisation import energy
-from naflow_fx.evaluation.measure import explained
+from naflow_fx.evaluation.measure import class_probability, explained, targets
+from naflow_fx.evaluation.modules import twin
 from naflow_fx.flow import measures
 
 Maps = dict[str, Tensor]
 Make = Callable[[nn.Module], Explain]
 STAGES = (0.25, 0.5, 0.75, 1.0)
 BATCH = 8  # images a call of an explainer
+TITLE = "Rank correlation of maps with those of random weights, another class, random labels"
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +68,7 @@ def randomised(model: nn.Module, share: float, seed: int = 0) -> nn.Module:
     Layers count from the output.  The values stay, so that activations keep their size; batch
     norms are left alone.
     """
-    changed = copy.deepcopy(model)
+    changed = twin(model)
     kinds = (nn.modules.conv._ConvNd, nn.Linear)
     weighted = [m for m in changed.modules() if isinstance(m, kinds)]
     generator = torch.Generator().manual_seed(seed)
@@ -113,6 +115,35 @@ def by_class(explain: Explain, dataset: EvaluationSet, classes: int, seed: int =
     step = torch.randint(1, classes, dataset.target.shape, generator=generator)
     other = replace(dataset, target=(dataset.target + step.to(dataset.target)) % classes)
     return _alike(_maps(explain, dataset), {"another class": _maps(explain, other)}, dataset)
+
+
+def rows(
+    methods: Sequence[str],
+    explain: Callable[[str, nn.Module], Explain],
+    model: nn.Module,
+    dataset: EvaluationSet,
+    others: Mapping[str, nn.Module],
+) -> list[list[str]]:
+    """How alike each method's maps stay in all checks, as a table as text, its first row the head.
+
+    Args:
+        methods: names.
+        explain: (name, network) -> explainer.
+        model: the trained network.
+        dataset: images, classes.
+        others: networks of the same layers to compare with, such as one of random labels.
+    """
+    dataset = replace(dataset, target=targets(dataset, class_probability(model)))
+    with torch.no_grad():
+        classes = model(dataset.images[:1]).shape[1]
+    weights = [f"{share:.0%} of weights" for share in STAGES]
+    found = [["method", *weights, "another class", *others]]
+    for name in methods:
+        make = partial(explain, name)
+        checks = [cascading(make, model, dataset), by_class(make(model), dataset, classes)]
+        checks += [compared(make, model, others, dataset)] if others else []
+        found.append([name, *(str(e) for check in checks for e in check.similarities())])
+    return found
 
 
 def _maps(explain: Explain, dataset: EvaluationSet) -> Maps:

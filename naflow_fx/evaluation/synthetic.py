@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from naflow_fx.errors import EvaluationError, check_positive
 from naflow_fx.evaluation.data import EvaluationSet
 
 PATTERNS = ("vertical", "rising", "horizontal", "falling", "chequers", "dots")
@@ -25,8 +26,10 @@ CLUTTER = 8
 def synthetic(count: int = 32, seed: int = 1) -> EvaluationSet:
     """`count` pictures [count, 3, 48, 48] in about 0 ± 1, with the mask of the deciding shape.
 
-    The same seed gives the same pictures.  Training uses seeds from 1000 on.
+    The same seed gives the same pictures.  Training uses seeds from 1000 on.  EvaluationError: the
+    count is no whole number, or below 1.
     """
+    check_positive(EvaluationError, "synthetic", count=count)
     images, target, mask = draw(count, seed)
     names = tuple(f"{PATTERNS[t]}, {i}" for i, t in enumerate(target.tolist()))
     return EvaluationSet(images, target, mask, names, torch.arange(count), "synthetic")
@@ -111,11 +114,9 @@ class SmallCNN(nn.Sequential):
         w = width
         super().__init__(
             nn.Sequential(nn.Conv2d(3, w, 3, padding=1), nn.BatchNorm2d(w), nn.ReLU()),
-            Block(w, 2 * w),
-            Block(2 * w, 3 * w),
-            Block(3 * w, 4 * w),
+            Block(w, 2 * w), Block(2 * w, 3 * w), Block(3 * w, 4 * w),
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, len(PATTERNS))),
-        )
+        )  # fmt: skip
 
 
 def train(steps: int = 120, batch: int = 32, seed: int = 0, shuffled: bool = False) -> SmallCNN:
