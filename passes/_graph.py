@@ -1,4 +1,4 @@
-"""What passes ask of a graph: nodes by name, rules, dimensions; and how rules are called."""
+"""What passes ask of a graph: nodes by name, rules, dimensions; what a rule may ask for."""
 
 from __future__ import annotations
 
@@ -122,39 +122,9 @@ def has_shift(node: fx.Node) -> bool:
     return bool(tells(**asked(tells, state(node, {}))))
 
 
-def call(
-    graph: fx.Graph,
-    function: Function | None,
-    leading: Iterable[Any],
-    state: State,
-    name: str,
-    **meta: Any,
-) -> fx.Node:
-    """Inserts ``function(*leading, **what it asks for)`` as a call_function node."""
-    assert function is not None
-    leading = tuple(leading)
-    kwargs = asked(function, state, len(leading))
-    node = graph.create_node("call_function", function, leading, kwargs, name=name)
-    node.meta.update(meta)
-    return node
-
-
 def marks(part: str, source: fx.Node) -> dict[str, str]:
     """The metadata of a generated node: its part of the program, the forward node it serves."""
     return {keys.PART: part, keys.SOURCE: source.name}
-
-
-def emit(
-    graph: fx.Graph,
-    node: fx.Node,
-    function: Any,
-    leading: Iterable[Any],
-    offered: State,
-    word: str = "",
-) -> fx.Node:
-    """Inserts a rule's function of `node` as a step of the inverse; `word` ends its name."""
-    name = f"{node.name}_{word or function.__name__}"
-    return call(graph, function, leading, offered, name, **marks("inverse", node))
 
 
 def written_out(
