@@ -190,10 +190,9 @@ class StepWriter(Writer):
             if rule is not None and rule.off is not None:
                 asked = _graph.asked(rule.off, self.offer(reader))
                 off = self.call(node, rule.off, (), "off", asked, of=reader)
-                both = (found, off)
-                found = (
-                    off if found is None else self.call(node, operator.or_, both, "off", of=reader)
-                )
+                if found is not None:
+                    off = self.call(node, operator.or_, (found, off), "off", of=reader)
+                found = off
         return found
 
     def _residual(self, node: fx.Node, z: fx.Node, z_out: fx.Node) -> fx.Node:

@@ -240,12 +240,14 @@ def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
 
 
 def _mixes(rule: Rule, kwargs: Arguments) -> str:
-    """What a call does to the batch dimension of its first operand, in words; "": it keeps it."""
-    operand = kwargs[rule.operands[0]]
-    shape = _graph.shape_of(operand[0] if rule.variadic and operand else operand)
-    if -1 not in shape:
-        return ""
-    at, rank = shape.index(-1), len(shape)
+    """What a call does to a batch dimension of its operands, in words; "": it keeps them."""
+    operands = map(_graph.shape_of, _graph.uses(kwargs[rule.operands[0]]))
+    batches = ((d, len(shape)) for shape in operands for d, size in enumerate(shape) if size == -1)
+    return next(filter(None, (_mixed(rule, kwargs, at, rank) for at, rank in batches)), "")
+
+
+def _mixed(rule: Rule, kwargs: Arguments, at: int, rank: int) -> str:
+    """The same of dimension `at` of `rank`."""
     if rule.mixes is not None:
         return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
     dims = kwargs.get("dim", kwargs.get("dims"))
