@@ -5,7 +5,8 @@ An operator is small here: its captured matrix A is written out, per sample, in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,9 @@ from naflow_fx.maps import use
 from naflow_fx.rules.contract import Arguments, Function, Rule, bind, parameters
 
 DAMPING = 0.1
+TOLERANCE = 1e-9  # relative to the largest number, or to 1
+
+Findings = Iterator[str]
 
 
 @dataclass(frozen=True)
@@ -251,6 +255,30 @@ def applied(matrix: Tensor, vector: Tensor, like: Tensor) -> Tensor:
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> per sample."""
     return rows(a * b).sum(1)
+
+
+def shaped(name: str, found: Tensor, like: Tensor) -> Findings:
+    """Finds a shape that is not that of `like`."""
+    if found.shape != like.shape:
+        yield f"{name} has shape {list(found.shape)}; wanted {list(like.shape)}"
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """By how much two tensors differ; 0: by rounding, infinite: in shape."""
+    if a.shape != b.shape:
+        return math.inf
+    a, b = a.detach().double(), b.detach().double()
+    error, scale = (a - b).abs().amax(), torch.maximum(a.abs().amax(), b.abs().amax())
+    return 0.0 if bool(error <= TOLERANCE * scale.clamp(min=1.0)) else float(error)
+
+
+def differ(name: str, a: Tensor, other: str, b: Tensor) -> Findings:
+    """Finds two tensors that are not the same."""
+    far = gap(a, b)
+    if a.shape != b.shape:
+        yield f"{name} has shape {list(a.shape)}, {other} {list(b.shape)}"
+    elif far:
+        yield f"{name} is not {other}: they differ by up to {far:.2g}"
 
 
 def _has(x: Any, size: int) -> bool:
