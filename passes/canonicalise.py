@@ -181,7 +181,7 @@ class _Canonicaliser(fx.Interpreter):
             kwargs = rule.swap(kwargs)  # an activation is the input, a constant its gate
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
-        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs)
+        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs, value.shape)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
@@ -226,6 +226,7 @@ class _Canonicaliser(fx.Interpreter):
         return stand_in
 
 
+_OVER = "computed over the batch dimension"
 _FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
 
 
@@ -239,20 +240,23 @@ def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
     return _FILLS.get(name)
 
 
-def _mixes(rule: Rule, kwargs: Arguments) -> str:
-    """What a call does to a batch dimension of its operands, in words; "": it keeps them."""
+def _mixes(rule: Rule, kwargs: Arguments, shape: tuple[int, ...]) -> str:
+    """What a call with a result of `shape` does to the batch, in words; "": it keeps it."""
     operands = map(_graph.shape_of, _graph.uses(kwargs[rule.operands[0]]))
-    batches = ((d, len(shape)) for shape in operands for d, size in enumerate(shape) if size == -1)
-    return next(filter(None, (_mixed(rule, kwargs, at, rank) for at, rank in batches)), "")
+    batches = [(d, len(own)) for own in operands for d, size in enumerate(own) if size == -1]
+    words = next(filter(None, (_mixed(rule, kwargs, at, rank) for at, rank in batches)), "")
+    if batches and -1 not in shape:  # contracted, as a product of matrices does
+        words = words or _OVER
+    return words or ("the images of the batch are paired" if shape.count(-1) > 1 else "")
 
 
 def _mixed(rule: Rule, kwargs: Arguments, at: int, rank: int) -> str:
-    """The same of dimension `at` of `rank`."""
+    """The same of an operand whose dimension `at` of `rank` is a batch."""
     if rule.mixes is not None:
         return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
     dims = kwargs.get("dim", kwargs.get("dims"))
     dims = (dims,) if isinstance(dims, int) else dims or ()
-    return "computed over the batch dimension" if at in {d % rank for d in dims} else ""
+    return _OVER if at in {d % rank for d in dims} else ""
 
 
 def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:
