@@ -106,13 +106,9 @@ class AffineWriter(Writer):
     """
 
     def __init__(
-        self,
-        graph: fx.Graph,
-        offers: Mapping[fx.Node, _graph.State],
-        word: str = "",
-        merged: Container[fx.Node] = (),
-        kept: Container[fx.Node] = (),
-    ) -> None:
+        self, graph: fx.Graph, offers: Mapping[fx.Node, _graph.State], word: str = "",
+        merged: Container[fx.Node] = (), kept: Container[fx.Node] = (),
+    ) -> None:  # fmt: skip
         super().__init__(graph, "inverse", {})
         self.offers, self.word, self.merged, self.kept = offers, word, merged, kept
 

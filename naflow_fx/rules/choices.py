@@ -32,15 +32,9 @@ def transpose(
 
 
 def inverse(
-    z: Tensor,
-    index: int,
-    values: Vectors,
-    inputs: Sequence[Operand],
-    first: Tensor,
-    second: Tensor,
-    active: Ints,
-    input_shapes: Shapes,
-) -> Tensor:
+    z: Tensor, index: int, values: Vectors, inputs: Sequence[Operand], first: Tensor,
+    second: Tensor, active: Ints, input_shapes: Shapes,
+) -> Tensor:  # fmt: skip
     """What remains of z where the input was chosen, 0 elsewhere (A^+)."""
     constants = shift(inputs, first, second, active)
     terms = [x * (first, second)[i] for x, i in zip(values, active, strict=True) if x is not None]

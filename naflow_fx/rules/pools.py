@@ -35,14 +35,10 @@ MAX, ADAPTIVE_MAX, AVG, ADAPTIVE_AVG = (
 
 
 def max_pool(
-    input: Tensor,
-    kernel_size: Ints | None = None,
-    stride: Ints | None = None,
-    padding: Ints = (0,),
-    dilation: Ints = (1,),
-    ceil_mode: bool = False,
+    input: Tensor, kernel_size: Ints | None = None, stride: Ints | None = None,
+    padding: Ints = (0,), dilation: Ints = (1,), ceil_mode: bool = False,
     output_size: Sizes | None = None,
-) -> Tensor:
+) -> Tensor:  # fmt: skip
     """The largest of each window; windows by kernel, or by `output_size` (adaptive)."""
     return _pooled(input, output_size, kernel_size, stride, padding, dilation, ceil_mode)[0]
 
@@ -162,15 +158,10 @@ MAX_UNPOOL = Rule(
 
 
 def avg_pool(
-    input: Tensor,
-    kernel_size: Ints | None = None,
-    stride: Ints | None = None,
-    padding: Ints = (0,),
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    output_size: Sizes | None = None,
-) -> Tensor:
+    input: Tensor, kernel_size: Ints | None = None, stride: Ints | None = None,
+    padding: Ints = (0,), ceil_mode: bool = False, count_include_pad: bool = True,
+    divisor_override: int | None = None, output_size: Sizes | None = None,
+) -> Tensor:  # fmt: skip
     """The mean of each window; windows by kernel, or by `output_size` (adaptive)."""
     if output_size is not None:
         adaptive: Tensor = ADAPTIVE_AVG[len(output_size)](input, output_size)
