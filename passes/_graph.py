@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_map_only
 
 from naflow_fx import keys
 from naflow_fx.rules import TABLE
-from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule, parameters
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule
+from naflow_fx.rules.contract import asked as asked
 
 State = dict[str, Any]
 
@@ -107,11 +108,6 @@ def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
     shapes = [shape_of(value) for value in values]
     found |= {"input_shapes": shapes} if known.variadic else {"input_shape": shapes[0]}
     return dict(node.kwargs) | found
-
-
-def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> State:
-    """What a rule's function asks for by name, behind its first `skip` arguments."""
-    return {name: offered[name] for name in parameters(function)[skip:] if name in offered}
 
 
 def has_shift(node: fx.Node) -> bool:

@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from naflow_fx.maps import use
-from naflow_fx.rules.contract import Arguments, Function, Rule, bind, parameters
+from naflow_fx.rules.contract import Arguments, Function, Rule, asked, bind
 
 DAMPING = 0.1
 TOLERANCE = 1e-9  # relative to the largest number, or to 1
@@ -118,9 +118,7 @@ class Point:
     def call(self, function: Function | None, *leading: Any, **changed: Any) -> Any:
         """`function` of the leading arguments and what it asks for by name."""
         assert function is not None
-        state = self.state | changed
-        wanted = parameters(function)[len(leading) :]
-        return function(*leading, **{name: state[name] for name in wanted if name in state})
+        return function(*leading, **asked(function, self.state | changed, len(leading)))
 
     def linear(self, v: Sequence[Tensor | None]) -> Tensor:
         """A v."""
