@@ -174,17 +174,37 @@ class StepWriter(Writer):
 
     def _off(self, node: fx.Node) -> fx.Node | None:
         """Which neurons have a bound, told by who reads them; None: none, or all are used."""
-        found: fx.Node | None = None
         bounded = self.inverse.rows == "used" and keys.USED in node.meta
-        for reader in node.users if bounded else ():
-            rule = _graph.rule_of(reader)
+        return self._cut(node, node) if bounded else None
+
+    def _cut(self, node: fx.Node, source: fx.Node) -> fx.Node | None:
+        """Where readers of `node`, also through views, tell that it was at most 0; None: nowhere.
+
+        The new nodes serve `source`.
+        """
+        found: fx.Node | None = None
+        for reader in list(node.users):  # which grows
+            off, rule = None, _graph.rule_of(reader)
             if rule is not None and rule.off is not None:
                 asked = _graph.asked(rule.off, self.offer(reader))
-                off = self.call(node, rule.off, (), "off", asked, of=reader)
-                if found is not None:
-                    off = self.call(node, operator.or_, (found, off), "off", of=reader)
-                found = off
+                off = self.call(source, rule.off, (), "off", asked, of=reader)
+            elif rule is not None and rule.view:
+                off = self._before(reader, source)
+            if off is not None and found is not None:
+                off = self.call(source, operator.or_, (found, off), "off", of=reader)
+            found = found if off is None else off
         return found
+
+    def _before(self, view: fx.Node, source: fx.Node) -> fx.Node | None:
+        """The same of a view's readers, at the numbers that it shows."""
+        off = self._cut(view, source)
+        if off is None:
+            return None
+        function, dtype = _graph.rule(view).transpose, view.meta[keys.DTYPE]
+        number = self.call(source, least_squares.number, (off, dtype), "off_number", of=view)
+        asked = _graph.asked(function, self.offer(view), 1)
+        back = self.call(source, function, (number,), "off_back", asked, of=view)
+        return self.call(source, operator.gt, (back, 0), "off", of=view)
 
     def _residual(self, node: fx.Node, z: fx.Node, z_out: fx.Node) -> fx.Node:
         """||A z_x - (z_y - c)|| / ||z_y - c||."""
