@@ -87,12 +87,10 @@ def adapt(largest: bool) -> Function:
 
 
 MAXIMUM = choice(
-    "maximum",
-    maximum,
-    winners,
+    "maximum", maximum, winners,
     targets=spellings(adapt(True), "maximum", "fmax", torch.ops.aten.max.other)
     | spellings(adapt(False), "minimum", "fmin", torch.ops.aten.min.other),
-)
+)  # fmt: skip
 
 
 def where(inputs: Sequence[Operand], condition: Tensor) -> Tensor:
@@ -120,13 +118,11 @@ def adapt_fill(input: Any, mask: Any, value: Any) -> Arguments:
 
 
 WHERE = choice(
-    "where",
-    where,
-    chosen,
+    "where", where, chosen,
     control=("condition",),
     targets={
         **spellings(adapt_where, "where.self", "where.ScalarOther", "where.ScalarSelf"),
         "where": lambda input, condition, other: adapt_where(condition, input, other),
         **spellings(adapt_fill, "masked_fill.Scalar", "masked_fill.Tensor", in_place=True),
     },
-)
+)  # fmt: skip

@@ -124,15 +124,10 @@ def from_module(module: Any) -> Arguments:
 
 _adapt = per_axis(same(forward), "stride", "padding", "dilation")
 RULE = layer(
-    "conv",
-    forward,
-    linear,
-    transpose,
-    support,
-    scaled,
+    "conv", forward, linear, transpose, support, scaled,
     targets=by_rank(_adapt, "conv{}d", "conv{}d.padding"),
     modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
-)
+)  # fmt: skip
 
 
 def transposed(
@@ -162,14 +157,11 @@ def transposed_transpose(w: Tensor, weight: Tensor, input_shape: Ints, **how: An
 
 _adapt_transposed = per_axis(same(transposed), "stride", "padding", "output_padding", "dilation")
 TRANSPOSED = layer(
-    "conv_transpose",
-    transposed,
-    transposed_linear,
-    transposed_transpose,
+    "conv_transpose", transposed, transposed_linear, transposed_transpose,
     targets={
         **spellings(_adapt_transposed(1), "conv_transpose1d"),
         **spellings(_adapt_transposed(2), "conv_transpose2d.input"),
         **spellings(_adapt_transposed(3), "conv_transpose3d.input"),
     },
     modules=modules_by_rank(_adapt_transposed, "ConvTranspose"),
-)
+)  # fmt: skip

@@ -257,15 +257,8 @@ def from_instance(module: Any) -> Any:
 _grouped_norm = same(group_norm, "cudnn_enabled")
 GROUP_NORM = Rule(
     "group_norm",
-    **roles(
-        group_norm,
-        group_linear,
-        group_inverse,
-        group_capture,
-        group_shift,
-        group_vjp,
-        group_diagonal,
-    ),
+    **roles(group_norm, group_linear, group_inverse, group_capture, group_shift, group_vjp,
+            group_diagonal),
     captures=("mean", "rstd"),
     equation="Eq. 11, the sample's statistics",
     targets={
@@ -277,4 +270,4 @@ GROUP_NORM = Rule(
         nn.GroupNorm: from_module(_grouped_norm),
         **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), from_instance),
     },
-)
+)  # fmt: skip

@@ -114,11 +114,7 @@ def adaptive(forward: Function) -> Function:
 _max = windowed(max_pool, "kernel_size", "stride", "padding", "dilation")
 _adaptive_max = adaptive(max_pool)
 MAX_POOL = Rule(
-    "max_pool",
-    max_pool,
-    read,
-    add_up,
-    max_pool_inverse,
+    "max_pool", max_pool, read, add_up, max_pool_inverse,
     capture=winners,
     captures=("index",),
     labels=pool_labels,
@@ -126,7 +122,7 @@ MAX_POOL = Rule(
     targets=by_rank(_max, "max_pool{}d", "max_pool{}d_with_indices")
     | by_rank(_adaptive_max, "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices"),
     modules=modules_by_rank(_max, "MaxPool") | modules_by_rank(_adaptive_max, "AdaptiveMaxPool"),
-)
+)  # fmt: skip
 
 
 def max_unpool(input: Tensor, indices: Tensor, output_shape: Ints) -> Tensor:
