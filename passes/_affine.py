@@ -6,7 +6,6 @@ c become graphs of `linear`, `transpose` and `shift` calls.
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
+from naflow_fx.passes._batch import merges_batch
 from naflow_fx.passes._kernels import Kernels, has_constant_kernel
 from naflow_fx.passes._reverse import added, walk_back
 from naflow_fx.passes._write import Writer
@@ -157,13 +157,6 @@ class AffineWriter(Writer):
         rounded = self.graph.call_method("type_as", (v, kernel))
         product = self.ask(node, function, (rounded,), self.word)
         return self.graph.call_method("type_as", (product, v))
-
-
-def merges_batch(node: fx.Node) -> bool:
-    """Whether a reshape puts other dimensions into the batch, or takes them out again."""
-    before = _graph.state(node, {}).get("input_shape", ())
-    after = node.meta[keys.SHAPE]
-    return _graph.rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
 
 
 def _finish(graph: fx.Graph, result: fx.Node, name: str) -> fx.GraphModule:

@@ -21,7 +21,8 @@ from naflow_fx import keys
 from naflow_fx.maps import formulas
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph
-from naflow_fx.passes._affine import AffineMap, AffineWriter, merges_batch
+from naflow_fx.passes._affine import AffineMap, AffineWriter
+from naflow_fx.passes._batch import merges_batch
 from naflow_fx.passes._kernels import Kernels, groups_of, has_constant_kernel
 from naflow_fx.passes._write import Writer
 from naflow_fx.rules.contract import parameters

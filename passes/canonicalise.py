@@ -15,6 +15,7 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
 from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._batch import mixes
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rules import TABLE
@@ -181,7 +182,7 @@ class _Canonicaliser(fx.Interpreter):
             kwargs = rule.swap(kwargs)  # an activation is the input, a constant its gate
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
-        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs, value.shape)
+        mixed = "" if node.meta.get(keys.TARGET) else mixes(rule, kwargs, value.shape)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
@@ -226,7 +227,6 @@ class _Canonicaliser(fx.Interpreter):
         return stand_in
 
 
-_OVER = "computed over the batch dimension"
 _FILLS = {"zeros_like": 0, "ones_like": 1, "new_zeros": 0, "new_ones": 1}
 
 
@@ -238,25 +238,6 @@ def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
         found = kwargs.get("fill_value", args[at] if len(args) > at else None)
         return found if isinstance(found, (int, float)) else None
     return _FILLS.get(name)
-
-
-def _mixes(rule: Rule, kwargs: Arguments, shape: tuple[int, ...]) -> str:
-    """What a call with a result of `shape` does to the batch, in words; "": it keeps it."""
-    operands = map(_graph.shape_of, _graph.uses(kwargs[rule.operands[0]]))
-    batches = [(d, len(own)) for own in operands for d, size in enumerate(own) if size == -1]
-    words = next(filter(None, (_mixed(rule, kwargs, at, rank) for at, rank in batches)), "")
-    if batches and -1 not in shape:  # contracted, as a product of matrices does
-        words = words or _OVER
-    return words or ("the images of the batch are paired" if shape.count(-1) > 1 else "")
-
-
-def _mixed(rule: Rule, kwargs: Arguments, at: int, rank: int) -> str:
-    """The same of an operand whose dimension `at` of `rank` is a batch."""
-    if rule.mixes is not None:
-        return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
-    dims = kwargs.get("dim", kwargs.get("dims"))
-    dims = (dims,) if isinstance(dims, int) else dims or ()
-    return _OVER if at in {d % rank for d in dims} else ""
 
 
 def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:

@@ -14,7 +14,7 @@ from naflow_fx import keys
 from naflow_fx.maps import use
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._affine import merges_batch
+from naflow_fx.passes._batch import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes._reverse import walk_back
 from naflow_fx.passes._write import Writer
