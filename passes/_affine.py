@@ -6,9 +6,8 @@ c become graphs of `linear`, `transpose` and `shift` calls.
 
 from __future__ import annotations
 
-import math
 import operator
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from torch import fx
@@ -16,12 +15,12 @@ from torch.fx.node import map_arg
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
+from naflow_fx.passes._batch import merges_batch
 from naflow_fx.passes._kernels import Kernels, has_constant_kernel
-from naflow_fx.passes._reverse import added, item, walk_back
+from naflow_fx.passes._reverse import added, walk_back
+from naflow_fx.passes._write import Writer
 from naflow_fx.rules._shapes import as_activation
 from naflow_fx.rules.contract import Function
-
-Offer = Callable[[fx.Node], _graph.State]
 
 
 class AffineMap:
@@ -35,7 +34,6 @@ class AffineMap:
     def __init__(self, nodes: Sequence[fx.Node], entry: fx.Node, kernels: Kernels) -> None:
         self.nodes, self.entry, self.exit = list(nodes), entry, nodes[-1]
         self.offers, self.merged = kernels.offers(self.nodes)
-        self.kept = set(filter(has_constant_kernel, self.nodes))
         self.needs = self._wanted()
         self.kernels = tuple(i for i, need in enumerate(self.needs) if need in kernels.made)
         self.linear = self._linear()
@@ -54,109 +52,111 @@ class AffineMap:
                 found |= dict.fromkeys(_graph.uses(asked))
         return list(found)
 
-    def _start(self, vector: str) -> tuple[fx.Graph, fx.Node, Offer]:
-        """A graph of `vector` and what is needed, and what a rule may ask for in it."""
+    def _start(self, vector: str) -> tuple[AffineWriter, fx.Node]:
+        """What writes into a graph of `vector` and what is needed, and the vector."""
         graph = fx.Graph()
         v = graph.placeholder(vector)
         places = {need: graph.placeholder(need.name) for need in self.needs}
-        return graph, v, lambda node: map_arg(self.offers[node], lambda n: places.get(n, n))
+        offers = {n: map_arg(x, lambda n: places.get(n, n)) for n, x in self.offers.items()}
+        kept = set(filter(has_constant_kernel, self.nodes))
+        return AffineWriter(graph, offers, merged=self.merged, kept=kept), v
 
     def _linear(self) -> fx.GraphModule:
-        graph, v, offer = self._start("v")
+        write, v = self._start("v")
         values = {self.entry: v}
-        emit_affine(graph, self.nodes, values, offer, merged=self.merged, kept=self.kept)
-        return _finish(graph, values[self.exit], "Linear")
+        write.forward(self.nodes, values)
+        return _finish(write.graph, values[self.exit], "Linear")
 
     def _shift(self) -> fx.GraphModule | None:
-        graph, z, offer = self._start("z")
+        write, z = self._start("z")
         values: dict[fx.Node, Any] = {self.entry: None}
         if any(merges_batch(node) for node in self.nodes):  # then c's rows are not z's
             shape = self.entry.meta[keys.SHAPE]
-            values[self.entry] = graph.call_function(as_activation, (0.0, z, shape))
-        emit_affine(graph, self.nodes, values, offer, like=z, merged=self.merged, kept=self.kept)
+            values[self.entry] = write.graph.call_function(as_activation, (0.0, z, shape))
+        write.forward(self.nodes, values, like=z)
         shift = values[self.exit]
-        return None if shift is None else _finish(graph, shift, "Shift")
+        return None if shift is None else _finish(write.graph, shift, "Shift")
 
     def _transpose(self) -> fx.GraphModule:
-        graph, w, offer = self._start("w")
+        write, w = self._start("w")
+        graph, call = write.graph, write.graph.call_function
 
         def back(node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
             if node is self.entry:
                 return []
-            rule, called = _graph.rule(node), w
-            if node not in self.merged:
-                called = _multiplied(graph, node, rule.transpose, w, offer(node), node in self.kept)
-            return [(source, item(graph, called, i) if rule.variadic else called)
-                    for i, source in enumerate(_graph.sources(node))]  # fmt: skip
+            rule = _graph.rule(node)
+            called = w if node in self.merged else write.multiplied(node, rule.transpose, w)
+            return [(x, call(operator.getitem, (called, i)) if rule.variadic else called)
+                    for i, x in enumerate(_graph.sources(node))]  # fmt: skip
 
         nodes = [self.entry, *self.nodes]
         totals = walk_back(nodes, {self.exit: w}, lambda _, parts: added(graph, parts), back)
         return _finish(graph, totals[self.entry], "Transpose")
 
 
-def emit_affine(
-    graph: fx.Graph,
-    nodes: Sequence[fx.Node],
-    values: dict[fx.Node, Any],
-    offer: Offer,
-    like: fx.Node | None = None,
-    merged: Container[fx.Node] = (),
-    kept: Container[fx.Node] = (),
-    word: str = "",
-) -> None:
-    """Writes the captured affine forward of `nodes`; `values` holds the start and the results.
+class AffineWriter(Writer):
+    """Writes the captured affine map of nodes.
 
-    None stands for zero, so that nothing is computed from it.  With `like`, a tensor of the batch,
-    c is added; where there is nothing to add it to, it is expanded to the whole activation (a merge
-    needs it whole).  The scale of a `merged` node is in the weight of the layer before it.  The
-    kernels of `kept` nodes may have a dtype of their own.  New nodes end in `word`, or in the names
-    of the rules' functions.
+    Args:
+        graph: is extended.
+        offers: what each node's rule may ask for.
+        word: new nodes end in it; "": in the names of the rules' functions.
+        merged: nodes whose scale is in the weight of the layer before them.
+        kept: nodes whose kernels may have a dtype of their own.
     """
-    for node in nodes:
-        if node in values:
-            continue
-        rule, offered = _graph.rule(node), offer(node)
-        inputs = [values.get(source) for source in _graph.sources(node)]
-        value = None
-        if node in merged:
-            value = inputs[0]
-        elif any(v is not None for v in inputs):
-            v = inputs if rule.variadic else inputs[0]
-            value = _multiplied(graph, node, rule.linear, v, offered, node in kept, word)
-        if like is not None and _graph.has_shift(node):
-            shift = _graph.emit(graph, node, rule.shift, (), offered, word)
-            if value is None:
-                shape = node.meta[keys.SHAPE]
-                value = graph.call_function(as_activation, (shift, like, shape))
-            else:
-                name = f"{node.name}_{word or 'linear'}_shifted"
-                value = graph.create_node("call_function", operator.add, (value, shift), name=name)
-        values[node] = value
 
+    def __init__(
+        self, graph: fx.Graph, offers: Mapping[fx.Node, _graph.State], word: str = "",
+        merged: Container[fx.Node] = (), kept: Container[fx.Node] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(graph, "inverse", {})
+        self.offers, self.word, self.merged, self.kept = offers, word, merged, kept
 
-def _multiplied(
-    graph: fx.Graph,
-    node: fx.Node,
-    function: Function,
-    v: Any,
-    offered: _graph.State,
-    kept: bool,
-    word: str = "",
-) -> fx.Node:
-    """``function(v, ...)``, A v or A^T v; in the dtype of a `kept` kernel, and back in v's."""
-    if not kept:
-        return _graph.emit(graph, node, function, (v,), offered, word)
-    kernel = offered[_graph.rule(node).kernel]
-    rounded = graph.call_method("type_as", (v, kernel))
-    product = _graph.emit(graph, node, function, (rounded,), offered, word)
-    return graph.call_method("type_as", (product, v))
+    def offer(self, node: fx.Node) -> _graph.State:
+        """All that a node's rule may ask for."""
+        return self.offers[node]
 
+    def forward(
+        self, nodes: Sequence[fx.Node], values: dict[fx.Node, Any], like: fx.Node | None = None
+    ) -> None:
+        """Writes A of `nodes`; `values` holds the start and the results.
 
-def merges_batch(node: fx.Node) -> bool:
-    """Whether a reshape puts other dimensions into the batch, or takes them out again."""
-    before = _graph.state(node, {}).get("input_shape", ())
-    after = node.meta[keys.SHAPE]
-    return _graph.rule(node).regroups and math.prod(before[1:]) != math.prod(after[1:])
+        None stands for zero, so that nothing is computed from it.  With `like`, a tensor of the
+        batch, c is added; where there is nothing to add it to, it is expanded to the whole
+        activation (a merge needs it whole).
+        """
+        for node in nodes:
+            if node in values:
+                continue
+            rule = _graph.rule(node)
+            inputs = [values.get(source) for source in _graph.sources(node)]
+            value = None
+            if node in self.merged:
+                value = inputs[0]
+            elif any(v is not None for v in inputs):
+                v = inputs if rule.variadic else inputs[0]
+                value = self.multiplied(node, rule.linear, v)
+            if like is not None and _graph.has_shift(node):
+                value = self._shifted(node, value, like)
+            values[node] = value
+
+    def _shifted(self, node: fx.Node, value: fx.Node | None, like: fx.Node) -> fx.Node:
+        """``value + c``."""
+        shift = self.ask(node, _graph.rule(node).shift, (), self.word)
+        if value is None:
+            shape = node.meta[keys.SHAPE]
+            return self.graph.call_function(as_activation, (shift, like, shape))
+        name = f"{node.name}_{self.word or 'linear'}_shifted"
+        return self.graph.create_node("call_function", operator.add, (value, shift), name=name)
+
+    def multiplied(self, node: fx.Node, function: Function, v: Any) -> fx.Node:
+        """``function(v, ...)``, A v or A^T v; in the dtype of a `kept` kernel, and back in v's."""
+        if node not in self.kept:
+            return self.ask(node, function, (v,), self.word)
+        kernel = self.offer(node)[_graph.rule(node).kernel]
+        rounded = self.graph.call_method("type_as", (v, kernel))
+        product = self.ask(node, function, (rounded,), self.word)
+        return self.graph.call_method("type_as", (product, v))
 
 
 def _finish(graph: fx.Graph, result: fx.Node, name: str) -> fx.GraphModule:

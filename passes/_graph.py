@@ -1,4 +1,4 @@
-"""What passes ask of a graph: nodes by name, rules, dimensions; and how rules are called."""
+"""What passes ask of a graph: nodes by name, rules, dimensions; what a rule may ask for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_map_only
 
 from naflow_fx import keys
 from naflow_fx.rules import TABLE
-from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule, parameters
+from naflow_fx.rules.contract import BATCH, CHANNEL, SPACE, Function, Labels, Rule
+from naflow_fx.rules.contract import asked as asked
 
 State = dict[str, Any]
 
@@ -109,11 +110,6 @@ def state(node: fx.Node, graph_names: Mapping[str, fx.Node]) -> State:
     return dict(node.kwargs) | found
 
 
-def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> State:
-    """What a rule's function asks for by name, behind its first `skip` arguments."""
-    return {name: offered[name] for name in parameters(function)[skip:] if name in offered}
-
-
 def has_shift(node: fx.Node) -> bool:
     """Whether c of a node's affine form is not 0."""
     shift, tells = rule(node).shift, rule(node).has_shift
@@ -122,39 +118,9 @@ def has_shift(node: fx.Node) -> bool:
     return bool(tells(**asked(tells, state(node, {}))))
 
 
-def call(
-    graph: fx.Graph,
-    function: Function | None,
-    leading: Iterable[Any],
-    state: State,
-    name: str,
-    **meta: Any,
-) -> fx.Node:
-    """Inserts ``function(*leading, **what it asks for)`` as a call_function node."""
-    assert function is not None
-    leading = tuple(leading)
-    kwargs = asked(function, state, len(leading))
-    node = graph.create_node("call_function", function, leading, kwargs, name=name)
-    node.meta.update(meta)
-    return node
-
-
 def marks(part: str, source: fx.Node) -> dict[str, str]:
     """The metadata of a generated node: its part of the program, the forward node it serves."""
     return {keys.PART: part, keys.SOURCE: source.name}
-
-
-def emit(
-    graph: fx.Graph,
-    node: fx.Node,
-    function: Any,
-    leading: Iterable[Any],
-    offered: State,
-    word: str = "",
-) -> fx.Node:
-    """Inserts a rule's function of `node` as a step of the inverse; `word` ends its name."""
-    name = f"{node.name}_{word or function.__name__}"
-    return call(graph, function, leading, offered, name, **marks("inverse", node))
 
 
 def written_out(

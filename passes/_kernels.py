@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, fx
 
 from naflow_fx import keys
 from naflow_fx.passes import _graph
+from naflow_fx.passes._write import Writer
 from naflow_fx.solver import least_squares
 
 Offers = dict[fx.Node, _graph.State]
@@ -20,22 +20,22 @@ class Kernels:
 
     Args:
         gm: the module whose graph is extended.
-        names: its nodes.
+        write: into that graph.
         low: dense layers multiply in bfloat16.
 
     Attributes:
         made: the nodes of kept kernels.
     """
 
-    def __init__(self, gm: fx.GraphModule, names: Mapping[str, fx.Node], low: bool) -> None:
-        self.gm, self.names, self.low = gm, names, low
+    def __init__(self, gm: fx.GraphModule, write: Writer, low: bool) -> None:
+        self.gm, self.write, self.low = gm, write, low
         self.made: set[fx.Node] = set()
         self._kept: dict[tuple[fx.Node, fx.Node | None], fx.Node] = {}
 
     def offers(self, nodes: Sequence[fx.Node]) -> tuple[Offers, set[fx.Node]]:
         """What each node's rule may ask for in a step, and the scales that are in kernels now."""
         scales = self._scales(nodes)
-        offers = {node: _graph.state(node, self.names) for node in nodes}
+        offers = {node: self.write.offer(node) for node in nodes}
         for node, offered in offers.items():
             if has_constant_kernel(node):
                 offered[_graph.rule(node).kernel] = self._keep(node, scales.get(node))
@@ -50,14 +50,15 @@ class Kernels:
 
     def _keep(self, layer: fx.Node, scale: fx.Node | None) -> fx.Node:
         if (layer, scale) not in self._kept:
-            rule, emit = _graph.rule(layer), partial(_graph.emit, self.gm.graph)
+            rule, call = _graph.rule(layer), self.write.call
             kernel: Any = layer.kwargs[rule.kernel]
             if scale is not None:
-                known = _graph.state(scale, self.names)
-                diagonal = emit(layer, _graph.rule(scale).diagonal, (), known, "solver_scale")
-                kernel = emit(layer, rule.scaled, (kernel, diagonal), {}, "solver_scaled")
+                diagonal = self.write.ask(
+                    scale, _graph.rule(scale).diagonal, (), "solver_scale", of=layer
+                )
+                kernel = call(layer, rule.scaled, (kernel, diagonal), "solver_scaled")
             leading = (kernel, self.is_low(layer))
-            made = emit(layer, least_squares.kernel_of_steps, leading, {}, "solver_kernel")
+            made = call(layer, least_squares.kernel_of_steps, leading, "solver_kernel")
             self._kept[layer, scale] = made
             self.made.add(made)
         return self._kept[layer, scale]
@@ -75,7 +76,7 @@ class Kernels:
 
     def _scales_channels(self, node: fx.Node) -> bool:
         """Whether an operator's d is one constant number for each channel."""
-        function, state = _graph.rule(node).diagonal, _graph.state(node, self.names)
+        function, state = _graph.rule(node).diagonal, self.write.offer(node)
         if function is None:
             return False
         known = _graph.resolve(_graph.asked(function, state), self.gm)

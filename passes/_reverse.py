@@ -40,8 +40,3 @@ def added(graph: fx.Graph, parts: list[fx.Node]) -> fx.Node:
     for part in parts[1:]:
         total = graph.call_function(operator.add, (total, part))
     return total
-
-
-def item(graph: fx.Graph, results: fx.Node, index: int, name: str | None = None) -> fx.Node:
-    """One of several results."""
-    return graph.create_node("call_function", operator.getitem, (results, index), {}, name=name)

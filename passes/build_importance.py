@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 
 import torch
 from torch import fx
@@ -11,7 +10,8 @@ from torch import fx
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._reverse import item, walk_back
+from naflow_fx.passes._reverse import walk_back
+from naflow_fx.passes._write import Writer
 from naflow_fx.passes.find_flow import score_of, sites_of
 from naflow_fx.rules.contract import Rule
 
@@ -24,67 +24,56 @@ def build_importance(gm: fx.GraphModule) -> fx.GraphModule:
     gates and normalisation included (docs/method.md 5).
     """
     new = _module.copy(gm)
-    writer = _Importance(new.graph)
+    write = Importance(new.graph, "importance")
     score = score_of(new.graph)
     with new.graph.inserting_before(new.graph.output_node()):
-        seed = new.graph.create_node(
-            "call_function", torch.ones_like, (score,), name=f"{score.name}_importance"
-        )
+        seed = write.call(score, torch.ones_like, (score,), "importance")
         active = [n for n in new.graph.nodes if n.meta.get(keys.ACTIVE)]
-        walk_back(active, {score: seed}, writer.total, writer.back)
+        walk_back(active, {score: seed}, write.total, write.back)
     return new
 
 
-class _Importance:
-    def __init__(self, graph: fx.Graph) -> None:
-        self.graph, self.names = graph, _graph.names(graph)
+class Importance(Writer):
+    """Writes what importance an operator gives to its operands; decomposition does the same."""
 
     def total(self, node: fx.Node, parts: list[fx.Node]) -> fx.Node:
         """Lambda of a node: the sum of what its readers sent."""
         total = parts[0]
         for i, part in enumerate(parts[1:], 2):
+            # unmarked, so that sums are made where their parts are: they hold less than these
             name = f"{node.name}_importance" + ("" if i == len(parts) else f"_{i}")
-            total = self.graph.create_node(
-                "call_function", operator.add, (total, part), {}, name=name
-            )
-        total.meta |= _graph.marks("importance", node)
+            total = self.graph.create_node("call_function", operator.add, (total, part), name=name)
+        total.meta |= _graph.marks(self.part, node)
         node.meta[keys.IMPORTANCE] = total.name
         return total
 
-    def back(self, node: fx.Node, total: fx.Node) -> Iterator[tuple[fx.Node, fx.Node]]:
-        """The vector-Jacobian product of a node, for each operand."""
+    def back(self, node: fx.Node, total: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+        """The vector-Jacobian product of a node, for each operand that is no constant."""
         rule = _graph.rule_of(node)
         if rule is None:
-            return
-        receivers, several = differentiable(node), has_several(rule)
-        name = f"{node.name}_vjp" if several else _part_name(receivers[0], node)
-        state = _graph.state(node, self.names)
-        marks = _graph.marks("importance", node)
-        called = _graph.call(self.graph, rule.vjp or rule.transpose, (total,), state, name, **marks)
-        for index, operand in enumerate(receivers):
-            if operand is None:
-                continue
-            part = called
-            if several:
-                part = item(self.graph, called, index, _part_name(operand, node))
-                part.meta |= _graph.marks("importance", operand)
-            yield operand, part
+            return []
+        receivers, several = _differentiable(node), _has_several(rule)
+        first = None if several else receivers[0]
+        of, word = (node, "vjp") if first is None else (first, _word(first, node))
+        called = self.ask(node, rule.vjp or rule.transpose, (total,), word, of)
+        if not several:
+            return [(x, called) for x in receivers if x is not None]
+        return [(x, self.call(x, operator.getitem, (called, i), _word(x, node)))
+                for i, x in enumerate(receivers) if x is not None]  # fmt: skip
 
 
-def _part_name(operand: fx.Node | None, user: fx.Node) -> str:
-    """`x_importance` where only one user passes something back to x, else with that user's name."""
-    if operand is None:
-        return f"{user.name}_vjp"
+def _word(operand: fx.Node, user: fx.Node) -> str:
+    """What a part of Lambda is called: with the user's name where several users send one."""
     users = [u for u in operand.users if keys.RULE in u.meta]
-    return f"{operand.name}_importance" + ("" if len(users) == 1 else f"_from_{user.name}")
+    return "importance" if len(users) == 1 else f"importance_from_{user.name}"
 
 
-def has_several(rule: Rule) -> bool:
+def _has_several(rule: Rule) -> bool:
     """Whether its vjp has a result for each operand."""
     return rule.variadic or (rule.vjp is not None and len(rule.operands) > 1)
 
 
-def differentiable(node: fx.Node) -> list[fx.Node | None]:
+def _differentiable(node: fx.Node) -> list[fx.Node | None]:
     """One entry per result of the vjp: the operand that it belongs to, None for a constant."""
     rule = _graph.rule(node)
     if rule.variadic:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 from torch import fx
@@ -14,7 +15,6 @@ from naflow_fx.passes._inverse_steps import (
     CONTROL,
     REMAINDER,
     START,
-    Made,
     Step,
     StepWriter,
     is_number,
@@ -28,9 +28,8 @@ def build_inverse(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     """Adds one inverse step per operator and region (docs/method.md 2 to 4).
 
     Before: a canonical graph with captures (constants folded) and importance.  After: at every
-    node of the cascade `keys.BPFM` names the node that holds Z, `keys.RESIDUAL` the residual of
-    the step that made it, `keys.SIGMA` its sigma_max, `keys.STEP` says how; nodes of control
-    branches have Z = activation.  Left alone: a graph whose method looks at no Z.
+    node of the cascade `keys.STEP` names the node that holds Z and says how it was made; nodes of
+    control branches have Z = activation.  Left alone: a graph whose method looks at no Z.
 
     Raises:
         GraphError: the cascade can't be built for this graph.
@@ -48,9 +47,8 @@ def check_inverse(gm: fx.GraphModule, options: Options) -> None:
     """Every call site has Z, where the method needs it."""
     if not options.inverts:
         return
-    names = _graph.names(gm.graph)
     for node in find_flow(gm.graph).sites:
-        if node.meta.get(keys.BPFM) not in names:
+        if keys.STEP not in node.meta:
             raise GraphError(f"{node.meta[keys.SITE]}: no inverse step reaches it")
 
 
@@ -61,17 +59,16 @@ class _Cascade:
         self.ends = cascade_ends(gm)
         self.regions = find_regions(gm.graph, {*self.flow.cascade, *self.ends})
         self.write = StepWriter(gm, options)
-        self.z: dict[fx.Node, fx.Node] = {}
         self.inside = [""]  # the regions around what is written
 
     def run(self) -> None:
         for node in (*self.flow.features, *self.ends):
-            self._set(node, _activation(node, START))
+            self._set(node, self._activation(node, START))
         for node in self.ends:
             self._descend(node)
         for node in self.flow.sites:
             if node not in self.flow.cascade:
-                self._set(node, _activation(node, CONTROL))
+                self._set(node, self._activation(node, CONTROL))
 
     def _descend(self, at: fx.Node | None) -> None:
         """From Z at a node back along the dominators to where its paths begin."""
@@ -83,13 +80,13 @@ class _Cascade:
         """One operator, or a layer with the diagonal operators after it, inverted as one."""
         chain = _chain(node)
         for before, after in reversed([*pairwise(chain)]):  # own maps: Eqs. 11 and 13
-            self._set(before, self.write.exact(after, self.z[after]))  # never a target
+            self._set(before, self.write.exact(after, self._z(after)))  # never a target
         source = _graph.sources(chain[0])[0]
         self._set(source, self._invert(chain, source))
         return source
 
-    def _invert(self, chain: list[fx.Node], source: fx.Node) -> Made:
-        rule, z_out = _graph.rule(chain[0]), self.z[chain[-1]]
+    def _invert(self, chain: list[fx.Node], source: fx.Node) -> Step:
+        rule, z_out = _graph.rule(chain[0]), self._z(chain[-1])
         if rule.inverse is None:
             return self.write.least_squares(chain, source, z_out, rule.equation)
         if _is_diagonal(chain[0]) and not is_number(chain[0]):
@@ -103,16 +100,16 @@ class _Cascade:
             self._inputs(region, exit)
             return None
         self.inside.append(f"{region.kind} {_site(entry)} -> {_site(exit)}")
-        made, values = self.write.region(region.nodes, entry, self.z[exit])
-        self._set(entry, made)
+        step, values = self.write.region(region.nodes, entry, self._z(exit))
+        self._set(entry, step)
         for node in reversed(region.nodes[:-1]):
             reader = _diagonal_of_chain(node)
             if node in self.flow.features:
-                self._set(node, _activation(node, START))
+                self._set(node, self._activation(node, START))
             elif reader is not None:  # its own map: Eqs. 11 and 13, as outside of regions
-                self._set(node, self.write.exact(reader, self.z[reader]))
+                self._set(node, self.write.exact(reader, self._z(reader)))
             else:
-                self._set(node, self.write.propagated(node, values[node], made))
+                self._set(node, self.write.propagated(node, values[node], step))
         self.inside.pop()
         return entry
 
@@ -123,31 +120,29 @@ class _Cascade:
                 f"{_site(exit)} merges paths from several inputs that also meet elsewhere; the "
                 "cascade needs one fork that they share"
             )
-        rule, sources, state = _graph.rule(exit), _graph.sources(exit), self.write.state(exit)
+        rule, sources, active = (
+            _graph.rule(exit),
+            _graph.sources(exit),
+            self.write.offer(exit)["active"],
+        )
         self.inside.append(f"{region.kind} of inputs -> {_site(exit)}")
-        for k, (source, index) in enumerate(zip(sources, state["active"], strict=True)):
+        for k, (source, index) in enumerate(zip(sources, active, strict=True)):
             others = [*sources[:k], None, *sources[k + 1 :]]
-            leading, word = (self.z[exit], index), f"remainder_{index}"
-            offered = state | {"values": others}
-            z = _graph.emit(self.graph, exit, rule.inverse, leading, offered, word)
-            self._set(source, Made(z, REMAINDER, rule.equation, [exit]))
+            leading, word = (self._z(exit), index), f"remainder_{index}"
+            z = self.write.ask(exit, rule.inverse, leading, word, values=others)
+            self._set(source, self.write.step(REMAINDER, rule.equation, z, [exit]))
             self._descend(source)
         self.inside.pop()
 
-    def _set(self, node: fx.Node, made: Made) -> None:
-        operators = tuple(operator.name for operator in made.operators)
-        self.z[node] = made.z
-        node.meta[keys.BPFM] = made.z.name
-        node.meta[keys.RESIDUAL] = made.residual.name if made.residual is not None else ""
-        node.meta[keys.SIGMA] = made.sigma.name if made.sigma is not None else None
-        node.meta[keys.STEP] = Step(
-            made.kind, made.equation, operators, made.z.name, self.inside[-1]
-        )
+    def _set(self, node: fx.Node, step: Step) -> None:
+        node.meta[keys.STEP] = replace(step, region=self.inside[-1])
 
+    def _z(self, node: fx.Node) -> fx.Node:
+        return self.write.names[node.meta[keys.STEP].node]
 
-def _activation(node: fx.Node, kind: str) -> Made:
-    """Z where it is the activation itself."""
-    return Made(node, kind, "forward activation")
+    def _activation(self, node: fx.Node, kind: str) -> Step:
+        """Z where it is the activation itself."""
+        return self.write.step(kind, "forward activation", node)
 
 
 def _chain(node: fx.Node) -> list[fx.Node]:

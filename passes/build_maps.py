@@ -12,6 +12,8 @@ from naflow_fx.maps import formulas, use
 from naflow_fx.maps.focus import focus_map, focused
 from naflow_fx.options import Keep, Options
 from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._inverse_steps import Step
+from naflow_fx.passes._write import Writer
 from naflow_fx.passes.find_flow import find_flow, score_of, sites_of, target_of
 from naflow_fx.selection import choose
 from naflow_fx.solver import least_squares
@@ -42,25 +44,25 @@ def build_maps(gm: fx.GraphModule, options: Options, images_per_sample: int) -> 
     return new
 
 
-class _Maps:
+class _Maps(Writer):
     def __init__(self, graph: fx.Graph, options: Options, images_per_sample: int) -> None:
-        self.graph, self.names, self.options = graph, _graph.names(graph), options
+        super().__init__(graph, "map")
+        self.options = options
         reduce = formulas.REDUCTIONS[options.reduction]
         self.reduce = formulas.METHODS.get(options.method, reduce)
         features = find_flow(graph).features if options.method == "focused" else ()
         self.focus = [self._focus(node) for node in features]
         score = score_of(graph)
-        self.known = self._call(score, formulas.is_known, score, images_per_sample)
+        self.is_known = self._call(score, formulas.is_known, score, images_per_sample)
 
     def site(self, node: fx.Node) -> dict[str, fx.Node]:
         """The nodes of one call site's results."""
         importance = self.names[node.meta[keys.IMPORTANCE]]
-        x = self._finite(node)
-        z = self._known(node, keys.BPFM) or node
-        z = x if z is node else z
+        x, step = self._finite(node), node.meta.get(keys.STEP)
+        z = x if step is None or step.node == node.name else self.names[step.node]
         made = self._map(node, importance, x, z)
         found = self._trust(node, x, z) if self.options.inverts else {}
-        known = (made, self.known, found.get("norm_ratio"))
+        known = (made, self.is_known, found.get("norm_ratio"))
         found["maps"] = self._call(node, formulas.where_known, *known)
         if "bpfm" in self.options.keep:
             found["bpfm"] = z
@@ -92,7 +94,7 @@ class _Maps:
         wanted = ("used", keys.USED, use.used), ("neuron_times", keys.TIMES, use.whole)
         for part, key, made in wanted:
             if part in self.options.keep:
-                count = self._known(node, key) or self._call(node, use.everywhere, node)
+                count = self.known(node, key) or self._call(node, use.everywhere, node)
                 found[part] = self._call(node, made, count)
         return found
 
@@ -109,22 +111,17 @@ class _Maps:
         if z is x:
             return {"residual": self._call(node, formulas.zero_like, x),
                     "norm_ratio": self._call(node, formulas.one_like, x)}  # fmt: skip
-        residual = self._known(node, keys.RESIDUAL) or self._call(node, formulas.zero_like, x)
-        length = self._known(z, keys.NORM) or self._call(node, least_squares.solver_norm, z)
+        step: Step = node.meta[keys.STEP]
+        residual = self.names.get(step.residual) or self._call(node, formulas.zero_like, x)
+        length = self.known(z, keys.NORM) or self._call(node, least_squares.solver_norm, z)
         own = self._call(node, least_squares.solver_norm, x)
         norm_ratio = self._call(node, least_squares.relative, length, own)
         found = {"residual": residual, "norm_ratio": norm_ratio}
-        sigma = self._known(node, keys.SIGMA)
-        if sigma is not None:
+        if step.sigma is not None:
+            sigma = self.names[str(step.sigma)]
             found["sigma_max"] = self._call(node, least_squares.each, sigma, norm_ratio)
         return found
 
-    def _known(self, node: fx.Node, key: str) -> fx.Node | None:
-        """The node that an earlier pass names under a key of `node`; None: there is none."""
-        return self.names.get(node.meta.get(key, ""))
-
     def _call(self, node: fx.Node, function: Any, *args: Any) -> fx.Node:
-        name = f"{node.name}_{'map' if function is self.reduce else function.__name__}"
-        made = self.graph.create_node("call_function", function, args, {}, name=name)
-        made.meta |= _graph.marks("map", node)
-        return made
+        word = "map" if function is self.reduce else function.__name__
+        return self.call(node, function, args, word)

@@ -11,8 +11,8 @@ from torch.fx.node import map_arg
 from naflow_fx import keys
 from naflow_fx.maps import evidence
 from naflow_fx.passes import _graph
-from naflow_fx.passes._reverse import added, item, walk_back
-from naflow_fx.passes.build_importance import differentiable, has_several
+from naflow_fx.passes._reverse import added, walk_back
+from naflow_fx.passes.build_importance import Importance
 from naflow_fx.rules.contract import CHANNEL, SPACE
 
 
@@ -49,10 +49,10 @@ def build_segment(gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> Segment:
     return _Builder(gm, end, entry).build()
 
 
-class _Builder:
+class _Builder(Importance):
     def __init__(self, gm: fx.GraphModule, end: fx.Node, entry: fx.Node) -> None:
+        super().__init__(fx.Graph(), "importance", _graph.names(gm.graph))
         self.gm, self.end, self.entry = gm, end, entry
-        self.graph, self.names = fx.Graph(), _graph.names(gm.graph)
         self.w = self.graph.placeholder("w")
         self.places: dict[fx.Node, fx.Node] = {}
         self.constants: dict[str, fx.Node] = {}
@@ -60,7 +60,7 @@ class _Builder:
     def build(self) -> Segment:
         """The segment."""
         nodes, seeds = self.gm.graph.nodes, {self.end: self.w}
-        totals = walk_back(nodes, seeds, lambda _, parts: added(self.graph, parts), self._back)
+        totals = walk_back(nodes, seeds, lambda _, parts: added(self.graph, parts), self.back)
         self.graph.output((totals[self.entry], self.constants))
         program = fx.GraphModule(self.gm, self.graph, class_name="Segment")
         program.graph.lint()
@@ -70,23 +70,24 @@ class _Builder:
         site, channel = self.entry.meta[keys.SITE], labels.index(CHANNEL)
         return Segment(program, tuple(needs), self.entry.name, site, channel, space)
 
-    def _back(self, node: fx.Node, w: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
+    def back(self, node: fx.Node, total: fx.Node) -> list[tuple[fx.Node, fx.Node]]:
         """What `node` is worth to its operands; what its constants are is kept."""
         if node is self.entry:
             return []
-        rule = _graph.rule(node)
-        called = self._call(rule.vjp or rule.transpose, (w,), node)
-        several = has_several(rule)
-        given = [(x, item(self.graph, called, i) if several else called)
-                 for i, x in enumerate(differentiable(node)) if x is not None]  # fmt: skip
+        rule, given = _graph.rule(node), super().back(node, total)
         if rule.vjp is not None:
             values = [self.place(operand) for operand, _ in given]
-            terms = (w, self.place(node), [part for _, part in given], values)
+            terms = (total, self.place(node), [part for _, part in given], values)
             self._keep(rule.name, self.graph.call_function(evidence.intercept, terms))
         elif _graph.has_shift(node):
-            shift = self._call(rule.shift, (), node)
-            self._keep(rule.name, self.graph.call_function(evidence.worth, (w, shift)))
+            shift = self.ask(node, rule.shift, ())
+            self._keep(rule.name, self.graph.call_function(evidence.worth, (total, shift)))
         return given
+
+    def call(self, source: fx.Node, target: Any, args: Any, word: str, kwargs: Any = None,
+             of: fx.Node | None = None) -> fx.Node:  # fmt: skip
+        """The same with the places of what it reads of the forward pass."""
+        return super().call(source, target, args, word, map_arg(kwargs, self.place), of)
 
     def place(self, node: fx.Node) -> fx.Node:
         """Where the program has a value of the forward pass: an input of it, or a constant."""
@@ -98,11 +99,6 @@ class _Builder:
                     else self.graph.placeholder(node.name)
                 )
         return self.places[node]
-
-    def _call(self, function: Any, leading: tuple[Any, ...], node: fx.Node) -> fx.Node:
-        asked = _graph.asked(function, _graph.state(node, self.names), len(leading))
-        placed, name = map_arg(asked, self.place), f"{node.name}_{function.__name__}"
-        return _graph.call(self.graph, function, leading, placed, name)
 
     def _keep(self, name: str, term: fx.Node) -> None:
         known = self.constants.get(name)

@@ -15,6 +15,7 @@ from torch.fx.node import map_aggregate
 from naflow_fx import keys
 from naflow_fx.errors import BY_ITSELF, GraphError, UnsupportedOperator, table
 from naflow_fx.passes import _graph, _module
+from naflow_fx.passes._batch import mixes
 from naflow_fx.passes.annotate_values import BatchDependent, TensorValue
 from naflow_fx.passes.remove_in_place import overwritten
 from naflow_fx.rules import TABLE
@@ -181,7 +182,7 @@ class _Canonicaliser(fx.Interpreter):
             kwargs = rule.swap(kwargs)  # an activation is the input, a constant its gate
         indices = rule.captures == ("index",) and not value.dtype.is_floating_point
         function: Any = rule.capture if indices else rule.forward  # one of a pool's two results
-        mixed = "" if node.meta.get(keys.TARGET) else _mixes(rule, kwargs)
+        mixed = "" if node.meta.get(keys.TARGET) else mixes(rule, kwargs, value.shape)
         if mixed:
             return self._offend(node, f"{rule.name}: {mixed}")
         name = (site or str(node.meta.get(keys.SITE, node.name))).replace(".", "_")
@@ -237,20 +238,6 @@ def _filling(node: fx.Node, args: Any, kwargs: Any) -> float | None:
         found = kwargs.get("fill_value", args[at] if len(args) > at else None)
         return found if isinstance(found, (int, float)) else None
     return _FILLS.get(name)
-
-
-def _mixes(rule: Rule, kwargs: Arguments) -> str:
-    """What a call does to the batch dimension of its first operand, in words; "": it keeps it."""
-    operand = kwargs[rule.operands[0]]
-    shape = _graph.shape_of(operand[0] if rule.variadic and operand else operand)
-    if -1 not in shape:
-        return ""
-    at, rank = shape.index(-1), len(shape)
-    if rule.mixes is not None:
-        return str(rule.mixes(**_graph.asked(rule.mixes, {**kwargs, "at": at, "rank": rank})))
-    dims = kwargs.get("dim", kwargs.get("dims"))
-    dims = (dims,) if isinstance(dims, int) else dims or ()
-    return "computed over the batch dimension" if at in {d % rank for d in dims} else ""
 
 
 def _with_dims(adapter: Any, args: Any, kwargs: Any, value: Any) -> Any:

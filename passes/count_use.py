@@ -14,9 +14,10 @@ from naflow_fx import keys
 from naflow_fx.maps import use
 from naflow_fx.options import Options
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._affine import merges_batch
+from naflow_fx.passes._batch import merges_batch
 from naflow_fx.passes._kernels import has_constant_kernel
 from naflow_fx.passes._reverse import walk_back
+from naflow_fx.passes._write import Writer
 from naflow_fx.passes.find_flow import find_flow
 from naflow_fx.rules.contract import Rule, parameters
 
@@ -42,16 +43,16 @@ def count_use(gm: fx.GraphModule, options: Options) -> fx.GraphModule:
     new = _module.copy(gm)
     flow = find_flow(new.graph)
     with new.graph.inserting_before(new.graph.output_node()):
-        writer = _Counts(new, "neuron_times" in options.keep)
-        seeds = {node: writer.ones(node) for node in flow.features}
-        walk_back(new.graph.nodes, seeds, writer.live, writer.back)
+        write = _Counts(new, "neuron_times" in options.keep)
+        seeds = {node: write.ones(node) for node in flow.features}
+        walk_back(new.graph.nodes, seeds, write.live, write.back)
     return new
 
 
-class _Counts:
+class _Counts(Writer):
     def __init__(self, gm: fx.GraphModule, times: bool) -> None:
+        super().__init__(gm.graph, "use")
         self.gm, self.times = gm, times
-        self.names = _graph.names(gm.graph)
         tensors = (*gm.parameters(), *gm.buffers())
         self.device = next((x.device for x in tensors), torch.device("cpu"))
         self.merged = any(merges_batch(n) for n in gm.graph.nodes if _graph.rule_of(n))
@@ -60,7 +61,7 @@ class _Counts:
     def ones(self, node: fx.Node) -> Count:
         """All neurons of a node; told by a node where the batch holds more than samples."""
         if self.merged:
-            return self._call(node, use.everywhere, (node,), "all")
+            return self.call(node, use.everywhere, (node,), "all")
         return use.ones(node.meta[keys.SHAPE], self.device)
 
     def live(self, node: fx.Node, parts: list[Count]) -> Count:
@@ -87,7 +88,7 @@ class _Counts:
     def _reads(self, node: fx.Node, rule: Rule, live: Count) -> Any:
         function = rule.support or rule.transpose
         full = "full" in parameters(function) and self._is_full(node, rule)
-        state = _graph.state(node, self.names) | {"full": full}
+        state = self.offer(node) | {"full": full}
         if full:  # only its shape is asked for
             self.patterns[state[rule.kernel]] = state[rule.kernel]
         wanted = _graph.asked(function, state, 1)
@@ -100,7 +101,7 @@ class _Counts:
 
     def _item(self, node: fx.Node, reads: Any, index: int) -> Count:
         known = isinstance(reads, tuple)
-        return reads[index] if known else self._call(node, operator.getitem, (reads, index), "part")
+        return reads[index] if known else self.call(node, operator.getitem, (reads, index), "part")
 
     def _is_full(self, node: fx.Node, rule: Rule) -> bool:
         """Whether a node's kernel is a constant without a 0."""
@@ -120,11 +121,11 @@ class _Counts:
             return function(*leading, **pytree.tree_map_only(Tensor, use.pattern, known[1]))
         given = [self._node(node, x) if isinstance(x, Tensor) else x for x in leading]
         patterns = map_aggregate(state, lambda x: self._of(x) if isinstance(x, fx.Node) else x)
-        return self._call(node, function, tuple(given), word, patterns)
+        return self.call(node, function, tuple(given), word, patterns)
 
     def _of(self, node: fx.Node) -> fx.Node:
         if node not in self.patterns:
-            self.patterns[node] = self._call(node, use.pattern, (node,), "pattern")
+            self.patterns[node] = self.call(node, use.pattern, (node,), "pattern")
         return self.patterns[node]
 
     def _node(self, node: fx.Node, count: Count) -> fx.Node:
@@ -132,25 +133,11 @@ class _Counts:
         if isinstance(count, fx.Node):
             return count
         if count.min() == count.max() == 1:
-            return self._call(node, use.everywhere, (node,), "all")
+            return self.call(node, use.everywhere, (node,), "all")
         name = f"folded_{node.name}_count_{len(self.gm._buffers)}"
         self.gm.register_buffer(name, count.contiguous())
-        constant = self.gm.graph.create_node("get_attr", name, name=name)
-        return self._call(node, use.of_batch, (constant, node), "of_batch")
-
-    def _call(
-        self,
-        node: fx.Node,
-        function: Any,
-        args: tuple[Any, ...],
-        word: str,
-        kwargs: dict[str, Any] | None = None,
-    ) -> fx.Node:
-        """Inserts a call that serves `node`."""
-        name = f"{node.name}_{word}"
-        made = self.gm.graph.create_node("call_function", function, args, kwargs or {}, name=name)
-        made.meta |= _graph.marks("use", node)
-        return made
+        constant = self.graph.create_node("get_attr", name, name=name)
+        return self.call(node, use.of_batch, (constant, node), "of_batch")
 
 
 def _is_everywhere(count: Count) -> bool:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from torch import fx
 
 from naflow_fx.passes import _graph, _module
+from naflow_fx.rules._spellings import attributes
 from naflow_fx.rules.composites import COMPOSITE_MODULES, COMPOSITES
 
 
@@ -20,8 +21,8 @@ def expand_composites(gm: fx.GraphModule) -> fx.GraphModule:
     for node in list(new.graph.nodes):
         module = _graph.module_of(new, node)
         if type(module) in COMPOSITE_MODULES:
-            function, own = COMPOSITE_MODULES[type(module)]
-            options = own(module)
+            function = COMPOSITE_MODULES[type(module)]
+            options = attributes(function)(module)
         elif node.op != "call_module" and node.target in COMPOSITES:
             function, options = COMPOSITES[node.target], {}
         else:

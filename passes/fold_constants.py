@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,8 +21,8 @@ Constants = dict[fx.Node, Any]
 def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     """Nodes whose inputs are all constants become constants (buffers) themselves.
 
-    Before: any graph.  After: the same values; `keys.CAPTURES` may name constants, `keys.SIGMA` is
-    a number where it named one.
+    Before: any graph.  After: the same values; `keys.CAPTURES` may name constants, a step's sigma
+    is a number where it named one.
     """
     new = _module.copy(gm)
     run = fx.Interpreter(new, garbage_collect_values=False)
@@ -32,8 +33,9 @@ def fold_constants(gm: fx.GraphModule) -> fx.GraphModule:
     folded: Constants = {n: value for n, value in run.env.items() if n.op != "get_attr"}
     sigmas = {node.name: value for node, value in folded.items()}
     for node in new.graph.nodes:
-        if node.meta.get(keys.SIGMA) in sigmas:
-            node.meta[keys.SIGMA] = float(sigmas[node.meta[keys.SIGMA]])
+        step = node.meta.get(keys.STEP)
+        if step is not None and step.sigma in sigmas:
+            node.meta[keys.STEP] = replace(step, sigma=float(sigmas[step.sigma]))
     like = next((b for b in new.buffers() if b.is_floating_point()), torch.empty(()))
     captured = set(tree_leaves([node.meta.get(keys.CAPTURES, {}) for node in new.graph.nodes]))
     made: Constants = {}

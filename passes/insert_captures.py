@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import operator
+
 from torch import fx
 from torch.utils._pytree import tree_leaves
 
 from naflow_fx import keys
 from naflow_fx.errors import GraphError
 from naflow_fx.passes import _graph, _module
-from naflow_fx.passes._reverse import item
+from naflow_fx.passes._write import Writer
 
 
 def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
@@ -18,20 +20,17 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
     that depend on parameters alone are folded by `fold_constants`.
     """
     new = _module.copy(gm)
+    write = Writer(new.graph, "capture")
     for node in list(new.graph.nodes):
         rule = _graph.rule_of(node)
         if rule is None or rule.capture is None or not node.meta[keys.ACTIVE]:
             continue
         single = len(rule.captures) == 1
         with new.graph.inserting_before(node.next):
-            name = f"{node.name}_{rule.captures[0] if single else 'captured'}"
-            state = _graph.state(node, {})
-            made = [_graph.call(new.graph, rule.capture, (), state, name)]
+            made = [write.ask(node, rule.capture, (), rule.captures[0] if single else "captured")]
             if not single:
-                made += [item(new.graph, made[0], i, f"{node.name}_{name}")
+                made += [write.call(node, operator.getitem, (made[0], i), name)
                          for i, name in enumerate(rule.captures)]  # fmt: skip
-        for captured in made:
-            captured.meta |= _graph.marks("capture", node)
         named = zip(rule.captures, made[-len(rule.captures) :], strict=True)
         node.meta[keys.CAPTURES] = {name: captured.name for name, captured in named}
     return new

@@ -32,6 +32,20 @@ def sliced(s: Any, x: Tensor) -> Tensor:
     return out
 
 
+def covariance(s: Any, x: Tensor) -> Tensor:
+    y = s.conv(x)
+    v = y.mean((2, 3))
+    out: Tensor = y * (v.t() @ v)[:, :1, None]
+    return out
+
+
+def beside_a_gram(s: Any, x: Tensor) -> Tensor:
+    y = s.conv(x)
+    v = y.mean((2, 3))
+    out: Tensor = y + torch.cat([v, v @ v.t()], 1).amax(1)[:, None, None, None]
+    return out
+
+
 MIXERS: dict[str, tuple[Body, str]] = {
     "mean": (lambda s, x: s.conv(x) - s.conv(x).mean(0, keepdim=True), "over the batch"),
     "sum": (lambda s, x: s.conv(x) - s.conv(x).sum(-4, keepdim=True), "over the batch"),
@@ -51,9 +65,14 @@ MIXERS: dict[str, tuple[Body, str]] = {
     "roll": (lambda s, x: s.conv(x).roll(1, 0), "over the batch"),
     "roll all": (lambda s, x: s.conv(x).roll(1), "over the batch dimension mixes images"),
     "joined": (joined, "joined or split along the batch"),
+    "behind a constant": (lambda s, x: s.conv(x) - torch.cat(
+        [torch.ones(1, 8, 10, 10, dtype=x.dtype), s.conv(x)]).amax(0, keepdim=True),
+        "cat: images are joined"),
+    "beside a gram": (beside_a_gram, "cat: images are joined"),
     "sliced": (sliced, "joined or split along the batch|arithmetic with the batch"),
     "gram": (lambda s, x: s.conv(x) * torch.einsum("nchw,mchw->nm", s.conv(x), s.conv(x)).sum(
-        1)[:, None, None, None], "mixes the images of a batch"),
+        1)[:, None, None, None], "einsum: the images of the batch are paired"),
+    "covariance": (covariance, "matmul: computed over the batch"),
     "bag": (lambda s, x: (s.conv(x).mean((1, 2, 3), keepdim=True).softmax(0)
                           * s.conv(x)).sum(0, keepdim=True), "over the batch|1, 5.* for 2 images"),
     "loop": (lambda s, x: torch.cat([s.conv(i[None]) for i in x]), "for 3 images"),

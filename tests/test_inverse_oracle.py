@@ -11,16 +11,19 @@ would have left them positive; what a fork's Z is worth inside its region has th
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from shelf import Reference, class_one, fill, hazard, hazard_images, relative_error, score_of
 from torch import Tensor, fx, nn
 
 import naflow_fx as nf
 from naflow_fx import keys
 from naflow_fx.passes.find_flow import find_flow
+from naflow_fx.rules import TABLE
 from naflow_fx.solver import least_squares
 from naflow_fx.solver.krylov import bidiagonal_least_squares
 
@@ -30,8 +33,9 @@ DAMPED = {"least squares", "damped diagonal"}
 PIECEWISE_LINEAR = [
     "shared_conv", "reused_relu", "in_place", "pre_activation", "view_flatten", "nested_residual",
     "nested_concat", "inception", "dense_block", "doubled", "channel_shuffle", "two_heads",
-    "two_pools", "padding_modes", "standardised_conv",
+    "two_pools", "padding_modes", "standardised_conv", "overwritten_copy",
 ]  # fmt: skip
+VIEWS = {rule.name for rule in TABLE if rule.view}
 
 
 class Flow:
@@ -80,9 +84,11 @@ class Flow:
         return (torch.stack(parts).sum(0) > 0).double()
 
     def is_rectified(self, site: str) -> bool:
-        """Whether a ReLU reads a call site."""
-        nodes = [n for n in self.nodes.values() if n.meta.get(keys.SITE) == site]
-        return any(user.meta.get(keys.RULE) == "relu" for n in nodes for user in n.users)
+        """Whether a ReLU reads a call site, also through views."""
+        read = [n for n in self.nodes.values() if n.meta.get(keys.SITE) == site]
+        for node in read:  # which grows
+            read += [user for user in node.users if user.meta.get(keys.RULE) in VIEWS]
+        return any(user.meta.get(keys.RULE) == "relu" for n in read for user in n.users)
 
     def affine(self, entry: str, exit: str, v: Tensor) -> Tensor:
         """What the captured map makes of v at `entry`, flat."""
@@ -392,6 +398,42 @@ def test_the_residual_of_an_exact_step_is_what_dead_channels_lose(dead: int) -> 
     torch.testing.assert_close(flow.residual["0"], lost, rtol=1e-6, atol=0.0)
     names = [node.name for node in explainer.graph_module.graph.nodes]
     assert ("_1_again" in names) == bool(dead)  # nothing is computed where nothing can be lost
+
+
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "dropout": nn.Dropout(),
+    "reshape": lambda x: x.flatten(2).reshape(x.shape),
+    "permute": lambda x: x.permute(0, 2, 3, 1).permute(0, 3, 1, 2),
+    "pad and crop": lambda x: F.pad(F.pad(x, (1, 1)), (-1, -1)),
+    "slice": lambda x: x[:, :, ...],
+}
+
+
+class Rectified(nn.Module):
+    """Two convolutions, each with a ReLU, and something between each and its ReLU."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 6, 3, padding=1)
+        self.norm, self.head, self.between = nn.BatchNorm2d(6), nn.Linear(6, 5), between
+
+    def forward(self, x: Tensor) -> Any:
+        """[N, 3, H, W] -> [N, 5]."""
+        x = self.between(self.first(x)).relu()
+        x = self.between(self.norm(self.second(x))).relu()
+        return self.head(F.max_pool2d(x, 2).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_a_view_in_front_of_a_relu_changes_no_map(name: str) -> None:
+    """Its bound is one of what a chain or region ends in, too."""
+    x = hazard_images("in_place")
+    found, wanted = (
+        nf.compile(fill(Rectified(between)).double().eval(), x)(x).maps
+        for between in (BETWEEN[name], lambda x: x)
+    )
+    for site in ("x", "first", "second", "norm"):
+        torch.testing.assert_close(found[site], wanted[site])
 
 
 class Blinded(fx.Interpreter):

@@ -71,6 +71,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "labels": lambda letters: (*letters, "S"),
     "groups": lambda count: 2 * count,
     "off": torch.logical_not,
+    "mixes": lambda words: "images are mixed",
 }
 ROLES = {
     "linear": {"linear", "adjoint", "affine"},
@@ -84,6 +85,8 @@ ROLES = {
     "scaled": {"scaled"},
     "groups": {"groups"},
     "labels": {"labels"},
+    "mixes": {"mixes"},
+    "swap": {"swap"},
 }
 BROKEN = [
     pytest.param(rule, role, id=f"{rule.name}-{role}")
@@ -184,6 +187,11 @@ PLANTED: list[tuple[str, str, dict[str, Any], set[str]]] = [
      {"inverse": lambda z, gate, damping: z * gate / (gate * gate + damping)}, {"damped"}),
     ("zero counts as on", "relu", {"capture": lambda input: input >= 0}, {"vjp"}),
     ("in place", "relu", {"linear": lambda v, mask: v.mul_(mask)}, {"pure"}),
+    ("an unbounded gate", "relu", {"gating": "squashes"}, {"gating"}),
+    ("a curve that carries", "silu", {"gating": "carries"}, {"gating"}),
+    ("a mean as a view", "mean", {"view": True}, {"view"}),
+    ("an order that changes", "flip", {"regroups": True}, {"view"}),
+    ("a mean that keeps all apart", "mean", {"mixes": lambda: ""}, {"mixes"}),
     ("scales forgotten", "add", {"inverse": unscaled}, {"remainder"}),
     ("raises", "relu", {"linear": lambda v, mask: v[5]}, {"linear", "affine", "jacobian"}),
 ]  # fmt: skip

@@ -159,15 +159,14 @@ class Writer:
     def _solver(self, step: ways.Step, place: Place) -> dict[str, Any]:
         """Steps, damping and sigma_max, where they have a say."""
         found: dict[str, Any] = {}
-        sigma = place.node.meta[keys.SIGMA]
-        if step.kind in (ways.LEAST_SQUARES, ways.DAMPED) or sigma is not None:
+        if step.kind in (ways.LEAST_SQUARES, ways.DAMPED) or step.sigma is not None:
             found["damping"] = self.options.inverse.damping
         if step.kind == ways.LEAST_SQUARES:
             solved = place.made.all_input_nodes[0]
             found["steps"] = self.program.gm.get_submodule(str(solved.target)).steps
-        if sigma is not None:
-            constant = isinstance(sigma, float)
-            found["sigma_max"] = sigma if constant else self._mean("sigma_max", place)
+        if step.sigma is not None:
+            constant = isinstance(step.sigma, float)
+            found["sigma_max"] = step.sigma if constant else self._mean("sigma_max", place)
         return found
 
     def _mean(self, part: str, place: Place) -> float | None:

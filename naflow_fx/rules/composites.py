@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from naflow_fx.rules._shapes import tuple_of
-from naflow_fx.rules._spellings import attributes, by_rank, spellings
+from naflow_fx.rules._spellings import by_rank, spellings
 
 
 def addcmul(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: float = 1) -> Tensor:
@@ -100,11 +100,10 @@ COMPOSITES: dict[Any, Callable[..., Tensor]] = {
 }
 """Traced function, or method name -> the function that does the same."""
 
-_MODULES: dict[type, Callable[..., Tensor]] = {
+COMPOSITE_MODULES: dict[type, Callable[..., Tensor]] = {
     nn.Softsign: softsign,
     nn.Tanhshrink: tanhshrink,
     nn.Softmin: softmin,
     **{getattr(nn, f"LPPool{rank}d"): lp_pool(rank) for rank in (1, 2, 3)},
 }
-COMPOSITE_MODULES = {kind: (function, attributes(function)) for kind, function in _MODULES.items()}
-"""Module class -> that function, and the arguments that it takes from the module."""
+"""Module class -> that function; what it takes, the module has under the same names."""

@@ -171,6 +171,11 @@ def parameters(function: Function) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
+def asked(function: Function, offered: Mapping[str, Any], skip: int = 0) -> Arguments:
+    """What a rule's function asks for by name, behind its first `skip` arguments."""
+    return {name: offered[name] for name in parameters(function)[skip:] if name in offered}
+
+
 def roles(forward: Function, *functions: Function) -> dict[str, Any]:
     """Fields of a `Rule`: `forward`, and each function for the role that its name ends in.
 

@@ -5,22 +5,32 @@ Each law yields what is wrong at a captured point, in words.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from naflow_fx.rules.contract import Labels, Rule, parameters
-from naflow_fx.rules.laws.point import DAMPING, Case, Point, applied, inner, results, rows, tensors
+from naflow_fx.rules.laws.point import (
+    DAMPING,
+    Case,
+    Findings,
+    Point,
+    applied,
+    differ,
+    gap,
+    inner,
+    results,
+    rows,
+    shaped,
+    tensors,
+)
+from naflow_fx.rules.laws.statements import gating, mixes, swap, view
 
 __all__ = ["LAWS", "Case", "Law", "check_law", "check_rule"]
 
-TOLERANCE = 1e-9  # relative to the largest number, or to 1
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
-
-Findings = Iterator[str]
 
 
 def check_rule(rule: Rule, cases: Sequence[Case]) -> list[str]:
@@ -55,8 +65,8 @@ def _linear(p: Point) -> Findings:
     """A (2 u - 3 v) = 2 A u - 3 A v, in the output's shape."""
     u, v = p.randoms(1), p.randoms(101)
     found = p.linear([2 * a - 3 * b for a, b in zip(u, v, strict=True)])
-    yield from _shape("A v", found, p.output)
-    yield from _differ("A (2 u - 3 v)", found, "2 A u - 3 A v", 2 * p.linear(u) - 3 * p.linear(v))
+    yield from shaped("A v", found, p.output)
+    yield from differ("A (2 u - 3 v)", found, "2 A u - 3 A v", 2 * p.linear(u) - 3 * p.linear(v))
 
 
 def _adjoint(p: Point) -> Findings:
@@ -64,10 +74,10 @@ def _adjoint(p: Point) -> Findings:
     v, w = p.randoms(1), p.random(p.output, 2)
     back = p.transpose(w)
     for found, x in zip(back, p.vectors, strict=True):
-        yield from _shape("A^T w", found, x)
+        yield from shaped("A^T w", found, x)
     right = sum(inner(a, b) for a, b in zip(v, back, strict=True))
     assert isinstance(right, Tensor)
-    yield from _differ("<A v, w>", inner(p.linear(v), w), "<v, A^T w>", right)
+    yield from differ("<A v, w>", inner(p.linear(v), w), "<v, A^T w>", right)
 
 
 def _masks(p: Point) -> Findings:
@@ -79,14 +89,14 @@ def _masks(p: Point) -> Findings:
     p.state |= {name: x.to(w.dtype) for name, x in flags.items()}
     found = [p.linear(v), *p.transpose(w)]
     for name, a, b in zip(("A v", *["A^T w"] * len(found)), found, wanted, strict=False):
-        yield from _differ(f"{name} with numbers for masks", a, f"{name} with masks", b)
+        yield from differ(f"{name} with numbers for masks", a, f"{name} with masks", b)
 
 
 def _affine(p: Point) -> Findings:
     """A x + c = f(x) at the captured point; `has_shift` tells whether there is a c."""
     c = p.shift()
     found = p.linear(p.vectors) if c is None else p.linear(p.vectors) + c
-    yield from _differ("A x + c", found, "f(x)", p.output)
+    yield from differ("A x + c", found, "f(x)", p.output)
     if p.rule.has_shift is not None and p.call(p.rule.has_shift) != (c is not None):
         yield f"has_shift says {c is None}, but c is {'None' if c is None else 'there'}"
 
@@ -99,7 +109,7 @@ def _jacobian(p: Point) -> Findings:
     """
     names = list(p.differentiable()) if p.rule.variadic else [p.first]
     wanted = torch.cat([p.jacobian(name) for name in names], 2)
-    yield from _differ("A", p.matrix(), "the Jacobian", wanted)
+    yield from differ("A", p.matrix(), "the Jacobian", wanted)
 
 
 def _vjp(p: Point) -> Findings:
@@ -116,19 +126,19 @@ def _vjp(p: Point) -> Findings:
         wanted = torch.zeros_like(x)
         if y.requires_grad:  # else it is held constant
             (wanted,) = torch.autograd.grad(y, leaf, w)
-        yield from _differ(f"the derivative by {name}", got, "autograd's", wanted)
+        yield from differ(f"the derivative by {name}", got, "autograd's", wanted)
 
 
 def _moore_penrose(p: Point) -> Findings:
     """A P A = A, P A P = P, A P and P A symmetric; P z the undamped `inverse` of z + c."""
     a, n, z = p.matrix(), p.inverse_matrix(), p.random(p.output, 4)
     found = p.inverse(z)
-    yield from _shape("the inverse", found, p.vectors[0])
-    yield from _differ("the inverse", found, "linear in z - c", applied(n, z, found))
-    yield from _differ("A P A", a @ n @ a, "A", a)
-    yield from _differ("P A P", n @ a @ n, "P", n)
-    yield from _differ("A P", a @ n, "(A P)^T", (a @ n).mT)
-    yield from _differ("P A", n @ a, "(P A)^T", (n @ a).mT)
+    yield from shaped("the inverse", found, p.vectors[0])
+    yield from differ("the inverse", found, "linear in z - c", applied(n, z, found))
+    yield from differ("A P A", a @ n @ a, "A", a)
+    yield from differ("P A P", n @ a @ n, "P", n)
+    yield from differ("A P", a @ n, "(A P)^T", (a @ n).mT)
+    yield from differ("P A", n @ a, "(P A)^T", (n @ a).mT)
 
 
 def _damped(p: Point) -> Findings:
@@ -137,9 +147,9 @@ def _damped(p: Point) -> Findings:
     found = p.inverse(z, DAMPING)
     size = DAMPING * torch.linalg.matrix_norm(a, 2) ** 2
     shift = torch.where(size > 0, size, 1.0)[:, None, None] * torch.eye(a.shape[2], dtype=a.dtype)
-    if _gap(found, applied(torch.linalg.pinv(a), z, found)):
+    if gap(found, applied(torch.linalg.pinv(a), z, found)):
         wanted = applied(torch.linalg.solve(a.mT @ a + shift, a.mT), z, found)
-        yield from _differ("the damped inverse", found, "the ridge solution", wanted)
+        yield from differ("the damped inverse", found, "the ridge solution", wanted)
 
 
 def _remainder(p: Point) -> Findings:
@@ -150,7 +160,7 @@ def _remainder(p: Point) -> Findings:
         others = p.linear([torch.zeros_like(v) if j == k else v for j, v in enumerate(values)])
         rest = z - others if c is None else z - others - c
         wanted = applied(torch.linalg.pinv(p.block(k)), rest, values[k])
-        yield from _differ(f"what remains for operand {index}", found, "least squares", wanted)
+        yield from differ(f"what remains for operand {index}", found, "least squares", wanted)
 
 
 def _function_inverse(p: Point) -> Findings:
@@ -160,9 +170,9 @@ def _function_inverse(p: Point) -> Findings:
     dims = tuple(range(1, z.dim()))
     low, high = p.output.amin(dims, keepdim=True), p.output.amax(dims, keepdim=True)
     again = p.forward({p.first: p.call(p.rule.inverse, z)})
-    if _gap(again, z):
+    if gap(again, z):
         clipped = torch.minimum(torch.maximum(z, low), high)
-        yield from _differ("f(inverse(z))", again, "clip(z)", clipped)
+        yield from differ("f(inverse(z))", again, "clip(z)", clipped)
     if not bool(p.call(p.rule.inverse, 100 * p.random(z, 9)).isfinite().all()):
         yield "the inverse of values that f never takes is not finite"
 
@@ -177,7 +187,7 @@ def _support(p: Point) -> Findings:
     wanted = applied((p.matrix() != 0).to(u.dtype).mT, u, found)
     if bool(((found > 0.5) != (wanted > 0.5)).any()):
         yield "the support is not where A is not 0"
-    if bool((found < wanted - 0.5).any()) or _gap(found, found.round()):
+    if bool((found < wanted - 0.5).any()) or gap(found, found.round()):
         yield "the support doesn't count every output that reads a neuron"
 
 
@@ -185,13 +195,13 @@ def _diagonal(p: Point) -> Findings:
     """`diagonal` is A's diagonal, and A has nothing else; not where f changes the shape."""
     if p.output.shape == p.vectors[0].shape:
         d = p.call(p.rule.diagonal) * torch.ones_like(p.output)
-        yield from _differ("A", p.matrix(), "diag(d)", torch.diag_embed(rows(d)))
+        yield from differ("A", p.matrix(), "diag(d)", torch.diag_embed(rows(d)))
 
 
 def _off(p: Point) -> Findings:
     """Nothing positive is `off`."""
     x, found = p.vectors[0], p.call(p.rule.off)
-    yield from _shape("off", found, x)
+    yield from shaped("off", found, x)
     if bool((x[found] > 0).any()):
         yield "off holds where the operand is positive"
 
@@ -205,7 +215,7 @@ def _scaled(p: Point) -> Findings:
     assert p.rule.scaled is not None
     kernel = p.rule.scaled(p.state[p.rule.kernel], scale)
     found = p.call(p.rule.linear, v, **{p.rule.kernel: kernel})
-    yield from _differ("A v with the scaled kernel", found, "d A v", scale * plain)
+    yield from differ("A v with the scaled kernel", found, "d A v", scale * plain)
 
 
 def _groups(p: Point) -> Findings:
@@ -233,7 +243,7 @@ def _batch(p: Point) -> Findings:
         for name, value in together.items():
             for a, b in zip(tensors(value), tensors(alone[name]), strict=True):
                 part = a if a.shape == b.shape else a[one]
-                yield from _differ(f"{name} of sample {sample} in a batch", part, "alone", b)
+                yield from differ(f"{name} of sample {sample} in a batch", part, "alone", b)
 
 
 def _dtype(p: Point) -> Findings:
@@ -298,26 +308,8 @@ LAWS: dict[str, Law] = {
     "dtype": Law(_dtype),
     "labels": Law(_labels),
     "pure": Law(_pure),
+    "gating": Law(gating, lambda rule: bool(rule.gating)),
+    "view": Law(view, lambda rule: rule.view or rule.regroups),
+    "mixes": Law(mixes, lambda rule: rule.mixes is not None),
+    "swap": Law(swap, lambda rule: rule.swap is not None),
 }
-
-
-def _shape(name: str, found: Tensor, like: Tensor) -> Findings:
-    if found.shape != like.shape:
-        yield f"{name} has shape {list(found.shape)}; wanted {list(like.shape)}"
-
-
-def _gap(a: Tensor, b: Tensor) -> float:
-    """By how much two tensors differ; 0: by rounding, infinite: in shape."""
-    if a.shape != b.shape:
-        return math.inf
-    a, b = a.detach().double(), b.detach().double()
-    error, scale = (a - b).abs().amax(), torch.maximum(a.abs().amax(), b.abs().amax())
-    return 0.0 if bool(error <= TOLERANCE * scale.clamp(min=1.0)) else float(error)
-
-
-def _differ(name: str, a: Tensor, other: str, b: Tensor) -> Findings:
-    gap = _gap(a, b)
-    if a.shape != b.shape:
-        yield f"{name} has shape {list(a.shape)}, {other} {list(b.shape)}"
-    elif gap:
-        yield f"{name} is not {other}: they differ by up to {gap:.2g}"

@@ -5,7 +5,8 @@ An operator is small here: its captured matrix A is written out, per sample, in 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,9 +15,12 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from naflow_fx.maps import use
-from naflow_fx.rules.contract import Arguments, Function, Rule, bind, parameters
+from naflow_fx.rules.contract import Arguments, Function, Rule, asked, bind
 
 DAMPING = 0.1
+TOLERANCE = 1e-9  # relative to the largest number, or to 1
+
+Findings = Iterator[str]
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,8 @@ class Point:
     """
 
     def __init__(
-        self,
-        rule: Rule,
-        case: Case,
-        dtype: torch.dtype = torch.float64,
-        sample: int | None = None,
-    ) -> None:
+        self, rule: Rule, case: Case, dtype: torch.dtype = torch.float64, sample: int | None = None,
+    ) -> None:  # fmt: skip
         self.rule, self.case, self.first = rule, case, rule.operands[0]
         self.inputs, others = case.draw(self.first, dtype)
         self.active = self._active()
@@ -118,9 +118,7 @@ class Point:
     def call(self, function: Function | None, *leading: Any, **changed: Any) -> Any:
         """`function` of the leading arguments and what it asks for by name."""
         assert function is not None
-        state = self.state | changed
-        wanted = parameters(function)[len(leading) :]
-        return function(*leading, **{name: state[name] for name in wanted if name in state})
+        return function(*leading, **asked(function, self.state | changed, len(leading)))
 
     def linear(self, v: Sequence[Tensor | None]) -> Tensor:
         """A v."""
@@ -251,6 +249,30 @@ def applied(matrix: Tensor, vector: Tensor, like: Tensor) -> Tensor:
 def inner(a: Tensor, b: Tensor) -> Tensor:
     """<a, b> per sample."""
     return rows(a * b).sum(1)
+
+
+def shaped(name: str, found: Tensor, like: Tensor) -> Findings:
+    """Finds a shape that is not that of `like`."""
+    if found.shape != like.shape:
+        yield f"{name} has shape {list(found.shape)}; wanted {list(like.shape)}"
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """By how much two tensors differ; 0: by rounding, infinite: in shape."""
+    if a.shape != b.shape:
+        return math.inf
+    a, b = a.detach().double(), b.detach().double()
+    error, scale = (a - b).abs().amax(), torch.maximum(a.abs().amax(), b.abs().amax())
+    return 0.0 if bool(error <= TOLERANCE * scale.clamp(min=1.0)) else float(error)
+
+
+def differ(name: str, a: Tensor, other: str, b: Tensor) -> Findings:
+    """Finds two tensors that are not the same."""
+    far = gap(a, b)
+    if a.shape != b.shape:
+        yield f"{name} has shape {list(a.shape)}, {other} {list(b.shape)}"
+    elif far:
+        yield f"{name} is not {other}: they differ by up to {far:.2g}"
 
 
 def _has(x: Any, size: int) -> bool:
