@@ -66,6 +66,7 @@ def test_a_wrong_class_beside_the_predicted_one(
     assert alone["question"]["target"] == "soup bowl" and alone["score"] == records[1]["score"]
 
 
+@pytest.mark.slow
 def test_columns_of_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "page.html"
     assert main(["report", COFFEE, "--target", "predicted", "soup bowl", "--methods", "focused",

@@ -62,6 +62,7 @@ KEYS = ("kind", "inputs", "outputs", "call_sites", "target", "options", "device"
         "class_names", "info", "versions", "format")  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

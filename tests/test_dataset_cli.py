@@ -36,6 +36,7 @@ def words(place: Path, out: str, *more: str) -> list[str]:
             *more]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_artefact_over_a_folder_then_a_page(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

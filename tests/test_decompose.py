@@ -93,6 +93,7 @@ def test_evidence_equals_autograd_at_every_node(make: Callable[[], nn.Module]) -
     assert checked >= 6 and gap(found) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_evidence_is_conserved_on_the_bundled_model() -> None:
     """ReLU6 and batch norm: what they cut off or add is in the bias, by name."""
     model = nf.models.build("efficientnet_lite0", pretrained=True).double()

@@ -1,8 +1,8 @@
 """Other devices, with none at hand: no tensor is left behind on the CPU, and none is made there.
 
-Programs run on torch's meta device and on fake tensors of a GPU that nobody has.  Fake ones refuse
-to meet a tensor of the CPU in every operator, meta ones in some; neither hold numbers, so that a
-run takes a fraction of a second.  `make gpu-check` asks a real GPU.
+Programs run on fake tensors of a GPU that nobody has.  They refuse to meet a tensor of the CPU in
+every operator, and hold no numbers, so that a run takes a fraction of a second.  `make gpu-check`
+asks a real GPU.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from naflow_fx.maps.formulas import METHODS, naflow_sum
 from naflow_fx.options import Options
 from naflow_fx.passes import trace
 
-DEVICES = ("meta", "cuda")
 INVERSE = nf.Inverse(steps=2, precision="bfloat16")
 ALL = ("bpfm", "importance", "used", "neuron_times")
 WAYS: dict[str, dict[str, Any]] = {
@@ -121,11 +120,8 @@ class Elsewhere(Guess):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def pretended(device: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where models and images can be moved to that device, even if nobody has it."""
-    if device == "meta":
-        yield
-        return
+def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Where models and images can be moved to a GPU that nobody has."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     monkeypatch.setattr(trace, "FakeTensorMode", lambda **_: mode)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
@@ -154,19 +150,18 @@ def run(explainer: nf.Explainer, x: Tensor) -> Any:
 @pytest.mark.parametrize("name", SUBJECTS)
 def test_a_program_moves_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     explainer, x = explained(name)
-    for device in DEVICES:
-        moved = copy.deepcopy(explainer)
-        with pretended(device, monkeypatch):
-            moved.to(device)
-            placed = x.to(device)
-            with Elsewhere():
-                assert devices(run(moved, placed)) == {device}
+    moved = copy.deepcopy(explainer)
+    with pretended(monkeypatch):
+        moved.to("cuda")
+        placed = x.to("cuda")
+        with Elsewhere():
+            assert devices(run(moved, placed)) == {"cuda"}
 
 
 @pytest.mark.parametrize("name", [*HAZARDS, "resnet18", "unet"])
 def test_a_model_is_compiled_where_it_is(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, options = SUBJECTS[name]()
-    with pretended("cuda", monkeypatch), Guess():
+    with pretended(monkeypatch), Guess():
         x = x.to("cuda")
         explainer = nf.compile(model.to("cuda"), x, **{"inverse": nf.Inverse(steps=2), **options})
         assert explainer.options.inverse.precision == "bfloat16"
@@ -175,22 +170,19 @@ def test_a_model_is_compiled_where_it_is(name: str, monkeypatch: pytest.MonkeyPa
             assert devices(run(explainer, x)) == {"cuda"}
 
 
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("name", ["gate", "dense_block", "inception"])
-def test_a_decomposition_moves_whole(
-    name: str, device: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_decomposition_moves_whole(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, x, _ = of_hazard(name)
     forward, levels = build_program(Job(model, (x[:1],), None, Options()))
-    with pretended(device, monkeypatch), torch.no_grad():
-        x, classes = x[:1].to(device), torch.full((1,), -1, device=device)
+    with pretended(monkeypatch), torch.no_grad():
+        x, classes = x[:1].to("cuda"), torch.full((1,), -1, device="cuda")
         with Elsewhere():
-            found = forward.to(device)(x, classes)
+            found = forward.to("cuda")(x, classes)
             v = found["score"].new_ones(2, 1)
             for level in levels:
-                moved = replace(level, program=level.program.to(device))
+                moved = replace(level, program=level.program.to("cuda"))
                 v, bias = lead_back(moved, found["values"], v)
-                assert devices((found, v, bias)) == {device}
+                assert devices((found, v, bias)) == {"cuda"}
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +192,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return explainer.export(tmp_path_factory.mktemp("exported") / "gate.pt2")
 
 
+@pytest.mark.slow
 def test_an_exported_program_moves_whole(exported: Path) -> None:
     _, x = explained("gate")
     artefact = artefacts.load(exported, "meta")
@@ -230,7 +223,7 @@ def test_a_moved_explainer_is_compiled_for_where_it_is(monkeypatch: pytest.Monke
 
 def test_products_in_tf32_make_no_other_model(monkeypatch: pytest.MonkeyPatch) -> None:
     y = torch.ones(2, 3)
-    with pretended("cuda", monkeypatch):
+    with pretended(monkeypatch):
         assert _tolerance(y.to("cuda")) > 2**-10 > _tolerance(y)
 
 
@@ -256,8 +249,7 @@ def test_a_batch_run_waits_for_its_own_device(monkeypatch: pytest.MonkeyPatch) -
     assert seconds(begin, end) == 0.005 and waited == ["that of cuda:1"]
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_what_stays_behind_is_noticed(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stays_behind_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     explainer, x = explained("gate")
     moved = copy.deepcopy(explainer)
 
@@ -268,5 +260,5 @@ def test_what_stays_behind_is_noticed(device: str, monkeypatch: pytest.MonkeyPat
     graph.find_nodes(op="call_function", target=naflow_sum)[0].target = careless
     moved.graph_module.recompile()
     assert devices(run(moved, x)) == {"cpu"}
-    with pretended(device, monkeypatch), pytest.raises(RuntimeError, match="device"):
-        run(moved.to(device), x.to(device))
+    with pretended(monkeypatch), pytest.raises(RuntimeError, match="device"):
+        run(moved.to("cuda"), x.to("cuda"))

@@ -33,6 +33,7 @@ CODE = {
     for page in PAGES
     if (found := BLOCK.findall(page.read_text(encoding="utf-8")))
 }
+LONG = ("docs/index.md", "docs/similarity.md", "docs/howto/segmentation-detection.md")
 LINK = re.compile(r"\]\(([^)#\s]+?\.(?:md|ipynb))(?:#[^)]*)?\)")
 
 
@@ -70,7 +71,9 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict
     return run
 
 
-@pytest.mark.parametrize("page", CODE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(p, marks=pytest.mark.slow if p in LONG else ()) for p in CODE]
+)
 def test_the_blocks_of_a_page_run(
     page: str, run: Callable[[str], dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:

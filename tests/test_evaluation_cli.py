@@ -85,6 +85,7 @@ def test_errors_are_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_every_method_gives_maps(untrained: SmallCNN) -> None:
     data = synthetic(2)
     for library in ("captum", "zennit", "pytorch_grad_cam"):

@@ -51,7 +51,8 @@ def test_weights_are_randomised_from_the_output_down() -> None:
         assert not torch.equal(everything[key], before[key])
 
 
-@pytest.mark.parametrize("method", [pytest.param("naflow", marks=pytest.mark.slow), "layercam"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["naflow", "layercam"])
 def test_random_weights_destroy_the_maps(method: str) -> None:
     network, data = trained(), synthetic(12)
     found = cascading(maker(method), network, data, (0.5, 1.0))

@@ -87,6 +87,7 @@ torch.save({name: x for name, x in result['maps'].items()}, wanted)
 """
 
 
+@pytest.mark.slow
 def test_a_saved_program_runs_without_this_package(tmp_path: Path) -> None:
     program, x, target = explained("gate")
     torch.export.export(program, (x, target))  # of one batch size: the next keeps its own

@@ -75,6 +75,7 @@ def test_classes_have_maps_of_their_own_and_images_do_not_mix() -> None:
         torch.testing.assert_close(first.maps[site][1:], alone.maps[site], rtol=1e-7, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_it_is_compiled_whole_and_exported_with_a_free_batch() -> None:
     model, x = case("small")
     explainer = nf.compile(model, x, layers="2.*", method="focused")

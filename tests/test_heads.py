@@ -211,8 +211,11 @@ def test_a_class_that_is_predicted_nowhere_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["lraspp_mobilenet_v3_large", "deeplabv3_mobilenet_v3_large", "fcn_resnet50"]
-)
+    "name",
+    ["lraspp_mobilenet_v3_large",
+     pytest.param("deeplabv3_mobilenet_v3_large", marks=pytest.mark.slow),
+     pytest.param("fcn_resnet50", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_torchvisions_segmentation(name: str) -> None:
     torch.manual_seed(0)
     build = getattr(zoo, name)
@@ -230,6 +233,7 @@ def test_torchvisions_segmentation(name: str) -> None:
         nf.compile(model, x[:1])
 
 
+@pytest.mark.slow
 def test_segmentation_models_pytorch() -> None:
     smp = pytest.importorskip("segmentation_models_pytorch")
     torch.manual_seed(0)

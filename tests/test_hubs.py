@@ -30,7 +30,8 @@ def photo() -> Image.Image:
 @pytest.mark.parametrize(
     "name",
     ["resnet10t", "convnext_atto", "efficientnet_lite0", "mobilenetv3_small_050", "regnetx_002",
-     pytest.param("densenet121", marks=pytest.mark.slow), "ghostnet_050", "repvgg_a0"],
+     pytest.param("densenet121", marks=pytest.mark.slow),
+     pytest.param("ghostnet_050", marks=pytest.mark.slow), "repvgg_a0"],
 )  # fmt: skip
 def test_eight_families_of_timm(name: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")

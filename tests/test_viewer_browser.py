@@ -243,6 +243,7 @@ def test_a_page_with_a_graph_alone(chrome: Any, tmp_path: Path) -> None:
         assert troubles == []
 
 
+@pytest.mark.slow
 def test_one_map_minus_another(chrome: Any, tmp_path: Path) -> None:
     _, flow, images = explained(count=2)
     entries = [nf.ReportEntry(flow[i], images[:1], name, ["a photo"])
