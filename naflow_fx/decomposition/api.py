@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from naflow_fx import options
-from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import grow
 from naflow_fx.decomposition.program import build_program
 from naflow_fx.decomposition.result import Decomposition
+from naflow_fx.decomposition.tree import Cost
 from naflow_fx.errors import InputError, OptionError, TargetError, check_positive
 from naflow_fx.explainer import classes_of
 from naflow_fx.guards.suits import check_examples
@@ -26,13 +26,10 @@ MOST = 10_000  # nodes of a tree
 
 
 def decompose(
-    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram,
-    image: Tensor,
-    target: Any = None,
-    layers: str | Sequence[str] | None = None,
-    top_k: int = 3,
+    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram, image: Tensor,
+    target: Any = None, layers: str | Sequence[str] | None = None, top_k: int = 3,
     class_names: Sequence[str] = (),
-) -> Decomposition:
+) -> Decomposition:  # fmt: skip
     """The channels that a decision rests on, those that these rest on, and so on: a tree.
 
     The root is the score y.  At the first layer x, channel j answers for ``sum over positions of
