@@ -51,12 +51,10 @@ def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
 
 def _edges(program: Program) -> tuple[Edge, ...]:
     """Who reads whom."""
-    found = (
-        Edge(source.id, place.id, _link(source, place))
-        for place in program.places.values()
-        for node in program.reads(place)
-        if (source := program.source(node, place)) is not None
-    )
+    found = (Edge(source.id, place.id, _link(source, place))
+             for place in program.places.values()
+             for node in program.reads(place)
+             if (source := program.source(node, place)) is not None)  # fmt: skip
     return tuple(dict.fromkeys(found))
 
 

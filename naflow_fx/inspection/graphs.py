@@ -235,11 +235,10 @@ def draw(text: str, kind: str) -> bytes:
     """
     program = shutil.which("dot")
     if program is None:
-        raise ArtefactError(
-            "the picture is drawn by Graphviz, whose program dot is not on the PATH; install the "
-            "package graphviz (apt-get install graphviz, brew install graphviz, conda install "
-            "graphviz), or write .html, which needs nothing"
-        )
+        raise ArtefactError("the picture is drawn by Graphviz, whose program dot is not on the "
+                            "PATH; install the package graphviz (apt-get install graphviz, brew "
+                            "install graphviz, conda install graphviz), or write .html, which "
+                            "needs nothing")  # fmt: skip
     sharp = ["-Gdpi=144"] if kind == "png" else []
     made = subprocess.run([program, f"-T{kind}", *sharp], input=text.encode(), capture_output=True)
     if made.returncode:
