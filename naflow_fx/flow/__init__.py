@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from naflow_fx.evaluation.data import Box
     from naflow_fx.flow.statistics import Statistics
-    from naflow_fx.inspection.records import Steps
     from naflow_fx.view.colours import Bytes
     from naflow_fx.view.figures import FlowFigure, Kind
     from naflow_fx.view.page.record import HasSteps
@@ -132,7 +131,7 @@ class AttentionFlow(FlowData):
         return reconstruct(self)
 
     def save_html(
-        self, path: str | Path, images: Any = None, *, explainer: HasSteps | Steps | None = None,
+        self, path: str | Path, images: Any = None, *, explainer: HasSteps | None = None,
         model: str | None = None, photos: Sequence[str] = (), class_names: ClassNames = None,
         title: str | None = None, colormap: str = "inferno", alpha: float = 0.5,
     ) -> Path:  # fmt: skip
@@ -157,9 +156,8 @@ class AttentionFlow(FlowData):
             OSError: the file cannot be written.
         """
         from naflow_fx.view.page import ReportEntry, save_report
-        from naflow_fx.view.page.record import inspected
 
-        graph = None if explainer is None else inspected(explainer)
+        graph = None if explainer is None else explainer.inspect()
         told = model or self.about.info.get("model")
         name = told or (graph.model if graph else "") or "model"
         entry = ReportEntry(self, images, name, photos or self.about.names, graph, class_names)
@@ -180,8 +178,8 @@ class AttentionFlow(FlowData):
         Args:
             layers: names and globs of call sites; None: all whose map has several positions.
             box: (left, top, right, bottom) in fractions of the network's input, one, or one a
-                photo.
-            mask: bool [H, W] or [N, H, W], of the size of the network's input.
+                photo; an array of them will do.
+            mask: bool [H, W] or [N, H, W], of the size of the network's input; a tensor or array.
 
         Raises:
             FlowError: layers, box or mask don't fit.

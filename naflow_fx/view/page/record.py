@@ -36,7 +36,7 @@ Record = dict[str, Any]
 
 
 class HasSteps(Protocol):
-    """What can be inspected: an `Explainer`."""
+    """What can be inspected: an `Explainer`, or its inspection."""
 
     def inspect(self) -> Steps:
         """Its program step by step."""
@@ -61,7 +61,7 @@ class ReportEntry:
     images: Any = None
     model: str = "model"
     photos: Sequence[str] = ()
-    graph: HasSteps | Steps | None = None
+    graph: HasSteps | None = None
     class_names: ClassNames = None
 
 
@@ -190,16 +190,10 @@ def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def inspected(source: HasSteps | Steps) -> Steps:
-    """The inspection of an explainer, or what is one."""
-    found: Any = source
-    return found if hasattr(found, "to_dict") else found.inspect()  # type: ignore[no-any-return]
-
-
-def _graph(source: HasSteps | Steps | None) -> Record | None:
+def _graph(source: HasSteps | None) -> Record | None:
     """Blocks, nodes and edges, without what is empty; the page takes that for missing."""
     if source is None:
         return None
-    made, kept = inspected(source).to_dict(), ("site", "block", "parent")
+    made, kept = source.inspect().to_dict(), ("site", "block", "parent")
     return {part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
                    for item in made[part]] for part in ("blocks", "nodes", "edges")}  # fmt: skip
