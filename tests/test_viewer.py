@@ -21,7 +21,7 @@ from small_flow import explained
 import naflow_fx as nf
 from naflow_fx.errors import FlowError
 from naflow_fx.flow.data import About
-from naflow_fx.view.page.record import make_report
+from naflow_fx.view.page.record import _top_channels, make_report
 
 ATTACK = '"><img src=x onerror=alert(1)></script><script>alert(2)</script><!--'
 DETAILS = ("bpfm", "importance", "used")
@@ -109,6 +109,15 @@ def test_evidence_may_be_smaller_than_float32_holds(tmp_path: Path) -> None:
     layers, others = (page["entries"][0]["layers"] for page in pages)
     assert any(layer["channels"] for layer in layers if "channels" in layer)
     assert [one.get("channels") for one in layers] == [one.get("channels") for one in others]
+
+
+def test_a_channel_may_be_far_weaker_than_the_strongest() -> None:
+    weak = torch.zeros(2, 3, 3)
+    weak[0, 0, 0], weak[1, 1, 1] = 1, 1e-42
+    first, second = _top_channels(weak)
+    assert (first["share"], second["index"]) == (1, 1) and 0 < second["share"] < 1e-41
+    shown = np.frombuffer(base64.b64decode(second["map"]), np.uint8).reshape(second["shape"])
+    assert shown[1, 1] == shown.sum() == 255
 
 
 def test_a_flow_of_a_subject_brings_its_photos_and_names(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score, callables, class_indices
+from naflow_fx.view.record import class_words
 
 MOST = 10_000  # nodes of a tree
 
@@ -76,9 +77,7 @@ def decompose(
         tree, rows, batches = grow(levels, found["values"], found["score"], top_k)
     backward = (count.get_total_flops() - once) / max(once, 1)
     index = None if found["target"] is None else int(found["target"])
-    name = "score" if index is None else f"class {index}"
-    if index is not None and index < len(class_names):
-        name = class_names[index]
+    name = "score" if index is None else class_words(class_names, index)
     sites = tuple(level.site for level in levels)
     cost = Cost(1, backward, rows, batches)
     return Decomposition(tree, name, index, sites, cost, x[0].detach().cpu())

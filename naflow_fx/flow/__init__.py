@@ -93,12 +93,11 @@ class AttentionFlow(FlowData):
         from naflow_fx.view.save import SaveStyle, save_flow
 
         about = self.about
-        words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
         style = SaveStyle(
             layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
-            class_names=words, info=told, on_picture=on_picture, arrays=arrays,
+            class_names=class_names, info=told, on_picture=on_picture, arrays=arrays,
         )  # fmt: skip
         return save_flow(self, Path(folder), images, style)
 

@@ -65,9 +65,7 @@ def _scaled(planes: Tensor) -> Tensor:
     values = planes.flatten(1)
     last = values.shape[1] - 1
     shape = (-1, *[1] * (planes.ndim - 1))
-    low, high = (
-        values.kthvalue(1 + round(share * last), dim=1).values.reshape(shape)
-        for share in (LOW, HIGH)
-    )
+    low, high = (values.kthvalue(1 + round(share * last), dim=1).values.reshape(shape)
+                 for share in (LOW, HIGH))  # fmt: skip
     span = high - low
     return ((planes - low) / torch.where(span > 0, span, 1)).clamp(0, 1)

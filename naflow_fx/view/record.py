@@ -22,7 +22,11 @@ PACKAGES = ("naflow-fx", "torch", "torchvision", "numpy", "pillow")
 
 
 def answer(flow: FlowData, class_names: ClassNames) -> dict[str, Any]:
-    """What a flow of one image (N = 1) says of it: what is explained, its score, the five best."""
+    """What a flow of one image (N = 1) says of it: what is explained, its score, the five best.
+
+    class_names: None: those that the flow knows.
+    """
+    class_names = flow.about.class_names if class_names is None else class_names
     target = explained_class(flow)
     name = None if target is None else class_name(class_names, target)
     return {"input_size": list(flow.input_size), "score": finite(flow.score), "target": target,
@@ -63,10 +67,8 @@ def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:
     node) of a flow that was made with ``keep=("used",)``.
     """
     found = measured(flow.maps) | {part: getattr(flow, part) for part in (*TRUST, "abandoned")}
-    return {
-        measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
-        for measure, of in found.items()
-    }
+    return {measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
+            for measure, of in found.items()}  # fmt: skip
 
 
 def explained_class(flow: FlowData) -> int | None:

@@ -65,10 +65,8 @@ class Layout:
 
     def corner(self, band: int, column: int, row: int = 0) -> tuple[int, int]:
         """Left upper corner (x, y) of a picture; of the row behind the last, of its name."""
-        return (
-            MARGIN + self.side + column * (self.cell[0] + GAP),
-            self.header + band * self.band + row * (self.cell[1] + self.gap),
-        )
+        return (MARGIN + self.side + column * (self.cell[0] + GAP),
+                self.header + band * self.band + row * (self.cell[1] + self.gap))  # fmt: skip
 
 
 def grid(

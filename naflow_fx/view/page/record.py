@@ -116,7 +116,7 @@ def _photo(name: str, pixels: Bytes) -> Record:
 
 def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     """One image's record (a flow with N = 1)."""
-    found = answer(flow, flow.about.class_names if class_names is None else class_names)
+    found = answer(flow, class_names)
     target, numbers, planes = found["target"], along_depth(flow), flow.drawable("map")
     what = "a function of the output" if target is None else f"class {target}"
     pictures = reconstruct(flow) if flow.bpfm else {}
@@ -141,7 +141,7 @@ def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
     z, importance = flow.bpfm.get(name), flow.importance.get(name)
     if z is not None and importance is not None and z.ndim == 4:
         evidence = _scaled(importance) * _scaled(z)
-        found["channels"] = _top_channels(channels_first(_scaled(evidence), flow.maps[name])[0])
+        found["channels"] = _top_channels(channels_first(evidence, flow.maps[name])[0])
     return found
 
 
@@ -168,22 +168,23 @@ def _held(picture: Tensor | None) -> Record:
 
 
 def _top_channels(evidence: Tensor) -> list[Record]:
-    """The channels with the largest sums of Lambda Z, with their share of all positive sums.
-
-    evidence: Lambda Z, [C, H, W]. What is positive of each is told in at most FINEST cells along a
-    side, averages, as bytes, the largest value 255.
-    """
+    """The channels of the largest sums of Lambda Z, [C, H, W], and their share of the positive."""
     sums = evidence.sum((1, 2))
     whole = float(sums.clamp_min(0).sum())
-    best = sums.topk(min(CHANNELS, len(sums)))
-    height, width = (min(side, FINEST) for side in evidence.shape[1:])
-    coarse = F.adaptive_avg_pool2d(evidence[best.indices].clamp_min(0), (height, width))
-    return [
-        {"index": int(channel), "share": float(value) / whole, "shape": [height, width],
-         "map": _base64((plane * (255 / float(plane.max()))).round().to(torch.uint8).numpy())}
-        for value, channel, plane in zip(best.values, best.indices, coarse, strict=True)
-        if value > 0
-    ]  # fmt: skip
+    values, channels = (found.tolist() for found in sums.topk(min(CHANNELS, len(sums))))
+    return [{"index": channel, "share": value / whole, **_cells(evidence[channel])}
+            for value, channel in zip(values, channels, strict=True) if value > 0]  # fmt: skip
+
+
+def _cells(evidence: Tensor) -> Record:
+    """What is positive of a channel, [H, W], in at most FINEST cells along a side, as bytes.
+
+    A cell has the average; the largest is 255.
+    """
+    shape = [min(side, FINEST) for side in evidence.shape]
+    coarse = F.adaptive_avg_pool2d(_scaled(evidence.clamp_min(0))[None], shape)[0]
+    shares = (coarse * (255 / float(coarse.max()))).round().to(torch.uint8)
+    return {"shape": shape, "map": _base64(shares.numpy())}
 
 
 def _base64(values: NDArray[Any]) -> str:
