@@ -83,6 +83,8 @@ def retrieve(
     chosen = similarity or Similarity()
     if chosen.shots != 1:
         raise unfit(InputError, "retrieve", "1: a hit is one support image", shots=chosen.shots)
+    if not len(query):
+        raise InputError(f"query: got no image, {list(query.shape)}; wanted [Q, C, H, W], Q >= 1")
     count = len(gallery)
     if not 1 <= top_k <= count:
         raise unfit(InputError, "retrieve", f"1 to {count}, the images of the gallery", top_k=top_k)
