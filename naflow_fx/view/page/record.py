@@ -181,10 +181,10 @@ def _cells(evidence: Tensor) -> Record:
 
     A cell has the average; the largest is 255.
     """
-    shape = [min(side, FINEST) for side in evidence.shape]
-    coarse = F.adaptive_avg_pool2d(_scaled(evidence.clamp_min(0))[None], shape)[0]
+    height, width = (min(side, FINEST) for side in evidence.shape)
+    coarse = F.adaptive_avg_pool2d(_scaled(evidence.clamp_min(0))[None], (height, width))[0]
     shares = (coarse * (255 / float(coarse.max()))).round().to(torch.uint8)
-    return {"shape": shape, "map": _base64(shares.numpy())}
+    return {"shape": [height, width], "map": _base64(shares.numpy())}
 
 
 def _base64(values: NDArray[Any]) -> str:
