@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections import OrderedDict
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -217,6 +218,13 @@ def test_maps_that_are_not_finite_are_all_named() -> None:
     flow.maps["fc"][0] = math.inf
     with pytest.raises(FlowError, match="not finite: conv1, fc. Compute them in float32"):
         flow.overlay(photos())
+
+
+def test_a_flow_of_no_image_has_no_pictures() -> None:
+    flow = make_flow()[2:]
+    for show in (flow.overlay, partial(flow.plot, kind="strip"), partial(flow.save_gif, "x.gif")):
+        with pytest.raises(FlowError, match="of no image"):
+            show(images=photos(2)[2:])
 
 
 def test_top5_are_softmax_probabilities() -> None:

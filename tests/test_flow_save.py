@@ -17,7 +17,7 @@ from torch import Tensor
 
 from naflow_fx.errors import FlowError
 from naflow_fx.view import save as flow_save
-from naflow_fx.view.record import details, headline, make_record
+from naflow_fx.view.record import answer, details, headline, record_of
 
 
 def read(folder: Path) -> Any:
@@ -144,12 +144,12 @@ def test_flow_needs_no_gradient(tmp_path: Path) -> None:
 
 def test_headings_say_what_matters() -> None:
     flow = make_flow(1)
-    record = make_record(flow, {3: "tiger"}, {"model": "net"}, {})
+    record = record_of([flow], {"model": "net"}, answer(flow, {3: "tiger"}), {})
     assert details(record) == (
         "net · explained: class 3 tiger, score 0.5 · method naflow · damping 0.1 · steps 5"
     )
     flow.options["method"], flow.target = "layercam", None
-    assert details(make_record(flow, None, {}, {})) == (
+    assert details(record_of([flow], {}, answer(flow, None), {})) == (
         "explained: a function of the output, score 0.5 · method layercam"
     )
     share = record["top5"][0]["probability"]

@@ -52,6 +52,9 @@ def test_export_info_and_every_command_of_an_artefact(
     assert record["model"] == "Crack" and record["artefact"] == "crack.pt2"
     table = run(capsys, "inspect", *given)
     assert "48 x 48" in table and "residual" not in table
+    for options in (["--out", "layers.txt"], ["--format", "table", "--out", "layers"]):
+        assert run(capsys, "inspect", *given, *options) == f"written: {options[-1]}\n"
+        assert Path(options[-1]).read_text().rstrip("\n") == table.rstrip("\n")
     assert "residual" in run(capsys, "inspect", *given, "--photo", photo)
     assert "an artefact doesn't tell" in refused(capsys, "inspect", *given, "--format", "dot")
     run(capsys, "report", photo, *given, "--out", "exported.html", "--target", "spall")

@@ -350,6 +350,8 @@ def test_few_shot() -> None:
     assert nf.few_shot(model, support, query, explain=False).flow is None
     with pytest.raises(InputError, match="wanted \\[way, shot, C, H, W\\]"):
         nf.few_shot(model, support[0], query)
+    with pytest.raises(InputError, match=r"queries \[0, 3, "):
+        nf.few_shot(model, support, query[:0])
     with pytest.raises(InputError, match="3 classes below 5"):
         nf.few_shot(model, support, query, match=torch.tensor([1, 5, 1]))
 
@@ -390,5 +392,7 @@ def test_retrieve() -> None:
             nf.retrieve(model, query, gallery, **wrong)
     with pytest.raises(InputError, match=r"\[2, 6\] and \[9, 5\]"):
         nf.retrieve(model, query, rows[:, :5])
+    with pytest.raises(InputError, match="query: got no image"):
+        nf.retrieve(model, query[:0], gallery)
     with pytest.raises(InputError, match=r"gallery: got images \[3, 7, 8\]"):
         nf.retrieve(model, query, gallery[:, :, :7])

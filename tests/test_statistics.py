@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 from small_flow import explained
@@ -153,6 +154,19 @@ def test_a_real_flow() -> None:
     assert bool(((shares >= 0) & (shares < 1) | shares.isnan()).all())
 
 
+def test_boxes_and_masks_may_be_arrays() -> None:
+    flow = flow_of(RISING.expand(2, 4, 4))
+    wanted = flow.statistics(box=(0.5, 0, 1, 1)).values["inside"]
+    half = np.arange(4) >= 2
+    for given in ({"box": np.array([[0.5, 0, 1, 1]] * 2)}, {"mask": np.tile(half, (4, 1))}):
+        assert torch.equal(flow.statistics(**given).values["inside"], wanted)
+
+
+def test_no_photos() -> None:
+    found = flow_of(RISING.expand(2, 4, 4))[:0].statistics()
+    assert len(found) == 0 and not found.settled and str(found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -161,6 +175,10 @@ def test_a_real_flow() -> None:
         ({"box": (0, 0, 1, 1), "mask": torch.ones(4, 4)}, "a box and a mask; give one"),
         ({"mask": torch.ones(3, 4)}, r"masks \[1, 3, 4\]; wanted one.* \[1, 4, 4\]"),
         ({"box": [(0, 0, 1, 1)] * 2}, r"masks \[2, 4, 4\]"),
+        ({"box": []}, r"box=\[\]\): wanted \(left, top, right, bottom\)"),
+        ({"box": (0, 0, 1)}, "or one a photo"),
+        ({"box": [(0, 0, 1)]}, "or one a photo"),
+        ({"box": "all"}, "or one a photo"),
     ],
 )
 def test_what_statistics_refuse(arguments: dict[str, object], words: str) -> None:

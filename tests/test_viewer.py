@@ -8,6 +8,7 @@ import html
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from small_flow import explained
 
 import naflow_fx as nf
 from naflow_fx.errors import FlowError
-from naflow_fx.view.page.record import make_report
+from naflow_fx.flow.data import About
+from naflow_fx.view.page.record import _top_channels, make_report
 
 ATTACK = '"><img src=x onerror=alert(1)></script><script>alert(2)</script><!--'
 DETAILS = ("bpfm", "importance", "used")
@@ -94,6 +96,39 @@ def test_reconstruction_channels_and_abandoned_neurons_are_there_when_kept(tmp_p
     nodes = data["models"][0]["graph"]["nodes"]
     made = explainer.inspect().to_dict()["nodes"]
     assert [node["id"] for node in nodes] == [node["id"] for node in made]
+
+
+def test_evidence_may_be_smaller_than_float32_holds(tmp_path: Path) -> None:
+    _, flow, images = explained(keep=DETAILS)
+    tiny = replace(
+        flow,
+        importance={name: one * 2.0**-90 for name, one in flow.importance.items()},
+        bpfm={name: one * 2.0**-50 for name, one in flow.bpfm.items()},
+    )
+    pages = [read(one.save_html(tmp_path / "flow.html", images)) for one in (flow, tiny)]
+    layers, others = (page["entries"][0]["layers"] for page in pages)
+    assert any(layer["channels"] for layer in layers if "channels" in layer)
+    assert [one.get("channels") for one in layers] == [one.get("channels") for one in others]
+
+
+def test_a_channel_may_be_far_weaker_than_the_strongest() -> None:
+    weak = torch.zeros(2, 3, 3)
+    weak[0, 0, 0], weak[1, 1, 1] = 1, 1e-42
+    first, second = _top_channels(weak)
+    assert (first["share"], second["index"]) == (1, 1) and 0 < second["share"] < 1e-41
+    shown = np.frombuffer(base64.b64decode(second["map"]), np.uint8).reshape(second["shape"])
+    assert shown[1, 1] == shown.sum() == 255
+
+
+def test_a_flow_of_a_subject_brings_its_photos_and_names(tmp_path: Path) -> None:
+    _, flow, images = explained(count=2)
+    pictures = [Image.fromarray(np.full((16, 20, 3), i, np.uint8)) for i in range(2)]
+    known = replace(flow, about=About(tuple(pictures), class_names=("a", "b", "c")))
+    path = nf.save_report(tmp_path / "flow.html", [nf.ReportEntry([known[0], known[1]])])
+    told = nf.save_report(
+        tmp_path / "told.html", [nf.ReportEntry(flow, pictures, class_names=["a", "b", "c"])]
+    )
+    assert read(path) == read(told)
 
 
 def test_a_large_reconstruction_is_made_smaller(tmp_path: Path) -> None:

@@ -27,18 +27,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from naflow_fx.cli import setup
 from naflow_fx.cli.options import DRAWN, add_method_options, add_model_options, add_picture_options
 from naflow_fx.cli.parser import option
-from naflow_fx.cli.setup import (
-    choose,
-    drawn,
-    facts_of,
-    open_device,
-    open_subject,
-    places,
-    question,
-    shown,
-)
 from naflow_fx.cli.tables import explained_words, prediction, show_flow, waiting
 from naflow_fx.cli.variants import add_targets, folder_of, names_of, variants, words
 from naflow_fx.errors import PhotoError
@@ -75,77 +66,63 @@ def explain(args: argparse.Namespace) -> None:
     chosen = variants(args)
     if len(chosen) == 1:
         args = chosen[0]
-    folders = places(args, [(photo,) for photo in photos])
-    subject, names = open_subject(args), names_of(list(map(words, chosen)))
+    folders = setup.places(args, [(photo,) for photo in photos])
+    subject, names = setup.open_subject(args), names_of(list(map(words, chosen)))
     targets = [subject.target(one.target) for one in chosen]
-    options = {one.method: choose(one) for one in chosen}
-    device = open_device(args.device)
+    options = {one.method: setup.choose(one) for one in chosen}
+    device = setup.open_device(args.device)
     with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
         made = {m: subject.explainer(example, targets=targets, **how) for m, how in options.items()}
-        layers = drawn(args, made[chosen[0].method].layers)
+        layers = setup.drawn(args, made[chosen[0].method].layers)
     for photo, place in zip(photos, folders, strict=True):
         flows: dict[str, AttentionFlow] = {}
         for name, one, target in zip(names, chosen, targets, strict=True):
             there = place / folder_of(name) if len(chosen) > 1 else place
             with progress() as bar:
-                bar.add_task(shown(photo), total=len(layers) + 1)
+                bar.add_task(setup.shown(photo), total=len(layers) + 1)
                 flow = made[one.method](subject.inputs([photo], device), target).detach().cpu()
                 flows[name] = subject.told(flow, [photo])
                 _save(flows[name], photo, there, layers, args, bar)
-            show_flow(flows[name], layers, shown(photo), there, args.verbose)
+            show_flow(flows[name], layers, setup.shown(photo), there, args.verbose)
         if len(chosen) > 1:
-            _sheet(flows, layers, shown(photo), place / ROWS, args)
+            _sheet(flows, layers, setup.shown(photo), place / ROWS, args)
 
 
 def _save(
-    flow: AttentionFlow,
-    photo: Path,
-    place: Path,
-    layers: Sequence[str],
-    args: argparse.Namespace,
+    flow: AttentionFlow, photo: Path, place: Path, layers: Sequence[str], args: argparse.Namespace,
     bar: Progress,
-) -> None:
+) -> None:  # fmt: skip
     """The pictures of some layers, and flow.json with what it says of the photo."""
     from naflow_fx.models.preprocess import open_photo
 
     (task,) = bar.task_ids
     bar.advance(task)
-    facts = {"photo": facts_of(photo, open_photo(photo)), "question": question(args, photo)}
-    flow.save(
-        place,
-        layers=layers,
-        alpha=args.alpha,
-        colormap=args.colormap,
-        title=shown(photo),
-        info={**facts, "device": args.device},
-        on_picture=lambda _: bar.advance(task),
-        arrays=args.save_arrays,
-        smooth=not args.cells,
-    )
+    facts = {"photo": setup.facts_of(photo, open_photo(photo)),
+             "question": setup.question(args, photo)}  # fmt: skip
+    flow.save(place, layers=layers, alpha=args.alpha, colormap=args.colormap,
+              title=setup.shown(photo), info={**facts, "device": args.device},
+              on_picture=lambda _: bar.advance(task), arrays=args.save_arrays,
+              smooth=not args.cells)  # fmt: skip
 
 
 def _sheet(
-    flows: Mapping[str, AttentionFlow],
-    layers: Sequence[str],
-    title: str,
-    path: Path,
+    flows: Mapping[str, AttentionFlow], layers: Sequence[str], title: str, path: Path,
     args: argparse.Namespace,
-) -> None:
+) -> None:  # fmt: skip
     """One sheet of all answers about a photo, a row each, and where it is."""
     from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png
     from naflow_fx.view.comparison import comparison
-    from naflow_fx.view.photos import Style, as_photos
+    from naflow_fx.view.photos import Style
 
     first = next(iter(flows.values()))
-    photo = as_photos(list(first.about.photos), 1)[0]
     classes = {explained_words(flow) for flow in flows.values()}
     spoken = f"what speaks for {classes.pop()}" if len(classes) == 1 else "the evidence"
     style = Style(layers=layers, alpha=args.alpha, colormap=args.colormap, smooth=not args.cells)
     heading = f"{title}: {prediction(first).partition(' (')[0]}"
     told = f"from the first layers to the decision · bright: {spoken}"
-    sheet = comparison(flows, photo, style, heading, told)
+    sheet = comparison(flows, None, style, heading, told)
     with replacing(path) as draft:
         write_png(sheet, draft)
     say(f"written: {path}, {len(flows)} rows")

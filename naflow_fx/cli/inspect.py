@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from naflow_fx.cli.options import add_method_options, add_model_options
 from naflow_fx.cli.parser import named, option
 from naflow_fx.cli.setup import check_file, choose, open_subject
-from naflow_fx.cli.tables import layer_table, show
+from naflow_fx.cli.tables import layer_table, text_of
 from naflow_fx.errors import OptionError
 from naflow_fx.view.terminal import say
 
@@ -48,35 +48,35 @@ def add(parser: argparse.ArgumentParser) -> None:
 def inspect(args: argparse.Namespace) -> None:
     """Run the command; without --photo and --weights on random weights, nothing is fetched."""
     from naflow_fx.artefacts.artefact import Artefact
+    from naflow_fx.files import write
 
     out = _checked(args)
     options, subject = choose(args), open_subject(args)
     image = subject.example() if args.photo is None else subject.inputs([args.photo])
     explainer = subject.explainer(image, pretrained=args.photo is not None, **options)
     if isinstance(explainer, Artefact):
-        _print_layers(explainer(image), args)
+        content = _layers(explainer(image), args).encode()
     else:
         if args.photo is not None:
             explainer(image)
-        found, how = explainer.inspect(), (args.expand, args.only)
-        if out is None:
-            say(found.content(args.format, *how).decode().rstrip("\n"))
-        else:
-            found.save_as(args.format, out, *how)
-            say(f"written: {out}")
+        content = explainer.inspect().content(args.format, args.expand, args.only)
+    if out is None:
+        say(content.decode().rstrip("\n"))
+    else:
+        say(f"written: {write(out, content)}")
     if args.save_subject and subject.recipe is not None:
         subject.recipe.save(args.save_subject)
         say(f"written: {args.save_subject}, for --subject")
 
 
-def _print_layers(flow: AttentionFlow, args: argparse.Namespace) -> None:
+def _layers(flow: AttentionFlow, args: argparse.Namespace) -> str:
     """The layers of an artefact; without a photo those of a grey one, and no measures."""
-    if args.format != "table":
+    if args.format not in ("table", "txt"):
         raise OptionError(f"--format {args.format}: an artefact doesn't tell how its layers are "
                           "computed; inspect the network it was made of")  # fmt: skip
     if args.photo is None:
         flow.residual, flow.norm_ratio = {}, {}
-    show(layer_table({"": flow}))
+    return text_of(layer_table({"": flow}))
 
 
 def _checked(args: argparse.Namespace) -> Path | None:

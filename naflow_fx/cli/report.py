@@ -117,14 +117,9 @@ def _each(args: argparse.Namespace) -> Iterator[Subject]:
 
 
 def _entry(
-    name: str,
-    subject: Subject,
-    args: argparse.Namespace,
-    photos: Mapping[str, Image.Image],
-    target: Any,
-    device: torch.device,
-    on_photo: Callable[[], None],
-) -> ReportEntry:
+    name: str, subject: Subject, args: argparse.Namespace, photos: Mapping[str, Image.Image],
+    target: Any, device: torch.device, on_photo: Callable[[], None],
+) -> ReportEntry:  # fmt: skip
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
     from naflow_fx.subjects import ArtefactSubject
@@ -140,6 +135,5 @@ def _entry(
     for photo, image in zip(photos.values(), inputs, strict=True):
         flows.append(subject.told(explainer(image, target=target).detach().cpu(), [photo]))
         on_photo()
-    pictures = [flow.about.photos[0] for flow in flows]
     graph = None if isinstance(explainer, Artefact) else explainer.inspect()
-    return ReportEntry(flows, pictures, name, list(photos), graph, subject.class_names)
+    return ReportEntry(flows, None, name, list(photos), graph)

@@ -31,6 +31,13 @@ def show(*parts: str | Table, title: str = "") -> None:
         out.print(_text(part) if isinstance(part, str) else part)
 
 
+def text_of(table: Table) -> str:
+    """The table as text, as wide as needed."""
+    file = io.StringIO()
+    Console(file=file, width=240, highlight=False).print(table)
+    return file.getvalue()
+
+
 def _text(words: str) -> Text:
     """What the words hold, of which the terminal obeys none."""
     return Text(printable(words))

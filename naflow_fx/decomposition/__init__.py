@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from naflow_fx.decomposition.api import decompose
-from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.result import Decomposition
+from naflow_fx.decomposition.tree import Cost
 
 __all__ = ["Cost", "Decomposition", "decompose"]

@@ -10,10 +10,10 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from naflow_fx import options
-from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import grow
 from naflow_fx.decomposition.program import build_program
 from naflow_fx.decomposition.result import Decomposition
+from naflow_fx.decomposition.tree import Cost
 from naflow_fx.errors import InputError, OptionError, TargetError, check_positive
 from naflow_fx.explainer import classes_of
 from naflow_fx.guards.suits import check_examples
@@ -21,18 +21,16 @@ from naflow_fx.guards.wrappers import unwrapped
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
 from naflow_fx.targets import Score, callables, class_indices
+from naflow_fx.view.record import class_words
 
 MOST = 10_000  # nodes of a tree
 
 
 def decompose(
-    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram,
-    image: Tensor,
-    target: Any = None,
-    layers: str | Sequence[str] | None = None,
-    top_k: int = 3,
+    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram, image: Tensor,
+    target: Any = None, layers: str | Sequence[str] | None = None, top_k: int = 3,
     class_names: Sequence[str] = (),
-) -> Decomposition:
+) -> Decomposition:  # fmt: skip
     """The channels that a decision rests on, those that these rest on, and so on: a tree.
 
     The root is the score y.  At the first layer x, channel j answers for ``sum over positions of
@@ -79,9 +77,7 @@ def decompose(
         tree, rows, batches = grow(levels, found["values"], found["score"], top_k)
     backward = (count.get_total_flops() - once) / max(once, 1)
     index = None if found["target"] is None else int(found["target"])
-    name = "score" if index is None else f"class {index}"
-    if index is not None and index < len(class_names):
-        name = class_names[index]
+    name = "score" if index is None else class_words(class_names, index)
     sites = tuple(level.site for level in levels)
     cost = Cost(1, backward, rows, batches)
     return Decomposition(tree, name, index, sites, cost, x[0].detach().cpu())

@@ -56,10 +56,8 @@ def patch_box(peak: tuple[int, ...], size: tuple[int, ...]) -> Box:
     peak: (row, column) in a grid of `size` (rows, columns).
     """
     sides = [min(1.0, max(CELLS / n, LEAST)) for n in size]
-    starts = [
-        min(max((at + 0.5) / n - side / 2, 0.0), 1 - side)
-        for at, n, side in zip(peak, size, sides, strict=True)
-    ]
+    starts = [min(max((at + 0.5) / n - side / 2, 0.0), 1 - side)
+              for at, n, side in zip(peak, size, sides, strict=True)]  # fmt: skip
     return starts[1], starts[0], sides[1], sides[0]
 
 
@@ -100,11 +98,9 @@ def _node(found: Tree, node: str, photo: Bytes) -> dict[str, Any]:
         shown["children"] = [_node(found, child, photo) for child in below]
         constants = ", ".join(f"{k} {v:.3g}" for k, v in facts["constants"].items() if v)
         rest = (("all other channels", "remainder", ""), ("constants", "bias", constants))
-        shown["rest"] = [
-            {"title": title, "value": facts[key], "parts": parts,
-             "share": share(facts[key], facts["evidence"])}
-            for title, key, parts in rest
-        ]  # fmt: skip
+        shown["rest"] = [{"title": title, "value": facts[key], "parts": parts,
+                          "share": share(facts[key], facts["evidence"])}
+                         for title, key, parts in rest]  # fmt: skip
     return shown
 
 
@@ -172,11 +168,7 @@ def _places(found: Tree, levels: list[list[str]]) -> dict[str, tuple[float, floa
 
 
 def _draw(
-    figure: Figure,
-    found: Tree,
-    node: str,
-    places: dict[str, tuple[float, float]],
-    photo: Bytes,
+    figure: Figure, found: Tree, node: str, places: dict[str, tuple[float, float]], photo: Bytes
 ) -> None:
     """A picture, what it is called, and the edge from its parent."""
     width, height = figure.get_size_inches()
@@ -194,10 +186,8 @@ def _draw(
     axes.set_axis_off()
     name = found.name if node == ROOT else f"channel {facts['channel']}"
     amount = f"{facts['evidence']:.3g}" + ("" if node == ROOT else f"  ({facts['share']:.0%})")
-    figure.text(
-        (x + THUMB + 0.06) / width, y / height, f"{name}\n{amount}", fontsize=7.5, va="center",
-        parse_math=False,
-    )  # fmt: skip
+    figure.text((x + THUMB + 0.06) / width, y / height, f"{name}\n{amount}", fontsize=7.5,
+                va="center", parse_math=False)  # fmt: skip
 
 
 def _inches(place: tuple[float, float], height: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Tree: a decision and the channels that support it, as data and text."""
+"""Tree: a decision and the channels that support it, as data and text, and what it cost."""
 
 from __future__ import annotations
 
@@ -8,8 +8,35 @@ from typing import Any
 import networkx as nx
 from torch import Tensor
 
-from naflow_fx.decomposition.cost import Cost
 from naflow_fx.decomposition.grow import ROOT, share
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work in units of one forward pass of one image; a full backward pass to it costs one, too.
+
+    Attributes:
+        forward: forward passes: 1.
+        backward: backward passes, from the multiplications that ran: each row goes back from one
+            layer to the next only.
+        rows: nodes that were decomposed, each a row of a batch.
+        batches: calls of the importance programs.
+    """
+
+    forward: float
+    backward: float
+    rows: int
+    batches: int
+
+    @property
+    def passes(self) -> float:
+        """Forward and backward passes together."""
+        return self.forward + self.backward
+
+    def __str__(self) -> str:
+        passes = f"{self.forward:g} forward pass and {self.backward:.3g} backward passes"
+        led = f"{self.rows} nodes led back to the next layer, in {self.batches} batches"
+        return f"{passes}: {led}"
 
 
 @dataclass(frozen=True, eq=False)

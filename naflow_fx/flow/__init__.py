@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from naflow_fx.evaluation.data import Box
     from naflow_fx.flow.statistics import Statistics
-    from naflow_fx.inspection.records import Steps
     from naflow_fx.view.colours import Bytes
     from naflow_fx.view.figures import FlowFigure, Kind
     from naflow_fx.view.page.record import HasSteps
@@ -34,14 +33,9 @@ class AttentionFlow(FlowData):
     """
 
     def overlay(
-        self,
-        images: Any = None,
-        *,
-        alpha: float = 0.5,
-        colormap: str = "inferno",
-        scale: Scale = "map",
-        smooth: bool = True,
-    ) -> OrderedDict[str, Bytes]:
+        self, images: Any = None, *,
+        alpha: float = 0.5, colormap: str = "inferno", scale: Scale = "map", smooth: bool = True,
+    ) -> OrderedDict[str, Bytes]:  # fmt: skip
         """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
 
         Args:
@@ -61,24 +55,15 @@ class AttentionFlow(FlowData):
         from naflow_fx.view.photos import Style, overlay
 
         style = Style(alpha=alpha, colormap=colormap, scale=scale, smooth=smooth)
-        return overlay(self, self._photos(images), style)
+        return overlay(self, images, style)
 
     def save(
-        self,
-        folder: str | Path,
-        images: Any = None,
-        *,
-        layers: Sequence[str] | None = None,
-        alpha: float = 0.5,
-        colormap: str = "inferno",
-        scale: Scale = "map",
-        title: str | None = None,
-        class_names: ClassNames = None,
-        info: Mapping[str, Any] | None = None,
-        on_picture: Callable[[str], None] | None = None,
-        arrays: bool = False,
-        smooth: bool = True,
-    ) -> list[Path]:
+        self, folder: str | Path, images: Any = None, *, layers: Sequence[str] | None = None,
+        alpha: float = 0.5, colormap: str = "inferno", scale: Scale = "map",
+        title: str | None = None, class_names: ClassNames = None,
+        info: Mapping[str, Any] | None = None, on_picture: Callable[[str], None] | None = None,
+        arrays: bool = False, smooth: bool = True,
+    ) -> list[Path]:  # fmt: skip
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
         One image is written to `folder`, several to `folder/000`, `folder/001`, ... Everything is
@@ -108,18 +93,13 @@ class AttentionFlow(FlowData):
         from naflow_fx.view.save import SaveStyle, save_flow
 
         about = self.about
-        words = about.class_names if class_names is None else class_names
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
         style = SaveStyle(
             layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
-            class_names=words, info=told, on_picture=on_picture, arrays=arrays,
+            class_names=class_names, info=told, on_picture=on_picture, arrays=arrays,
         )  # fmt: skip
-        return save_flow(self, Path(folder), self._photos(images), style)
-
-    def _photos(self, images: Any) -> Any:
-        """The images that were given, or those that the flow knows; None where there are none."""
-        return images if images is not None else list(self.about.photos) or None
+        return save_flow(self, Path(folder), images, style)
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
         """Z as a picture, what the inverse brings back: call site -> `[N, C', *S]` in [0, 1].
@@ -150,18 +130,10 @@ class AttentionFlow(FlowData):
         return reconstruct(self)
 
     def save_html(
-        self,
-        path: str | Path,
-        images: Any = None,
-        *,
-        explainer: HasSteps | Steps | None = None,
-        model: str | None = None,
-        photos: Sequence[str] = (),
-        class_names: ClassNames = None,
-        title: str | None = None,
-        colormap: str = "inferno",
-        alpha: float = 0.5,
-    ) -> Path:
+        self, path: str | Path, images: Any = None, *, explainer: HasSteps | None = None,
+        model: str | None = None, photos: Sequence[str] = (), class_names: ClassNames = None,
+        title: str | None = None, colormap: str = "inferno", alpha: float = 0.5,
+    ) -> Path:  # fmt: skip
         """Write one page, with nothing outside of it, to look through the layers in a browser.
 
         A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
@@ -183,26 +155,18 @@ class AttentionFlow(FlowData):
             OSError: the file cannot be written.
         """
         from naflow_fx.view.page import ReportEntry, save_report
-        from naflow_fx.view.page.record import inspected
 
-        graph = None if explainer is None else inspected(explainer)
+        graph = None if explainer is None else explainer.inspect()
         told = model or self.about.info.get("model")
         name = told or (graph.model if graph else "") or "model"
-        words = self.about.class_names or None if class_names is None else class_names
-        entry = ReportEntry(
-            self, self._photos(images), name, photos or self.about.names, graph, words
-        )
-        return save_report(
-            path, [entry], title=title or f"Attention flow: {name}", colormap=colormap, alpha=alpha
-        )
+        entry = ReportEntry(self, images, name, photos or self.about.names, graph, class_names)
+        heading = title or f"Attention flow: {name}"
+        return save_report(path, [entry], title=heading, colormap=colormap, alpha=alpha)
 
     def statistics(
-        self,
-        layers: Sequence[str] | None = None,
-        *,
-        box: Box | Sequence[Box] | None = None,
-        mask: Tensor | None = None,
-    ) -> Statistics:
+        self, layers: Sequence[str] | None = None, *,
+        box: Box | Sequence[Box] | None = None, mask: Tensor | None = None,
+    ) -> Statistics:  # fmt: skip
         """A table of numbers: rows are call sites, columns are measures of their maps.
 
         "spread": entropy, 1 even, 0 one spot. "scatter": share of the map outside of its largest
@@ -213,8 +177,8 @@ class AttentionFlow(FlowData):
         Args:
             layers: names and globs of call sites; None: all whose map has several positions.
             box: (left, top, right, bottom) in fractions of the network's input, one, or one a
-                photo.
-            mask: bool [H, W] or [N, H, W], of the size of the network's input.
+                photo; an array of them will do.
+            mask: bool [H, W] or [N, H, W], of the size of the network's input; a tensor or array.
 
         Raises:
             FlowError: layers, box or mask don't fit.
@@ -240,15 +204,9 @@ class AttentionFlow(FlowData):
         return why_zero(self, site)
 
     def plot(
-        self,
-        images: Any = None,
-        kind: Kind = "grid",
-        *,
-        layers: Sequence[str] | None = None,
-        alpha: float = 0.5,
-        colormap: str = "inferno",
-        title: str | None = None,
-    ) -> FlowFigure:
+        self, images: Any = None, kind: Kind = "grid", *, layers: Sequence[str] | None = None,
+        alpha: float = 0.5, colormap: str = "inferno", title: str | None = None,
+    ) -> FlowFigure:  # fmt: skip
         """A matplotlib figure; `figure.savefig(path)` writes it. Needs `naflow-fx[viz]`.
 
         Args:
@@ -268,7 +226,7 @@ class AttentionFlow(FlowData):
         from naflow_fx.view.photos import Style
 
         style = Style(layers=layers, alpha=alpha, colormap=colormap)
-        return plot(self, self._photos(images), kind, title, style)
+        return plot(self, images, kind, title, style)
 
     def save_gif(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """Write an animation through the layers; images side by side where there are several.
@@ -279,7 +237,7 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.films import Look, save_gif
 
-        return save_gif(self, Path(path), self._photos(images), Look(**look))
+        return save_gif(self, Path(path), images, Look(**look))
 
     def save_mp4(self, path: str | Path, images: Any = None, **look: Any) -> Path:
         """The same as a film, H.264; needs the program ffmpeg.
@@ -288,7 +246,7 @@ class AttentionFlow(FlowData):
         """
         from naflow_fx.view.films import Look, save_mp4
 
-        return save_mp4(self, Path(path), self._photos(images), Look(**look))
+        return save_mp4(self, Path(path), images, Look(**look))
 
     def _repr_html_(self) -> str:
         """What a notebook shows: a line of facts and eight maps along depth, a row an image."""

@@ -9,20 +9,19 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, NoReturn, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from typing_extensions import Self
 
 from naflow_fx.errors import FlowError, check_choice, unfit
 from naflow_fx.flow.measures import wide
 from naflow_fx.guards.records import map_tensors, pick
+from naflow_fx.maps.focus import LINEAR, resized
 
 Scale = Literal["map", "shared"]
 TRUST = ("residual", "norm_ratio", "sigma_max")  # how far Z at a call site can be trusted
 KEPT = ("bpfm", "importance", "used", "neuron_times")  # what is there if `keep=` asks for it
 PARTS = (*TRUST, *KEPT)
 SHARES = 1e-2  # how far a half-precision softmax's sum may be from 1
-MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 class SiteError(FlowError, KeyError):
@@ -134,10 +133,8 @@ class FlowData:
         sizes = ["x".join(map(str, m.shape[1:])) or "1" for m in self.maps.values()]
         span = f", maps {sizes[0]} to {sizes[-1]}" if sizes else ""
         target = "callable" if self.target is None else _brief(self.target)
-        return (
-            f"AttentionFlow(images={len(self)}, layers={len(self.maps)}{span}, "
-            f"target={target}, score={_brief(self.score)})"
-        )
+        return (f"AttentionFlow(images={len(self)}, layers={len(self.maps)}{span}, "
+                f"target={target}, score={_brief(self.score)})")  # fmt: skip
 
     def __getitem__(self, index: int | slice) -> Self:
         """The flow of one image (N = 1) or of a slice of them; IndexError outside of the batch."""
@@ -211,11 +208,12 @@ class FlowData:
 
     def drawable(self, scale: Scale) -> OrderedDict[str, Any]:
         """The normalised maps as float arrays [N, H_l, W_l]; FlowError unless finite and 2-d."""
+        if not len(self):
+            raise FlowError("A flow of no image has no pictures; take one of the batch: flow[i].")
         if len(self.input_size) != 2:
-            raise FlowError(
-                f"Pictures can be made of 2-d maps only; this network's input has the size "
-                f"{self.input_size}. Use upsampled() or normalised()."
-            )
+            raise FlowError("Pictures can be made of 2-d maps only; this network's input has the "
+                            f"size {self.input_size}. Use upsampled() or normalised()."
+                            )  # fmt: skip
         lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
         if lost:
             raise FlowError(f"The score of image {', '.join(lost)} is not finite; nothing is known "
@@ -223,14 +221,10 @@ class FlowData:
                             "Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
         if bad:
-            raise FlowError(
-                f"Maps with values that are not finite: {', '.join(bad)}. "
-                "Compute them in float32, or with more damping."
-            )
-        return OrderedDict(
-            (name, _planes(name, m).detach().float().cpu().numpy())
-            for name, m in self.normalised(scale).items()
-        )
+            raise FlowError(f"Maps with values that are not finite: {', '.join(bad)}. "
+                            "Compute them in float32, or with more damping.")  # fmt: skip
+        return OrderedDict((name, _planes(name, m).detach().float().cpu().numpy())
+                           for name, m in self.normalised(scale).items())  # fmt: skip
 
     def top5(self, k: int = 5) -> list[list[tuple[int, float]]]:
         """The k likeliest classes of every image by the output that is explained; see `top5`."""
@@ -275,13 +269,10 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
     """Maps [N, *S] at the spatial `size`, [N, *size], linear, align_corners=False."""
     if maps.ndim == 1:
         return maps.reshape(-1, *[1] * len(size)).expand(-1, *size).clone()
-    if maps.ndim - 1 != len(size) or len(size) not in MODES:
-        raise FlowError(
-            f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be resized to "
-            f"{size}; one length an axis is needed."
-        )
-    resized = F.interpolate(maps[:, None], size=size, mode=MODES[len(size)], align_corners=False)
-    return resized[:, 0]
+    if maps.ndim - 1 != len(size) or len(size) not in LINEAR:
+        raise FlowError(f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be "
+                        f"resized to {size}; one length an axis is needed.")  # fmt: skip
+    return resized(maps, size)
 
 
 def _planes(name: str, maps: Tensor) -> Tensor:

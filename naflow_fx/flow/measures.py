@@ -22,7 +22,7 @@ def entropy(maps: Tensor) -> Tensor:
 
     In the maps' dtype, at least float32 (Bhatt et al., IJCAI 2020, in units of a uniform map's).
     """
-    values = wide(maps.detach().reshape(len(maps), -1)).clamp_min(0)
+    values = wide(maps.detach()[:, None].flatten(1)).clamp_min(0)
     shares = values / values.sum(1, keepdim=True)
     found: Tensor = torch.special.entr(shares).sum(1)
     count = shares.shape[1]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 from torch import Tensor
 
-from naflow_fx.errors import FlowError, check_choice, table
+from naflow_fx.errors import FlowError, check_choice, raised_as, table, unfit
 from naflow_fx.flow import measures
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from naflow_fx.evaluation.data import Box
     from naflow_fx.flow.data import FlowData
 
+UNLIKE = (TypeError, ValueError, RuntimeError)  # what torch says of what is no array of numbers
 SETTLED = 0.5  # agreement with the last map above which a layer has settled
 T = TypeVar("T", bound="DepthTable")
 
@@ -113,22 +114,20 @@ def table_of(maps: Mapping[str, Tensor], inside: Tensor | None = None) -> Statis
 
     inside: pixels, bool [N, H, W], whose share of the maps is measured, too.
     """
-    spatial = _spatial(maps)
-    found = measured(spatial)
+    maps = _spatial(maps)
+    found = measured(maps)
     if inside is not None:
-        found["inside"] = {name: _share(m, inside) for name, m in spatial.items()}
-    return Statistics(tuple(spatial), {n: _stacked(of.values()) for n, of in found.items()})
+        found["inside"] = {name: _share(m, inside) for name, m in maps.items()}
+    return Statistics(tuple(maps), {n: _stacked(of.values()) for n, of in found.items()})
 
 
 def measured(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Measure -> layer -> [N], of the maps of several positions; agreement is with the last one."""
-    spatial = {name: m for name, m in maps.items() if m[0].numel() > 1}
+    spatial = {name: m for name, m in maps.items() if m.shape[1:].numel() > 1}
     last = list(spatial.values())[-1:]
-    return {
-        "spread": {name: measures.entropy(m) for name, m in spatial.items()},
-        "scatter": {name: measures.scatter(m) for name, m in spatial.items()},
-        "agreement": {n: measures.agreement(m, *last) for n, m in spatial.items()},
-    }
+    return {"spread": {name: measures.entropy(m) for name, m in spatial.items()},
+            "scatter": {name: measures.scatter(m) for name, m in spatial.items()},
+            "agreement": {n: measures.agreement(m, *last) for n, m in spatial.items()}}  # fmt: skip
 
 
 def agreement(first: FlowData, second: FlowData) -> DepthTable:
@@ -169,7 +168,7 @@ def pairs_of(first: list[str], second: list[str]) -> list[tuple[str, str]]:
 
 def _spatial(maps: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Maps of several positions, at least one."""
-    found = {name: m for name, m in maps.items() if m[0].numel() > 1}
+    found = {name: m for name, m in maps.items() if m.shape[1:].numel() > 1}
     if not found:
         raise FlowError("Statistics need a layer whose map has several positions; "
                         f"got {', '.join([*maps][:6]) or 'none'}.")  # fmt: skip
@@ -189,11 +188,14 @@ def pixels(flow: FlowData, box: Box | Sequence[Box] | None, mask: Tensor | None)
     if box is not None:
         from naflow_fx.evaluation.data import box_mask
 
-        boxes: Any = [box] * count if isinstance(box[0], (int, float)) else box
-        found = torch.stack([box_mask([one], *size) for one in boxes])
+        wanted = "(left, top, right, bottom) in fractions of the input, or one a photo"
+        with raised_as(unfit(FlowError, "statistics", wanted, box=box), *UNLIKE):
+            corners = torch.as_tensor(box, dtype=torch.float64)
+            corners = corners.expand(count, -1) if corners.ndim == 1 else corners
+            found = torch.stack([box_mask([one], *size) for one in corners.tolist()])
     else:
-        assert mask is not None
-        found = mask.bool().expand(count, *mask.shape) if mask.ndim == 2 else mask.bool()
+        found = torch.as_tensor(mask).bool()
+        found = found.expand(count, *found.shape) if found.ndim == 2 else found
     if found.shape != (count, *size):
         raise FlowError(f"statistics: got boxes or masks {list(found.shape)}; wanted one, or one a "
                         f"photo, [{count}, {size[0]}, {size[1]}]")  # fmt: skip

@@ -51,12 +51,10 @@ def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
 
 def _edges(program: Program) -> tuple[Edge, ...]:
     """Who reads whom."""
-    found = (
-        Edge(source.id, place.id, _link(source, place))
-        for place in program.places.values()
-        for node in program.reads(place)
-        if (source := program.source(node, place)) is not None
-    )
+    found = (Edge(source.id, place.id, _link(source, place))
+             for place in program.places.values()
+             for node in program.reads(place)
+             if (source := program.source(node, place)) is not None)  # fmt: skip
     return tuple(dict.fromkeys(found))
 
 
@@ -108,21 +106,18 @@ class Writer:
     def node(self, place: Place) -> Node:
         """All that is to be told about a place."""
         node, name = place.node, name_of(place.node)
-        common: dict[str, Any] = {
-            "id": place.id, "kind": place.kind, "site": site_of(node), "name": name,
-            "block": block_of(name), "operator": node.meta.get(keys.RULE, "input"),
-            "shape": node.meta[keys.SHAPE],
-        }  # fmt: skip
+        common: dict[str, Any] = {"id": place.id, "kind": place.kind, "site": site_of(node),
+                                  "name": name, "block": block_of(name),
+                                  "operator": node.meta.get(keys.RULE, "input"),
+                                  "shape": node.meta[keys.SHAPE]}  # fmt: skip
         tell = {"forward": self._forward, "capture": self._capture, "map": self._map,
                 "importance": self._importance, "inverse": self._inverse}  # fmt: skip
         return Node(**common | tell[place.kind](place))
 
     def _forward(self, place: Place) -> dict[str, Any]:
         rule = _graph.rule_of(place.node)
-        return {
-            "captures": tuple(map(self.measure, self.program.captures(place.node))),
-            "doc": _line(rule.forward) if rule else "what the model is given",
-        }
+        held = tuple(map(self.measure, self.program.captures(place.node)))
+        return {"captures": held, "doc": _line(rule.forward) if rule else "what the model is given"}
 
     def _capture(self, place: Place) -> dict[str, Any]:
         held, doc = self.measure(place.made), _line(_graph.rule(place.node).capture)

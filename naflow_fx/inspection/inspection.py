@@ -66,7 +66,7 @@ class Inspection(Steps):
             GraphError: a glob that no block matches, or no such block.
             ArtefactError: Graphviz is missing.
         """
-        return self.content("svg", expand, only).decode()
+        return draw(self.to_dot(expand, only), "svg").decode()
 
     def save(self, path: str | Path, expand: Globs = None, only: str | None = None) -> Path:
         """Write a file in the format that its name ends with, and return its path.
@@ -81,24 +81,25 @@ class Inspection(Steps):
             ArtefactError: another ending; Graphviz is missing.
             GraphError: a glob that no block matches, or no such block.
         """
-        return self.save_as(kind_of(Path(path)), Path(path), expand, only)
-
-    def save_as(self, kind: str, path: Path, expand: Globs, only: str | None) -> Path:
-        """`save` in the format `kind`, whatever the file is called."""
-        if kind == "html":
-            from naflow_fx.view.page import ReportEntry, save_report
-
-            entry = ReportEntry([], [], self.model or "model", graph=self)
-            return save_report(path, [entry], title=self.model or "Inverse graph")
-        return write(path, self.content(kind, expand, only))
+        return write(Path(path), self.content(kind_of(Path(path)), expand, only))
 
     def content(self, kind: str, expand: Globs, only: str | None) -> bytes:
-        """What a file of that kind (but a page) holds."""
+        """What a file of that kind holds."""
         if kind in DRAWN:
             return draw(self.to_dot(expand, only), kind)
         if kind == "dot":
             return self.to_dot(expand or "*", only).encode()
+        if kind == "html":
+            return self._page().encode()
         return f"{self.to_json(indent=1) if kind == 'json' else self}\n".encode()
+
+    def _page(self) -> str:
+        """The page of the inverse graph alone."""
+        from naflow_fx.view.page.page import page_of
+        from naflow_fx.view.page.record import ReportEntry, make_report
+
+        entry = ReportEntry([], [], self.model or "model", graph=self)
+        return page_of(make_report([entry], self.model or "Inverse graph", "inferno", 0.5))
 
     def to_json(self, indent: int | None = None) -> str:
         """`to_dict` as JSON text."""

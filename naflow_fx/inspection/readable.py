@@ -158,10 +158,8 @@ def _section(node: fx.Node) -> str:
 
 def _pieces(node: fx.Node) -> list[fx.Node]:
     """The single results of a step that nobody reads whole, in order; printed with the step."""
-    found: dict[Any, fx.Node] = {
-        user.args[1]: user for user in node.users
-        if user.target is operator.getitem and isinstance(user.args[1], int)
-    }  # fmt: skip
+    parts = [user for user in node.users if user.target is operator.getitem]
+    found: dict[Any, fx.Node] = {n.args[1]: n for n in parts if isinstance(n.args[1], int)}
     generated = not any(keys.RULE in n.meta for n in (node, *node.users))
     whole = len(found) == len(node.users) and set(found) == set(range(len(found)))
     return [found[i] for i in range(len(found))] if whole and generated else []

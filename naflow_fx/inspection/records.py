@@ -149,6 +149,10 @@ class Steps:
     edges: tuple[Edge, ...]
     rows: tuple[Row, ...]
 
+    def inspect(self) -> Steps:
+        """Itself: it serves wherever an explainer does."""
+        return self
+
     def __len__(self) -> int:
         """Number of call sites."""
         return len(self.rows)

@@ -65,5 +65,10 @@ def at_size(maps: Tensor, size: Sequence[int]) -> Tensor:
     shrinks = any(new < old for new, old in zip(size, maps.shape[1:], strict=True))
     if shrinks:
         return F.interpolate(maps[:, None], tuple(size), mode="area")[:, 0]
+    return resized(maps, size)
+
+
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps [N, ...] of one to three axes at another size, [N, *size], linear."""
     mode = LINEAR[len(size)]
     return F.interpolate(maps[:, None], tuple(size), mode=mode, align_corners=False)[:, 0]

@@ -48,13 +48,10 @@ class PairData:
         start, stop, step = as_slice(index, len(self), "pair").indices(len(self))
         if step != 1:
             raise IndexError("A slice of pairs has no step.")
-        return replace(
-            self,
-            query=self.query[start:stop],
-            support=self.support[start * self.shots : stop * self.shots],
-            similarity=self.similarity[start:stop],
-            contribution=map_tensors(lambda shares: shares[start:stop], self.contribution),
-        )
+        support = self.support[start * self.shots : stop * self.shots]
+        shares = map_tensors(lambda shares: shares[start:stop], self.contribution)
+        return replace(self, query=self.query[start:stop], support=support,
+                       similarity=self.similarity[start:stop], contribution=shares)  # fmt: skip
 
     def cpu(self) -> Self:
         """The same with all tensors in main memory."""

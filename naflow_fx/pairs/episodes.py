@@ -38,16 +38,10 @@ class FewShot:
 
 
 def few_shot(
-    encoder: nn.Module,
-    support: Tensor,
-    query: Tensor,
-    *,
-    similarity: Similarity | None = None,
-    temperature: float | Tensor = INITIAL_TEMPERATURE,
-    match: Tensor | None = None,
-    explain: bool = True,
-    **options: Any,
-) -> FewShot:
+    encoder: nn.Module, support: Tensor, query: Tensor, *, similarity: Similarity | None = None,
+    temperature: float | Tensor = INITIAL_TEMPERATURE, match: Tensor | None = None,
+    explain: bool = True, **options: Any,
+) -> FewShot:  # fmt: skip
     """Classifies queries by the nearest mean of shots, and explains each match.
 
     Args:
@@ -64,7 +58,8 @@ def few_shot(
     Raises:
         InputError: shapes that don't fit together, embeddings of zeros.
     """
-    if support.dim() < 5 or support.shape[2:] != query.shape[1:] or not support.shape[0]:
+    empty = not len(support) or not len(query)
+    if support.dim() < 5 or support.shape[2:] != query.shape[1:] or empty:
         raise InputError(f"support: got {list(support.shape)} for queries {list(query.shape)}; "
                          "wanted [way, shot, C, H, W] and [Q, C, H, W]")  # fmt: skip
     way, shots = support.shape[:2]

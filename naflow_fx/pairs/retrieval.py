@@ -56,18 +56,11 @@ class Retrieval:
 
 
 def retrieve(
-    encoder: nn.Module,
-    query: Tensor,
-    gallery: Tensor | Sequence[Any],
-    top_k: int = 5,
-    *,
-    similarity: Similarity | None = None,
-    labels: Tensor | None = None,
-    temperature: float = KNN_TEMPERATURE,
-    block: int = 64,
-    progress: bool | None = None,
+    encoder: nn.Module, query: Tensor, gallery: Tensor | Sequence[Any], top_k: int = 5, *,
+    similarity: Similarity | None = None, labels: Tensor | None = None,
+    temperature: float = KNN_TEMPERATURE, block: int = 64, progress: bool | None = None,
     **options: Any,
-) -> Retrieval:
+) -> Retrieval:  # fmt: skip
     """The gallery images that are most alike, by exact search in blocks.
 
     Args:
@@ -90,6 +83,8 @@ def retrieve(
     chosen = similarity or Similarity()
     if chosen.shots != 1:
         raise unfit(InputError, "retrieve", "1: a hit is one support image", shots=chosen.shots)
+    if not len(query):
+        raise InputError(f"query: got no image, {list(query.shape)}; wanted [Q, C, H, W], Q >= 1")
     count = len(gallery)
     if not 1 <= top_k <= count:
         raise unfit(InputError, "retrieve", f"1 to {count}, the images of the gallery", top_k=top_k)

@@ -10,24 +10,26 @@ from PIL import Image
 
 from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
-from naflow_fx.view.colours import DIVERGING, Bytes, Floats, as_array, resize_map, show_on_image
-from naflow_fx.view.photos import Style
+from naflow_fx.view.colours import DIVERGING, Bytes, Floats, resize_map, show_on_image
+from naflow_fx.view.photos import Style, photos_of
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import rows_grid
 
 
 def comparison(
-    flows: Mapping[str, FlowData], photo: Any, style: Style, title: str, subtitle: str
+    flows: Mapping[str, FlowData], images: Any, style: Style, title: str, subtitle: str
 ) -> Image.Image:
     """A sheet with a row a flow, a column a layer; two flows have a third row, first minus second.
 
-    flows: name of the row -> flow of the one photo (N = 1). photo: as for `show_on_image`.
+    flows: name of the row -> flow of the one photo (N = 1). images: it, as `AttentionFlow.overlay`
+    takes it, or None: the one that the first flow knows.
     style: its layers are call sites that all flows have. Each map is divided by the value that
     99 % of its positions stay below, and cut at 1: by its largest, early maps, a few points, would
     be dark. Maps are compared as they are drawn: red where the first has more, blue where the
     second has. Raises FlowError where one lacks a layer.
     """
-    pixels, first = as_array(photo), next(iter(flows.values()))
+    first = next(iter(flows.values()))
+    (pixels,) = photos_of(first, images)
     layers = choose(list(first.maps), style.layers)
     drawn = (flow.drawable("map") for flow in flows.values())
     maps = [[_clear(planes[n][0]) for n in choose(list(planes), layers)] for planes in drawn]
@@ -39,11 +41,10 @@ def comparison(
         rows.append([difference(a, b, pixels, smooth=style.smooth) for a, b in both])
         told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
         names.append(f"{names[0]} - {names[1]}")
-    return rows_grid(
-        names, [pixels] * len(rows), [(name, shape_text(first.maps[name])) for name in layers],
-        rows, title=title, subtitle=" · ".join(told), colormap=style.colormap,
-        legend=("0", "the brightest 1 % of each map"),
-    )  # fmt: skip
+    labels = [(name, shape_text(first.maps[name])) for name in layers]
+    return rows_grid(names, [pixels] * len(rows), labels, rows, title=title,
+                     subtitle=" · ".join(told), colormap=style.colormap,
+                     legend=("0", "the brightest 1 % of each map"))  # fmt: skip
 
 
 def _clear(one: Floats) -> Floats:

@@ -49,16 +49,15 @@ def plot(flow: FlowData, images: Any, kind: Kind, title: str | None, style: Styl
     if kind == "depth":
         return _curves(flow, choose(list(flow.maps), style.layers), title)
     if kind == "grid" and len(flow) != 1:
-        raise FlowError(
-            f'A "grid" shows one image, not {len(flow)}; flow[0].plot(...), or "strip".'
-        )
+        raise FlowError(f'A "grid" shows one image, not {len(flow)}; '
+                        'flow[0].plot(...), or "strip".')  # fmt: skip
     if kind == "strip" and style.layers is None:
         style = replace(style, layers=evenly(list(flow.maps), STRIP))
-    photos = known_photos(images, len(flow))
+    photos = known_photos(flow, images)
     made = dict(pictures(flow, photos, style))
     labels = [f"{name}\n{shape_text(flow.maps[name])}" for name in made]
     columns: list[Sequence[Any]] = list(made.values())
-    if images is not None:
+    if any(photo is not None for photo in photos):
         labels, columns = ["photo", *labels], [photos, *columns]
     rows, wide = zip(*columns, strict=True), len(columns)
     if kind == "grid":

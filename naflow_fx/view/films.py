@@ -17,7 +17,7 @@ from naflow_fx.files import replacing
 from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes
-from naflow_fx.view.photos import Style, as_photos, pictures
+from naflow_fx.view.photos import Style, photos_of, pictures
 from naflow_fx.view.record import shape_text
 from naflow_fx.view.sheet import GREY, PAPER, side_by_side, write_text
 
@@ -48,10 +48,8 @@ def save_gif(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
     frames = [Image.fromarray(frame).quantize(128) for frame in draw(flow, images, look)]
     once = round(1000 / look.rate)
     with replacing(path) as draft:
-        frames[0].save(
-            draft, "GIF", save_all=True, append_images=frames[1:], loop=0,
-            duration=[once] * (len(frames) - 1) + [HOLD * once],
-        )  # fmt: skip
+        frames[0].save(draft, "GIF", save_all=True, append_images=frames[1:], loop=0,
+                       duration=[once] * (len(frames) - 1) + [HOLD * once])  # fmt: skip
     return path
 
 
@@ -79,7 +77,7 @@ def save_mp4(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
 
 def draw(flow: FlowData, images: Any, look: Look) -> Iterator[Bytes]:
     """One frame a layer, RGB uint8, even sides: the photos with their maps, name and progress."""
-    photos = [_resized(photo, look.size) for photo in as_photos(images, len(flow))]
+    photos = [_resized(photo, look.size) for photo in photos_of(flow, images)]
     count = len(choose(list(flow.maps), look.layers))
     for number, (name, made) in enumerate(pictures(flow, photos, look), start=1):
         text = f"{number} / {count} · {shape_text(flow.maps[name])}"

@@ -17,10 +17,8 @@ from naflow_fx.flow.data import FlowData, Scale
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
 
-FORMS = (
-    "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
-    "float input [N, 3, H, W]."
-)
+FORMS = ("Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
+         "float input [N, 3, H, W].")  # fmt: skip
 
 
 def as_photos(images: Any, count: int) -> list[Bytes]:
@@ -33,16 +31,20 @@ def as_photos(images: Any, count: int) -> list[Bytes]:
     """
     photos = [_photo(one) for one in _split(images)]
     if len(photos) != count:
-        raise FlowError(
-            f"Got {len(photos)} images for {count} samples. Give one image a sample, "
-            "or take one sample of the flow: flow[i]."
-        )
+        raise FlowError(f"Got {len(photos)} images for {count} samples. Give one image a sample, "
+                        "or take one sample of the flow: flow[i].")  # fmt: skip
     return photos
 
 
-def known_photos(images: Any, count: int) -> Sequence[Bytes | None]:
-    """`as_photos`, or None `count` times where no images are given."""
-    return [None] * count if images is None else as_photos(images, count)
+def photos_of(flow: FlowData, images: Any) -> list[Bytes]:
+    """The photos of a flow, `as_photos` of the images that are given, or those that it knows."""
+    return as_photos(list(flow.about.photos) or None if images is None else images, len(flow))
+
+
+def known_photos(flow: FlowData, images: Any) -> Sequence[Bytes | None]:
+    """The same, or None for each where none are given or known."""
+    none = images is None and not flow.about.photos
+    return [None] * len(flow) if none else photos_of(flow, images)
 
 
 def _split(images: Any) -> Sequence[Any]:
@@ -119,7 +121,7 @@ def pictures(
 
 def overlay(flow: FlowData, images: Any, style: Style) -> OrderedDict[str, Bytes]:
     """What `AttentionFlow.overlay` documents."""
-    photos = as_photos(images, len(flow))
+    photos = photos_of(flow, images)
     shapes = {photo.shape for photo in photos}
     if len(shapes) > 1:
         sizes = ", ".join(sorted(f"{s[0]}x{s[1]}" for s in shapes))

@@ -17,7 +17,7 @@ from naflow_fx.flow.data import FlowData
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, write_png
 from naflow_fx.view.photos import Style, known_photos, pictures, thumbnail
-from naflow_fx.view.record import GRID, ClassNames, details, headline, make_record, shape_text
+from naflow_fx.view.record import GRID, ClassNames, answer, details, headline, record_of, shape_text
 from naflow_fx.view.sheet import Label, grid, side_by_side
 
 RECORD, MAPS, ARRAYS = "flow.json", "maps", "maps.npz"
@@ -41,7 +41,7 @@ class SaveStyle(Style):
 
 def save_flow(flow: FlowData, folder: Path, images: Any, style: SaveStyle) -> list[Path]:
     """What `AttentionFlow.save` documents."""
-    photos = known_photos(images, len(flow))
+    photos = known_photos(flow, images)
 
     def write(i: int, place: Path) -> None:
         _write_sample(flow[i].detach().cpu(), photos[i], place, style)
@@ -97,26 +97,21 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Save
     if style.arrays:
         numbers: dict[str, Any] = {name: m[0].float().numpy() for name, m in flow.maps.items()}
         np.savez_compressed(folder / ARRAYS, **numbers)
-    record = make_record(flow, style.class_names, style.info, files, [ARRAYS] * style.arrays)
+    found, more = answer(flow, style.class_names), [ARRAYS] * style.arrays
+    record = record_of([flow], style.info, found, files, more)
     few = f" · {len(files)} of {len(flow.maps)} layers" if len(files) < len(flow.maps) else ""
-    sheet = grid(
-        None if photo is None else thumbnail(photo, IN_GRID),
-        labels,
-        made,
-        photo_label=("photo", "" if photo is None else f"{photo.shape[0]} x {photo.shape[1]}"),
-        subtitle=details(record) + few,
-        **heading(style, headline(record)),
-    )
+    small, size = None, ""
+    if photo is not None:
+        small, size = thumbnail(photo, IN_GRID), f"{photo.shape[0]} x {photo.shape[1]}"
+    sheet = grid(small, labels, made, photo_label=("photo", size), subtitle=details(record) + few,
+                 **heading(style, headline(record)))  # fmt: skip
     finish(folder, record, sheet)
 
 
 def write_maps(
-    flows: Sequence[FlowData],
-    photos: Sequence[Bytes | None],
-    folder: Path,
-    style: SaveStyle,
+    flows: Sequence[FlowData], photos: Sequence[Bytes | None], folder: Path, style: SaveStyle,
     longest: int,
-) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:
+) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:  # fmt: skip
     """Write the picture of each call site, one at a time: photos may be large.
 
     Gives call site -> file, the labels, and of each image the small pictures.

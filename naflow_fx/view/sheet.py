@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -26,6 +26,14 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 font = cache(ImageFont.load_default)
 
 
+class Column(NamedTuple):
+    """What stands below each other: a picture a row, and their name and number, 0 for none."""
+
+    label: Label
+    number: int
+    pictures: list[Image.Image]
+
+
 @dataclass(frozen=True)
 class Layout:
     """Where things are on a sheet: bands of rows of pictures, names below; lengths in pixels."""
@@ -36,6 +44,7 @@ class Layout:
     rows: int = 1  # of a band
     side: int = 0  # width of the rows' names
     gap: int = 0  # under a row
+    drop: int = 4  # from there to the names
     lines: int = 1  # of the subtitle
 
     @property
@@ -56,21 +65,14 @@ class Layout:
 
     def corner(self, band: int, column: int, row: int = 0) -> tuple[int, int]:
         """Left upper corner (x, y) of a picture; of the row behind the last, of its name."""
-        return (
-            MARGIN + self.side + column * (self.cell[0] + GAP),
-            self.header + band * self.band + row * (self.cell[1] + self.gap),
-        )
+        return (MARGIN + self.side + column * (self.cell[0] + GAP),
+                self.header + band * self.band + row * (self.cell[1] + self.gap))  # fmt: skip
 
 
 def grid(
-    photo: Any | None,
-    titles: Sequence[Label],
-    overlays: Sequence[Any],
-    *,
-    photo_label: Label = "photo",
-    cell: int = 176,
-    **heading: Any,
-) -> Image.Image:
+    photo: Any | None, titles: Sequence[Label], overlays: Sequence[Any], *,
+    photo_label: Label = "photo", cell: int = 176, **heading: Any,
+) -> Image.Image:  # fmt: skip
     """One sheet: the photo, then every overlay in order under its title, with a colour bar.
 
     photo: RGB uint8 [H, W, 3] array, tensor or PIL image; None leaves its place out.
@@ -81,32 +83,21 @@ def grid(
     legend: words at the colour bar's two ends. cell: longer side of a picture,
     pixels (tall pictures are at least 0.7 of it wide).
     """
-    labels, pictures = list(titles), _images(overlays)
+    columns = _columns(titles, [overlays])
     if photo is not None:
-        labels, pictures = [photo_label, *labels], [*_images([photo]), *pictures]
-    box = _box(pictures[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
-    ideal = math.sqrt(1.5 * len(pictures) * (box[1] + LABEL) / (box[0] + GAP))
-    columns = min(len(pictures), math.ceil(ideal))
-    layout = Layout(box, columns, math.ceil(len(pictures) / columns))
-    sheet, layout = _begin(layout, **heading)
-    for index, (label, picture) in enumerate(zip(labels, pictures, strict=True)):
-        band, column = divmod(index, columns)
-        sheet.paste(picture.resize(box, Image.Resampling.LANCZOS), layout.corner(band, column))
-        x, y = layout.corner(band, column, row=1)
-        _draw_label(sheet, (x, y + 4), box[0], label, index + (photo is None))
-    return sheet
+        columns.insert(0, Column(photo_label, 0, _images([photo])))
+    box = _box(columns[0].pictures[0], cell, narrowest=0.7 * cell)  # tall ones keep room for names
+    ideal = math.sqrt(1.5 * len(columns) * (box[1] + LABEL) / (box[0] + GAP))
+    across = min(len(columns), math.ceil(ideal))
+    bands = _split(columns, across)
+    return _draw(Layout(box, across, len(bands)), bands, **heading)
 
 
 def rows_grid(
-    names: Sequence[str],
-    photos: Sequence[Any],
-    titles: Sequence[Label],
-    overlays: Sequence[Sequence[Any]],
-    *,
-    cell: int = 150,
-    columns: int | None = None,
+    names: Sequence[str], photos: Sequence[Any], titles: Sequence[Label],
+    overlays: Sequence[Sequence[Any]], *, cell: int = 150, columns: int | None = None,
     **heading: Any,
-) -> Image.Image:
+) -> Image.Image:  # fmt: skip
     """One sheet: row i is photo i and its maps, column j is one call site; in bands if many.
 
     names: of the rows, written upwards at their left. photos: RGB uint8 [H, W, 3], one a row.
@@ -116,21 +107,38 @@ def rows_grid(
     picture, pixels. columns: call sites in one band; None: all up to seven, more so that the sheet
     is about 3:2.
     """
-    rows = [(name, _images([photo]), _images(row))
-            for name, photo, row in zip(names, photos, overlays, strict=True)]  # fmt: skip
-    layout = _bands(len(titles), len(rows), _box(rows[0][1][0], cell), columns)
+    head, sites = Column("", 0, _images(photos)), _columns(titles, overlays)
+    layout = _bands(len(sites), len(names), _box(head.pictures[0], cell), columns)
+    bands = [[head, *part] for part in _split(sites, layout.columns - 1)]
+    return _draw(layout, bands, names, **heading)
+
+
+def _columns(titles: Sequence[Label], rows: Sequence[Sequence[Any]]) -> list[Column]:
+    """A numbered column a title, its pictures from above."""
+    pictures = zip(*map(_images, rows), strict=True)
+    both = zip(titles, pictures, strict=True)
+    return [Column(title, i, list(shown)) for i, (title, shown) in enumerate(both, start=1)]
+
+
+def _split(columns: Sequence[Column], across: int) -> list[Sequence[Column]]:
+    """Bands of so many columns each."""
+    return [columns[start : start + across] for start in range(0, len(columns), across)]
+
+
+def _draw(
+    layout: Layout, bands: Sequence[Sequence[Column]], names: Sequence[str] = (), **heading: Any
+) -> Image.Image:
+    """The heading, and each band's rows of pictures: their names at the left, the sites' below."""
     sheet, layout = _begin(layout, **heading)
-    across = layout.columns - 1  # call sites in one band
-    for band in range(layout.bands):
-        part = slice(band * across, (band + 1) * across)
-        for row, (name, photo, maps) in enumerate(rows):
-            for column, picture in enumerate(photo + maps[part]):
-                scaled = picture.resize(layout.cell, Image.Resampling.LANCZOS)
-                sheet.paste(scaled, layout.corner(band, column, row))
+    for band, columns in enumerate(bands):
+        for row, name in enumerate(names):
             _draw_upwards(sheet, name, layout.corner(band, 0, row), layout.cell[1])
-        for column, title in enumerate(titles[part], start=1):
-            x, y = layout.corner(band, column, len(rows))
-            _draw_label(sheet, (x, y - 2), layout.cell[0], title, part.start + column)
+        for place, column in enumerate(columns):
+            for row, picture in enumerate(column.pictures):
+                scaled = picture.resize(layout.cell, Image.Resampling.LANCZOS)
+                sheet.paste(scaled, layout.corner(band, place, row))
+            x, y = layout.corner(band, place, layout.rows)
+            _draw_label(sheet, (x, y + layout.drop), layout.cell[0], column)
     return sheet
 
 
@@ -148,7 +156,7 @@ def _bands(sites: int, rows: int, cell: tuple[int, int], columns: int | None) ->
     """A layout for `sites` call sites, in one band if they are few, else about SHAPE."""
 
     def made(wanted: int) -> Layout:
-        return Layout(cell, 1 + wanted, math.ceil(sites / wanted), rows, SIDE, GAP // 2)
+        return Layout(cell, 1 + wanted, math.ceil(sites / wanted), rows, SIDE, GAP // 2, -2)
 
     if columns is None and sites > ONE_BAND:
         choices = [made(c) for c in range(1, sites + 1)]
@@ -158,13 +166,9 @@ def _bands(sites: int, rows: int, cell: tuple[int, int], columns: int | None) ->
 
 
 def _begin(
-    layout: Layout,
-    *,
-    title: str = "",
-    subtitle: str = "",
-    colormap: str = "inferno",
+    layout: Layout, *, title: str = "", subtitle: str = "", colormap: str = "inferno",
     legend: tuple[str, str] = ("0", "largest value of each map"),
-) -> tuple[Image.Image, Layout]:
+) -> tuple[Image.Image, Layout]:  # fmt: skip
     """A sheet with its heading and colour bar, and the layout with the subtitle's lines."""
     room = layout.size[0] - 2 * MARGIN - BAR_WIDTH - 2 * GAP
     lines = _wrapped(subtitle, room, font(SUBTITLE))
@@ -211,24 +215,19 @@ def shorten(text: str, width: float, font: Font) -> str:
 
 
 def write_text(
-    sheet: Image.Image,
-    at: tuple[int, int],
-    text: str,
-    size: int,
-    width: float,
+    sheet: Image.Image, at: tuple[int, int], text: str, size: int, width: float,
     fill: tuple[int, int, int] = INK,
-) -> None:
+) -> None:  # fmt: skip
     """Write one line, shortened to `width`, with its left upper corner at (x, y); pixels."""
     line = shorten(text, width, font(size))
     ImageDraw.Draw(sheet).text(at, line, fill=fill, font=font(size))
 
 
-def _draw_label(
-    sheet: Image.Image, at: tuple[int, int], width: int, label: Label, order: int
-) -> None:
-    """Write name and detail of one picture, the detail after its number in the order."""
+def _draw_label(sheet: Image.Image, at: tuple[int, int], width: int, column: Column) -> None:
+    """Write name and detail of a column, the detail after its number in the order."""
+    label = column.label
     name, detail = label if isinstance(label, tuple) else (label, "")
-    detail = " · ".join(part for part in (str(order) if order else "", detail) if part)
+    detail = " · ".join(filter(None, (str(column.number or ""), detail)))
     write_text(sheet, at, name, NAME, width)
     write_text(sheet, (at[0], at[1] + NAME + 3), detail, DETAIL, width, GREY)
 

@@ -14,22 +14,16 @@ from pathlib import Path
 
 from naflow_fx.files import write
 from naflow_fx.view.html import render
-from naflow_fx.view.page.record import ReportEntry, make_report
+from naflow_fx.view.page.record import Record, ReportEntry, make_report
 
-POLICY = (
-    "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
-    "base-uri 'none'; form-action 'none'"
-)
+POLICY = ("default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
+          "base-uri 'none'; form-action 'none'")  # fmt: skip
 
 
 def save_report(
-    path: str | Path,
-    entries: Iterable[ReportEntry],
-    *,
-    title: str = "Attention flow",
-    colormap: str = "inferno",
-    alpha: float = 0.5,
-) -> Path:
+    path: str | Path, entries: Iterable[ReportEntry], *, title: str = "Attention flow",
+    colormap: str = "inferno", alpha: float = 0.5,
+) -> Path:  # fmt: skip
     """Write a page that shows flows side by side: photos, maps, curves, inverse graphs.
 
     Args:
@@ -45,19 +39,17 @@ def save_report(
         FlowError: nothing to show, or images, names and flows that don't fit.
         OSError: the file can't be written; what was there stays.
     """
-    report = make_report(entries, title, colormap, alpha)
+    return write(Path(path), page_of(make_report(entries, title, colormap, alpha)))
+
+
+def page_of(report: Record) -> str:
+    """The page that shows what `make_report` gives."""
     style, script = _bundled("viewer.css"), _bundled("viewer.js")
     data = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    page = render(
-        "flow.html",
-        policy=POLICY.format(style=_hash(style), script=_hash(script)),
-        title=title,
-        style=style,
-        data=data.replace("<", "\\u003c"),
-        licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"),
-        script=script,
-    )
-    return write(Path(path), page)
+    policy = POLICY.format(style=_hash(style), script=_hash(script))
+    return render("flow.html", policy=policy, title=report["title"], style=style, script=script,
+                  data=data.replace("<", "\\u003c"),
+                  licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"))  # fmt: skip
 
 
 def _bundled(name: str) -> str:

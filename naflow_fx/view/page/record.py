@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -19,20 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 from naflow_fx.errors import FlowError
+from naflow_fx.flow.measures import wide
 from naflow_fx.view.colours import DIVERGING, TABLES, Bytes, check_alpha, colour_table
 from naflow_fx.view.html import data_uri
 from naflow_fx.view.photos import as_photos, thumbnail
 from naflow_fx.view.reconstruction import channels_first, reconstruct
-from naflow_fx.view.record import (
-    ClassNames,
-    along_depth,
-    class_words,
-    explained_class,
-    finite,
-    likeliest,
-    option_words,
-    versions,
-)
+from naflow_fx.view.record import ClassNames, along_depth, answer, finite, option_words, versions
 
 if TYPE_CHECKING:
     from naflow_fx.flow.data import FlowData
@@ -45,7 +36,7 @@ Record = dict[str, Any]
 
 
 class HasSteps(Protocol):
-    """What can be inspected: an `Explainer`."""
+    """What can be inspected: an `Explainer`, or its inspection."""
 
     def inspect(self) -> Steps:
         """Its program step by step."""
@@ -58,18 +49,19 @@ class ReportEntry:
     Attributes:
         flow: of N images; or flows in order, N images in all (one after the other takes less
             memory).
-        images: the N photos, as `AttentionFlow.overlay` takes them: what the network saw.
+        images: the N photos, as `AttentionFlow.overlay` takes them: what the network saw; None:
+            those that flows of a `Subject` know.
         model: what to call the model.
         photos: what to call the photos; entries of the same name stand side by side.
         graph: the explainer, or its `inspect()`: the page then has the inverse graph.
-        class_names: class index -> words.
+        class_names: class index -> words; None: those that the flows know.
     """
 
     flow: FlowData | Sequence[FlowData]
-    images: Any
+    images: Any = None
     model: str = "model"
     photos: Sequence[str] = ()
-    graph: HasSteps | Steps | None = None
+    graph: HasSteps | None = None
     class_names: ClassNames = None
 
 
@@ -92,14 +84,13 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     return {
         "title": title,
         "made_by": "Made by " + ", ".join(f"{k} {v}".strip() for k, v in made.items()),
-        "colormap": colormap,
-        "alpha": alpha,
+        "colormap": colormap, "alpha": alpha,
         "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
         "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
-    }
+    }  # fmt: skip
 
 
 def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
@@ -110,11 +101,10 @@ def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
     names = list(entry.photos) or [f"photo {i + 1}" if count > 1 else "photo" for i in range(count)]
     if len(names) != count:
         raise FlowError(f"{len(names)} names for {count} images; give one an image, or none.")
-    photos = as_photos(entry.images, count)
-    return [
-        (_photo(name, photo), _entry(one.detach().cpu(), model, entry.class_names))
-        for name, photo, one in zip(names, photos, singles, strict=True)
-    ]
+    known = [photo for one in singles for photo in one.about.photos] or None
+    photos = as_photos(known if entry.images is None else entry.images, count)
+    return [(_photo(name, photo), _entry(one.detach().cpu(), model, entry.class_names))
+            for name, photo, one in zip(names, photos, singles, strict=True)]  # fmt: skip
 
 
 def _photo(name: str, pixels: Bytes) -> Record:
@@ -126,42 +116,42 @@ def _photo(name: str, pixels: Bytes) -> Record:
 
 def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
     """One image's record (a flow with N = 1)."""
-    target, words = explained_class(flow), partial(class_words, class_names)
-    numbers = along_depth(flow)
-    planes = flow.drawable("map")
+    found = answer(flow, class_names)
+    target, numbers, planes = found["target"], along_depth(flow), flow.drawable("map")
+    what = "a function of the output" if target is None else f"class {target}"
     pictures = reconstruct(flow) if flow.bpfm else {}
     return {
         "model": model,
-        "explained": "a function of the output" if target is None else words(target),
-        "score": finite(flow.score),
-        "top": [
-            {"name": words(one["class"]), "probability": one["probability"]}
-            for one in likeliest(flow, class_names)
-            if one["probability"] is not None
-        ],
+        "explained": found["target_name"] or what,
+        "score": found["score"],
+        "top": [{"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
+                for one in found["top5"] if one["probability"] is not None],
         "options": " · ".join(option_words(flow.options)),
-        "layers": [
-            {**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
-             **{measure: values.get(name, [None])[0] for measure, values in numbers.items()}}
-            for name in flow.maps
-        ],
+        "layers": [{**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
+                    **{measure: of.get(name, [None])[0] for measure, of in numbers.items()}}
+                   for name in flow.maps],
     }  # fmt: skip
 
 
 def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
     """One call site: its map, and the channels that matter where Z and Lambda were kept."""
-    found: Record = {
-        "name": name,
-        "block": name.rpartition(".")[0],
-        "shape": list(plane.shape),
-        "max": finite(flow.maps[name].max()),
-        "map": _base64(plane.astype("<f2")),
-    }
+    found: Record = {"name": name, "block": name.rpartition(".")[0], "shape": list(plane.shape),
+                     "max": finite(flow.maps[name].max()),
+                     "map": _base64(plane.astype("<f2"))}  # fmt: skip
     z, importance = flow.bpfm.get(name), flow.importance.get(name)
     if z is not None and importance is not None and z.ndim == 4:
-        evidence = importance.float() * z.float()
+        evidence = _scaled(importance) * _scaled(z)
         found["channels"] = _top_channels(channels_first(evidence, flow.maps[name])[0])
     return found
+
+
+def _scaled(values: Tensor) -> Tensor:
+    """A multiple of the values in float32, the largest about 1: no product or quotient is lost.
+
+    The factor is a power of two, which leaves the digits as they are.
+    """
+    _, exponent = torch.frexp(wide(values).abs().amax())
+    return torch.ldexp(wide(values), -exponent).float()
 
 
 def _held(picture: Tensor | None) -> Record:
@@ -178,41 +168,33 @@ def _held(picture: Tensor | None) -> Record:
 
 
 def _top_channels(evidence: Tensor) -> list[Record]:
-    """The channels with the largest sums of Lambda Z, with their share of all positive sums.
-
-    evidence: Lambda Z, [C, H, W]. What is positive of each is told in at most FINEST cells along a
-    side, averages, as bytes, the largest value 255.
-    """
+    """The channels of the largest sums of Lambda Z, [C, H, W], and their share of the positive."""
     sums = evidence.sum((1, 2))
     whole = float(sums.clamp_min(0).sum())
-    best = sums.topk(min(CHANNELS, len(sums)))
-    height, width = (min(side, FINEST) for side in evidence.shape[1:])
-    coarse = F.adaptive_avg_pool2d(evidence[best.indices].clamp_min(0), (height, width))
-    return [
-        {"index": int(channel), "share": float(value) / whole, "shape": [height, width],
-         "map": _base64((plane * (255 / float(plane.max()))).round().to(torch.uint8).numpy())}
-        for value, channel, plane in zip(best.values, best.indices, coarse, strict=True)
-        if value > 0
-    ]  # fmt: skip
+    values, channels = (found.tolist() for found in sums.topk(min(CHANNELS, len(sums))))
+    return [{"index": channel, "share": value / whole, **_cells(evidence[channel])}
+            for value, channel in zip(values, channels, strict=True) if value > 0]  # fmt: skip
+
+
+def _cells(evidence: Tensor) -> Record:
+    """What is positive of a channel, [H, W], in at most FINEST cells along a side, as bytes.
+
+    A cell has the average; the largest is 255.
+    """
+    height, width = (min(side, FINEST) for side in evidence.shape)
+    coarse = F.adaptive_avg_pool2d(_scaled(evidence.clamp_min(0))[None], (height, width))[0]
+    shares = (coarse * (255 / float(coarse.max()))).round().to(torch.uint8)
+    return {"shape": [height, width], "map": _base64(shares.numpy())}
 
 
 def _base64(values: NDArray[Any]) -> str:
     return base64.b64encode(values.tobytes()).decode()
 
 
-def inspected(source: HasSteps | Steps) -> Steps:
-    """The inspection of an explainer, or what is one."""
-    found: Any = source
-    return found if hasattr(found, "to_dict") else found.inspect()  # type: ignore[no-any-return]
-
-
-def _graph(source: HasSteps | Steps | None) -> Record | None:
+def _graph(source: HasSteps | None) -> Record | None:
     """Blocks, nodes and edges, without what is empty; the page takes that for missing."""
     if source is None:
         return None
-    made, kept = inspected(source).to_dict(), ("site", "block", "parent")
-    return {
-        part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
-               for item in made[part]]
-        for part in ("blocks", "nodes", "edges")
-    }  # fmt: skip
+    made, kept = source.inspect().to_dict(), ("site", "block", "parent")
+    return {part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+                   for item in made[part]] for part in ("blocks", "nodes", "edges")}  # fmt: skip
