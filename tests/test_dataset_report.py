@@ -11,6 +11,7 @@ import pytest
 from dataset_tiny import draw_photos, picture, run
 
 import naflow_fx as nf
+from naflow_fx.cli import main
 from naflow_fx.dataset import aggregate, curves
 from naflow_fx.dataset.report import write_report
 from naflow_fx.errors import DatasetError
@@ -66,6 +67,17 @@ def test_the_page_of_an_unfinished_run_says_so(results: Path) -> None:
     assert "8 photos are still to do." in page
     with pytest.raises(DatasetError, match="not a folder of results"):
         write_report(results.parent, results.parent / "none.html")
+
+
+def test_a_page_of_results_takes_no_options_of_explaining(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = ["report", str(results), "--out", str(tmp_path / "page.html")]
+    assert main([*page, "--title", "Mine", "--models", "resnet18"]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and "--models, --title: a page about" in line
+    assert not list(tmp_path.iterdir())
+    assert main(page) == 0
 
 
 def test_the_page_of_a_list_shows_its_photos(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 
 from naflow_fx.cli.info import size_text
 from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
-from naflow_fx.cli.parser import named, option
+from naflow_fx.cli.parser import make_parser, named, option
 from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
 from naflow_fx.cli.tables import news_aside
 from naflow_fx.cli.variants import add_targets, names_of, numbered, variants, words
@@ -69,6 +69,10 @@ def report(args: argparse.Namespace) -> None:
     if len(args.photos) == 1 and is_results(args.photos[0]):
         what = f"a page about {args.photos[0]}"
         required("pyarrow.parquet", "pandas", extra="batch", what=what, error=DatasetError)
+        plain = vars(make_parser().parse_args(["report", *args.photos, "--out", args.out]))
+        if more := [name for name, value in vars(args).items() if value != plain[name]]:
+            raise OptionError(f"--{', --'.join(more)}: {what} shows what that run has found; leave "
+                              "all but --out out")  # fmt: skip
         from naflow_fx.dataset.report import write_report
 
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
