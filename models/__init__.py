@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, raised_as
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.checkpoint import Checkpoint, load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
@@ -98,11 +98,10 @@ def build(
             f"(those are: {', '.join(card.weights) or 'none'})"
         )
     chosen = card.weights[0] if weights == "DEFAULT" else weights
-    try:
+    shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+    unfit = ModelError(f"{name}: cannot be built with {shown}: …")
+    with raised_as(unfit, TypeError, ValueError):  # what constructors raise on options
         model: nn.Module = file.build(name, chosen if public else None, **options)
-    except (TypeError, ValueError) as error:  # what constructors raise on options
-        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
-        raise ModelError(f"{name}: cannot be built with {shown}: {error}") from error
     if weights is not None and not public:
         load_checkpoint(model, weights, rename=getattr(file, "readable_key", str))
     return model

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, required
+from naflow_fx.errors import ModelError, raised_as, required
 from naflow_fx.models.unpickle import Inert, check_readable, read
 
 # Where training scripts put the state dict.
@@ -92,10 +92,9 @@ def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a .safetensors file; ModelError if it can't be read."""
     torch_files = required("safetensors.torch", extra="hub", what=f"{path}", error=ModelError)
     check_readable(path)
-    try:
+    unread = ModelError(f"{path}: damaged, or no file of safetensors (…)")
+    with raised_as(unread, Exception):  # the reader's own kind is made in Rust
         found: dict[str, Tensor] = torch_files.load_file(path)
-    except Exception as error:  # the reader's own kind is made in Rust
-        raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
     return found
 
 

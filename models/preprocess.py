@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from naflow_fx.errors import PhotoError, TargetError, unfit
+from naflow_fx.errors import PhotoError, TargetError, is_out_of_memory, unfit
 
 FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -139,6 +139,8 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
             f"{path}: too many pixels to open safely; make it smaller first"
         ) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
+        if is_out_of_memory(error):
+            raise
         if isinstance(error, OSError) and error.strerror:
             raise PhotoError(f"{path}: cannot be read ({error.strerror})") from error
         raise PhotoError(

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from naflow_fx.errors import ModelError, first_line
+from naflow_fx.errors import ModelError, raised_as
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
@@ -56,13 +56,11 @@ def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
         model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
         return model.eval()
     record = torchvision.models.get_model_weights(name)[weights]
-    try:
+    lacking = ModelError(f"{name}: could not load {weights}, published at {record.url} (…); if the "
+                         "download failed, fetch it elsewhere and give its path as the "
+                         "weights")  # fmt: skip
+    with raised_as(lacking, OSError, HTTPException, RuntimeError):  # the last: another hash, shape
         model = torchvision.models.get_model(name, weights=record, progress=False, **options)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash, shape
-        raise ModelError(
-            f"{name}: could not load {weights}, published at {record.url} ({first_line(error)}); "
-            "if the download failed, fetch it elsewhere and give its path as the weights"
-        ) from error
     return model.eval()
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch._utils import _rebuild_tensor
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, raised_as
 
 
 class Inert:
@@ -86,15 +86,12 @@ def read(path: str | PathLike[str]) -> Any:
     another format.
     """
     check_readable(path)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of archives and sources; errors tell what matters
-            return plain(_read(path))
-    except ModelError:
-        raise
-    except Exception as error:  # a damaged file makes the readers raise nearly anything
-        raise ModelError(f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or "
-                         "of another format") from error  # fmt: skip
+    unread = ModelError(f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or "
+                        "of another format")  # fmt: skip
+    # a damaged file makes the readers raise nearly anything
+    with raised_as(unread, Exception), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of archives and sources; errors tell what matters
+        return plain(_read(path))
 
 
 def check_readable(path: str | PathLike[str]) -> None:

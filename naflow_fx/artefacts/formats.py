@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.errors import ArtefactError, first_line, raised_as, required
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, raised_as, required
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
@@ -89,6 +89,8 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
                 output_names=[value.name for value in metadata.outputs],
             )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _inexpressible(error) from error
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path, external_data=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from naflow_fx.artefacts.plain_data import made
-from naflow_fx.errors import ArtefactError, PhotoError, raised_as
+from naflow_fx.errors import ArtefactError, PhotoError
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
@@ -135,9 +135,10 @@ def preprocessing_of(path: str | Path, found: Metadata) -> Preprocessing | None:
 
     if found.preprocessing is None:
         return None
-    unread = ArtefactError(f"{path}: its metadata can't be read (…)")
-    with raised_as(unread, ValueError, PhotoError):
+    try:
         return made(Preprocessing, found.preprocessing)
+    except (ValueError, PhotoError) as error:
+        raise ArtefactError(f"{path}: its metadata can't be read ({error})") from error
 
 
 def read(path: str | Path) -> Metadata:

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from naflow_fx.artefacts import ENDINGS, check_name
 from naflow_fx.artefacts.formats import OPENERS, PROVIDERS, WRITERS, quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError, first_line, raised_as, required
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, raised_as, required
 from naflow_fx.files import replacing
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
@@ -110,6 +110,8 @@ def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Exported
                 made = torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
                 return _without_origins(made)
             except Exception as error:  # of many kinds: torch.export raises what its parts raise
+                if is_out_of_memory(error):
+                    raise
                 refused = error
     raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
 

@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, first_line
+from naflow_fx.errors import ModelError, first_line, is_out_of_memory
 from naflow_fx.subjects.network import Network, with_weights
 from naflow_fx.subjects.recipe import Recipe
 
@@ -101,9 +101,9 @@ def _users_code(place: str) -> Iterator[None]:
     sys.path.insert(0, folder)
     try:
         yield
-    except ModelError:
-        raise
     except Exception as error:  # anything that a user's code raises
+        if isinstance(error, ModelError) or is_out_of_memory(error):
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         file = Path(place).name
         lines = [f" (line {f.lineno})" for f in frames if f.filename.endswith(file)]

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, first_line, required
+from naflow_fx.errors import ModelError, first_line, is_out_of_memory, required
 from naflow_fx.models.preprocess import FILTERS, Preprocessing, class_names, to_rgb
 from naflow_fx.subjects.network import Network, Prepare, of_output, with_weights
 from naflow_fx.subjects.recipe import Recipe
@@ -134,7 +134,7 @@ def _others_errors(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many kinds: those of requests, json, safetensors, torch, ...
-        if isinstance(error, ModelError):
+        if isinstance(error, ModelError) or is_out_of_memory(error):
             raise
         raise ModelError(
             f"{name}: its library raises {type(error).__name__}: {first_line(error)}"

@@ -7,7 +7,7 @@ import re
 from torch import nn
 
 from naflow_fx import models
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, raised_as
 from naflow_fx.subjects import code, files, hubs
 from naflow_fx.subjects.network import Network
 from naflow_fx.subjects.recipe import Recipe
@@ -43,13 +43,10 @@ def open_named(recipe: Recipe) -> Network:
 
     def build(pretrained: bool) -> nn.Module:
         fetched = pretrained and recipe.weights is None
-        try:
+        unfit = ModelError(f"{recipe.model}: cannot be built with {recipe.model_args}: …")
+        with raised_as(unfit, TypeError):  # what has an entry of its own is among model_args
             return models.build(recipe.model, pretrained=fetched, weights=chosen,
                                 **recipe.model_args)  # fmt: skip
-        except TypeError as error:  # what has an entry of its own is among model_args
-            raise ModelError(
-                f"{recipe.model}: cannot be built with {recipe.model_args}: {error}"
-            ) from error
 
     weights = recipe.weights or next(iter(card.weights), None)
     embeds = not card.num_classes
