@@ -22,12 +22,13 @@ SETTINGS = ("size", "mean", "std", "channels")
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
 
-def prepared(known: Prepare | None, recipe: Recipe, name: str) -> Prepare | None:
+def prepared(known: Prepare | None, recipe: Recipe) -> Prepare | None:
     """How photos become inputs; what the recipe gives goes before what is known.
 
     Raises:
         ModelError: what is given isn't enough, or doesn't go together.
     """
+    name = recipe.artefact or recipe.model
     given = {key: getattr(recipe, key) for key in SETTINGS if getattr(recipe, key) is not None}
     if recipe.preprocess is not None:
         if given:
