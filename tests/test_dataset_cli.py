@@ -102,6 +102,7 @@ def test_names_of_other_classes_are_not_a_runs(place: Path) -> None:
     with pytest.raises(nf.NaflowError, match="2 names for 3 classes"):
         nf.ExplainerSpec(**quick, class_names=("a", "b")).open(torch.device("cpu"))
     (artefact,) = place.glob("*.pt2")
+    assert nf.subject(artefact=str(artefact)).build("meta").artefact.device.type == "meta"
     of_file = nf.ExplainerSpec(artefact=str(artefact), method="layercam")
     with pytest.raises(nf.NaflowError, match="method: the artefact was made with its own"):
         of_file.open(torch.device("cpu"))

@@ -17,6 +17,7 @@ from torch import nn
 
 import naflow_fx as nf
 from naflow_fx.cli import main
+from naflow_fx.dataset.spec import as_spec
 from naflow_fx.errors import ModelError, NaflowError, PhotoError, TargetError
 from naflow_fx.subjects import Recipe
 
@@ -323,7 +324,7 @@ def test_one_of_several_outputs_in_every_command(
     assert_equal({name: maps[name] for name in right["spall"]}, right["spall"], ALIKE)
     assert "spall" in printed
     run(capsys, "inspect", *BOTH, "--save-subject", "both.toml")
-    assert Recipe.read("both.toml").output == "logits"
+    assert Recipe.read("both.toml").output == as_spec("both.toml").output == "logits"
     run(capsys, "batch", "photos", "--subject", "both.toml", "--out", "both_rows", "--quiet",
         "--workers", "0", "--target", "spall", "--maps", "relu_1")  # fmt: skip
     stored = nf.open_results("both_rows").maps("relu_1", raw=True)[0]

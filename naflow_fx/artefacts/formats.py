@@ -80,14 +80,10 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
-                exported,
-                dynamo=True,
-                verbose=False,
-                optimize=False,
-                opset_version=OPSET,
+                exported, dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
                 input_names=[value.name for value in metadata.inputs],
                 output_names=[value.name for value in metadata.outputs],
-            )
+            )  # fmt: skip
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         if is_out_of_memory(error):
             raise

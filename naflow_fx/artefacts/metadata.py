@@ -33,11 +33,8 @@ FORMAT = 1  # grows when the meaning of an entry changes
 UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, RecursionError, EOFError,
               NotImplementedError, RuntimeError)  # fmt: skip
 OUT = "_out"  # behind an ONNX output's name that is an input's name too
-KINDS: dict[str, str] = {
-    "pt2": "torch.export program",
-    "aoti": "AOTInductor package",
-    "onnx": "ONNX model",
-}
+KINDS: dict[str, str] = {"pt2": "torch.export program", "aoti": "AOTInductor package",
+                         "onnx": "ONNX model"}  # fmt: skip
 
 
 @dataclass(frozen=True)

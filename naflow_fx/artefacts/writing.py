@@ -141,18 +141,13 @@ def describe(
         taken = {value.name for value in inputs}
         outputs = tuple(replace(v, name=v.name + OUT * (v.name in taken)) for v in outputs)
     return Metadata(
-        kind=kind,
-        inputs=inputs,
-        outputs=outputs,
+        kind, inputs, outputs,
         call_sites=tuple(v.name[len(MAPS) :] for v in outputs if v.name.startswith(MAPS)),
-        target=_target(job.target),
-        options=job.options.to_json(),
-        device=examples[0][0].device.type,
+        target=_target(job.target), options=job.options.to_json(),
+        device=examples[0][0].device.type, info=dict(info or {}), versions=versions(),
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
         class_names=None if class_names is None else tuple(map(str, class_names)),
-        info=dict(info or {}),
-        versions=versions(),
-    )
+    )  # fmt: skip
 
 
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:

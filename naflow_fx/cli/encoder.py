@@ -91,14 +91,9 @@ class Encoder:
         return self.explainers[shots]
 
     def explain(
-        self,
-        place: Path,
-        query: Path,
-        supports: Sequence[Path],
-        names: Sequence[str],
-        title: str,
+        self, place: Path, query: Path, supports: Sequence[Path], names: Sequence[str], title: str,
         facts: dict[str, Any],
-    ) -> PairFlow:
+    ) -> PairFlow:  # fmt: skip
         """Explain one query with its supports and save the pictures; gives the flow.
 
         names: of the rows, the query's first. facts: entries of flow.json.
@@ -109,13 +104,10 @@ class Encoder:
         explainer = self.explainer(len(supports), images[:1])
         args, layers = self.args, drawn(self.args, explainer.layers)
         about = {
-            "photos": [facts_of(path, photo) for path, photo in zip(paths, photos, strict=True)],
-            **self.subject.facts,
-            "metric": args.metric,
-            "at": self.similarity.at,
-            "pool": args.pool,
-            "device": args.device,
-        }
+            "photos": list(map(facts_of, paths, photos)), **self.subject.facts,
+            "metric": args.metric, "at": self.similarity.at, "pool": args.pool,
+            "device": args.device, **facts,
+        }  # fmt: skip
         with progress() as bar:
             task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
@@ -125,7 +117,7 @@ class Encoder:
             flow.save(
                 place, seen[:1], seen[1:],
                 names=names, layers=layers, title=title,
-                alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
+                alpha=args.alpha, colormap=args.colormap, info=about,
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
         return flow

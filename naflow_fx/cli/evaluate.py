@@ -228,7 +228,7 @@ def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
         raise EvaluationError("boxes have to be cut as photos are, which a function doesn't tell; "
                               "give --size, --mean and --std")  # fmt: skip
     data = read(args, prepare)
-    return (data[: args.limit] if args.limit else data), subject.build().eval()
+    return (data[: args.limit] if args.limit else data), subject.build(args.device)
 
 
 def read(args: argparse.Namespace, preprocessing: Preprocessing) -> EvaluationSet:

@@ -19,7 +19,7 @@ from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
-from naflow_fx.subjects import Recipe, Subject, opened
+from naflow_fx.subjects import Recipe, Subject, opened, subject
 from naflow_fx.subjects.network import Prepare
 
 OPTIONS = ("layers", "inverse", "reduction", "method")
@@ -105,10 +105,8 @@ class ExplainerSpec:
         """What decides the results, as plain data; file names without their folders."""
         prepare: Any = self.prepare()
         known = dataclasses.is_dataclass(prepare) and not isinstance(prepare, type)
-        found: dict[str, Any] = {
-            "preprocessing": dataclasses.asdict(prepare) if known else name_of(prepare),
-            "compiled": self.compiled,
-        }
+        told = dataclasses.asdict(prepare) if known else name_of(prepare)
+        found: dict[str, Any] = {"preprocessing": told, "compiled": self.compiled}
         if self.artefact is not None:
             return {"artefact": Path(self.artefact).name, **found}
         if self.make is not None:
@@ -183,8 +181,8 @@ def as_spec(given: Any) -> ExplainerSpec:
     """What `explain_dataset` takes as its first argument, as an ExplainerSpec.
 
     Raises:
-        DatasetError: none of an ExplainerSpec, a Subject, an Explainer, a model's name, an
-            artefact's path, a callable.
+        DatasetError: none of an ExplainerSpec, a Subject, an Explainer, a name that
+            `naflow_fx.subject` takes, an artefact's path, a callable.
     """
     if isinstance(given, ExplainerSpec):
         return given
@@ -193,8 +191,8 @@ def as_spec(given: Any) -> ExplainerSpec:
     if isinstance(given, Explainer):
         return ExplainerSpec(make=Given(given))
     if isinstance(given, (str, Path)):
-        artefact = Path(given).suffix in (".pt2", ".onnx")
-        return ExplainerSpec(artefact=str(given)) if artefact else ExplainerSpec(str(given))
+        exported = Path(given).suffix in (".pt2", ".onnx")
+        return ExplainerSpec.of(subject(artefact=str(given)) if exported else subject(given))
     if callable(given) and not isinstance(given, nn.Module):  # which makes no explainer
         return ExplainerSpec(make=given)
     raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, a "
@@ -215,11 +213,8 @@ def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]
             weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     code = str(made.graph_module.code)
-    return {
-        "weights": weights.hexdigest(),
-        "program": hashlib.sha256(code.encode()).hexdigest(),
-        "options": made.options.to_json(),
-    }
+    program = hashlib.sha256(code.encode()).hexdigest()
+    return {"weights": weights.hexdigest(), "program": program, "options": made.options.to_json()}
 
 
 def name_of(function: Any) -> str:

@@ -132,7 +132,7 @@ class Subject:
         device = open_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = self._network.build(pretrained)
+            made = self._network.build(pretrained and (self.recipe or Recipe()).weights is None)
         if isinstance(made, torch.export.ExportedProgram):
             from torch.export.passes import move_to_device_pass
 
@@ -295,7 +295,7 @@ class ArtefactSubject(Subject):
                                 "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
         network = Network(
             str(self.metadata.info.get("model", self.path.name)),
-            lambda _: ExportedNetwork(load(self.path, trusted=trusted)),
+            lambda _: self._made("cpu"),
             preprocessing_of(self.path, self.metadata),
             self.metadata.class_names or (),
         )
@@ -311,6 +311,10 @@ class ArtefactSubject(Subject):
         """What the file says of its network, and its name."""
         return {**self.metadata.info, "artefact": self.path.name}
 
+    def _made(self, device: torch.device | str, pretrained: bool = True) -> ExportedNetwork:
+        """The artefact's network, on a device."""
+        return ExportedNetwork(load(self.path, open_device(device), self.trusted))
+
     def explainer(
         self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
     ) -> Explains:
@@ -318,7 +322,7 @@ class ArtefactSubject(Subject):
         if options := {**_compiled_in(targets), **options}:
             raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
                               "out, or explain with a network")  # fmt: skip
-        found = load(self.path, example.device, self.trusted)
+        found = self._made(example.device).artefact
         self._check_names(found.classes)
         return found
 

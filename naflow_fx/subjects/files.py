@@ -18,6 +18,7 @@ from naflow_fx.artefacts import read
 from naflow_fx.artefacts.formats import quiet
 from naflow_fx.artefacts.untrusted import check_archive
 from naflow_fx.errors import ArtefactError, ModelError, raised_as, required
+from naflow_fx.models.unpickle import check_readable
 from naflow_fx.subjects.network import Network
 from naflow_fx.subjects.recipe import Recipe
 
@@ -53,8 +54,7 @@ def _loaded(path: Path) -> torch.export.ExportedProgram:
 def _checked(recipe: Recipe) -> Path:
     """The file; ModelError for none, for an artefact of ours, for options that it can't take."""
     path = Path(recipe.model)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; check the path")
+    check_readable(path)
     if recipe.weights is not None or recipe.model_args:
         raise ModelError(f"{path}: has its weights in it; leave weights and model_args out")
     try:
