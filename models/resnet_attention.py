@@ -33,13 +33,8 @@ FACTS = {  # description, the published file
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `resnet50_cbam` or `resnet50_bam`."""
     description, file = FACTS[name]
-    return ModelCard(
-        name=name,
-        description=description,
-        num_classes=1000,
-        licence="MIT",
-        checkpoint=f"{file} on Google Drive, from github.com/Jongchan/attention-module",
-    )
+    place = f"{file} on Google Drive, from github.com/Jongchan/attention-module"
+    return ModelCard(name, description, num_classes=1000, licence="MIT", checkpoint=place)
 
 
 def build(name: str, weights: str | None = None, *, num_classes: int = 1000) -> nn.Module:
@@ -233,8 +228,7 @@ def _check_square(x: Any) -> None:
     """Nothing if a kernel of H x H gives one position; symbolic tracing has no sizes to check."""
     if isinstance(x, Tensor) and not x.shape[2] <= x.shape[3] < 2 * x.shape[2]:
         height, width = x.shape[2:]
-        raise InputError(
-            f"resnet50_bam: a gate got a map of {height} x {width}; its average pool of "
-            f"{height} x {height} takes square maps, and wider ones below {2 * height} columns "
-            "(of which it leaves out the right ones); give square images"
-        )
+        raise InputError(f"resnet50_bam: a gate got a map of {height} x {width}; its average pool "
+                         f"of {height} x {height} takes square maps, and wider ones below "
+                         f"{2 * height} columns (of which it leaves out the right ones); give "
+                         "square images")  # fmt: skip

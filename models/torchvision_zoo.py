@@ -34,14 +34,12 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     chosen = next((w for w in records if w.name == weights), records[0])
     millions = chosen.meta["num_params"] / 1e6
     return ModelCard(
-        name=name,
-        description=f"torchvision's {name}, {millions:.1f} million parameters",
-        weights=tuple(w.name for w in records),
+        name, f"torchvision's {name}, {millions:.1f} million parameters",
+        weights=tuple(w.name for w in records), preprocessing=_preprocessing(chosen),
         weights_source="torchvision, downloaded at the first use",
-        preprocessing=_preprocessing(chosen),
-        num_classes=len(chosen.meta["categories"]),
         licence="BSD-3-Clause (code); the weights were trained on ImageNet",
-    )
+        num_classes=len(chosen.meta["categories"]),
+    )  # fmt: skip
 
 
 def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
@@ -79,10 +77,5 @@ def _classifiers(name: str) -> list[WeightsEnum]:
 def _preprocessing(weights: WeightsEnum) -> Preprocessing:
     """What torchvision does to a photo for these weights."""
     use = weights.transforms()
-    return Preprocessing(
-        resize=use.resize_size[0],
-        crop=use.crop_size[0],
-        mean=tuple(use.mean),
-        std=tuple(use.std),
-        interpolation=use.interpolation.value,
-    )
+    return Preprocessing(use.resize_size[0], use.crop_size[0], tuple(use.mean), tuple(use.std),
+                         interpolation=use.interpolation.value)  # fmt: skip

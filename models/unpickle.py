@@ -129,10 +129,8 @@ def _check_no_program(path: str | PathLike[str], data: io.BytesIO) -> None:
     """
     if data.getvalue()[:4] == b"PK\3\4":
         if "constants.pkl" in torch._C.PyTorchFileReader(data).get_all_records():
-            raise ModelError(
-                f"{path}: a TorchScript archive, which is a program; "
-                "save its weights with torch.save(model.state_dict(), path)"
-            )
+            raise ModelError(f"{path}: a TorchScript archive, which is a program; save its weights "
+                             "with torch.save(model.state_dict(), path)")  # fmt: skip
         data.seek(0)
 
 
@@ -199,24 +197,15 @@ def _encode(text: str, encoding: str) -> bytes:
 
 # Everything that a file can have called, by the name that it uses; Python 2's names too.
 BUILT: Mapping[str, Callable[..., Any]] = {
-    "collections.OrderedDict": PlainDict,
-    "torch._utils._rebuild_tensor": _tensor,
-    "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter,
+    "collections.OrderedDict": PlainDict, "torch.Size": tuple, "_codecs.encode": _encode,
+    "torch._utils._rebuild_tensor": _tensor, "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter, "torch.nn.parameter.Parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "torch.nn.parameter.Parameter": _parameter,
-    "torch.Size": tuple,
-    "copyreg._reconstructor": _reconstruct,
-    "copy_reg._reconstructor": _reconstruct,
-    "_codecs.encode": _encode,
-    "builtins.set": set,
-    "__builtin__.set": set,
-    "builtins.frozenset": frozenset,
-    "__builtin__.frozenset": frozenset,
-    "builtins.bytearray": bytearray,
-    "builtins.complex": complex,
-    "__builtin__.complex": complex,
-}
+    "copyreg._reconstructor": _reconstruct, "copy_reg._reconstructor": _reconstruct,
+    "builtins.set": set, "__builtin__.set": set,
+    "builtins.frozenset": frozenset, "__builtin__.frozenset": frozenset,
+    "builtins.complex": complex, "__builtin__.complex": complex, "builtins.bytearray": bytearray,
+}  # fmt: skip
 
 
 def plain(content: Any) -> Any:
