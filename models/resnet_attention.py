@@ -142,12 +142,11 @@ class BamChannel(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = channels // REDUCTION
-        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        layers["gate_c_fc_0"] = nn.Linear(channels, hidden)
-        layers["gate_c_bn_1"] = nn.BatchNorm1d(hidden)
-        layers["gate_c_relu_1"] = nn.ReLU()
-        layers["gate_c_fc_final"] = nn.Linear(hidden, channels)
-        self.gate_c = nn.Sequential(layers)
+        first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.gate_c = nn.Sequential(OrderedDict(
+            flatten=nn.Flatten(), gate_c_fc_0=first, gate_c_bn_1=nn.BatchNorm1d(hidden),
+            gate_c_relu_1=nn.ReLU(), gate_c_fc_final=last,
+        ))  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         """The channel's number at every position; InputError unless H <= W < 2 H."""

@@ -111,15 +111,12 @@ def _read(path: str | PathLike[str]) -> Any:
     except Exception:  # another class in it, or Python 2's strings; anything from damaged files
         data = io.BytesIO(Path(path).read_bytes())
     _check_no_program(path, data)
-    reader = SimpleNamespace(
-        __name__="inert",
-        Unpickler=InertUnpickler,
-        load=lambda file, **options: InertUnpickler(file, **options).load(),
-    )
+    reader = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler,
+                             load=lambda file, **how: InertUnpickler(file, **how).load()
+                             )  # fmt: skip
     latin = "latin1"  # of Python 2's strings: every byte a character, ASCII as it is
-    return torch.load(
-        data, "cpu", pickle_module=reader, weights_only=False, mmap=False, encoding=latin
-    )
+    return torch.load(data, "cpu", pickle_module=reader, weights_only=False, mmap=False,
+                      encoding=latin)  # fmt: skip
 
 
 def _check_no_program(path: str | PathLike[str], data: io.BytesIO) -> None:

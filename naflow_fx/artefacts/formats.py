@@ -45,12 +45,10 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
     Raises:
         ArtefactError: there is no C++ compiler, or Inductor can't compile it, and why.
     """
-    texts = {
-        KEY: metadata.to_json(),
-        "inputs": "\n".join(value.name for value in metadata.inputs),
-        "outputs": "\n".join(value.name for value in metadata.outputs),
-        "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
-    }
+    inputs, outputs = ("\n".join(value.name for value in values)
+                       for values in (metadata.inputs, metadata.outputs))  # fmt: skip
+    texts = {KEY: metadata.to_json(), "inputs": inputs, "outputs": outputs,
+             "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:]))}  # fmt: skip
     config = inductor_options(metadata.device) | {
         "aot_inductor.metadata": texts, "cpp.dynamic_threads": True,
     }  # fmt: skip

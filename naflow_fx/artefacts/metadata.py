@@ -150,10 +150,9 @@ def read(path: str | Path) -> Metadata:
     with path.open("rb") as file:
         text = _of_archive(file) if zipfile.is_zipfile(path) else _of_onnx(file)
     if text is None:
-        raise ArtefactError(
-            f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its metadata); make "
-            "one with `naflow-fx export` or explainer.export(path)"
-        )
+        raise ArtefactError(f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its "
+                            "metadata); make one with `naflow-fx export` or "
+                            "explainer.export(path)")  # fmt: skip
     return parse(text, path)
 
 

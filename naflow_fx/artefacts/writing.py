@@ -126,14 +126,9 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
 
 
 def describe(
-    exported: ExportedProgram,
-    job: Job,
-    kind: Kind,
-    *,
-    preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Metadata:
+    exported: ExportedProgram, job: Job, kind: Kind, *, preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None, info: Mapping[str, Any] | None = None,
+) -> Metadata:  # fmt: skip
     """The metadata of an artefact, with what its user told: see `Explainer.export`."""
     inputs, outputs = signature(exported)
     examples: Any = exported.example_inputs

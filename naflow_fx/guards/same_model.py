@@ -200,9 +200,8 @@ def _check_target(
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
         output = model(*(x.clone().requires_grad_().clone() for x in first))
-        failed = TargetError(
-            f"target: traced, the callable {target!r} gives a score; called, it fails: …"
-        )
+        failed = TargetError(f"target: traced, the callable {target!r} gives a score; called, it "
+                             "fails: …")  # fmt: skip
         with raised_as(failed, Exception):
             seen = output if job.options.output is None else pick(output, job.options.output)
             wanted = target(seen).detach().reshape(-1)

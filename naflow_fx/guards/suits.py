@@ -55,10 +55,9 @@ def _check_example(example: Any) -> Tensor:
         raise InputError(f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, H, "
                          "W], as the model takes it")  # fmt: skip
     if not 3 <= example.dim() <= 5 or not example.is_floating_point() or 0 in example.shape:
-        raise InputError(
-            f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
-            "floating point [N, C, ...space] with one to three space dimensions"
-        )
+        raise InputError(f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
+                         "floating point [N, C, ...space] with one to three space "
+                         "dimensions")  # fmt: skip
     if example.is_meta:
         raise InputError("example_inputs: got a tensor on the meta device, which has no values")
     return example.detach()

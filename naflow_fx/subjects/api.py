@@ -75,12 +75,13 @@ class Subject:
         network = model if isinstance(model, Network) else Network(type(model).__name__,
                                                                    lambda _: model)  # fmt: skip
         said = recipe or Recipe()
-        prepare = preprocessing or prepared(network.preprocessing, said)
+        if preprocessing is None:
+            preprocessing = prepared(network.preprocessing, said)
         words = said.classes if classes is None else classes
         self.name, self.recipe = name or network.name, recipe
         self.class_names = network.class_names if words is None else class_words(words)
         self.output = said.output if output is None else output
-        self._network, self._prepare = network, prepare
+        self._network, self._prepare = network, preprocessing
         self._last: tuple[Any, Explains] | None = None
 
     @property
@@ -231,7 +232,7 @@ class Subject:
     def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
         """What photos become, [N, C, H, W]; PhotoError for one that can't be read, or for none."""
         there = open_device(device)
-        if not photos:
+        if not len(photos):
             raise PhotoError("photos: got none; give one or several, files or PIL images")
         return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(there)
 
@@ -293,12 +294,9 @@ class ArtefactSubject(Subject):
         if self.metadata.target["kind"] == "similarity":
             raise ArtefactError(f"{self.path}: compares two images; use it in Python: "
                                 "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-        network = Network(
-            str(self.metadata.info.get("model", self.path.name)),
-            lambda _: self._made("cpu"),
-            preprocessing_of(self.path, self.metadata),
-            self.metadata.class_names or (),
-        )
+        name, names = self.metadata.info.get("model", self.path.name), self.metadata.class_names
+        prepare = preprocessing_of(self.path, self.metadata)
+        network = Network(str(name), lambda _: self._made("cpu"), prepare, names or ())
         super().__init__(network, recipe=recipe, **given)
         made, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
         if tuple(made) != taken:

@@ -98,10 +98,8 @@ def seen(prepare: Prepare, photo: Image.Image) -> Image.Image:
     if not isinstance(size, int):
         return prepare.picture(photo)
     factor = min(max(1.0, min(photo.size) / size), SHARPER)
-    larger = dataclasses.replace(
-        prepare, resize=round(size * factor), crop=round(prepare.crop * factor)
-    )
-    return larger.picture(photo)
+    larger, part = round(size * factor), round(prepare.crop * factor)
+    return dataclasses.replace(prepare, resize=larger, crop=part).picture(photo)
 
 
 Words: TypeAlias = str | PathLike[str] | Sequence[str] | Mapping[int, str]
