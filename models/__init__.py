@@ -17,37 +17,25 @@ from typing import Any
 
 from torch import nn
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, raised_as
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.checkpoint import Checkpoint, load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.unpickle import Inert
 
-__all__ = [
-    "Checkpoint",
-    "Inert",
-    "ModelCard",
-    "Preprocessing",
-    "build",
-    "card",
-    "load_checkpoint",
-    "names",
-]
+__all__ = ["Checkpoint", "Inert", "ModelCard", "Preprocessing", "build", "card", "load_checkpoint",
+           "names"]  # fmt: skip
 
 # Model name -> the file of this package that builds it; every other name is torchvision's.
 # The paper's nine are these without the first three, and torchvision's resnet18 and resnet50.
 FILES = {
-    "efficientnet_lite0": "efficientnet_lite",
-    "efficientnet_lite1": "efficientnet_lite",
+    "efficientnet_lite0": "efficientnet_lite", "efficientnet_lite1": "efficientnet_lite",
     "efficientnet_lite2": "efficientnet_lite",
-    "resnet50_cbam": "resnet_attention",
-    "resnet50_bam": "resnet_attention",
-    "resnet18_npid": "resnet_embedding",
-    "resnet50_npid": "resnet_embedding",
-    "conv64f": "few_shot_encoders",
-    "conv4net": "few_shot_encoders",
+    "resnet50_cbam": "resnet_attention", "resnet50_bam": "resnet_attention",
+    "resnet18_npid": "resnet_embedding", "resnet50_npid": "resnet_embedding",
+    "conv64f": "few_shot_encoders", "conv4net": "few_shot_encoders",
     "resnet50_ms": "resnet_embedding",
-}
+}  # fmt: skip
 
 
 def names() -> list[str]:
@@ -89,20 +77,16 @@ def build(
     public = weights == "DEFAULT" or weights in card.weights
     if public and not card.weights:
         where = f" ({card.checkpoint})" if card.checkpoint else ""
-        raise ModelError(
-            f"{name}: no weights that can be fetched{where}; give the path of a checkpoint"
-        )
+        raise ModelError(f"{name}: no weights that can be fetched{where}; give the path of a "
+                         "checkpoint")  # fmt: skip
     if weights is not None and not public and not Path(weights).is_file():
-        raise ModelError(
-            f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public weights "
-            f"(those are: {', '.join(card.weights) or 'none'})"
-        )
+        raise ModelError(f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public "
+                         f"weights (those are: {', '.join(card.weights) or 'none'})")  # fmt: skip
     chosen = card.weights[0] if weights == "DEFAULT" else weights
-    try:
+    shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
+    unfit = ModelError(f"{name}: cannot be built with {shown}: …")
+    with raised_as(unfit, TypeError, ValueError):  # what constructors raise on options
         model: nn.Module = file.build(name, chosen if public else None, **options)
-    except (TypeError, ValueError) as error:  # what constructors raise on options
-        shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
-        raise ModelError(f"{name}: cannot be built with {shown}: {error}") from error
     if weights is not None and not public:
         load_checkpoint(model, weights, rename=getattr(file, "readable_key", str))
     return model
@@ -112,10 +96,6 @@ def _file(name: str) -> Any:
     """The module that builds `name`."""
     if name not in FILES and name not in (known := names()):
         near = ", ".join(difflib.get_close_matches(name, known, n=5))
-        hint = (
-            f"near: {near}"
-            if near
-            else "`naflow-fx models` lists them; your own is FILE.py:NAME, net.pt2 or net.onnx"
-        )
-        raise ModelError(f"no model {name!r}; {hint}")
+        how = "`naflow-fx models` lists them; your own is FILE.py:NAME, net.pt2 or net.onnx"
+        raise ModelError(f"no model {name!r}; {f'near: {near}' if near else how}")
     return importlib.import_module(f"naflow_fx.models.{FILES.get(name, 'torchvision_zoo')}")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, required
+from naflow_fx.errors import ModelError, raised_as, required
 from naflow_fx.models.unpickle import Inert, check_readable, read
 
 # Where training scripts put the state dict.
@@ -18,13 +18,8 @@ WRAPPERS = ("state_dict", "model_sd", "model")
 # What stands before the network's keys -> how the keys may begin that are no network's, beside
 # them: of DataParallel and torch.compile none but the counter of torch's AveragedModel (SWA, EMA);
 # of Lightning's modules any; of a few-shot learner, which holds its network as `encoder`, its head.
-WORDS = {
-    "module.": ("n_averaged",),
-    "_orig_mod.": ("n_averaged",),
-    "model.": ("",),
-    "net.": ("",),
-    "encoder.": ("temp", "classifier."),
-}
+WORDS = {"module.": ("n_averaged",), "_orig_mod.": ("n_averaged",), "model.": ("",), "net.": ("",),
+         "encoder.": ("temp", "classifier.")}  # fmt: skip
 SAFETENSORS = ".safetensors"
 OPTIONAL = "num_batches_tracked"  # a counter of batch norm, absent from files before 2018
 SHOWN = 3
@@ -92,10 +87,9 @@ def _safetensors(path: str | PathLike[str]) -> dict[str, Tensor]:
     """The tensors of a .safetensors file; ModelError if it can't be read."""
     torch_files = required("safetensors.torch", extra="hub", what=f"{path}", error=ModelError)
     check_readable(path)
-    try:
+    unread = ModelError(f"{path}: damaged, or no file of safetensors (…)")
+    with raised_as(unread, Exception):  # the reader's own kind is made in Rust
         found: dict[str, Tensor] = torch_files.load_file(path)
-    except Exception as error:  # the reader's own kind is made in Rust
-        raise ModelError(f"{path}: damaged, or no file of safetensors ({error})") from error
     return found
 
 
@@ -158,10 +152,8 @@ def _state_dict(
             "save it again with torch.save(model.state_dict(), path)"
         )
     what = f"keys {', '.join(map(str, content))}"[:80] if isinstance(content, Mapping) else ""
-    raise ModelError(
-        f"{path}: no state dict in it ({what or type(content).__name__}); looked at the top and "
-        f"under {', '.join(WRAPPERS)}"
-    )
+    raise ModelError(f"{path}: no state dict in it ({what or type(content).__name__}); looked at "
+                     f"the top and under {', '.join(WRAPPERS)}")  # fmt: skip
 
 
 def _is_entry(key: object, value: object) -> bool:
@@ -174,18 +166,11 @@ def _check_fits(
     """Nothing if every key, shape and kind agrees; else a ModelError that lists the differences."""
     missing = [k for k in own if k not in state and not k.endswith(OPTIONAL)]
     unexpected = [k for k in state if k not in own]
-    misshaped = [
-        f"{k} is {list(state[k].shape)}, wanted {list(own[k].shape)}"
-        for k in own
-        if k in state and state[k].shape != own[k].shape
-    ]
-    strange = [f"{k} is {_kind(state[k])}" for k in own if k in state and _kind(state[k])]
-    groups = {
-        "missing": missing,
-        "unexpected": unexpected,
-        "of another shape": misshaped,
-        "not of plain numbers": strange,
-    }
+    both = {k: (list(state[k].shape), list(own[k].shape)) for k in own if k in state}
+    misshaped = [f"{k} is {got}, wanted {want}" for k, (got, want) in both.items() if got != want]
+    strange = [f"{k} is {_kind(state[k])}" for k in both if _kind(state[k])]
+    groups = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped,
+              "not of plain numbers": strange}  # fmt: skip
     lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in groups.items() if keys]
     if lines:
         told = "\n".join(lines)

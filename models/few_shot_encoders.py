@@ -27,6 +27,11 @@ from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.sides import check_sides
 
+FACTS = {  # what people call it, pixels a side, output, public checkpoint
+    "conv64f": ("Conv64F", 84, "64 maps of 19 x 19", "none with LeakyReLU; one with ReLU in "
+                "github.com/floodsung/LearningToCompare_FSL"),
+    "conv4net": ("Conv4Net", 80, "1600 numbers", "none public"),
+}  # fmt: skip
 WIDTH = 64
 ACTIVATIONS = ("relu", "leaky_relu")
 # Of Conv64F: the blocks' paddings, the least side of images, the batch norms' momentum.
@@ -35,20 +40,10 @@ GEOMETRIES = {"relnet": ((0, 0, 1, 1), 10, 1.0), "dn4": ((1, 1, 1, 1), 4, 0.1)}
 
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `conv64f` or `conv4net`."""
-    four = name == "conv4net"
-    side = 80 if four else 84
-    return ModelCard(
-        name=name,
-        description=f"{'Conv4Net' if four else 'Conv64F'}, 4 convolutions, 113,088 parameters",
-        preprocessing=Preprocessing(resize=side, crop=side),
-        licence="MIT",
-        output="1600 numbers" if four else "64 maps of 19 x 19",
-        checkpoint=(
-            "none public"
-            if four
-            else "none with LeakyReLU; one with ReLU in github.com/floodsung/LearningToCompare_FSL"
-        ),
-    )
+    title, side, output, place = FACTS[name]
+    return ModelCard(name, f"{title}, 4 convolutions, 113,088 parameters", licence="MIT",
+                     preprocessing=Preprocessing(side, side), output=output,
+                     checkpoint=place)  # fmt: skip
 
 
 def build(
@@ -81,12 +76,10 @@ def block(
     `slope`: of the activation below 0; 0 is ReLU. `padding`: pixels a side. `momentum`: of the
     batch norm's running statistics. Without `pool` the size stays.
     """
-    layers = [
-        nn.Conv2d(inputs, WIDTH, 3, padding=padding),
-        nn.BatchNorm2d(WIDTH, momentum=momentum),
-        nn.LeakyReLU(slope) if slope else nn.ReLU(),
-    ]
-    return nn.Sequential(*layers, *([nn.MaxPool2d(2)] if pool else []))
+    convolution = nn.Conv2d(inputs, WIDTH, 3, padding=padding)
+    batch_norm = nn.BatchNorm2d(WIDTH, momentum=momentum)
+    activation = nn.LeakyReLU(slope) if slope else nn.ReLU()
+    return nn.Sequential(convolution, batch_norm, activation, *([nn.MaxPool2d(2)] if pool else []))
 
 
 class Conv4Net(nn.Module):

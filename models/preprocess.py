@@ -17,13 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from naflow_fx.errors import PhotoError, TargetError, unfit
+from naflow_fx.errors import PhotoError, TargetError, is_out_of_memory, unfit
 
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic")}
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "AVIF")
 MAX_PIXELS = 100_000_000  # of a photo after resizing: only a strip of a picture comes near
 
@@ -78,10 +74,8 @@ class Preprocessing:
         """The part of the photo that the model sees: RGB (or three equal greys), crop x crop."""
         width, height = self._resized(photo.size)
         if width * height > MAX_PIXELS:
-            raise PhotoError(
-                f"the photo is a strip of {photo.width} x {photo.height} pixels; cut it to the "
-                "part of interest first"
-            )
+            raise PhotoError(f"the photo is a strip of {photo.width} x {photo.height} pixels; cut "
+                             "it to the part of interest first")  # fmt: skip
         coloured = to_rgb(photo)
         if self.channels == 1:
             coloured = coloured.convert("L").convert("RGB")
@@ -135,15 +129,15 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
     except (UnidentifiedImageError, ImportError) as error:
         raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise PhotoError(
-            f"{path}: too many pixels to open safely; make it smaller first"
-        ) from error
+        raise PhotoError(f"{path}: too many pixels to open safely; make it smaller "
+                         "first") from error  # fmt: skip
     except Exception as error:  # decoders raise nearly anything on damaged bytes
+        if is_out_of_memory(error):
+            raise
         if isinstance(error, OSError) and error.strerror:
             raise PhotoError(f"{path}: cannot be read ({error.strerror})") from error
-        raise PhotoError(
-            f"{path}: damaged or cut short ({error}); copy or download it again"
-        ) from error
+        raise PhotoError(f"{path}: damaged or cut short ({error}); copy or download it "
+                         "again") from error  # fmt: skip
 
 
 @cache
@@ -186,7 +180,7 @@ def class_names() -> tuple[str, ...]:
     return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -> int:
+def class_index(name_or_number: str | int, names: Sequence[str]) -> int:
     """The class of a name ("espresso") or a number (967, "967").
 
     Upper case and underscores do not matter where one name alone is meant: "cardigan" (clothes)
@@ -194,13 +188,12 @@ def class_index(name_or_number: str | int, names: Sequence[str] | None = None) -
 
     Args:
         name_or_number: of a person.
-        names: of the classes, in their order; None: ImageNet's 1000.
+        names: of the classes, in their order.
 
     Raises:
         TargetError: there is no such class, with the nearest names, or several have the name.
     """
-    of = " of ImageNet" if names is None or tuple(names) == class_names() else ""
-    names = class_names() if names is None else names
+    of = " of ImageNet" if tuple(names) == class_names() else ""
     text = str(name_or_number).strip()
     found = [i for i, name in enumerate(names) if name == text]
     if not found and re.fullmatch(r"[+-]?\d+", text):

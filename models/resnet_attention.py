@@ -33,13 +33,8 @@ FACTS = {  # description, the published file
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `resnet50_cbam` or `resnet50_bam`."""
     description, file = FACTS[name]
-    return ModelCard(
-        name=name,
-        description=description,
-        num_classes=1000,
-        licence="MIT",
-        checkpoint=f"{file} on Google Drive, from github.com/Jongchan/attention-module",
-    )
+    place = f"{file} on Google Drive, from github.com/Jongchan/attention-module"
+    return ModelCard(name, description, num_classes=1000, licence="MIT", checkpoint=place)
 
 
 def build(name: str, weights: str | None = None, *, num_classes: int = 1000) -> nn.Module:
@@ -147,12 +142,11 @@ class BamChannel(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         hidden = channels // REDUCTION
-        layers: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
-        layers["gate_c_fc_0"] = nn.Linear(channels, hidden)
-        layers["gate_c_bn_1"] = nn.BatchNorm1d(hidden)
-        layers["gate_c_relu_1"] = nn.ReLU()
-        layers["gate_c_fc_final"] = nn.Linear(hidden, channels)
-        self.gate_c = nn.Sequential(layers)
+        first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+        self.gate_c = nn.Sequential(OrderedDict(
+            flatten=nn.Flatten(), gate_c_fc_0=first, gate_c_bn_1=nn.BatchNorm1d(hidden),
+            gate_c_relu_1=nn.ReLU(), gate_c_fc_final=last,
+        ))  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
         """The channel's number at every position; InputError unless H <= W < 2 H."""
@@ -233,8 +227,7 @@ def _check_square(x: Any) -> None:
     """Nothing if a kernel of H x H gives one position; symbolic tracing has no sizes to check."""
     if isinstance(x, Tensor) and not x.shape[2] <= x.shape[3] < 2 * x.shape[2]:
         height, width = x.shape[2:]
-        raise InputError(
-            f"resnet50_bam: a gate got a map of {height} x {width}; its average pool of "
-            f"{height} x {height} takes square maps, and wider ones below {2 * height} columns "
-            "(of which it leaves out the right ones); give square images"
-        )
+        raise InputError(f"resnet50_bam: a gate got a map of {height} x {width}; its average pool "
+                         f"of {height} x {height} takes square maps, and wider ones below "
+                         f"{2 * height} columns (of which it leaves out the right ones); give "
+                         "square images")  # fmt: skip

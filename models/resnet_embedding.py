@@ -20,27 +20,19 @@ from naflow_fx.models.resnet_attention import keep_inputs
 from naflow_fx.models.sides import check_sides
 
 LEAST, MOST = 193, 224  # pixels a side at which NPID's last map is 7 x 7
-NPID_BLOCKS = {
-    "resnet18_npid": (BasicBlock, [2, 2, 2, 2]),
-    "resnet50_npid": (Bottleneck, [3, 4, 6, 3]),
-}
+NPID_BLOCKS = {"resnet18_npid": (BasicBlock, [2, 2, 2, 2]),
+               "resnet50_npid": (Bottleneck, [3, 4, 6, 3])}  # fmt: skip
+NPID_PLACE = "from github.com/zhirongw/lemniscate.pytorch (its links were reported dead in 2023)"
 
 
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `resnet18_npid`, `resnet50_npid` or `resnet50_ms`."""
-    npid = name in NPID_BLOCKS
-    return ModelCard(
-        name=name,
-        description=f"ResNet{name[6:8]} trained for retrieval, " + ("NPID" if npid else "MS loss"),
-        preprocessing=Preprocessing() if npid else Preprocessing(resize=256, crop=227),
-        licence="none stated" if npid else "CC BY-NC",
-        output="128 numbers, length 1" if npid else "512 numbers, length 1",
-        checkpoint=(
-            "from github.com/zhirongw/lemniscate.pytorch (its links were reported dead in 2023)"
-            if npid
-            else "none public"
-        ),
-    )
+    told = f"ResNet{name[6:8]} trained for retrieval, "
+    if name in NPID_BLOCKS:
+        return ModelCard(name, f"{told}NPID", output="128 numbers, length 1", checkpoint=NPID_PLACE)
+    return ModelCard(name, f"{told}MS loss", preprocessing=Preprocessing(resize=256, crop=227),
+                     licence="CC BY-NC", output="512 numbers, length 1",
+                     checkpoint="none public")  # fmt: skip
 
 
 def build(name: str, weights: str | None = None, *, dimension: int | None = None) -> nn.Module:

@@ -11,7 +11,7 @@ import torchvision
 from torch import nn
 from torchvision.models import WeightsEnum
 
-from naflow_fx.errors import ModelError, first_line
+from naflow_fx.errors import ModelError, raised_as
 from naflow_fx.models.card import ModelCard
 from naflow_fx.models.preprocess import Preprocessing
 
@@ -34,14 +34,12 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     chosen = next((w for w in records if w.name == weights), records[0])
     millions = chosen.meta["num_params"] / 1e6
     return ModelCard(
-        name=name,
-        description=f"torchvision's {name}, {millions:.1f} million parameters",
-        weights=tuple(w.name for w in records),
+        name, f"torchvision's {name}, {millions:.1f} million parameters",
+        weights=tuple(w.name for w in records), preprocessing=_preprocessing(chosen),
         weights_source="torchvision, downloaded at the first use",
-        preprocessing=_preprocessing(chosen),
-        num_classes=len(chosen.meta["categories"]),
         licence="BSD-3-Clause (code); the weights were trained on ImageNet",
-    )
+        num_classes=len(chosen.meta["categories"]),
+    )  # fmt: skip
 
 
 def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
@@ -56,13 +54,11 @@ def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
         model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
         return model.eval()
     record = torchvision.models.get_model_weights(name)[weights]
-    try:
+    lacking = ModelError(f"{name}: could not load {weights}, published at {record.url} (…); if the "
+                         "download failed, fetch it elsewhere and give its path as the "
+                         "weights")  # fmt: skip
+    with raised_as(lacking, OSError, HTTPException, RuntimeError):  # the last: another hash, shape
         model = torchvision.models.get_model(name, weights=record, progress=False, **options)
-    except (OSError, HTTPException, RuntimeError) as error:  # RuntimeError: another hash, shape
-        raise ModelError(
-            f"{name}: could not load {weights}, published at {record.url} ({first_line(error)}); "
-            "if the download failed, fetch it elsewhere and give its path as the weights"
-        ) from error
     return model.eval()
 
 
@@ -81,10 +77,5 @@ def _classifiers(name: str) -> list[WeightsEnum]:
 def _preprocessing(weights: WeightsEnum) -> Preprocessing:
     """What torchvision does to a photo for these weights."""
     use = weights.transforms()
-    return Preprocessing(
-        resize=use.resize_size[0],
-        crop=use.crop_size[0],
-        mean=tuple(use.mean),
-        std=tuple(use.std),
-        interpolation=use.interpolation.value,
-    )
+    return Preprocessing(use.resize_size[0], use.crop_size[0], tuple(use.mean), tuple(use.std),
+                         interpolation=use.interpolation.value)  # fmt: skip

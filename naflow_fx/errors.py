@@ -139,12 +139,12 @@ def is_out_of_memory(error: BaseException) -> bool:
 def raised_as(error: NaflowError, *causes: type[BaseException]) -> Iterator[None]:
     """Errors of the classes `causes` are raised as `error`, with their first line as its "…".
 
-    That memory is short is raised as it is.
+    Errors of ours, and that memory is short, are raised as they are.
     """
     try:
         yield
     except causes as cause:
-        if is_out_of_memory(cause):
+        if isinstance(cause, NaflowError) or is_out_of_memory(cause):
             raise
         raise type(error)(str(error).replace("…", first_line(cause))) from cause
 

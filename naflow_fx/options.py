@@ -169,7 +169,7 @@ def open_device(given: str | torch.device, error: type[NaflowError] = OptionErro
     """The device, tried with one number; `error` if it is not to be had on this machine."""
     import torch
 
-    missing = error(f"device={str(given)!r}: not to be had on this machine (…)")
+    missing = error(f"device={str(given)!r}: not to be had on this machine (…); try cpu")
     with raised_as(missing, RuntimeError, AssertionError, NotImplementedError):
         return torch.zeros(1, device=given).device
 

@@ -45,7 +45,7 @@ def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
         (["explain", "COFFEE", "--weights", "none.pt"], "none.pt' is neither a checkpoint file"),
         (["explain", "COFFEE", "--weights", "other.pt"], "checkpoint of another network"),
         (["explain", "COFFEE", "--weights", "text.png"], "not a complete checkpoint"),
-        (["explain", "COFFEE", "--device", "nowhere"], "--device nowhere: not to be had"),
+        (["explain", "COFFEE", "--device", "nowhere"], "device='nowhere': not to be had"),
         (["explain", "COFFEE", "--out", "text.png"], "text.png is a file, not a folder"),
         (["explain", "COFFEE", "--out", "text.png/below"], "text.png is a file, not a folder"),
         (["explain", "COFFEE", "--out", ""], "--out: is empty; give a name"),

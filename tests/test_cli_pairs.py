@@ -264,7 +264,7 @@ ERRORS = [
     (["compare", "A"], "required: SUPPORT"),
     (["compare", "A", "A", "--at", "rely"], "named rely (of 5). Did you mean: relu"),
     (["compare", "A", "A", "--metric", "angle"], "invalid choice: 'angle'"),
-    (["compare", "A", "A", "--device", "nowhere"], "--device nowhere: not to be had"),
+    (["compare", "A", "A", "--device", "nowhere"], "device='nowhere': not to be had"),
     (["compare", "A", "A", "--layers", "nothing"], "nothing"),
     (["compare", "A", "A", "--steps", "0"], "steps=0"),
     (["compare", "A", "A", "--out", "A"], "a.png is a file, not a folder"),

@@ -94,6 +94,21 @@ def test_a_model_by_name_at_another_size(place: Path) -> None:
     assert prepare["crop"] == 64 and len(found.class_names) == 1000
 
 
+def test_names_of_other_classes_are_not_a_runs(place: Path) -> None:
+    """Of a head with three classes the 1000 names of ImageNet are forgotten; given ones refused."""
+    quick: Any = {"weights": "none", "model_args": {"num_classes": 3}, "method": "layercam",
+                  "layers": ("head_act",), "preprocessing": SMALL}  # fmt: skip
+    made = nf.ExplainerSpec(**quick).open(torch.device("cpu"))
+    assert made.class_names == () and made.explain.classes == 3
+    with pytest.raises(nf.NaflowError, match="2 names for 3 classes"):
+        nf.ExplainerSpec(**quick, class_names=("a", "b")).open(torch.device("cpu"))
+    (artefact,) = place.glob("*.pt2")
+    assert nf.subject(artefact=str(artefact)).build("meta").artefact.device.type == "meta"
+    of_file = nf.ExplainerSpec(artefact=str(artefact), method="layercam")
+    with pytest.raises(nf.NaflowError, match="method: the artefact was made with its own"):
+        of_file.open(torch.device("cpu"))
+
+
 FORMER: dict[str, Any] = {  # of a file that version 0.1 wrote with preset="best"
     "inverse": {"damping": 0.01, "steps": None, "rows": "all", "prior": "zero",
                 "weight": "importance", "clip": 10.0, "precision": "bfloat16"},

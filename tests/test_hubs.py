@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -192,6 +193,43 @@ def test_what_a_converter_gets_wrong_is_an_error(
 class Two(torch.nn.Module):
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         return a + b
+
+
+SHORT = {  # what is opened: the function that finds memory short, and a file that it is asked for
+    "file.pt2": "torch.export.load",
+    "file.onnx": "onnx.load",
+    "weights.pt": "naflow_fx.models.unpickle._read",
+    "weights.safetensors": "safetensors.torch.load_file",
+    "photo.png": "PIL.Image.open",
+    "timm/resnet10t": "timm.create_model",
+    "resnet18": "torchvision.models.get_model",
+}
+
+
+@pytest.mark.parametrize("named", SHORT)
+@pytest.mark.parametrize("full", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate"
+                                                              " memory: you tried ...")]
+                         )  # fmt: skip
+def test_memory_that_is_short_is_no_fault_of_a_file(
+    named: str, full: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = SHORT[named]
+    pytest.importorskip(where.rpartition(".")[0].partition(".")[0])
+    pytest.importorskip("onnx2torch")
+    monkeypatch.chdir(tmp_path)
+    Path(named).parent.mkdir(exist_ok=True)
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(1, 3, 8, 8),))
+    torch.export.save(program, "file.pt2")
+    Path(named).touch()
+    monkeypatch.setattr(where, Mock(side_effect=full))
+    with pytest.raises(type(full)) as caught:
+        if named == "photo.png":
+            nf.subject().inputs([named])
+        elif named.startswith("weights"):
+            nf.models.load_checkpoint(torch.nn.ReLU(), named)
+        else:
+            nf.subject(named, size=8, mean=0, std=1).build()
+    assert caught.value is full
 
 
 def test_onnx_that_is_none_of_a_network_of_photos(tmp_path: Path) -> None:

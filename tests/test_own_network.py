@@ -28,7 +28,7 @@ from PIL import Image
 
 import naflow_fx as nf
 from naflow_fx.cli import main
-from naflow_fx.errors import ModelError, NaflowError, TargetError
+from naflow_fx.errors import ModelError, NaflowError, PhotoError, TargetError
 
 __all__ = ["photo", "right", "work"]  # fixtures
 
@@ -176,6 +176,13 @@ def test_from_python(right: dict[str, Maps], photo: str) -> None:
         nf.Subject(subject.build(), preprocessing=subject.preprocessing, classes=NAMES[:4]).explain(
             photo
         )
+
+
+def test_no_photo_is_told(right: dict[str, Maps]) -> None:
+    subject = nf.subject("nets.py:Crack", weights="crack.pt", **NUMBERS)
+    for ask in (subject.explain, subject.inputs):
+        with pytest.raises(PhotoError, match="photos: got none; give one or several"):
+            ask([])
 
 
 def test_a_device_that_is_not_there_is_told(photo: str) -> None:

@@ -27,6 +27,7 @@ from own_network import (
 )
 
 import naflow_fx as nf
+from naflow_fx.dataset.spec import as_spec
 from naflow_fx.subjects import Recipe
 
 __all__ = ["boxed", "photo", "right", "work"]  # fixtures
@@ -85,7 +86,7 @@ def test_one_of_several_outputs_in_every_command(
     assert_equal({name: maps[name] for name in right["spall"]}, right["spall"], ALIKE)
     assert "spall" in printed
     run(capsys, "inspect", *BOTH, "--save-subject", "both.toml")
-    assert Recipe.read("both.toml").output == "logits"
+    assert Recipe.read("both.toml").output == as_spec("both.toml").output == "logits"
     run(capsys, "batch", "photos", "--subject", "both.toml", "--out", "both_rows", "--quiet",
         "--workers", "0", "--target", "spall", "--maps", "relu_1")  # fmt: skip
     stored = nf.open_results("both_rows").maps("relu_1", raw=True)[0]

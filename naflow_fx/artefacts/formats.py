@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from naflow_fx.artefacts.compiled import inductor_options
 from naflow_fx.artefacts.metadata import EXTRA, KEY, Kind, Metadata
-from naflow_fx.errors import ArtefactError, first_line, raised_as, required
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, raised_as, required
 
 OPSET = 18
 LARGEST = 2 * 1024**3  # bytes of one ONNX file, protobuf's limit
@@ -45,12 +45,10 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
     Raises:
         ArtefactError: there is no C++ compiler, or Inductor can't compile it, and why.
     """
-    texts = {
-        KEY: metadata.to_json(),
-        "inputs": "\n".join(value.name for value in metadata.inputs),
-        "outputs": "\n".join(value.name for value in metadata.outputs),
-        "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
-    }
+    inputs, outputs = ("\n".join(value.name for value in values)
+                       for values in (metadata.inputs, metadata.outputs))  # fmt: skip
+    texts = {KEY: metadata.to_json(), "inputs": inputs, "outputs": outputs,
+             "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:]))}  # fmt: skip
     config = inductor_options(metadata.device) | {
         "aot_inductor.metadata": texts, "cpp.dynamic_threads": True,
     }  # fmt: skip
@@ -80,15 +78,13 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
-                exported,
-                dynamo=True,
-                verbose=False,
-                optimize=False,
-                opset_version=OPSET,
+                exported, dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
                 input_names=[value.name for value in metadata.inputs],
                 output_names=[value.name for value in metadata.outputs],
-            )
+            )  # fmt: skip
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
+        if is_out_of_memory(error):
+            raise
         raise _inexpressible(error) from error
     made.model.metadata_props[KEY] = metadata.to_json()
     made.save(path, external_data=False)

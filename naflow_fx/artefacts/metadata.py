@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from naflow_fx.artefacts.plain_data import made
-from naflow_fx.errors import ArtefactError, PhotoError, raised_as
+from naflow_fx.errors import ArtefactError, PhotoError
 
 if TYPE_CHECKING:
     from naflow_fx.models.preprocess import Preprocessing
@@ -33,11 +33,8 @@ FORMAT = 1  # grows when the meaning of an entry changes
 UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, RecursionError, EOFError,
               NotImplementedError, RuntimeError)  # fmt: skip
 OUT = "_out"  # behind an ONNX output's name that is an input's name too
-KINDS: dict[str, str] = {
-    "pt2": "torch.export program",
-    "aoti": "AOTInductor package",
-    "onnx": "ONNX model",
-}
+KINDS: dict[str, str] = {"pt2": "torch.export program", "aoti": "AOTInductor package",
+                         "onnx": "ONNX model"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,9 +132,10 @@ def preprocessing_of(path: str | Path, found: Metadata) -> Preprocessing | None:
 
     if found.preprocessing is None:
         return None
-    unread = ArtefactError(f"{path}: its metadata can't be read (…)")
-    with raised_as(unread, ValueError, PhotoError):
+    try:
         return made(Preprocessing, found.preprocessing)
+    except (ValueError, PhotoError) as error:
+        raise ArtefactError(f"{path}: its metadata can't be read ({error})") from error
 
 
 def read(path: str | Path) -> Metadata:
@@ -152,10 +150,9 @@ def read(path: str | Path) -> Metadata:
     with path.open("rb") as file:
         text = _of_archive(file) if zipfile.is_zipfile(path) else _of_onnx(file)
     if text is None:
-        raise ArtefactError(
-            f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its metadata); make "
-            "one with `naflow-fx export` or explainer.export(path)"
-        )
+        raise ArtefactError(f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its "
+                            "metadata); make one with `naflow-fx export` or "
+                            "explainer.export(path)")  # fmt: skip
     return parse(text, path)
 
 

@@ -17,7 +17,7 @@ from torch.utils import _pytree as pytree
 from naflow_fx.artefacts import ENDINGS, check_name
 from naflow_fx.artefacts.formats import OPENERS, PROVIDERS, WRITERS, quiet
 from naflow_fx.artefacts.metadata import MAPS, OUT, Kind, Metadata, Value
-from naflow_fx.errors import ArtefactError, first_line, raised_as, required
+from naflow_fx.errors import ArtefactError, first_line, is_out_of_memory, raised_as, required
 from naflow_fx.files import replacing
 from naflow_fx.job import Job
 from naflow_fx.similarity import Similarity
@@ -110,6 +110,8 @@ def exported_program(gm: fx.GraphModule, inputs: tuple[Tensor, ...]) -> Exported
                 made = torch.export.export(program, inputs, dynamic_shapes=dynamic, strict=strict)
                 return _without_origins(made)
             except Exception as error:  # of many kinds: torch.export raises what its parts raise
+                if is_out_of_memory(error):
+                    raise
                 refused = error
     raise ArtefactError(f"torch.export refuses the program: {first_line(refused)}") from refused
 
@@ -124,14 +126,9 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
 
 
 def describe(
-    exported: ExportedProgram,
-    job: Job,
-    kind: Kind,
-    *,
-    preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Metadata:
+    exported: ExportedProgram, job: Job, kind: Kind, *, preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None, info: Mapping[str, Any] | None = None,
+) -> Metadata:  # fmt: skip
     """The metadata of an artefact, with what its user told: see `Explainer.export`."""
     inputs, outputs = signature(exported)
     examples: Any = exported.example_inputs
@@ -139,18 +136,13 @@ def describe(
         taken = {value.name for value in inputs}
         outputs = tuple(replace(v, name=v.name + OUT * (v.name in taken)) for v in outputs)
     return Metadata(
-        kind=kind,
-        inputs=inputs,
-        outputs=outputs,
+        kind, inputs, outputs,
         call_sites=tuple(v.name[len(MAPS) :] for v in outputs if v.name.startswith(MAPS)),
-        target=_target(job.target),
-        options=job.options.to_json(),
-        device=examples[0][0].device.type,
+        target=_target(job.target), options=job.options.to_json(),
+        device=examples[0][0].device.type, info=dict(info or {}), versions=versions(),
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
         class_names=None if class_names is None else tuple(map(str, class_names)),
-        info=dict(info or {}),
-        versions=versions(),
-    )
+    )  # fmt: skip
 
 
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:

@@ -31,9 +31,10 @@ from typing import Any
 
 from naflow_fx.cli.options import add_device, add_method_options, add_model_options
 from naflow_fx.cli.parser import count, folder, option, whole
-from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.setup import choose, open_subject
 from naflow_fx.cli.tables import show
 from naflow_fx.cli.variants import add_targets, each
+from naflow_fx.options import open_device
 from naflow_fx.view.terminal import say
 
 PART_HELP = """photos a file, a multiple of the batch; at most so many are done again after a kill,

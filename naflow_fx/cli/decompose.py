@@ -23,9 +23,10 @@ from pathlib import Path
 import naflow_fx
 from naflow_fx.cli.options import add_device, add_model_options, add_out
 from naflow_fx.cli.parser import count, option
-from naflow_fx.cli.setup import open_device, open_subject, places, question, shown
+from naflow_fx.cli.setup import open_subject, places, question, shown
 from naflow_fx.cli.tables import news_aside, waiting
 from naflow_fx.cli.variants import PREDICTED, add_targets, folder_of
+from naflow_fx.options import open_device
 from naflow_fx.view.terminal import say
 
 PAGE, RECORD = "decomposition.html", "decomposition.json"

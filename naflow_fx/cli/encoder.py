@@ -14,11 +14,12 @@ from PIL import Image
 from torch import Tensor
 
 import naflow_fx
-from naflow_fx.cli.setup import choose, drawn, facts_of, open_device, open_subject, shown
+from naflow_fx.cli.setup import choose, drawn, facts_of, open_subject, shown
 from naflow_fx.cli.tables import tell, waiting
 from naflow_fx.errors import PhotoError
 from naflow_fx.explainer import Explainer
 from naflow_fx.models.preprocess import FORMATS, open_photo
+from naflow_fx.options import open_device
 from naflow_fx.pairs import PairFlow
 from naflow_fx.pairs.embedding import embed, encoder_of
 from naflow_fx.similarity import PENULTIMATE, Similarity
@@ -91,14 +92,9 @@ class Encoder:
         return self.explainers[shots]
 
     def explain(
-        self,
-        place: Path,
-        query: Path,
-        supports: Sequence[Path],
-        names: Sequence[str],
-        title: str,
+        self, place: Path, query: Path, supports: Sequence[Path], names: Sequence[str], title: str,
         facts: dict[str, Any],
-    ) -> PairFlow:
+    ) -> PairFlow:  # fmt: skip
         """Explain one query with its supports and save the pictures; gives the flow.
 
         names: of the rows, the query's first. facts: entries of flow.json.
@@ -109,13 +105,10 @@ class Encoder:
         explainer = self.explainer(len(supports), images[:1])
         args, layers = self.args, drawn(self.args, explainer.layers)
         about = {
-            "photos": [facts_of(path, photo) for path, photo in zip(paths, photos, strict=True)],
-            **self.subject.facts,
-            "metric": args.metric,
-            "at": self.similarity.at,
-            "pool": args.pool,
-            "device": args.device,
-        }
+            "photos": list(map(facts_of, paths, photos)), **self.subject.facts,
+            "metric": args.metric, "at": self.similarity.at, "pool": args.pool,
+            "device": args.device, **facts,
+        }  # fmt: skip
         with progress() as bar:
             task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]
@@ -125,7 +118,7 @@ class Encoder:
             flow.save(
                 place, seen[:1], seen[1:],
                 names=names, layers=layers, title=title,
-                alpha=args.alpha, colormap=args.colormap, info={**about, **facts},
+                alpha=args.alpha, colormap=args.colormap, info=about,
                 on_picture=lambda name: bar.advance(task),
             )  # fmt: skip
         return flow

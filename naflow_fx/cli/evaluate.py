@@ -35,9 +35,10 @@ from rich.table import Table
 
 from naflow_fx.cli.options import add_device, add_model_options, add_out
 from naflow_fx.cli.parser import count, option
-from naflow_fx.cli.setup import given, open_device, open_subject
+from naflow_fx.cli.setup import given, open_subject
 from naflow_fx.cli.tables import news_aside, plain_table, show
 from naflow_fx.errors import EvaluationError
+from naflow_fx.options import open_device
 from naflow_fx.selection import choose, evenly
 from naflow_fx.view.progress import progress
 
@@ -198,9 +199,9 @@ def open_data(args: argparse.Namespace) -> tuple[EvaluationSet, nn.Module]:
         raise EvaluationError("boxes have to be cut as photos are, which a function doesn't tell; "
                               "give --size, --mean and --std")  # fmt: skip
     if args.data in PACKAGED:
-        return photos(args.data, prepare)[: args.limit], subject.build().eval()
+        return photos(args.data, prepare)[: args.limit], subject.build(args.device)
     chosen: dict[str, Any] = given(args, ["limit"])
     if args.class_map and args.data != "cub200":
         chosen["classes"] = adapters.class_numbers(args.class_map)
     places = [getattr(args, name) for name in ADAPTERS[args.data] if name != "class_map"]
-    return getattr(adapters, args.data)(*places, prepare, **chosen), subject.build().eval()
+    return getattr(adapters, args.data)(*places, prepare, **chosen), subject.build(args.device)

@@ -33,6 +33,7 @@ from naflow_fx.cli.parser import option
 from naflow_fx.cli.tables import explained_words, prediction, show_flow, waiting
 from naflow_fx.cli.variants import add_targets, folder_of, names_of, variants, words
 from naflow_fx.errors import PhotoError
+from naflow_fx.options import open_device
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 
@@ -70,7 +71,7 @@ def explain(args: argparse.Namespace) -> None:
     subject, names = setup.open_subject(args), names_of(list(map(words, chosen)))
     targets = [subject.target(one.target) for one in chosen]
     options = {one.method: setup.choose(one) for one in chosen}
-    device = setup.open_device(args.device)
+    device = open_device(args.device)
     with waiting(f"preparing {subject.name}"):
         example = subject.inputs(photos[:1], device)
         made = {m: subject.explainer(example, targets=targets, **how) for m, how in options.items()}

@@ -22,9 +22,10 @@ from typing import Any
 from naflow_fx.cli.info import size_text
 from naflow_fx.cli.options import add_device, add_method_options, add_model_options
 from naflow_fx.cli.parser import named, option
-from naflow_fx.cli.setup import choose, open_device, open_subject
+from naflow_fx.cli.setup import choose, open_subject
 from naflow_fx.cli.tables import waiting
 from naflow_fx.errors import OptionError
+from naflow_fx.options import open_device
 from naflow_fx.view.terminal import say
 
 FORMATS = ("pt2", "aoti", "onnx")

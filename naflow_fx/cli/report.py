@@ -23,10 +23,11 @@ from PIL import Image
 from naflow_fx.cli.info import size_text
 from naflow_fx.cli.options import add_colours, add_device, add_method_options, add_model_options
 from naflow_fx.cli.parser import make_parser, named, option
-from naflow_fx.cli.setup import check_file, choose, open_device, open_subject, shown
+from naflow_fx.cli.setup import check_file, choose, open_subject, shown
 from naflow_fx.cli.tables import news_aside
 from naflow_fx.cli.variants import add_targets, names_of, numbered, variants, words
 from naflow_fx.errors import DatasetError, OptionError, required
+from naflow_fx.options import open_device
 from naflow_fx.view.progress import progress
 from naflow_fx.view.terminal import say
 

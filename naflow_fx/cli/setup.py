@@ -19,7 +19,6 @@ from naflow_fx.selection import evenly
 from naflow_fx.view.terminal import printable
 
 if TYPE_CHECKING:
-    import torch
     from PIL import Image
 
     from naflow_fx.subjects import Subject
@@ -103,19 +102,6 @@ def check_writable(place: Path) -> None:
 def drawn(args: argparse.Namespace, layers: Sequence[str]) -> list[str]:
     """Those of the layers that are drawn: all that --layers asks for, else a few of them."""
     return list(layers) if args.layers else evenly(layers, SHEET)
-
-
-def open_device(name: str) -> torch.device:
-    """The device `name`, tried with one number; OptionError if it is not to be had."""
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        there = "cuda" if torch.cuda.is_available() else "cpu"
-        raise OptionError(f"--device {name}: not to be had on this machine; try {there}") from error
-    return device
 
 
 def given(args: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:

@@ -14,15 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from naflow_fx.artefacts import load
 from naflow_fx.artefacts.artefact import Artefact
-from naflow_fx.artefacts.metadata import preprocessing_of, read
 from naflow_fx.errors import DatasetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.options import Inverse
 from naflow_fx.pairs import PairExplainer
-from naflow_fx.subjects import Recipe, Subject, opened
-from naflow_fx.subjects.api import GREY
+from naflow_fx.subjects import Recipe, Subject, opened, subject
 from naflow_fx.subjects.network import Prepare
 
 OPTIONS = ("layers", "inverse", "reduction", "method")
@@ -77,51 +74,39 @@ class ExplainerSpec:
         if recipe is None:
             raise DatasetError(f"{subject.name}: other processes can't make it again; name it, "
                                "nf.subject('nets.py:Net'), or give an explainer")  # fmt: skip
-        return cls(
-            recipe.model,
-            recipe.weights,
-            recipe.model_args,
-            artefact=recipe.artefact,
-            preprocessing=subject.preprocessing,
-            class_names=subject.class_names,
-            output=subject.output,
-            **options,
-        )
+        return cls(recipe.model, recipe.weights, recipe.model_args, artefact=recipe.artefact,
+                   preprocessing=subject.preprocessing, class_names=subject.given_names,
+                   output=subject.output, **options)  # fmt: skip
 
     @property
     def subject(self) -> Subject:
-        """The network that `model` names."""
-        recipe = Recipe(self.model, self.weights, dict(self.model_args), output=self.output)
-        return opened(recipe)
+        """The network that `model` names, or the artefact."""
+        recipe = Recipe(self.model, self.weights, dict(self.model_args), output=self.output,
+                        artefact=self.artefact)  # fmt: skip
+        return opened(
+            recipe, self.trusted, preprocessing=self.preprocessing, classes=self.class_names
+        )
 
     def prepare(self) -> Prepare:
         """How photos become inputs.
 
         Raises:
-            DatasetError: neither given nor told by the model or the artefact.
+            NaflowError: neither given nor told by the model or the artefact.
         """
         if self.preprocessing is not None:
             return self.preprocessing
-        told: Prepare | None = None
-        if self.artefact is not None:
-            told = preprocessing_of(self.artefact, read(self.artefact))
-        elif self.make is None:
-            told = self.subject.preprocessing
-        if told is None:
-            whose = "make=..." if self.artefact is None else f"artefact={self.artefact!r}"
-            raise DatasetError(f"ExplainerSpec({whose}): how photos become inputs isn't known; "
-                               "give preprocessing= beside it, an nf.models.Preprocessing or a "
-                               "function of a photo")  # fmt: skip
-        return told
+        if self.make is None:
+            return self.subject.preprocessing
+        raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; give "
+                           "preprocessing= beside it, an nf.models.Preprocessing or a function of "
+                           "a photo")  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data; file names without their folders."""
         prepare: Any = self.prepare()
         known = dataclasses.is_dataclass(prepare) and not isinstance(prepare, type)
-        found: dict[str, Any] = {
-            "preprocessing": dataclasses.asdict(prepare) if known else name_of(prepare),
-            "compiled": self.compiled,
-        }
+        told = dataclasses.asdict(prepare) if known else name_of(prepare)
+        found: dict[str, Any] = {"preprocessing": told, "compiled": self.compiled}
         if self.artefact is not None:
             return {"artefact": Path(self.artefact).name, **found}
         if self.make is not None:
@@ -141,40 +126,27 @@ class ExplainerSpec:
         Raises:
             NaflowError: it can't be made, or isn't one that explains single photos.
         """
-        made = self._made(device)
+        made, names = self._made(device)
         facts = identity(made, self.artefact)
         if self.compiled and isinstance(made, Explainer):
             made = made.compiled()
-        return Opened(made, tuple(self._names(made)), facts)
+        return Opened(made, names, facts)
 
-    def _made(self, device: torch.device) -> Any:
-        """An Explainer or an Artefact."""
-        if self.artefact is not None:
-            return load(self.artefact, device, self.trusted)
+    def _made(self, device: torch.device) -> tuple[Any, tuple[str, ...]]:
+        """An Explainer or an Artefact, and words for the classes, () where nobody tells."""
         if self.make is None:
-            return self._program(device)
+            subject = self.subject
+            chosen = {name: getattr(self, name) for name in OPTIONS}
+            options = {name: value for name, value in chosen.items() if value is not None}
+            if self.target is not None:
+                options["target"] = subject.target(self.target)
+            made: Any = subject.program(subject.example(device), **options)
+            return made, subject.class_names
         made = self.make(device)
         if isinstance(made, PairExplainer) or not isinstance(made, (Explainer, Artefact)):
             raise DatasetError(f"ExplainerSpec(make={name_of(self.make)}) gave a "
                                f"{type(made).__name__}; wanted an Explainer of photos")  # fmt: skip
-        return made
-
-    def _program(self, device: torch.device) -> Explainer | Artefact:
-        """The named model's explainer."""
-        options: dict[str, Any] = {name: getattr(self, name) for name in OPTIONS}
-        example, subject = self.prepare()(GREY)[None].to(device), self.subject
-        if self.target is not None:
-            subject.class_names = self.class_names or subject.class_names
-            options["target"] = subject.target(self.target)
-        return subject.program(example, **options)
-
-    def _names(self, made: Any) -> tuple[str, ...]:
-        """Words for the classes, () where nobody tells."""
-        if self.class_names is not None:
-            return self.class_names
-        if self.artefact is not None:
-            return made.metadata.class_names or ()
-        return self.subject.class_names if self.make is None else ()
+        return made, tuple(self.class_names or ())
 
 
 @dataclass(frozen=True)
@@ -209,8 +181,8 @@ def as_spec(given: Any) -> ExplainerSpec:
     """What `explain_dataset` takes as its first argument, as an ExplainerSpec.
 
     Raises:
-        DatasetError: none of an ExplainerSpec, a Subject, an Explainer, a model's name, an
-            artefact's path, a callable.
+        DatasetError: none of an ExplainerSpec, a Subject, an Explainer, a name that
+            `naflow_fx.subject` takes, an artefact's path, a callable.
     """
     if isinstance(given, ExplainerSpec):
         return given
@@ -219,8 +191,8 @@ def as_spec(given: Any) -> ExplainerSpec:
     if isinstance(given, Explainer):
         return ExplainerSpec(make=Given(given))
     if isinstance(given, (str, Path)):
-        artefact = Path(given).suffix in (".pt2", ".onnx")
-        return ExplainerSpec(artefact=str(given)) if artefact else ExplainerSpec(str(given))
+        exported = Path(given).suffix in (".pt2", ".onnx")
+        return ExplainerSpec.of(subject(artefact=str(given)) if exported else subject(given))
     if callable(given) and not isinstance(given, nn.Module):  # which makes no explainer
         return ExplainerSpec(make=given)
     raise DatasetError(f"explain_dataset({type(given).__name__}, ...): wanted an ExplainerSpec, a "
@@ -241,11 +213,8 @@ def identity(made: Explainer | Artefact, artefact: str | None) -> dict[str, Any]
             weights.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
             weights.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     code = str(made.graph_module.code)
-    return {
-        "weights": weights.hexdigest(),
-        "program": hashlib.sha256(code.encode()).hexdigest(),
-        "options": made.options.to_json(),
-    }
+    program = hashlib.sha256(code.encode()).hexdigest()
+    return {"weights": weights.hexdigest(), "program": program, "options": made.options.to_json()}
 
 
 def name_of(function: Any) -> str:

@@ -34,11 +34,10 @@ def detector_of(model: Any) -> Detector | None:
         TargetError: a two-stage detector.
     """
     if isinstance(model, torchvision_models.TWO_STAGE):
-        raise TargetError(
-            f"detection: {type(model).__name__} is a two-stage detector; its boxes are cut out of "
-            "the features at places that are data, and no one program does that.  What works: "
-            f"{WORKS}; or nf.compile(model.backbone.body, ...) with a target= of its features"
-        )
+        raise TargetError(f"detection: {type(model).__name__} is a two-stage detector; its boxes "
+                          "are cut out of the features at places that are data, and no one program "
+                          f"does that.  What works: {WORKS}; or nf.compile(model.backbone.body, "
+                          "...) with a target= of its features")  # fmt: skip
     if isinstance(model, torchvision_models.ONE_STAGE):
         return partial(torchvision_models.find, model)
     network = ultralytics_models.network_of(model)
@@ -98,9 +97,8 @@ class Boxes:
             InputError: several photos.  TargetError: no such box, or another kind of target.
         """
         if len(images) != 1:
-            raise InputError(
-                f"images: got {len(images)} photos; boxes are explained photo by photo"
-            )
+            raise InputError(f"images: got {len(images)} photos; boxes are explained photo by "
+                             "photo")  # fmt: skip
         chosen = _box(target)
         found = detect(self.model, images, chosen.index)
         flow: AttentionFlow = self._explainer(found.image, target=found.target)

@@ -17,7 +17,7 @@ import naflow_fx
 from naflow_fx.artefacts import load, read
 from naflow_fx.artefacts.metadata import preprocessing_of
 from naflow_fx.detection import Box, Boxes, detector_of
-from naflow_fx.errors import ArtefactError, ModelError, OptionError, TargetError
+from naflow_fx.errors import ArtefactError, ModelError, OptionError, PhotoError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
@@ -67,18 +67,21 @@ class Subject:
             output: of a network that gives several, the key or index of the one that is
                 explained.
             name: what to call it; None: its class's name.
-            recipe: for records.
+            recipe: what was said of it; it tells what the others leave out.
 
         Raises:
-            ModelError: names of classes that can't be read.
+            ModelError: names of classes that can't be read, or too little is said of the input.
         """
-        given = model if isinstance(model, Network) else Network(type(model).__name__,
-                                                                 lambda _: model)  # fmt: skip
-        self._network, self.recipe = given, recipe
-        self._prepare = given.preprocessing if preprocessing is None else preprocessing
-        self.class_names = given.class_names if classes is None else class_words(classes)
-        self.name, self._named = name or given.name, classes is not None
-        self.output = output
+        network = model if isinstance(model, Network) else Network(type(model).__name__,
+                                                                   lambda _: model)  # fmt: skip
+        said = recipe or Recipe()
+        if preprocessing is None:
+            preprocessing = prepared(network.preprocessing, said)
+        words = said.classes if classes is None else classes
+        self.name, self.recipe = name or network.name, recipe
+        self.class_names = network.class_names if words is None else class_words(words)
+        self.output = said.output if output is None else output
+        self._network, self._prepare = network, preprocessing
         self._last: tuple[Any, Explains] | None = None
 
     @property
@@ -91,6 +94,11 @@ class Subject:
         if self._prepare is None:
             raise asked(self.name)
         return self._prepare
+
+    @property
+    def given_names(self) -> tuple[str, ...] | None:
+        """Words for the classes that somebody gave; None: they are those that the network tells."""
+        return None if self.class_names == self._network.class_names else self.class_names
 
     @property
     def embeds(self) -> bool:
@@ -125,7 +133,7 @@ class Subject:
         device = open_device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            made = self._network.build(pretrained)
+            made = self._network.build(pretrained and (self.recipe or Recipe()).weights is None)
         if isinstance(made, torch.export.ExportedProgram):
             from torch.export.passes import move_to_device_pass
 
@@ -180,11 +188,10 @@ class Subject:
         """ModelError for another number of names than classes; those nobody gave are forgotten."""
         if classes is None or not self.class_names or len(self.class_names) == classes:
             return
-        if not self._named:
-            self.class_names = ()  # they were of other weights
-        else:
+        if self.given_names is not None:
             raise ModelError(f"{self.name}: {len(self.class_names)} names for {classes} classes; "
                              "give one a class, in their order")  # fmt: skip
+        self.class_names = ()  # they were of other weights
 
     def target(self, given: Any) -> Any:
         """A target in numbers: a name becomes its class, "predicted" None; of several each.
@@ -223,8 +230,10 @@ class Subject:
                               f"{kind}:0") from None  # fmt: skip
 
     def inputs(self, photos: Sequence[Photo], device: torch.device | str = "cpu") -> Tensor:
-        """What photos become, [N, C, H, W]; PhotoError for one that can't be read."""
+        """What photos become, [N, C, H, W]; PhotoError for one that can't be read, or for none."""
         there = open_device(device)
+        if not len(photos):
+            raise PhotoError("photos: got none; give one or several, files or PIL images")
         return torch.stack([self.preprocessing(_opened(photo)) for photo in photos]).to(there)
 
     def told(self, flow: AttentionFlow, photos: Sequence[Photo]) -> AttentionFlow:
@@ -258,8 +267,8 @@ class Subject:
             options: of `naflow_fx.compile`; with the same ones, what was compiled is used again.
 
         Raises:
-            PhotoError: a photo can't be read.  TargetError: no such class.  ModelError: the
-                network can't be made.  OptionError: there is no such device.
+            PhotoError: a photo can't be read, or there is none.  TargetError: no such class.
+                ModelError: the network can't be made.  OptionError: there is no such device.
         """
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
@@ -274,7 +283,7 @@ class Subject:
 class ArtefactSubject(Subject):
     """An exported explainer with its preprocessing and class names."""
 
-    def __init__(self, recipe: Recipe, trusted: bool) -> None:
+    def __init__(self, recipe: Recipe, trusted: bool, **given: Any) -> None:
         """What `opened` documents, of a recipe that names an artefact."""
         for name in ("weights", "output"):
             if getattr(recipe, name) is not None:
@@ -285,23 +294,24 @@ class ArtefactSubject(Subject):
         if self.metadata.target["kind"] == "similarity":
             raise ArtefactError(f"{self.path}: compares two images; use it in Python: "
                                 "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-        network = Network(
-            str(self.metadata.info.get("model", self.path.name)),
-            lambda _: ExportedNetwork(load(self.path, trusted=trusted)),
-            prepared(preprocessing_of(self.path, self.metadata), recipe, str(self.path)),
-            self.metadata.class_names or (),
-        )
-        super().__init__(network, classes=recipe.classes, recipe=recipe)
-        given, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
-        if tuple(given) != taken:
+        name, names = self.metadata.info.get("model", self.path.name), self.metadata.class_names
+        prepare = preprocessing_of(self.path, self.metadata)
+        network = Network(str(name), lambda _: self._made("cpu"), prepare, names or ())
+        super().__init__(network, recipe=recipe, **given)
+        made, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
+        if tuple(made) != taken:
             raise ArtefactError(f"{self.path}: takes images {list(taken)}, photos become "
-                                f"{list(given)}; leave --size and --channels out, or explain with "
+                                f"{list(made)}; leave --size and --channels out, or explain with "
                                 "--model")  # fmt: skip
 
     @property
     def facts(self) -> dict[str, Any]:
         """What the file says of its network, and its name."""
         return {**self.metadata.info, "artefact": self.path.name}
+
+    def _made(self, device: torch.device | str, pretrained: bool = True) -> ExportedNetwork:
+        """The artefact's network, on a device."""
+        return ExportedNetwork(load(self.path, open_device(device), self.trusted))
 
     def explainer(
         self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
@@ -310,7 +320,7 @@ class ArtefactSubject(Subject):
         if options := {**_compiled_in(targets), **options}:
             raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
                               "out, or explain with a network")  # fmt: skip
-        found = load(self.path, example.device, self.trusted)
+        found = self._made(example.device).artefact
         self._check_names(found.classes)
         return found
 
@@ -375,22 +385,20 @@ def subject(
     return opened(replace(base, **given), trusted)
 
 
-def opened(recipe: Recipe, trusted: bool = False) -> Subject:
+def opened(recipe: Recipe, trusted: bool = False, **given: Any) -> Subject:
     """The subject of a recipe; nothing is built or loaded yet.
 
     Args:
         recipe: what was said.
         trusted: an artefact is loaded even if it can run code.
+        given: `preprocessing` and `classes` of `Subject`, instead of the recipe's.
 
     Raises:
         ModelError, ArtefactError: there is no such network, or it can't explain photos.
     """
     if recipe.artefact is not None:
-        return ArtefactSubject(recipe, trusted)
-    network = open_network(recipe)
-    prepare = prepared(network.preprocessing, recipe, recipe.model)
-    return Subject(network, preprocessing=prepare, classes=recipe.classes, output=recipe.output,
-                   recipe=recipe)  # fmt: skip
+        return ArtefactSubject(recipe, trusted, **given)
+    return Subject(open_network(recipe), recipe=recipe, **given)
 
 
 def _opened(photo: Photo) -> Image.Image:

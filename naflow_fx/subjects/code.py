@@ -19,7 +19,8 @@ from typing import Any
 from PIL import Image
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, first_line
+from naflow_fx.errors import ModelError, first_line, is_out_of_memory
+from naflow_fx.models.unpickle import check_readable
 from naflow_fx.subjects.network import Network, with_weights
 from naflow_fx.subjects.recipe import Recipe
 
@@ -30,13 +31,12 @@ def open_code(recipe: Recipe) -> Network:
     _check_arguments(make, recipe)
     place, _, name = recipe.model.rpartition(":")
 
-    def build(pretrained: bool) -> nn.Module:
+    def build(fetched: bool) -> nn.Module:
         with _users_code(place):
             found = make(**recipe.model_args)
         if not isinstance(found, nn.Module):
-            raise ModelError(
-                f"{recipe.model}: gave a {type(found).__name__}; wanted a torch.nn.Module"
-            )
+            raise ModelError(f"{recipe.model}: gave a {type(found).__name__}; wanted a "
+                             "torch.nn.Module")  # fmt: skip
         return with_weights(found, recipe)
 
     return Network(name, build, weights=recipe.named_weights or "as made")
@@ -74,8 +74,7 @@ def _makers(module: ModuleType) -> list[str]:
 
 def _of_file(path: Path) -> ModuleType:
     """A Python file as a module; what lies beside it can be imported by it."""
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; check the path")
+    check_readable(path)
     name = "_user_" + re.sub(r"\W", "_", str(path.resolve()))  # one a file; shadows no package
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     assert spec is not None and spec.loader is not None
@@ -101,9 +100,9 @@ def _users_code(place: str) -> Iterator[None]:
     sys.path.insert(0, folder)
     try:
         yield
-    except ModelError:
-        raise
     except Exception as error:  # anything that a user's code raises
+        if isinstance(error, ModelError) or is_out_of_memory(error):
+            raise
         frames = traceback.extract_tb(error.__traceback__)
         file = Path(place).name
         lines = [f" (line {f.lineno})" for f in frames if f.filename.endswith(file)]

@@ -7,7 +7,6 @@ compared with it.
 from __future__ import annotations
 
 import tempfile
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from naflow_fx.artefacts import read
+from naflow_fx.artefacts.formats import quiet
 from naflow_fx.artefacts.untrusted import check_archive
-from naflow_fx.errors import ArtefactError, ModelError, first_line, required
+from naflow_fx.errors import ArtefactError, ModelError, raised_as, required
+from naflow_fx.models.unpickle import check_readable
 from naflow_fx.subjects.network import Network
 from naflow_fx.subjects.recipe import Recipe
 
@@ -45,20 +46,15 @@ def open_exported(recipe: Recipe) -> Network:
 
 
 def _loaded(path: Path) -> torch.export.ExportedProgram:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.export.load(path)
-    except Exception as error:  # of many kinds: a damaged file fails anywhere
-        raise ModelError(f"{path}: no program of torch.export, or of another version of torch "
-                         f"({first_line(error)})") from error  # fmt: skip
+    unread = ModelError(f"{path}: no program of torch.export, or of another version of torch (…)")
+    with raised_as(unread, Exception), quiet():  # of many kinds: a damaged file fails anywhere
+        return torch.export.load(path)
 
 
 def _checked(recipe: Recipe) -> Path:
     """The file; ModelError for none, for an artefact of ours, for options that it can't take."""
     path = Path(recipe.model)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such file; check the path")
+    check_readable(path)
     if recipe.weights is not None or recipe.model_args:
         raise ModelError(f"{path}: has its weights in it; leave weights and model_args out")
     try:
@@ -84,7 +80,9 @@ def _converted(path: Path) -> nn.Module:
     onnx, onnx2torch, runtime = required(
         "onnx", "onnx2torch", "onnxruntime", extra="onnx", what=str(path), error=ModelError
     )
-    try:
+    unread = ModelError(f"{path}: not ONNX that can be read (…)")
+    lacking = ModelError(f"{path}: …; its operator has no counterpart in onnx2torch")
+    with raised_as(unread, Exception), raised_as(lacking, NotImplementedError):
         model = onnx.load(path)
         shape = _input_shape(model, path)
         folded = _folded(model, onnx, runtime)
@@ -92,13 +90,6 @@ def _converted(path: Path) -> nn.Module:
             folded = onnx.version_converter.convert_version(folded, OPSET)
         found: fx.GraphModule = onnx2torch.convert(folded).eval().requires_grad_(False)
         session = runtime.InferenceSession(str(path), providers=CPU)
-    except NotImplementedError as error:  # onnx2torch's for an operator
-        raise ModelError(f"{path}: {first_line(error)}; its operator has no counterpart in "
-                         "onnx2torch") from error  # fmt: skip
-    except Exception as error:  # the libraries share no class of errors
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"{path}: not ONNX that can be read ({first_line(error)})") from error
     _compare(found, session, shape, path)
     return _channels_first(found) if shape[-1] in (1, 3) and shape[1] not in (1, 3) else found
 
@@ -170,8 +161,7 @@ def _compare(found: nn.Module, session: Any, shape: list[int], path: Path) -> No
     images = torch.rand([shape[0] or 3, *shape[1:]], generator=seeded)
     (value, *_) = session.get_inputs()
     wanted = session.run(None, {value.name: images.numpy()})
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         given = found(images)
     for got, want in zip([given] if isinstance(given, Tensor) else given, wanted, strict=True):
         right = torch.from_numpy(want)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from naflow_fx.errors import ModelError, first_line, required
+from naflow_fx.errors import ModelError, first_line, is_out_of_memory, required
 from naflow_fx.models.preprocess import FILTERS, Preprocessing, class_names, to_rgb
 from naflow_fx.subjects.network import Network, Prepare, of_output, with_weights
 from naflow_fx.subjects.recipe import Recipe
@@ -37,8 +37,7 @@ def open_timm(recipe: Recipe) -> Network:
         config = timm.get_pretrained_cfg(name)
     told: dict[str, Any] = config.to_dict() if config else {}
 
-    def build(pretrained: bool) -> nn.Module:
-        fetched = pretrained and recipe.weights is None
+    def build(fetched: bool) -> nn.Module:
         with _others_errors(recipe.model):
             found: nn.Module = timm.create_model(name, pretrained=fetched, **recipe.model_args)
         return with_weights(found, recipe)
@@ -58,14 +57,9 @@ def _timm_preprocessing(timm: Any, told: dict[str, Any]) -> Prepare:
         prepare: Prepare = timm.data.create_transform(**settings, is_training=False)
         return prepare
     resize = math.floor(height / settings["crop_pct"])
-    return Preprocessing(
-        (resize, resize) if mode == "squash" else resize,
-        height,
-        tuple(value * 255 for value in settings["mean"]),
-        tuple(value * 255 for value in settings["std"]),
-        1.0,
-        settings["interpolation"],
-    )
+    mean, std = (tuple(value * 255 for value in settings[name]) for name in ("mean", "std"))
+    return Preprocessing((resize, resize) if mode == "squash" else resize, height, mean, std, 1.0,
+                         settings["interpolation"])  # fmt: skip
 
 
 def _timm_names(timm: Any, told: dict[str, Any]) -> tuple[str, ...]:
@@ -94,9 +88,8 @@ def open_transformers(recipe: Recipe) -> Network:
         config = library.AutoConfig.from_pretrained(place, **recipe.model_args)
         processor = library.AutoImageProcessor.from_pretrained(place)
 
-    def build(pretrained: bool) -> nn.Module:
+    def build(fetched: bool) -> nn.Module:
         with _others_errors(recipe.model):
-            fetched = pretrained and recipe.weights is None
             found = (kind.from_pretrained(place, config=config, dtype=torch.float32) if fetched
                      else kind.from_config(config))  # fmt: skip
         return of_output(with_weights(found, recipe), "logits")
@@ -134,8 +127,7 @@ def _others_errors(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # of many kinds: those of requests, json, safetensors, torch, ...
-        if isinstance(error, ModelError):
+        if isinstance(error, ModelError) or is_out_of_memory(error):
             raise
-        raise ModelError(
-            f"{name}: its library raises {type(error).__name__}: {first_line(error)}"
-        ) from error
+        raise ModelError(f"{name}: its library raises {type(error).__name__}: "
+                         f"{first_line(error)}") from error  # fmt: skip

@@ -22,12 +22,13 @@ SETTINGS = ("size", "mean", "std", "channels")
 SHARPER = 2.0  # pictures have at most this many times the network's resolution
 
 
-def prepared(known: Prepare | None, recipe: Recipe, name: str) -> Prepare | None:
+def prepared(known: Prepare | None, recipe: Recipe) -> Prepare | None:
     """How photos become inputs; what the recipe gives goes before what is known.
 
     Raises:
         ModelError: what is given isn't enough, or doesn't go together.
     """
+    name = recipe.artefact or recipe.model
     given = {key: getattr(recipe, key) for key in SETTINGS if getattr(recipe, key) is not None}
     if recipe.preprocess is not None:
         if given:
@@ -47,12 +48,10 @@ def prepared(known: Prepare | None, recipe: Recipe, name: str) -> Prepare | None
 
 def asked(name: str, missing: str = "") -> ModelError:
     """The error where nobody knows how photos become inputs."""
-    return ModelError(
-        f"{name}: how photos become inputs isn't known; give its size, mean and std of pixels in "
-        "0..1, such as --size 96 --mean 0.5 --std 0.25 (and --channels 1 for grey photos), or "
-        "--preprocess file.py:function; in Python size=, mean=, std=, channels=, preprocess="
-        f"{missing}"
-    )
+    return ModelError(f"{name}: how photos become inputs isn't known; give its size, mean and std "
+                      "of pixels in 0..1, such as --size 96 --mean 0.5 --std 0.25 (and --channels "
+                      "1 for grey photos), or --preprocess file.py:function; in Python size=, "
+                      f"mean=, std=, channels=, preprocess={missing}")  # fmt: skip
 
 
 def _of_numbers(base: Preprocessing | None, recipe: Recipe) -> Preprocessing:
@@ -99,10 +98,8 @@ def seen(prepare: Prepare, photo: Image.Image) -> Image.Image:
     if not isinstance(size, int):
         return prepare.picture(photo)
     factor = min(max(1.0, min(photo.size) / size), SHARPER)
-    larger = dataclasses.replace(
-        prepare, resize=round(size * factor), crop=round(prepare.crop * factor)
-    )
-    return larger.picture(photo)
+    larger, part = round(size * factor), round(prepare.crop * factor)
+    return dataclasses.replace(prepare, resize=larger, crop=part).picture(photo)
 
 
 Words: TypeAlias = str | PathLike[str] | Sequence[str] | Mapping[int, str]

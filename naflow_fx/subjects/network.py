@@ -24,8 +24,8 @@ class Network:
 
     Attributes:
         name: what to call it.
-        build: called with whether public weights may be fetched; gives the network in eval mode
-            on the CPU, or a torch.export.ExportedProgram.
+        build: called with whether public weights are fetched; gives the network in eval mode on
+            the CPU, or a torch.export.ExportedProgram.
         preprocessing: what its maker tells; None: nothing.
         class_names: likewise; () where unknown.
         weights: what to call its weights.
