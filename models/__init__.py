@@ -23,19 +23,31 @@ from naflow_fx.models.checkpoint import Checkpoint, load_checkpoint
 from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.unpickle import Inert
 
-__all__ = ["Checkpoint", "Inert", "ModelCard", "Preprocessing", "build", "card", "load_checkpoint",
-           "names"]  # fmt: skip
+__all__ = [
+    "Checkpoint",
+    "Inert",
+    "ModelCard",
+    "Preprocessing",
+    "build",
+    "card",
+    "load_checkpoint",
+    "names",
+]
 
 # Model name -> the file of this package that builds it; every other name is torchvision's.
 # The paper's nine are these without the first three, and torchvision's resnet18 and resnet50.
 FILES = {
-    "efficientnet_lite0": "efficientnet_lite", "efficientnet_lite1": "efficientnet_lite",
+    "efficientnet_lite0": "efficientnet_lite",
+    "efficientnet_lite1": "efficientnet_lite",
     "efficientnet_lite2": "efficientnet_lite",
-    "resnet50_cbam": "resnet_attention", "resnet50_bam": "resnet_attention",
-    "resnet18_npid": "resnet_embedding", "resnet50_npid": "resnet_embedding",
-    "conv64f": "few_shot_encoders", "conv4net": "few_shot_encoders",
+    "resnet50_cbam": "resnet_attention",
+    "resnet50_bam": "resnet_attention",
+    "resnet18_npid": "resnet_embedding",
+    "resnet50_npid": "resnet_embedding",
+    "conv64f": "few_shot_encoders",
+    "conv4net": "few_shot_encoders",
     "resnet50_ms": "resnet_embedding",
-}  # fmt: skip
+}
 
 
 def names() -> list[str]:
@@ -77,11 +89,14 @@ def build(
     public = weights == "DEFAULT" or weights in card.weights
     if public and not card.weights:
         where = f" ({card.checkpoint})" if card.checkpoint else ""
-        raise ModelError(f"{name}: no weights that can be fetched{where}; give the path of a "
-                         "checkpoint")  # fmt: skip
+        raise ModelError(
+            f"{name}: no weights that can be fetched{where}; give the path of a checkpoint"
+        )
     if weights is not None and not public and not Path(weights).is_file():
-        raise ModelError(f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public "
-                         f"weights (those are: {', '.join(card.weights) or 'none'})")  # fmt: skip
+        raise ModelError(
+            f"{name}: {fspath(weights)!r} is neither a checkpoint file nor public "
+            f"weights (those are: {', '.join(card.weights) or 'none'})"
+        )
     chosen = card.weights[0] if weights == "DEFAULT" else weights
     shown = ", ".join(f"{key}={value!r}" for key, value in options.items()) or "no options"
     unfit = ModelError(f"{name}: cannot be built with {shown}: …")

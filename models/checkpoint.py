@@ -18,8 +18,13 @@ WRAPPERS = ("state_dict", "model_sd", "model")
 # What stands before the network's keys -> how the keys may begin that are no network's, beside
 # them: of DataParallel and torch.compile none but the counter of torch's AveragedModel (SWA, EMA);
 # of Lightning's modules any; of a few-shot learner, which holds its network as `encoder`, its head.
-WORDS = {"module.": ("n_averaged",), "_orig_mod.": ("n_averaged",), "model.": ("",), "net.": ("",),
-         "encoder.": ("temp", "classifier.")}  # fmt: skip
+WORDS = {
+    "module.": ("n_averaged",),
+    "_orig_mod.": ("n_averaged",),
+    "model.": ("",),
+    "net.": ("",),
+    "encoder.": ("temp", "classifier."),
+}
 SAFETENSORS = ".safetensors"
 OPTIONAL = "num_batches_tracked"  # a counter of batch norm, absent from files before 2018
 SHOWN = 3
@@ -152,8 +157,10 @@ def _state_dict(
             "save it again with torch.save(model.state_dict(), path)"
         )
     what = f"keys {', '.join(map(str, content))}"[:80] if isinstance(content, Mapping) else ""
-    raise ModelError(f"{path}: no state dict in it ({what or type(content).__name__}); looked at "
-                     f"the top and under {', '.join(WRAPPERS)}")  # fmt: skip
+    raise ModelError(
+        f"{path}: no state dict in it ({what or type(content).__name__}); looked at "
+        f"the top and under {', '.join(WRAPPERS)}"
+    )
 
 
 def _is_entry(key: object, value: object) -> bool:
@@ -169,8 +176,12 @@ def _check_fits(
     both = {k: (list(state[k].shape), list(own[k].shape)) for k in own if k in state}
     misshaped = [f"{k} is {got}, wanted {want}" for k, (got, want) in both.items() if got != want]
     strange = [f"{k} is {_kind(state[k])}" for k in both if _kind(state[k])]
-    groups = {"missing": missing, "unexpected": unexpected, "of another shape": misshaped,
-              "not of plain numbers": strange}  # fmt: skip
+    groups = {
+        "missing": missing,
+        "unexpected": unexpected,
+        "of another shape": misshaped,
+        "not of plain numbers": strange,
+    }
     lines = [f"  {len(keys)} {what}: {_first(keys)}" for what, keys in groups.items() if keys]
     if lines:
         told = "\n".join(lines)

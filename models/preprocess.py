@@ -74,8 +74,10 @@ class Preprocessing:
         """The part of the photo that the model sees: RGB (or three equal greys), crop x crop."""
         width, height = self._resized(photo.size)
         if width * height > MAX_PIXELS:
-            raise PhotoError(f"the photo is a strip of {photo.width} x {photo.height} pixels; cut "
-                             "it to the part of interest first")  # fmt: skip
+            raise PhotoError(
+                f"the photo is a strip of {photo.width} x {photo.height} pixels; cut "
+                "it to the part of interest first"
+            )
         coloured = to_rgb(photo)
         if self.channels == 1:
             coloured = coloured.convert("L").convert("RGB")
@@ -129,15 +131,17 @@ def open_photo(path: str | PathLike[str]) -> Image.Image:
     except (UnidentifiedImageError, ImportError) as error:
         raise PhotoError(f"{path}: not a picture; give a file of {', '.join(FORMATS)}") from error
     except Image.DecompressionBombError as error:
-        raise PhotoError(f"{path}: too many pixels to open safely; make it smaller "
-                         "first") from error  # fmt: skip
+        raise PhotoError(
+            f"{path}: too many pixels to open safely; make it smaller first"
+        ) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         if is_out_of_memory(error):
             raise
         if isinstance(error, OSError) and error.strerror:
             raise PhotoError(f"{path}: cannot be read ({error.strerror})") from error
-        raise PhotoError(f"{path}: damaged or cut short ({error}); copy or download it "
-                         "again") from error  # fmt: skip
+        raise PhotoError(
+            f"{path}: damaged or cut short ({error}); copy or download it again"
+        ) from error
 
 
 @cache

@@ -143,10 +143,15 @@ class BamChannel(nn.Module):
         super().__init__()
         hidden = channels // REDUCTION
         first, last = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
-        self.gate_c = nn.Sequential(OrderedDict(
-            flatten=nn.Flatten(), gate_c_fc_0=first, gate_c_bn_1=nn.BatchNorm1d(hidden),
-            gate_c_relu_1=nn.ReLU(), gate_c_fc_final=last,
-        ))  # fmt: skip
+        self.gate_c = nn.Sequential(
+            OrderedDict(
+                flatten=nn.Flatten(),
+                gate_c_fc_0=first,
+                gate_c_bn_1=nn.BatchNorm1d(hidden),
+                gate_c_relu_1=nn.ReLU(),
+                gate_c_fc_final=last,
+            )
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The channel's number at every position; InputError unless H <= W < 2 H."""
@@ -227,7 +232,9 @@ def _check_square(x: Any) -> None:
     """Nothing if a kernel of H x H gives one position; symbolic tracing has no sizes to check."""
     if isinstance(x, Tensor) and not x.shape[2] <= x.shape[3] < 2 * x.shape[2]:
         height, width = x.shape[2:]
-        raise InputError(f"resnet50_bam: a gate got a map of {height} x {width}; its average pool "
-                         f"of {height} x {height} takes square maps, and wider ones below "
-                         f"{2 * height} columns (of which it leaves out the right ones); give "
-                         "square images")  # fmt: skip
+        raise InputError(
+            f"resnet50_bam: a gate got a map of {height} x {width}; its average pool "
+            f"of {height} x {height} takes square maps, and wider ones below "
+            f"{2 * height} columns (of which it leaves out the right ones); give "
+            "square images"
+        )

@@ -20,8 +20,10 @@ from naflow_fx.models.resnet_attention import keep_inputs
 from naflow_fx.models.sides import check_sides
 
 LEAST, MOST = 193, 224  # pixels a side at which NPID's last map is 7 x 7
-NPID_BLOCKS = {"resnet18_npid": (BasicBlock, [2, 2, 2, 2]),
-               "resnet50_npid": (Bottleneck, [3, 4, 6, 3])}  # fmt: skip
+NPID_BLOCKS = {
+    "resnet18_npid": (BasicBlock, [2, 2, 2, 2]),
+    "resnet50_npid": (Bottleneck, [3, 4, 6, 3]),
+}
 NPID_PLACE = "from github.com/zhirongw/lemniscate.pytorch (its links were reported dead in 2023)"
 
 
@@ -30,9 +32,14 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     told = f"ResNet{name[6:8]} trained for retrieval, "
     if name in NPID_BLOCKS:
         return ModelCard(name, f"{told}NPID", output="128 numbers, length 1", checkpoint=NPID_PLACE)
-    return ModelCard(name, f"{told}MS loss", preprocessing=Preprocessing(resize=256, crop=227),
-                     licence="CC BY-NC", output="512 numbers, length 1",
-                     checkpoint="none public")  # fmt: skip
+    return ModelCard(
+        name,
+        f"{told}MS loss",
+        preprocessing=Preprocessing(resize=256, crop=227),
+        licence="CC BY-NC",
+        output="512 numbers, length 1",
+        checkpoint="none public",
+    )
 
 
 def build(name: str, weights: str | None = None, *, dimension: int | None = None) -> nn.Module:

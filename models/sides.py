@@ -20,5 +20,7 @@ def check_sides(name: str, images: Any, least: int, most: int | None = None, why
     height, width = images.shape[-2:]
     if min(height, width) < least or (most is not None and max(height, width) > most):
         wanted = f"at least {least}" if most is None else f"{least} to {most}"
-        raise InputError(f"{name}: got images of {height} x {width} pixels; wanted {wanted} pixels "
-                         f"a side{f' ({why})' if why else ''}")  # fmt: skip
+        raise InputError(
+            f"{name}: got images of {height} x {width} pixels; wanted {wanted} pixels "
+            f"a side{f' ({why})' if why else ''}"
+        )

@@ -34,12 +34,14 @@ def card(name: str, weights: str | None = None) -> ModelCard:
     chosen = next((w for w in records if w.name == weights), records[0])
     millions = chosen.meta["num_params"] / 1e6
     return ModelCard(
-        name, f"torchvision's {name}, {millions:.1f} million parameters",
-        weights=tuple(w.name for w in records), preprocessing=_preprocessing(chosen),
+        name,
+        f"torchvision's {name}, {millions:.1f} million parameters",
+        weights=tuple(w.name for w in records),
+        preprocessing=_preprocessing(chosen),
         weights_source="torchvision, downloaded at the first use",
         licence="BSD-3-Clause (code); the weights were trained on ImageNet",
         num_classes=len(chosen.meta["categories"]),
-    )  # fmt: skip
+    )
 
 
 def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
@@ -54,9 +56,11 @@ def build(name: str, weights: str | None = None, **options: Any) -> nn.Module:
         model: nn.Module = torchvision.models.get_model(name, weights=None, **options)
         return model.eval()
     record = torchvision.models.get_model_weights(name)[weights]
-    lacking = ModelError(f"{name}: could not load {weights}, published at {record.url} (…); if the "
-                         "download failed, fetch it elsewhere and give its path as the "
-                         "weights")  # fmt: skip
+    lacking = ModelError(
+        f"{name}: could not load {weights}, published at {record.url} (…); if the "
+        "download failed, fetch it elsewhere and give its path as the "
+        "weights"
+    )
     with raised_as(lacking, OSError, HTTPException, RuntimeError):  # the last: another hash, shape
         model = torchvision.models.get_model(name, weights=record, progress=False, **options)
     return model.eval()
@@ -77,5 +81,10 @@ def _classifiers(name: str) -> list[WeightsEnum]:
 def _preprocessing(weights: WeightsEnum) -> Preprocessing:
     """What torchvision does to a photo for these weights."""
     use = weights.transforms()
-    return Preprocessing(use.resize_size[0], use.crop_size[0], tuple(use.mean), tuple(use.std),
-                         interpolation=use.interpolation.value)  # fmt: skip
+    return Preprocessing(
+        use.resize_size[0],
+        use.crop_size[0],
+        tuple(use.mean),
+        tuple(use.std),
+        interpolation=use.interpolation.value,
+    )

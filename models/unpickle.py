@@ -86,8 +86,9 @@ def read(path: str | PathLike[str]) -> Any:
     another format.
     """
     check_readable(path)
-    unread = ModelError(f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or "
-                        "of another format")  # fmt: skip
+    unread = ModelError(
+        f"{path}: not a complete checkpoint of torch.save; damaged, cut short, or of another format"
+    )
     # a damaged file makes the readers raise nearly anything
     with raised_as(unread, Exception), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of archives and sources; errors tell what matters
@@ -111,12 +112,15 @@ def _read(path: str | PathLike[str]) -> Any:
     except Exception:  # another class in it, or Python 2's strings; anything from damaged files
         data = io.BytesIO(Path(path).read_bytes())
     _check_no_program(path, data)
-    reader = SimpleNamespace(__name__="inert", Unpickler=InertUnpickler,
-                             load=lambda file, **how: InertUnpickler(file, **how).load()
-                             )  # fmt: skip
+    reader = SimpleNamespace(
+        __name__="inert",
+        Unpickler=InertUnpickler,
+        load=lambda file, **how: InertUnpickler(file, **how).load(),
+    )
     latin = "latin1"  # of Python 2's strings: every byte a character, ASCII as it is
-    return torch.load(data, "cpu", pickle_module=reader, weights_only=False, mmap=False,
-                      encoding=latin)  # fmt: skip
+    return torch.load(
+        data, "cpu", pickle_module=reader, weights_only=False, mmap=False, encoding=latin
+    )
 
 
 def _check_no_program(path: str | PathLike[str], data: io.BytesIO) -> None:
@@ -126,8 +130,10 @@ def _check_no_program(path: str | PathLike[str], data: io.BytesIO) -> None:
     """
     if data.getvalue()[:4] == b"PK\3\4":
         if "constants.pkl" in torch._C.PyTorchFileReader(data).get_all_records():
-            raise ModelError(f"{path}: a TorchScript archive, which is a program; save its weights "
-                             "with torch.save(model.state_dict(), path)")  # fmt: skip
+            raise ModelError(
+                f"{path}: a TorchScript archive, which is a program; save its weights "
+                "with torch.save(model.state_dict(), path)"
+            )
         data.seek(0)
 
 
@@ -194,15 +200,24 @@ def _encode(text: str, encoding: str) -> bytes:
 
 # Everything that a file can have called, by the name that it uses; Python 2's names too.
 BUILT: Mapping[str, Callable[..., Any]] = {
-    "collections.OrderedDict": PlainDict, "torch.Size": tuple, "_codecs.encode": _encode,
-    "torch._utils._rebuild_tensor": _tensor, "torch._utils._rebuild_tensor_v2": _tensor,
-    "torch._utils._rebuild_parameter": _parameter, "torch.nn.parameter.Parameter": _parameter,
+    "collections.OrderedDict": PlainDict,
+    "torch.Size": tuple,
+    "_codecs.encode": _encode,
+    "torch._utils._rebuild_tensor": _tensor,
+    "torch._utils._rebuild_tensor_v2": _tensor,
+    "torch._utils._rebuild_parameter": _parameter,
+    "torch.nn.parameter.Parameter": _parameter,
     "torch._utils._rebuild_parameter_with_state": _parameter,
-    "copyreg._reconstructor": _reconstruct, "copy_reg._reconstructor": _reconstruct,
-    "builtins.set": set, "__builtin__.set": set,
-    "builtins.frozenset": frozenset, "__builtin__.frozenset": frozenset,
-    "builtins.complex": complex, "__builtin__.complex": complex, "builtins.bytearray": bytearray,
-}  # fmt: skip
+    "copyreg._reconstructor": _reconstruct,
+    "copy_reg._reconstructor": _reconstruct,
+    "builtins.set": set,
+    "__builtin__.set": set,
+    "builtins.frozenset": frozenset,
+    "__builtin__.frozenset": frozenset,
+    "builtins.complex": complex,
+    "__builtin__.complex": complex,
+    "builtins.bytearray": bytearray,
+}
 
 
 def plain(content: Any) -> Any:

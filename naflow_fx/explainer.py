@@ -314,9 +314,10 @@ def check_image(name: str, x: Any, shape: tuple[int, ...], dtype: torch.dtype) -
         raise InputError(f"{name}: got one image {list(x.shape)}, without a batch dimension; use "
                          f"{name}[None]")  # fmt: skip
     if tuple(x.shape[1:]) != shape:
-        raise InputError(f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
-                         "Resize the images, or nf.compile(model, an example of their size)"
-                         )  # fmt: skip
+        raise InputError(
+            f"{name}: got {list(x.shape)}; this explainer was compiled for {wanted}.  "
+            "Resize the images, or nf.compile(model, an example of their size)"
+        )
     if x.dtype != dtype and not torch.is_autocast_enabled():
         raise InputError(f"{name}: got {x.dtype}; this explainer computes in {dtype}.  "
                          f"Use images.to({dtype}), or explainer.to({x.dtype})")  # fmt: skip

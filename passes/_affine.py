@@ -86,8 +86,10 @@ class AffineMap:
                 return []
             rule = _graph.rule(node)
             called = w if node in self.merged else write.multiplied(node, rule.transpose, w)
-            return [(x, call(operator.getitem, (called, i)) if rule.variadic else called)
-                    for i, x in enumerate(_graph.sources(node))]  # fmt: skip
+            return [
+                (x, call(operator.getitem, (called, i)) if rule.variadic else called)
+                for i, x in enumerate(_graph.sources(node))
+            ]
 
         nodes = [self.entry, *self.nodes]
         totals = walk_back(nodes, {self.exit: w}, lambda _, parts: added(graph, parts), back)
@@ -106,9 +108,13 @@ class AffineWriter(Writer):
     """
 
     def __init__(
-        self, graph: fx.Graph, offers: Mapping[fx.Node, _graph.State], word: str = "",
-        merged: Container[fx.Node] = (), kept: Container[fx.Node] = (),
-    ) -> None:  # fmt: skip
+        self,
+        graph: fx.Graph,
+        offers: Mapping[fx.Node, _graph.State],
+        word: str = "",
+        merged: Container[fx.Node] = (),
+        kept: Container[fx.Node] = (),
+    ) -> None:
         super().__init__(graph, "inverse", {})
         self.offers, self.word, self.merged, self.kept = offers, word, merged, kept
 

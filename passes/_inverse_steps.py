@@ -122,9 +122,13 @@ class StepWriter(Writer):
         return replace(step, residual=residual.name), values
 
     def _solved(
-        self, nodes: Sequence[fx.Node], entry: fx.Node, z_out: fx.Node, equation: str,
+        self,
+        nodes: Sequence[fx.Node],
+        entry: fx.Node,
+        z_out: fx.Node,
+        equation: str,
         measures: bool,
-    ) -> tuple[Step, fx.Node, fx.Node]:  # fmt: skip
+    ) -> tuple[Step, fx.Node, fx.Node]:
         """What a `LeastSquares` makes, ||R (z - c)|| [N], and R."""
         exit, affine = nodes[-1], AffineMap(nodes, entry, self.kernels)
         module = least_squares.LeastSquares(
@@ -157,9 +161,14 @@ class StepWriter(Writer):
         return replace(step, residual=solved.residual)
 
     def step(
-        self, kind: str, equation: str, z: fx.Node, operators: Sequence[fx.Node] = (),
-        residual: fx.Node | None = None, sigma: fx.Node | None = None,
-    ) -> Step:  # fmt: skip
+        self,
+        kind: str,
+        equation: str,
+        z: fx.Node,
+        operators: Sequence[fx.Node] = (),
+        residual: fx.Node | None = None,
+        sigma: fx.Node | None = None,
+    ) -> Step:
         """The `Step` that made `z`, which is found by its name from now on."""
         self.names[z.name] = z
         names = tuple(node.name for node in operators)

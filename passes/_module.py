@@ -18,8 +18,10 @@ def copy(gm: fx.GraphModule) -> fx.GraphModule:
 
 
 def rebuild(
-    root: fx.GraphModule | dict[str, Any], graph: fx.Graph, kind: type[fx.GraphModule] = Draft,
-) -> fx.GraphModule:  # fmt: skip
+    root: fx.GraphModule | dict[str, Any],
+    graph: fx.Graph,
+    kind: type[fx.GraphModule] = Draft,
+) -> fx.GraphModule:
     """A GraphModule of `graph`, with what it uses of `root` shared."""
     made = kind(root, graph, class_name=kind.__name__)
     if isinstance(root, fx.GraphModule):

@@ -24,9 +24,14 @@ class Writer:
         self.names = _graph.names(graph) if names is None else names
 
     def call(
-        self, source: fx.Node, target: Any, args: tuple[Any, ...], word: str,
-        kwargs: Mapping[str, Any] | None = None, of: fx.Node | None = None,
-    ) -> fx.Node:  # fmt: skip
+        self,
+        source: fx.Node,
+        target: Any,
+        args: tuple[Any, ...],
+        word: str,
+        kwargs: Mapping[str, Any] | None = None,
+        of: fx.Node | None = None,
+    ) -> fx.Node:
         """A function's call, or that of the module at a path, which serves `source`.
 
         It is called `source_word`, or after `of` instead.
@@ -38,9 +43,14 @@ class Writer:
         return made
 
     def ask(
-        self, node: fx.Node, function: Any, leading: tuple[Any, ...], word: str = "",
-        of: fx.Node | None = None, **more: Any,
-    ) -> fx.Node:  # fmt: skip
+        self,
+        node: fx.Node,
+        function: Any,
+        leading: tuple[Any, ...],
+        word: str = "",
+        of: fx.Node | None = None,
+        **more: Any,
+    ) -> fx.Node:
         """A rule's function of `node`, which may ask for `more`, too; `word`: by default its name.
 
         `leading` is what it is given before that.

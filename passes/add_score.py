@@ -27,9 +27,12 @@ OWN = "target_callable"  # the submodule that holds the tensors of a callable ta
 
 
 def add_score(
-    gm: fx.GraphModule, target: Score | Similarity | None, examples: Sequence[Tensor],
-    options: Options, images_per_sample: int,
-) -> fx.GraphModule:  # fmt: skip
+    gm: fx.GraphModule,
+    target: Score | Similarity | None,
+    examples: Sequence[Tensor],
+    options: Options,
+    images_per_sample: int,
+) -> fx.GraphModule:
     """The output becomes ``{"output": the model's own, "score": [N]}``.
 
     Before: a traced graph.  After: with `target` None a second input, `target` int64 [N], and

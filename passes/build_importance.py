@@ -58,8 +58,11 @@ class Importance(Writer):
         called = self.ask(node, rule.vjp or rule.transpose, (total,), word, of)
         if not several:
             return [(x, called) for x in receivers if x is not None]
-        return [(x, self.call(x, operator.getitem, (called, i), _word(x, node)))
-                for i, x in enumerate(receivers) if x is not None]  # fmt: skip
+        return [
+            (x, self.call(x, operator.getitem, (called, i), _word(x, node)))
+            for i, x in enumerate(receivers)
+            if x is not None
+        ]
 
 
 def _word(operand: fx.Node, user: fx.Node) -> str:

@@ -84,8 +84,15 @@ class _Builder(Importance):
             self._keep(rule.name, self.graph.call_function(evidence.worth, (total, shift)))
         return given
 
-    def call(self, source: fx.Node, target: Any, args: Any, word: str, kwargs: Any = None,
-             of: fx.Node | None = None) -> fx.Node:  # fmt: skip
+    def call(
+        self,
+        source: fx.Node,
+        target: Any,
+        args: Any,
+        word: str,
+        kwargs: Any = None,
+        of: fx.Node | None = None,
+    ) -> fx.Node:
         """The same with the places of what it reads of the forward pass."""
         return super().call(source, target, args, word, map_arg(kwargs, self.place), of)
 

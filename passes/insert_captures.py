@@ -29,8 +29,10 @@ def insert_captures(gm: fx.GraphModule) -> fx.GraphModule:
         with new.graph.inserting_before(node.next):
             made = [write.ask(node, rule.capture, (), rule.captures[0] if single else "captured")]
             if not single:
-                made += [write.call(node, operator.getitem, (made[0], i), name)
-                         for i, name in enumerate(rule.captures)]  # fmt: skip
+                made += [
+                    write.call(node, operator.getitem, (made[0], i), name)
+                    for i, name in enumerate(rule.captures)
+                ]
         named = zip(rule.captures, made[-len(rule.captures) :], strict=True)
         node.meta[keys.CAPTURES] = {name: captured.name for name, captured in named}
     return new

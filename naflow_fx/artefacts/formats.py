@@ -45,10 +45,15 @@ def write_package(exported: ExportedProgram, metadata: Metadata, path: Path) -> 
     Raises:
         ArtefactError: there is no C++ compiler, or Inductor can't compile it, and why.
     """
-    inputs, outputs = ("\n".join(value.name for value in values)
-                       for values in (metadata.inputs, metadata.outputs))  # fmt: skip
-    texts = {KEY: metadata.to_json(), "inputs": inputs, "outputs": outputs,
-             "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:]))}  # fmt: skip
+    inputs, outputs = (
+        "\n".join(value.name for value in values) for values in (metadata.inputs, metadata.outputs)
+    )
+    texts = {
+        KEY: metadata.to_json(),
+        "inputs": inputs,
+        "outputs": outputs,
+        "image_shape": " ".join(map(str, metadata.inputs[0].shape[1:])),
+    }
     config = inductor_options(metadata.device) | {
         "aot_inductor.metadata": texts, "cpp.dynamic_threads": True,
     }  # fmt: skip
@@ -78,10 +83,14 @@ def write_onnx(exported: ExportedProgram, metadata: Metadata, path: Path) -> Non
     try:
         with quiet(), torch.no_grad():
             made: Any = torch.onnx.export(
-                exported, dynamo=True, verbose=False, optimize=False, opset_version=OPSET,
+                exported,
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                opset_version=OPSET,
                 input_names=[value.name for value in metadata.inputs],
                 output_names=[value.name for value in metadata.outputs],
-            )  # fmt: skip
+            )
     except (RuntimeError, torch.onnx.errors.OnnxExporterError) as error:
         if is_out_of_memory(error):
             raise

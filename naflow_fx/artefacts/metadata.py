@@ -33,8 +33,11 @@ FORMAT = 1  # grows when the meaning of an entry changes
 UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, RecursionError, EOFError,
               NotImplementedError, RuntimeError)  # fmt: skip
 OUT = "_out"  # behind an ONNX output's name that is an input's name too
-KINDS: dict[str, str] = {"pt2": "torch.export program", "aoti": "AOTInductor package",
-                         "onnx": "ONNX model"}  # fmt: skip
+KINDS: dict[str, str] = {
+    "pt2": "torch.export program",
+    "aoti": "AOTInductor package",
+    "onnx": "ONNX model",
+}
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,11 @@ def read(path: str | Path) -> Metadata:
     with path.open("rb") as file:
         text = _of_archive(file) if zipfile.is_zipfile(path) else _of_onnx(file)
     if text is None:
-        raise ArtefactError(f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its "
-                            "metadata); make one with `naflow-fx export` or "
-                            "explainer.export(path)")  # fmt: skip
+        raise ArtefactError(
+            f"{path}: not an artefact of naflow_fx (a .pt2 or .onnx file with its "
+            "metadata); make one with `naflow-fx export` or "
+            "explainer.export(path)"
+        )
     return parse(text, path)
 
 

@@ -67,9 +67,11 @@ def check_archive(path: Path) -> None:
     with raised_as(damaged, *UNREADABLE), zipfile.ZipFile(path) as archive:
         found = next(_offences(archive), None)
     if found:
-        raise ArtefactError(f"{path}: holds {found}, which could run code when loaded; nothing "
-                            "that naflow_fx exports does.  Export it again, or, "
-                            f"{IF_TRUSTED}")  # fmt: skip
+        raise ArtefactError(
+            f"{path}: holds {found}, which could run code when loaded; nothing "
+            "that naflow_fx exports does.  Export it again, or, "
+            f"{IF_TRUSTED}"
+        )
 
 
 def _offences(archive: zipfile.ZipFile) -> Iterator[str]:

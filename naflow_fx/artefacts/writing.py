@@ -126,9 +126,14 @@ def _without_origins(exported: ExportedProgram) -> ExportedProgram:
 
 
 def describe(
-    exported: ExportedProgram, job: Job, kind: Kind, *, preprocessing: Preprocessing | None = None,
-    class_names: Sequence[str] | None = None, info: Mapping[str, Any] | None = None,
-) -> Metadata:  # fmt: skip
+    exported: ExportedProgram,
+    job: Job,
+    kind: Kind,
+    *,
+    preprocessing: Preprocessing | None = None,
+    class_names: Sequence[str] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Metadata:
     """The metadata of an artefact, with what its user told: see `Explainer.export`."""
     inputs, outputs = signature(exported)
     examples: Any = exported.example_inputs
@@ -136,13 +141,18 @@ def describe(
         taken = {value.name for value in inputs}
         outputs = tuple(replace(v, name=v.name + OUT * (v.name in taken)) for v in outputs)
     return Metadata(
-        kind, inputs, outputs,
+        kind,
+        inputs,
+        outputs,
         call_sites=tuple(v.name[len(MAPS) :] for v in outputs if v.name.startswith(MAPS)),
-        target=_target(job.target), options=job.options.to_json(),
-        device=examples[0][0].device.type, info=dict(info or {}), versions=versions(),
+        target=_target(job.target),
+        options=job.options.to_json(),
+        device=examples[0][0].device.type,
+        info=dict(info or {}),
+        versions=versions(),
         preprocessing=None if preprocessing is None else dataclasses.asdict(preprocessing),
         class_names=None if class_names is None else tuple(map(str, class_names)),
-    )  # fmt: skip
+    )
 
 
 def signature(exported: ExportedProgram) -> tuple[tuple[Value, ...], tuple[Value, ...]]:

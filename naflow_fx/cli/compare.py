@@ -42,6 +42,8 @@ def compare(args: argparse.Namespace) -> None:
     title = f"{shown(query)} and {shown(support)}"
     facts = {"question": question(args, query, support)}
     flow = encoder.explain(place, query, [support], ["query", "support"], title, facts)
-    show(layer_table({"query": flow.query, "support": flow.support}),
-         written(place, drawn(args, list(flow.query.maps)), flow.query),
-         title=f"{title}: {args.metric} similarity {float(flow.similarity[0]):.4f}")  # fmt: skip
+    show(
+        layer_table({"query": flow.query, "support": flow.support}),
+        written(place, drawn(args, list(flow.query.maps)), flow.query),
+        title=f"{title}: {args.metric} similarity {float(flow.similarity[0]):.4f}",
+    )

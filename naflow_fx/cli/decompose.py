@@ -66,8 +66,12 @@ def decompose(args: argparse.Namespace) -> None:
                 model, image, target, args.layers, args.top_k, subject.class_names
             )
             found.save_html(there / PAGE, seen)
-            record = {"photo": shown(path), "question": question(args, path), **subject.facts,
-                      **found.to_json()}  # fmt: skip
+            record = {
+                "photo": shown(path),
+                "question": question(args, path),
+                **subject.facts,
+                **found.to_json(),
+            }
             write(there / RECORD, json.dumps(record))
         say(f"{shown(path)}: {found.text(PRINTED)}")
         say(f"cost: {found.cost}")

@@ -92,9 +92,14 @@ class Encoder:
         return self.explainers[shots]
 
     def explain(
-        self, place: Path, query: Path, supports: Sequence[Path], names: Sequence[str], title: str,
+        self,
+        place: Path,
+        query: Path,
+        supports: Sequence[Path],
+        names: Sequence[str],
+        title: str,
         facts: dict[str, Any],
-    ) -> PairFlow:  # fmt: skip
+    ) -> PairFlow:
         """Explain one query with its supports and save the pictures; gives the flow.
 
         names: of the rows, the query's first. facts: entries of flow.json.
@@ -105,10 +110,14 @@ class Encoder:
         explainer = self.explainer(len(supports), images[:1])
         args, layers = self.args, drawn(self.args, explainer.layers)
         about = {
-            "photos": list(map(facts_of, paths, photos)), **self.subject.facts,
-            "metric": args.metric, "at": self.similarity.at, "pool": args.pool,
-            "device": args.device, **facts,
-        }  # fmt: skip
+            "photos": list(map(facts_of, paths, photos)),
+            **self.subject.facts,
+            "metric": args.metric,
+            "at": self.similarity.at,
+            "pool": args.pool,
+            "device": args.device,
+            **facts,
+        }
         with progress() as bar:
             task = bar.add_task(shown(query), total=len(layers) + 1)
             support = images[1:] if len(supports) == 1 else images[None, 1:]

@@ -98,8 +98,9 @@ def evaluate(args: argparse.Namespace) -> None:
     place = Path(args.out)
     place.mkdir(parents=True, exist_ok=True)
     with telling(args.methods) as told:
-        result = measure(explainers, data, list(args.metrics), model=model, progress=told,
-                         depth=depth_of(every))  # fmt: skip
+        result = measure(
+            explainers, data, list(args.metrics), model=model, progress=told, depth=depth_of(every)
+        )
     result.save(place / "evaluation.json")
     others: Any = {}
     if args.sanity and args.data == "synthetic":
@@ -138,9 +139,10 @@ def explaining(
         artefact = model.artefact
         method = str(artefact.metadata.options["method"])
         if args.sanity or (args.methods or [method]) != [method]:
-            raise EvaluationError(f"an artefact has its weights and one method, {method}; for "
-                                  "others, and for --sanity, evaluate the network it was made of"
-                                  )  # fmt: skip
+            raise EvaluationError(
+                f"an artefact has its weights and one method, {method}; for "
+                "others, and for --sanity, evaluate the network it was made of"
+            )
         args.methods = [method]
         return artefact.layers, lambda *_: artefact
     args.methods = args.methods or METHODS

@@ -91,26 +91,42 @@ def explain(args: argparse.Namespace) -> None:
 
 
 def _save(
-    flow: AttentionFlow, photo: Path, place: Path, layers: Sequence[str], args: argparse.Namespace,
+    flow: AttentionFlow,
+    photo: Path,
+    place: Path,
+    layers: Sequence[str],
+    args: argparse.Namespace,
     bar: Progress,
-) -> None:  # fmt: skip
+) -> None:
     """The pictures of some layers, and flow.json with what it says of the photo."""
     from naflow_fx.models.preprocess import open_photo
 
     (task,) = bar.task_ids
     bar.advance(task)
-    facts = {"photo": setup.facts_of(photo, open_photo(photo)),
-             "question": setup.question(args, photo)}  # fmt: skip
-    flow.save(place, layers=layers, alpha=args.alpha, colormap=args.colormap,
-              title=setup.shown(photo), info={**facts, "device": args.device},
-              on_picture=lambda _: bar.advance(task), arrays=args.save_arrays,
-              smooth=not args.cells)  # fmt: skip
+    facts = {
+        "photo": setup.facts_of(photo, open_photo(photo)),
+        "question": setup.question(args, photo),
+    }
+    flow.save(
+        place,
+        layers=layers,
+        alpha=args.alpha,
+        colormap=args.colormap,
+        title=setup.shown(photo),
+        info={**facts, "device": args.device},
+        on_picture=lambda _: bar.advance(task),
+        arrays=args.save_arrays,
+        smooth=not args.cells,
+    )
 
 
 def _sheet(
-    flows: Mapping[str, AttentionFlow], layers: Sequence[str], title: str, path: Path,
+    flows: Mapping[str, AttentionFlow],
+    layers: Sequence[str],
+    title: str,
+    path: Path,
     args: argparse.Namespace,
-) -> None:  # fmt: skip
+) -> None:
     """One sheet of all answers about a photo, a row each, and where it is."""
     from naflow_fx.files import replacing
     from naflow_fx.view.colours import write_png

@@ -60,6 +60,7 @@ def export(args: argparse.Namespace) -> None:
         explainer: Any = subject.program(example.to(device), **options)
         write = {"pt2": explainer.export, "aoti": explainer.package, "onnx": explainer.to_onnx}
         known = prepare if isinstance(prepare, Preprocessing) else None
-        write[args.format](path, preprocessing=known, class_names=subject.class_names or None,
-                           info=subject.facts)  # fmt: skip
+        write[args.format](
+            path, preprocessing=known, class_names=subject.class_names or None, info=subject.facts
+        )
     say(f"written: {path}, {KINDS[args.format]}, {size_text(path)}")

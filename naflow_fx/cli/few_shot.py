@@ -114,15 +114,23 @@ def _print(encoder: Encoder, query: Path, logits: Tensor, shots: dict[str, str])
 
 
 def _explain(
-    encoder: Encoder, query: Path, place: Path, logits: dict[str, float],
+    encoder: Encoder,
+    query: Path,
+    place: Path,
+    logits: dict[str, float],
     shots: dict[str, dict[Path, Tensor]],
-) -> None:  # fmt: skip
+) -> None:
     """Explain one query with the shots of a class and save."""
     best = max(logits, key=logits.__getitem__)
     match, name = encoder.args.match or best, shown(query)
     rows = ["query", *(f"{match} · {shown(shot)}" for shot in shots[match])]
-    facts = {"question": question(encoder.args, query), "prediction": best, "match": match,
-             "logits": logits, "temperature": encoder.args.temperature}  # fmt: skip
+    facts = {
+        "question": question(encoder.args, query),
+        "prediction": best,
+        "match": match,
+        "logits": logits,
+        "temperature": encoder.args.temperature,
+    }
     title = f"{name}: {best}" + (f", against {match}" if match != best else "")
     try:
         encoder.explain(place, query, list(shots[match]), rows, title, facts)

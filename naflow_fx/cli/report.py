@@ -72,8 +72,10 @@ def report(args: argparse.Namespace) -> None:
         required("pyarrow.parquet", "pandas", extra="batch", what=what, error=DatasetError)
         plain = vars(make_parser().parse_args(["report", *args.photos, "--out", args.out]))
         if more := [name for name, value in vars(args).items() if value != plain[name]]:
-            raise OptionError(f"--{', --'.join(more)}: {what} shows what that run has found; leave "
-                              "all but --out out")  # fmt: skip
+            raise OptionError(
+                f"--{', --'.join(more)}: {what} shows what that run has found; leave "
+                "all but --out out"
+            )
         from naflow_fx.dataset.report import write_report
 
         say(f"written: {write_report(args.photos[0], out)}, open it in a browser")
@@ -122,9 +124,14 @@ def _each(args: argparse.Namespace) -> Iterator[Subject]:
 
 
 def _entry(
-    name: str, subject: Subject, args: argparse.Namespace, photos: Mapping[str, Image.Image],
-    target: Any, device: torch.device, on_photo: Callable[[], None],
-) -> ReportEntry:  # fmt: skip
+    name: str,
+    subject: Subject,
+    args: argparse.Namespace,
+    photos: Mapping[str, Image.Image],
+    target: Any,
+    device: torch.device,
+    on_photo: Callable[[], None],
+) -> ReportEntry:
     """All photos explained by one model, one at a time: what is kept of a flow is large."""
     from naflow_fx.artefacts.artefact import Artefact
     from naflow_fx.subjects import ArtefactSubject

@@ -101,8 +101,10 @@ def diff(first: str | Path | Results, second: str | Path | Results) -> Differenc
     second_spread = np.stack(both["spread_y"])[:, at[:, 1]]
     values = {
         "agreement": np.stack([_agreement(runs, pair, rows) for pair in pairs], 1),
-        "spread A": first_spread, "spread B": second_spread, "B - A": second_spread - first_spread,
-    }  # fmt: skip
+        "spread A": first_spread,
+        "spread B": second_spread,
+        "B - A": second_spread - first_spread,
+    }
     layers = tuple(a if a == b else f"{a} | {b}" for a, b in pairs)
     table = DepthTable(layers, {n: torch.from_numpy(x).double() for n, x in values.items()})
     predictions = both[["prediction_x", "prediction_y"]].fillna(-1).to_numpy(int).T

@@ -184,10 +184,13 @@ def environment(device: str) -> dict[str, Any]:
     import torchvision
 
     found = {
-        "torch": str(torch.__version__), "torchvision": torchvision.__version__,
-        "naflow-fx": version("naflow-fx"), "pillow": version("pillow"),
-        "threads": torch.get_num_threads(), "machine": platform.machine(),
-    }  # fmt: skip
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+        "naflow-fx": version("naflow-fx"),
+        "pillow": version("pillow"),
+        "threads": torch.get_num_threads(),
+        "machine": platform.machine(),
+    }
     if device.startswith("cuda") and torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name(device)
     return found

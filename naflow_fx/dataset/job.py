@@ -79,12 +79,17 @@ class RunJob:
         """What decides the rows, as plain data: not where the source lies, nor who computes."""
         labels = self.source.labels if self.target == "label" else None
         return {
-            "format": FORMAT, "explainer": self.spec.to_json(), "target": self.target,
-            "device": self.device.partition(":")[0], "batch_size": self.batch_size,
-            "part_size": self.part_size, "maps": self.maps, "photos": len(self),
+            "format": FORMAT,
+            "explainer": self.spec.to_json(),
+            "target": self.target,
+            "device": self.device.partition(":")[0],
+            "batch_size": self.batch_size,
+            "part_size": self.part_size,
+            "maps": self.maps,
+            "photos": len(self),
             "ids": digest(self.source.ids),
             "labels": None if labels is None else digest(map(str, labels)),
-        }  # fmt: skip
+        }
 
 
 def digest(texts: Any) -> str:

@@ -23,10 +23,17 @@ from naflow_fx.files import replacing
 KEY = b"naflow_fx"  # of the file's own metadata: JSON
 # Of these a whole number below 0 is unknown, null in the file.
 FIXED = {
-    "position": pa.int64(), "id": pa.string(), "sha256": pa.string(), "height": pa.int32(),
-    "width": pa.int32(), "label": pa.int64(), "prediction": pa.int64(),
-    "probability": pa.float32(), "score": pa.float64(), "target": pa.int64(),
-}  # fmt: skip
+    "position": pa.int64(),
+    "id": pa.string(),
+    "sha256": pa.string(),
+    "height": pa.int32(),
+    "width": pa.int32(),
+    "label": pa.int64(),
+    "prediction": pa.int64(),
+    "probability": pa.float32(),
+    "score": pa.float64(),
+    "target": pa.int64(),
+}
 FAILURE = ("position", "id", "reason", "sha256")  # a line of failed.jsonl
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

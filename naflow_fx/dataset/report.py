@@ -83,8 +83,11 @@ def write_report(folder: str | Path, path: str | Path) -> Path:
 def _tiles(context: Context) -> list[tuple[str, str]]:
     """Numbers with their words, for the head of the page."""
     results, rows = context.results, context.rows
-    tiles = [(f"{len(results):,}", "photos explained"), (f"{len(results.failed):,}", "failed"),
-             (f"{len(results.layers)}", "layers")]  # fmt: skip
+    tiles = [
+        (f"{len(results):,}", "photos explained"),
+        (f"{len(results.failed):,}", "failed"),
+        (f"{len(results.layers)}", "layers"),
+    ]
     if (rows["prediction"] >= 0).any():
         classes = rows["prediction"].nunique()
         tiles.append((f"{classes}", "classes predicted" if classes > 1 else "class predicted"))

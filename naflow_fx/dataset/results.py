@@ -241,8 +241,10 @@ class TorchRows(Dataset[dict[str, Any]]):
         part = bisect.bisect_right(self.ends, index)
         at = index - (self.ends[part - 1] if part else 0)
         row = self.read(part, self.columns).slice(at, 1)
-        maps = {name.removeprefix(MAP): torch.from_numpy(maps_of(row[name], shape)[0].copy())
-                for name, shape in self.maps.items()}  # fmt: skip
+        maps = {
+            name.removeprefix(MAP): torch.from_numpy(maps_of(row[name], shape)[0].copy())
+            for name, shape in self.maps.items()
+        }
         (found,) = row.drop_columns([*self.maps]).to_pylist()
         return {**{name: _known(value) for name, value in found.items()}, "maps": maps}
 
@@ -255,8 +257,11 @@ def _known(value: Any) -> Any:
 def maps_of(column: pyarrow.ChunkedArray, shape: Sequence[int]) -> NDArray[np.float16]:
     """The maps of a column, [n, *shape]."""
     size = math.prod(shape)
-    blocks = [np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
-              for chunk in column.chunks if len(chunk)]  # fmt: skip
+    blocks = [
+        np.frombuffer(chunk.buffers()[1], "<f2")[chunk.offset * size :][: len(chunk) * size]
+        for chunk in column.chunks
+        if len(chunk)
+    ]
     return np.concatenate(blocks or [np.zeros(0, np.float16)]).reshape(-1, *shape)
 
 

@@ -181,5 +181,9 @@ def _scalars(flow: AttentionFlow) -> dict[str, Tensor]:
     if isinstance(output, Tensor) and output.ndim == 2 and output.is_floating_point():
         probability, prediction = probabilities(output.float()).max(1)
     target = unknown if flow.target is None else flow.target
-    return {"prediction": prediction, "probability": probability, "score": flow.score.double(),
-            "target": target}  # fmt: skip
+    return {
+        "prediction": prediction,
+        "probability": probability,
+        "score": flow.score.double(),
+        "target": target,
+    }

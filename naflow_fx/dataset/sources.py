@@ -264,8 +264,11 @@ def _in_parquet(path: str) -> Iterator[Row]:
     try:
         with pq.ParquetFile(path) as file:
             column = _photos(path, file.schema_arrow)
-            where = ((path, column, group, row) for group in range(file.num_row_groups)
-                     for row in range(file.metadata.row_group(group).num_rows))  # fmt: skip
+            where = (
+                (path, column, group, row)
+                for group in range(file.num_row_groups)
+                for row in range(file.metadata.row_group(group).num_rows)
+            )
             yield from zip(_ids(file, column), _labels(file), where, strict=True)
     except pa.ArrowInvalid as error:
         raise DatasetError(f"{path}: not a Parquet file ({error})") from error
@@ -321,8 +324,11 @@ def _labels(file: pq.ParquetFile) -> list[int]:
 
 
 OPENERS: dict[str, Callable[[str], Source]] = {
-    "folder": _of_folder, "imagefolder": _of_classes, "list": _of_list,
+    "folder": _of_folder,
+    "imagefolder": _of_classes,
+    "list": _of_list,
     "tar": lambda place: _of_archives("tar", place, _in_tar, _read_member),
-    "parquet": lambda place: _of_archives("parquet", place, _in_parquet,
-                                          partial(_read_row, Last(_row_group))),
-}  # fmt: skip
+    "parquet": lambda place: _of_archives(
+        "parquet", place, _in_parquet, partial(_read_row, Last(_row_group))
+    ),
+}

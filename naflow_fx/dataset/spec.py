@@ -74,15 +74,27 @@ class ExplainerSpec:
         if recipe is None:
             raise DatasetError(f"{subject.name}: other processes can't make it again; name it, "
                                "nf.subject('nets.py:Net'), or give an explainer")  # fmt: skip
-        return cls(recipe.model, recipe.weights, recipe.model_args, artefact=recipe.artefact,
-                   preprocessing=subject.preprocessing, class_names=subject.given_names,
-                   output=subject.output, **options)  # fmt: skip
+        return cls(
+            recipe.model,
+            recipe.weights,
+            recipe.model_args,
+            artefact=recipe.artefact,
+            preprocessing=subject.preprocessing,
+            class_names=subject.given_names,
+            output=subject.output,
+            **options,
+        )
 
     @property
     def subject(self) -> Subject:
         """The network that `model` names, or the artefact."""
-        recipe = Recipe(self.model, self.weights, dict(self.model_args), output=self.output,
-                        artefact=self.artefact)  # fmt: skip
+        recipe = Recipe(
+            self.model,
+            self.weights,
+            dict(self.model_args),
+            output=self.output,
+            artefact=self.artefact,
+        )
         return opened(
             recipe, self.trusted, preprocessing=self.preprocessing, classes=self.class_names
         )
@@ -97,9 +109,11 @@ class ExplainerSpec:
             return self.preprocessing
         if self.make is None:
             return self.subject.preprocessing
-        raise DatasetError("ExplainerSpec(make=...): how photos become inputs isn't known; give "
-                           "preprocessing= beside it, an nf.models.Preprocessing or a function of "
-                           "a photo")  # fmt: skip
+        raise DatasetError(
+            "ExplainerSpec(make=...): how photos become inputs isn't known; give "
+            "preprocessing= beside it, an nf.models.Preprocessing or a function of "
+            "a photo"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """What decides the results, as plain data; file names without their folders."""

@@ -27,10 +27,13 @@ MOST = 10_000  # nodes of a tree
 
 
 def decompose(
-    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram, image: Tensor,
-    target: Any = None, layers: str | Sequence[str] | None = None, top_k: int = 3,
+    model: nn.Module | fx.GraphModule | torch.export.ExportedProgram,
+    image: Tensor,
+    target: Any = None,
+    layers: str | Sequence[str] | None = None,
+    top_k: int = 3,
     class_names: Sequence[str] = (),
-) -> Decomposition:  # fmt: skip
+) -> Decomposition:
     """The channels that a decision rests on, those that these rest on, and so on: a tree.
 
     The root is the score y.  At the first layer x, channel j answers for ``sum over positions of

@@ -56,8 +56,10 @@ def patch_box(peak: tuple[int, ...], size: tuple[int, ...]) -> Box:
     peak: (row, column) in a grid of `size` (rows, columns).
     """
     sides = [min(1.0, max(CELLS / n, LEAST)) for n in size]
-    starts = [min(max((at + 0.5) / n - side / 2, 0.0), 1 - side)
-              for at, n, side in zip(peak, size, sides, strict=True)]  # fmt: skip
+    starts = [
+        min(max((at + 0.5) / n - side / 2, 0.0), 1 - side)
+        for at, n, side in zip(peak, size, sides, strict=True)
+    ]
     return starts[1], starts[0], sides[1], sides[0]
 
 
@@ -98,9 +100,15 @@ def _node(found: Tree, node: str, photo: Bytes) -> dict[str, Any]:
         shown["children"] = [_node(found, child, photo) for child in below]
         constants = ", ".join(f"{k} {v:.3g}" for k, v in facts["constants"].items() if v)
         rest = (("all other channels", "remainder", ""), ("constants", "bias", constants))
-        shown["rest"] = [{"title": title, "value": facts[key], "parts": parts,
-                          "share": share(facts[key], facts["evidence"])}
-                         for title, key, parts in rest]  # fmt: skip
+        shown["rest"] = [
+            {
+                "title": title,
+                "value": facts[key],
+                "parts": parts,
+                "share": share(facts[key], facts["evidence"]),
+            }
+            for title, key, parts in rest
+        ]
     return shown
 
 
@@ -186,8 +194,14 @@ def _draw(
     axes.set_axis_off()
     name = found.name if node == ROOT else f"channel {facts['channel']}"
     amount = f"{facts['evidence']:.3g}" + ("" if node == ROOT else f"  ({facts['share']:.0%})")
-    figure.text((x + THUMB + 0.06) / width, y / height, f"{name}\n{amount}", fontsize=7.5,
-                va="center", parse_math=False)  # fmt: skip
+    figure.text(
+        (x + THUMB + 0.06) / width,
+        y / height,
+        f"{name}\n{amount}",
+        fontsize=7.5,
+        va="center",
+        parse_math=False,
+    )
 
 
 def _inches(place: tuple[float, float], height: float) -> tuple[float, float]:

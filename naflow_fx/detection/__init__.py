@@ -34,10 +34,12 @@ def detector_of(model: Any) -> Detector | None:
         TargetError: a two-stage detector.
     """
     if isinstance(model, torchvision_models.TWO_STAGE):
-        raise TargetError(f"detection: {type(model).__name__} is a two-stage detector; its boxes "
-                          "are cut out of the features at places that are data, and no one program "
-                          f"does that.  What works: {WORKS}; or nf.compile(model.backbone.body, "
-                          "...) with a target= of its features")  # fmt: skip
+        raise TargetError(
+            f"detection: {type(model).__name__} is a two-stage detector; its boxes "
+            "are cut out of the features at places that are data, and no one program "
+            f"does that.  What works: {WORKS}; or nf.compile(model.backbone.body, "
+            "...) with a target= of its features"
+        )
     if isinstance(model, torchvision_models.ONE_STAGE):
         return partial(torchvision_models.find, model)
     network = ultralytics_models.network_of(model)
@@ -97,8 +99,9 @@ class Boxes:
             InputError: several photos.  TargetError: no such box, or another kind of target.
         """
         if len(images) != 1:
-            raise InputError(f"images: got {len(images)} photos; boxes are explained photo by "
-                             "photo")  # fmt: skip
+            raise InputError(
+                f"images: got {len(images)} photos; boxes are explained photo by photo"
+            )
         chosen = _box(target)
         found = detect(self.model, images, chosen.index)
         flow: AttentionFlow = self._explainer(found.image, target=found.target)

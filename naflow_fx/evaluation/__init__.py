@@ -12,5 +12,15 @@ from naflow_fx.evaluation.metrics import METRICS
 from naflow_fx.evaluation.quantus import quantus_explain_func
 from naflow_fx.evaluation.result import Evaluation
 
-__all__ = ["METRICS", "Effort", "Estimate", "Evaluation", "EvaluationSet", "box_mask", "evaluate",
-           "from_boxes", "from_masks", "quantus_explain_func"]  # fmt: skip
+__all__ = [
+    "METRICS",
+    "Effort",
+    "Estimate",
+    "Evaluation",
+    "EvaluationSet",
+    "box_mask",
+    "evaluate",
+    "from_boxes",
+    "from_masks",
+    "quantus_explain_func",
+]

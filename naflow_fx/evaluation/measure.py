@@ -179,9 +179,10 @@ def as_maps(result: Any) -> dict[str, Tensor]:
     maps = {"input": result} if isinstance(result, Tensor) else getattr(result, "maps", result)
     every = maps.values() if isinstance(maps, Mapping) else ()
     if not every or not all(isinstance(m, Tensor) and m.ndim == 3 for m in every):
-        raise EvaluationError("an explainer gave no maps; wanted an AttentionFlow, layers and "
-                              f"their maps [N, h, w], or one tensor; got {type(result).__name__}"
-                              )  # fmt: skip
+        raise EvaluationError(
+            "an explainer gave no maps; wanted an AttentionFlow, layers and "
+            f"their maps [N, h, w], or one tensor; got {type(result).__name__}"
+        )
     return {name: m.detach() for name, m in maps.items()}
 
 

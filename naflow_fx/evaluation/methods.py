@@ -22,16 +22,21 @@ OWN: dict[str, dict[str, Any]] = {
 }
 CHANNELWISE = "gradient-channelwise"
 AT_ONE_MODULE: dict[str, Callable[[nn.Module, str], Explain]] = {
-    "score-cam": peers.score_cam, "ablation-cam": peers.ablation_cam,
-}  # fmt: skip
+    "score-cam": peers.score_cam,
+    "ablation-cam": peers.ablation_cam,
+}
 AT_LAYERS: dict[str, Callable[[nn.Module, Sequence[str]], Explain]] = {
-    CHANNELWISE: peers.gradient_channelwise, "lift-cam": peers.lift_cam,
+    CHANNELWISE: peers.gradient_channelwise,
+    "lift-cam": peers.lift_cam,
     "relevance-cam": peers.relevance_cam,
-}  # fmt: skip
+}
 OF_THE_INPUT: dict[str, Callable[[nn.Module], Explain]] = {
-    "full-grad": peers.full_grad, "integrated-gradients": peers.integrated_gradients,
-    "deep-lift": peers.deep_lift, "lrp": peers.lrp, "rise": peers.rise,
-}  # fmt: skip
+    "full-grad": peers.full_grad,
+    "integrated-gradients": peers.integrated_gradients,
+    "deep-lift": peers.deep_lift,
+    "lrp": peers.lrp,
+    "rise": peers.rise,
+}
 NAMES = (*OWN, *AT_LAYERS, *AT_ONE_MODULE, *OF_THE_INPUT)
 
 

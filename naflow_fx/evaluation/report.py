@@ -19,8 +19,10 @@ def markdown(rows: Sequence[Sequence[str]], right: bool = True) -> str:
 def page(result: Evaluation, checks: Sequence[Sequence[str]] = ()) -> str:
     """All tables, and one of sanity checks, `sanity.rows`, if there is one."""
     parts = [f"# {result.dataset}: {len(result.images)} images\n", means(result, result.metrics)]
-    parts += [f"\n## {metric}, by fifths of the depth\n\n{fifths(result, metric)}"
-              for metric in result.metrics]  # fmt: skip
+    parts += [
+        f"\n## {metric}, by fifths of the depth\n\n{fifths(result, metric)}"
+        for metric in result.metrics
+    ]
     if checks:
         parts.append(f"\n## {TITLE}\n\n{markdown(checks)}")
     return "\n".join(parts)

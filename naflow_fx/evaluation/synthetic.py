@@ -114,9 +114,11 @@ class SmallCNN(nn.Sequential):
         w = width
         super().__init__(
             nn.Sequential(nn.Conv2d(3, w, 3, padding=1), nn.BatchNorm2d(w), nn.ReLU()),
-            Block(w, 2 * w), Block(2 * w, 3 * w), Block(3 * w, 4 * w),
+            Block(w, 2 * w),
+            Block(2 * w, 3 * w),
+            Block(3 * w, 4 * w),
             nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, len(PATTERNS))),
-        )  # fmt: skip
+        )
 
 
 def train(steps: int = 120, batch: int = 32, seed: int = 0, shuffled: bool = False) -> SmallCNN:

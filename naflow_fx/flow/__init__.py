@@ -33,9 +33,14 @@ class AttentionFlow(FlowData):
     """
 
     def overlay(
-        self, images: Any = None, *,
-        alpha: float = 0.5, colormap: str = "inferno", scale: Scale = "map", smooth: bool = True,
-    ) -> OrderedDict[str, Bytes]:  # fmt: skip
+        self,
+        images: Any = None,
+        *,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+        smooth: bool = True,
+    ) -> OrderedDict[str, Bytes]:
         """The maps in colours over their images: call site -> RGB uint8 [N, H, W, 3].
 
         Args:
@@ -58,12 +63,21 @@ class AttentionFlow(FlowData):
         return overlay(self, images, style)
 
     def save(
-        self, folder: str | Path, images: Any = None, *, layers: Sequence[str] | None = None,
-        alpha: float = 0.5, colormap: str = "inferno", scale: Scale = "map",
-        title: str | None = None, class_names: ClassNames = None,
-        info: Mapping[str, Any] | None = None, on_picture: Callable[[str], None] | None = None,
-        arrays: bool = False, smooth: bool = True,
-    ) -> list[Path]:  # fmt: skip
+        self,
+        folder: str | Path,
+        images: Any = None,
+        *,
+        layers: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+        title: str | None = None,
+        class_names: ClassNames = None,
+        info: Mapping[str, Any] | None = None,
+        on_picture: Callable[[str], None] | None = None,
+        arrays: bool = False,
+        smooth: bool = True,
+    ) -> list[Path]:
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
         One image is written to `folder`, several to `folder/000`, `folder/001`, ... Everything is
@@ -96,9 +110,17 @@ class AttentionFlow(FlowData):
         told = {**about.info, **(info or {})}
         title = title if title is not None or len(about.names) != 1 else about.names[0]
         style = SaveStyle(
-            layers=layers, alpha=alpha, colormap=colormap, scale=scale, smooth=smooth, title=title,
-            class_names=class_names, info=told, on_picture=on_picture, arrays=arrays,
-        )  # fmt: skip
+            layers=layers,
+            alpha=alpha,
+            colormap=colormap,
+            scale=scale,
+            smooth=smooth,
+            title=title,
+            class_names=class_names,
+            info=told,
+            on_picture=on_picture,
+            arrays=arrays,
+        )
         return save_flow(self, Path(folder), images, style)
 
     def reconstruction(self) -> OrderedDict[str, Tensor]:
@@ -130,10 +152,18 @@ class AttentionFlow(FlowData):
         return reconstruct(self)
 
     def save_html(
-        self, path: str | Path, images: Any = None, *, explainer: HasSteps | None = None,
-        model: str | None = None, photos: Sequence[str] = (), class_names: ClassNames = None,
-        title: str | None = None, colormap: str = "inferno", alpha: float = 0.5,
-    ) -> Path:  # fmt: skip
+        self,
+        path: str | Path,
+        images: Any = None,
+        *,
+        explainer: HasSteps | None = None,
+        model: str | None = None,
+        photos: Sequence[str] = (),
+        class_names: ClassNames = None,
+        title: str | None = None,
+        colormap: str = "inferno",
+        alpha: float = 0.5,
+    ) -> Path:
         """Write one page, with nothing outside of it, to look through the layers in a browser.
 
         A flow made with keep=("bpfm", "importance", "used") shows its `reconstruction`, the top
@@ -164,9 +194,12 @@ class AttentionFlow(FlowData):
         return save_report(path, [entry], title=heading, colormap=colormap, alpha=alpha)
 
     def statistics(
-        self, layers: Sequence[str] | None = None, *,
-        box: Box | Sequence[Box] | None = None, mask: Tensor | None = None,
-    ) -> Statistics:  # fmt: skip
+        self,
+        layers: Sequence[str] | None = None,
+        *,
+        box: Box | Sequence[Box] | None = None,
+        mask: Tensor | None = None,
+    ) -> Statistics:
         """A table of numbers: rows are call sites, columns are measures of their maps.
 
         "spread": entropy, 1 even, 0 one spot. "scatter": share of the map outside of its largest
@@ -204,9 +237,15 @@ class AttentionFlow(FlowData):
         return why_zero(self, site)
 
     def plot(
-        self, images: Any = None, kind: Kind = "grid", *, layers: Sequence[str] | None = None,
-        alpha: float = 0.5, colormap: str = "inferno", title: str | None = None,
-    ) -> FlowFigure:  # fmt: skip
+        self,
+        images: Any = None,
+        kind: Kind = "grid",
+        *,
+        layers: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        title: str | None = None,
+    ) -> FlowFigure:
         """A matplotlib figure; `figure.savefig(path)` writes it. Needs `naflow-fx[viz]`.
 
         Args:

@@ -133,8 +133,10 @@ class FlowData:
         sizes = ["x".join(map(str, m.shape[1:])) or "1" for m in self.maps.values()]
         span = f", maps {sizes[0]} to {sizes[-1]}" if sizes else ""
         target = "callable" if self.target is None else _brief(self.target)
-        return (f"AttentionFlow(images={len(self)}, layers={len(self.maps)}{span}, "
-                f"target={target}, score={_brief(self.score)})")  # fmt: skip
+        return (
+            f"AttentionFlow(images={len(self)}, layers={len(self.maps)}{span}, "
+            f"target={target}, score={_brief(self.score)})"
+        )
 
     def __getitem__(self, index: int | slice) -> Self:
         """The flow of one image (N = 1) or of a slice of them; IndexError outside of the batch."""
@@ -211,9 +213,10 @@ class FlowData:
         if not len(self):
             raise FlowError("A flow of no image has no pictures; take one of the batch: flow[i].")
         if len(self.input_size) != 2:
-            raise FlowError("Pictures can be made of 2-d maps only; this network's input has the "
-                            f"size {self.input_size}. Use upsampled() or normalised()."
-                            )  # fmt: skip
+            raise FlowError(
+                "Pictures can be made of 2-d maps only; this network's input has the "
+                f"size {self.input_size}. Use upsampled() or normalised()."
+            )
         lost = [str(i) for i, one in enumerate(self.score.isfinite().tolist()) if not one]
         if lost:
             raise FlowError(f"The score of image {', '.join(lost)} is not finite; nothing is known "
@@ -221,10 +224,14 @@ class FlowData:
                             "Leave it out: flow[i] is one image's flow.")  # fmt: skip
         bad = [name for name, m in self.maps.items() if not bool(torch.isfinite(m).all())]
         if bad:
-            raise FlowError(f"Maps with values that are not finite: {', '.join(bad)}. "
-                            "Compute them in float32, or with more damping.")  # fmt: skip
-        return OrderedDict((name, _planes(name, m).detach().float().cpu().numpy())
-                           for name, m in self.normalised(scale).items())  # fmt: skip
+            raise FlowError(
+                f"Maps with values that are not finite: {', '.join(bad)}. "
+                "Compute them in float32, or with more damping."
+            )
+        return OrderedDict(
+            (name, _planes(name, m).detach().float().cpu().numpy())
+            for name, m in self.normalised(scale).items()
+        )
 
     def top5(self, k: int = 5) -> list[list[tuple[int, float]]]:
         """The k likeliest classes of every image by the output that is explained; see `top5`."""
@@ -270,8 +277,10 @@ def enlarge(name: str, maps: Tensor, size: tuple[int, ...]) -> Tensor:
     if maps.ndim == 1:
         return maps.reshape(-1, *[1] * len(size)).expand(-1, *size).clone()
     if maps.ndim - 1 != len(size) or len(size) not in LINEAR:
-        raise FlowError(f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be "
-                        f"resized to {size}; one length an axis is needed.")  # fmt: skip
+        raise FlowError(
+            f"The map of {name!r} has the shape {tuple(maps.shape)}, which cannot be "
+            f"resized to {size}; one length an axis is needed."
+        )
     return resized(maps, size)
 
 

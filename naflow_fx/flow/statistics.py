@@ -125,9 +125,11 @@ def measured(maps: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     """Measure -> layer -> [N], of the maps of several positions; agreement is with the last one."""
     spatial = {name: m for name, m in maps.items() if m.shape[1:].numel() > 1}
     last = list(spatial.values())[-1:]
-    return {"spread": {name: measures.entropy(m) for name, m in spatial.items()},
-            "scatter": {name: measures.scatter(m) for name, m in spatial.items()},
-            "agreement": {n: measures.agreement(m, *last) for n, m in spatial.items()}}  # fmt: skip
+    return {
+        "spread": {name: measures.entropy(m) for name, m in spatial.items()},
+        "scatter": {name: measures.scatter(m) for name, m in spatial.items()},
+        "agreement": {n: measures.agreement(m, *last) for n, m in spatial.items()},
+    }
 
 
 def agreement(first: FlowData, second: FlowData) -> DepthTable:

@@ -161,8 +161,10 @@ def _check_hooks(model: nn.Module, images: list[Tensor]) -> None:
     with torch.compiler.set_stance("force_eager"):  # hooks of a compiled model, without compiling
         without, having = (_answer(evaluated(model, torch.clone, h), images) for h in (False, True))
     if _difference(without.outputs, having.outputs) or _gradient_error(without, having) > 1e-3:
-        raise TraceError(f"a hook changes what the model computes: {'; '.join(hooks)}.  Maps can't "
-                         "follow hooks: remove it, or write into forward what it does")  # fmt: skip
+        raise TraceError(
+            f"a hook changes what the model computes: {'; '.join(hooks)}.  Maps can't "
+            "follow hooks: remove it, or write into forward what it does"
+        )
 
 
 def _check_batch(
@@ -200,25 +202,30 @@ def _check_target(
     target: Any = job.target
     with torch.enable_grad():  # for a forward that puts hooks on gradients
         output = model(*(x.clone().requires_grad_().clone() for x in first))
-        failed = TargetError(f"target: traced, the callable {target!r} gives a score; called, it "
-                             "fails: …")  # fmt: skip
+        failed = TargetError(
+            f"target: traced, the callable {target!r} gives a score; called, it fails: …"
+        )
         with raised_as(failed, Exception):
             seen = output if job.options.output is None else pick(output, job.options.output)
             wanted = target(seen).detach().reshape(-1)
     largest = max((float(y.abs().max()) for y in _floating(output) if y.numel()), default=0.0)
     if _difference([wanted], [score], largest):
-        raise TargetError(f"target: traced, the callable {target!r} gives another score than "
-                          f"called ({score.tolist()} for {wanted.tolist()}).  Compute it from the "
-                          "output's values and shapes alone: while it is traced, isinstance and "
-                          "the like see no tensor")  # fmt: skip
+        raise TargetError(
+            f"target: traced, the callable {target!r} gives another score than "
+            f"called ({score.tolist()} for {wanted.tolist()}).  Compute it from the "
+            "output's values and shapes alone: while it is traced, isinstance and "
+            "the like see no tensor"
+        )
 
 
 def _compare(found: _Answer, wanted: _Answer) -> None:
     difference = _difference(wanted.outputs, found.outputs)
     if difference:
-        raise TraceError(f"the traced graph computes something else than the model ({difference}). "
-                         " Usual causes: writing in place into a view, branches on tensor values, "
-                         "numbers that an earlier call left in the model")  # fmt: skip
+        raise TraceError(
+            f"the traced graph computes something else than the model ({difference}). "
+            " Usual causes: writing in place into a view, branches on tensor values, "
+            "numbers that an earlier call left in the model"
+        )
     error = _gradient_error(found, wanted)
     if error > 1e-2:
         functions = ", ".join(sorted(_own_functions(wanted.outputs)))
@@ -228,9 +235,11 @@ def _compare(found: _Answer, wanted: _Answer) -> None:
             if functions
             else "hooks on tensors that change gradients, writing in place into what detach() gives"
         )
-        raise TraceError("the traced graph computes what the model computes, but its gradient is "
-                         f"another one (relative difference {error:.2g} at the input).  Usual "
-                         f"cause: {cause}")  # fmt: skip
+        raise TraceError(
+            "the traced graph computes what the model computes, but its gradient is "
+            f"another one (relative difference {error:.2g} at the input).  Usual "
+            f"cause: {cause}"
+        )
 
 
 def _difference(wanted: list[Tensor], found: list[Tensor], least: float = 0.0) -> str:

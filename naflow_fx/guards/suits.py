@@ -35,9 +35,11 @@ def check_suits(model: Any, examples: tuple[Tensor, ...]) -> None:
                              "float model that it was made from")  # fmt: skip
         for t, x in itertools.product(own, examples):
             if t.dim() and x.device.type != t.device.type:  # a number may be anywhere
-                raise InputError(f"example_inputs: got a tensor on {x.device}; {name} is on "
-                                 f"{t.device}.  Use example.to({str(t.device)!r}), or "
-                                 f"model.to({str(x.device)!r})")  # fmt: skip
+                raise InputError(
+                    f"example_inputs: got a tensor on {x.device}; {name} is on "
+                    f"{t.device}.  Use example.to({str(t.device)!r}), or "
+                    f"model.to({str(x.device)!r})"
+                )
 
 
 def check_examples(examples: Any) -> tuple[Tensor, ...]:
@@ -52,12 +54,16 @@ def check_examples(examples: Any) -> tuple[Tensor, ...]:
 
 def _check_example(example: Any) -> Tensor:
     if not isinstance(example, Tensor):
-        raise InputError(f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, H, "
-                         "W], as the model takes it")  # fmt: skip
+        raise InputError(
+            f"example_inputs: got {type(example).__name__}; wanted a tensor [N, C, H, "
+            "W], as the model takes it"
+        )
     if not 3 <= example.dim() <= 5 or not example.is_floating_point() or 0 in example.shape:
-        raise InputError(f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
-                         "floating point [N, C, ...space] with one to three space "
-                         "dimensions")  # fmt: skip
+        raise InputError(
+            f"example_inputs: got {list(example.shape)} {example.dtype}; wanted a "
+            "floating point [N, C, ...space] with one to three space "
+            "dimensions"
+        )
     if example.is_meta:
         raise InputError("example_inputs: got a tensor on the meta device, which has no values")
     return example.detach()

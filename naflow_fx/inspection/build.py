@@ -51,10 +51,12 @@ def _blocks(nodes: Sequence[Node]) -> tuple[Block, ...]:
 
 def _edges(program: Program) -> tuple[Edge, ...]:
     """Who reads whom."""
-    found = (Edge(source.id, place.id, _link(source, place))
-             for place in program.places.values()
-             for node in program.reads(place)
-             if (source := program.source(node, place)) is not None)  # fmt: skip
+    found = (
+        Edge(source.id, place.id, _link(source, place))
+        for place in program.places.values()
+        for node in program.reads(place)
+        if (source := program.source(node, place)) is not None
+    )
     return tuple(dict.fromkeys(found))
 
 
@@ -106,10 +108,15 @@ class Writer:
     def node(self, place: Place) -> Node:
         """All that is to be told about a place."""
         node, name = place.node, name_of(place.node)
-        common: dict[str, Any] = {"id": place.id, "kind": place.kind, "site": site_of(node),
-                                  "name": name, "block": block_of(name),
-                                  "operator": node.meta.get(keys.RULE, "input"),
-                                  "shape": node.meta[keys.SHAPE]}  # fmt: skip
+        common: dict[str, Any] = {
+            "id": place.id,
+            "kind": place.kind,
+            "site": site_of(node),
+            "name": name,
+            "block": block_of(name),
+            "operator": node.meta.get(keys.RULE, "input"),
+            "shape": node.meta[keys.SHAPE],
+        }
         tell = {"forward": self._forward, "capture": self._capture, "map": self._map,
                 "importance": self._importance, "inverse": self._inverse}  # fmt: skip
         return Node(**common | tell[place.kind](place))

@@ -51,9 +51,16 @@ def parts_of(inspection: Steps, rows: Sequence[Unit]) -> list[Part]:
             folded = rows[at[0]].folded and at[0] == at[-1] and node.operators
             alone = node.kind == "inverse" and not folded
             groups.setdefault((at[0], node.kind, node.id if alone else ""), []).append(node)
-    found = [Part(f"{kind}:{step or rows[at].id}", kind, at, nodes,
-                  _step_lines(nodes[0]) if step else _lines(kind, rows[at], nodes))
-             for (at, kind, step), nodes in groups.items()]  # fmt: skip
+    found = [
+        Part(
+            f"{kind}:{step or rows[at].id}",
+            kind,
+            at,
+            nodes,
+            _step_lines(nodes[0]) if step else _lines(kind, rows[at], nodes),
+        )
+        for (at, kind, step), nodes in groups.items()
+    ]
     return sorted(found, key=lambda part: len(rows) if part.column == "inverse" else part.row)
 
 
@@ -147,9 +154,13 @@ def _details(node: Node) -> list[str]:
 
 
 #: Of a box's border and lines, and of its inside.
-COLOURS = {"forward": ("#0072b2", "#eaf4fa"), "capture": ("#b37700", "#fdf5e3"),
-           "importance": ("#00805c", "#e6f5f0"), "inverse": ("#c05000", "#fdeee4"),
-           "map": ("#8a4f7d", "#f7ecf4")}  # fmt: skip
+COLOURS = {
+    "forward": ("#0072b2", "#eaf4fa"),
+    "capture": ("#b37700", "#fdf5e3"),
+    "importance": ("#00805c", "#e6f5f0"),
+    "inverse": ("#c05000", "#fdeee4"),
+    "map": ("#8a4f7d", "#f7ecf4"),
+}
 STYLE = """\
   graph [newrank=true, nodesep=0.15, ranksep=0.3, fontname="DejaVu Sans", fontsize=11, labelloc=t,
          labeljust=l, bgcolor=white]
@@ -230,10 +241,12 @@ def draw(text: str, kind: str) -> bytes:
     """
     program = shutil.which("dot")
     if program is None:
-        raise ArtefactError("the picture is drawn by Graphviz, whose program dot is not on the "
-                            "PATH; install the package graphviz (apt-get install graphviz, brew "
-                            "install graphviz, conda install graphviz), or write .html, which "
-                            "needs nothing")  # fmt: skip
+        raise ArtefactError(
+            "the picture is drawn by Graphviz, whose program dot is not on the "
+            "PATH; install the package graphviz (apt-get install graphviz, brew "
+            "install graphviz, conda install graphviz), or write .html, which "
+            "needs nothing"
+        )
     sharp = ["-Gdpi=144"] if kind == "png" else []
     made = subprocess.run([program, f"-T{kind}", *sharp], input=text.encode(), capture_output=True)
     if made.returncode:

@@ -56,9 +56,14 @@ def _site(node: Node, step: Node | None, forward: dict[str, Node]) -> list[str]:
         return [*found, *["-"] * (len(SITES) - len(found))]
     names = [forward[id].name for id in step.operators if id in forward]
     inverts = ", ".join(names) if len(names) <= MANY else f"{names[0]} .. {names[-1]}"
-    return [*found, way(step), step.equation, inverts or "-",
-            *map(number_text, (step.sigma_max, step.residual, step.norm_ratio)),
-            step.region or "-"]  # fmt: skip
+    return [
+        *found,
+        way(step),
+        step.equation,
+        inverts or "-",
+        *map(number_text, (step.sigma_max, step.residual, step.norm_ratio)),
+        step.region or "-",
+    ]
 
 
 UNITS = ("B", "KB", "MB", "GB")

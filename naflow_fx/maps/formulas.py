@@ -76,8 +76,13 @@ def xgradcam(importance: Tensor, x: Tensor, channel: int, space: tuple[int, ...]
     return torch.relu((torch.where(alive, weight, 0.0) * x).sum(channel))
 
 
-METHODS: dict[str, Map] = {"gradcam": gradcam, "hirescam": hirescam, "layercam": layercam,
-                           "gradcam++": gradcam_plus_plus, "xgradcam": xgradcam}  # fmt: skip
+METHODS: dict[str, Map] = {
+    "gradcam": gradcam,
+    "hirescam": hirescam,
+    "layercam": layercam,
+    "gradcam++": gradcam_plus_plus,
+    "xgradcam": xgradcam,
+}
 REDUCTIONS: dict[str, Map] = {"sum": naflow_sum, "channelwise": naflow_channelwise}
 
 

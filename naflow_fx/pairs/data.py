@@ -50,8 +50,13 @@ class PairData:
             raise IndexError("A slice of pairs has no step.")
         support = self.support[start * self.shots : stop * self.shots]
         shares = map_tensors(lambda shares: shares[start:stop], self.contribution)
-        return replace(self, query=self.query[start:stop], support=support,
-                       similarity=self.similarity[start:stop], contribution=shares)  # fmt: skip
+        return replace(
+            self,
+            query=self.query[start:stop],
+            support=support,
+            similarity=self.similarity[start:stop],
+            contribution=shares,
+        )
 
     def cpu(self) -> Self:
         """The same with all tensors in main memory."""

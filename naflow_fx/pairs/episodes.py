@@ -38,10 +38,16 @@ class FewShot:
 
 
 def few_shot(
-    encoder: nn.Module, support: Tensor, query: Tensor, *, similarity: Similarity | None = None,
-    temperature: float | Tensor = INITIAL_TEMPERATURE, match: Tensor | None = None,
-    explain: bool = True, **options: Any,
-) -> FewShot:  # fmt: skip
+    encoder: nn.Module,
+    support: Tensor,
+    query: Tensor,
+    *,
+    similarity: Similarity | None = None,
+    temperature: float | Tensor = INITIAL_TEMPERATURE,
+    match: Tensor | None = None,
+    explain: bool = True,
+    **options: Any,
+) -> FewShot:
     """Classifies queries by the nearest mean of shots, and explains each match.
 
     Args:

@@ -20,11 +20,20 @@ class PairFlow(PairData):
         return of_flows(repr(self), [self.query, self.support])
 
     def save(
-        self, folder: str | Path, query_images: Any, support_images: Any, *,
-        names: Sequence[str] | None = None, layers: Sequence[str] | None = None, alpha: float = 0.5,
-        colormap: str = "inferno", scale: Scale = "map", title: str | None = None,
-        info: Mapping[str, Any] | None = None, on_picture: Callable[[str], None] | None = None,
-    ) -> list[Path]:  # fmt: skip
+        self,
+        folder: str | Path,
+        query_images: Any,
+        support_images: Any,
+        *,
+        names: Sequence[str] | None = None,
+        layers: Sequence[str] | None = None,
+        alpha: float = 0.5,
+        colormap: str = "inferno",
+        scale: Scale = "map",
+        title: str | None = None,
+        info: Mapping[str, Any] | None = None,
+        on_picture: Callable[[str], None] | None = None,
+    ) -> list[Path]:
         """Write `grid.png`, `maps/NNN_<call site>.png` and `flow.json`; gives the N folders.
 
         The grid has one row an image, the query above its supports, and one column a call site;

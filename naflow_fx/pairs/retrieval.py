@@ -56,11 +56,18 @@ class Retrieval:
 
 
 def retrieve(
-    encoder: nn.Module, query: Tensor, gallery: Tensor | Sequence[Any], top_k: int = 5, *,
-    similarity: Similarity | None = None, labels: Tensor | None = None,
-    temperature: float = KNN_TEMPERATURE, block: int = 64, progress: bool | None = None,
+    encoder: nn.Module,
+    query: Tensor,
+    gallery: Tensor | Sequence[Any],
+    top_k: int = 5,
+    *,
+    similarity: Similarity | None = None,
+    labels: Tensor | None = None,
+    temperature: float = KNN_TEMPERATURE,
+    block: int = 64,
+    progress: bool | None = None,
     **options: Any,
-) -> Retrieval:  # fmt: skip
+) -> Retrieval:
     """The gallery images that are most alike, by exact search in blocks.
 
     Args:

@@ -48,9 +48,14 @@ def support(w: Tensor, active: Ints, input_shapes: Shapes) -> tuple[Tensor, ...]
 
 
 def inverse(
-    z: Tensor, index: int, values: Vectors, inputs: Sequence[Operand], scales: Scales, active: Ints,
+    z: Tensor,
+    index: int,
+    values: Vectors,
+    inputs: Sequence[Operand],
+    scales: Scales,
+    active: Ints,
     input_shapes: Shapes,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """(z - the other terms) / a, the mean where the input was broadcast (A^+)."""
     constants = shift(inputs, scales, active)
     terms = [x * scales[i] for x, i in zip(values, active, strict=True) if x is not None]

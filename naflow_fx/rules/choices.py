@@ -32,9 +32,15 @@ def transpose(
 
 
 def inverse(
-    z: Tensor, index: int, values: Vectors, inputs: Sequence[Operand], first: Tensor,
-    second: Tensor, active: Ints, input_shapes: Shapes,
-) -> Tensor:  # fmt: skip
+    z: Tensor,
+    index: int,
+    values: Vectors,
+    inputs: Sequence[Operand],
+    first: Tensor,
+    second: Tensor,
+    active: Ints,
+    input_shapes: Shapes,
+) -> Tensor:
     """What remains of z where the input was chosen, 0 elsewhere (A^+)."""
     constants = shift(inputs, first, second, active)
     terms = [x * (first, second)[i] for x, i in zip(values, active, strict=True) if x is not None]
@@ -87,10 +93,12 @@ def adapt(largest: bool) -> Function:
 
 
 MAXIMUM = choice(
-    "maximum", maximum, winners,
+    "maximum",
+    maximum,
+    winners,
     targets=spellings(adapt(True), "maximum", "fmax", torch.ops.aten.max.other)
     | spellings(adapt(False), "minimum", "fmin", torch.ops.aten.min.other),
-)  # fmt: skip
+)
 
 
 def where(inputs: Sequence[Operand], condition: Tensor) -> Tensor:
@@ -118,11 +126,13 @@ def adapt_fill(input: Any, mask: Any, value: Any) -> Arguments:
 
 
 WHERE = choice(
-    "where", where, chosen,
+    "where",
+    where,
+    chosen,
     control=("condition",),
     targets={
         **spellings(adapt_where, "where.self", "where.ScalarOther", "where.ScalarSelf"),
         "where": lambda input, condition, other: adapt_where(condition, input, other),
         **spellings(adapt_fill, "masked_fill.Scalar", "masked_fill.Tensor", in_place=True),
     },
-)  # fmt: skip
+)

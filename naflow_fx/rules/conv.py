@@ -26,10 +26,15 @@ CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transp
 
 
 def forward(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Ints = (1,),
-    padding: str | Ints = (0,), dilation: Ints = (1,), groups: int = 1,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = (1,),
+    padding: str | Ints = (0,),
+    dilation: Ints = (1,),
+    groups: int = 1,
     padding_mode: str = "constant",
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """torch's convNd of [N, C, ...] with `weight` [out, in / groups, ...]; all padding modes."""
     border, inner = borders(weight, padding, dilation, padding_mode)
     padded = F.pad(input, border, mode=padding_mode) if any(border) else input
@@ -43,9 +48,15 @@ def linear(v: Tensor, weight: Tensor, **how: Any) -> Tensor:
 
 
 def transpose(
-    w: Tensor, weight: Tensor, stride: Ints, padding: str | Ints, dilation: Ints, groups: int,
-    padding_mode: str, input_shape: Ints,
-) -> Tensor:  # fmt: skip
+    w: Tensor,
+    weight: Tensor,
+    stride: Ints,
+    padding: str | Ints,
+    dilation: Ints,
+    groups: int,
+    padding_mode: str,
+    input_shape: Ints,
+) -> Tensor:
     """A^T w: the transposed convolution, to the size of the input."""
     rank = len(stride)
     border, inner = borders(weight, padding, dilation, padding_mode)
@@ -124,16 +135,27 @@ def from_module(module: Any) -> Arguments:
 
 _adapt = per_axis(same(forward), "stride", "padding", "dilation")
 RULE = layer(
-    "conv", forward, linear, transpose, support, scaled,
+    "conv",
+    forward,
+    linear,
+    transpose,
+    support,
+    scaled,
     targets=by_rank(_adapt, "conv{}d", "conv{}d.padding"),
     modules=dict.fromkeys((nn.Conv1d, nn.Conv2d, nn.Conv3d), from_module),
-)  # fmt: skip
+)
 
 
 def transposed(
-    input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Ints = (1,),
-    padding: Ints = (0,), output_padding: Ints = (0,), groups: int = 1, dilation: Ints = (1,),
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Ints = (1,),
+    padding: Ints = (0,),
+    output_padding: Ints = (0,),
+    groups: int = 1,
+    dilation: Ints = (1,),
+) -> Tensor:
     """torch's conv_transposeNd of [N, C, ...] with `weight` [in, out / groups, ...]."""
     how = (stride, padding, output_padding, groups, dilation)
     y: Tensor = CONV_TRANSPOSE[len(stride)](input, weight, bias, *how)
@@ -157,11 +179,14 @@ def transposed_transpose(w: Tensor, weight: Tensor, input_shape: Ints, **how: An
 
 _adapt_transposed = per_axis(same(transposed), "stride", "padding", "output_padding", "dilation")
 TRANSPOSED = layer(
-    "conv_transpose", transposed, transposed_linear, transposed_transpose,
+    "conv_transpose",
+    transposed,
+    transposed_linear,
+    transposed_transpose,
     targets={
         **spellings(_adapt_transposed(1), "conv_transpose1d"),
         **spellings(_adapt_transposed(2), "conv_transpose2d.input"),
         **spellings(_adapt_transposed(3), "conv_transpose3d.input"),
     },
     modules=modules_by_rank(_adapt_transposed, "ConvTranspose"),
-)  # fmt: skip
+)

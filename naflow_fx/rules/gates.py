@@ -133,7 +133,9 @@ def adapt_rrelu(
 
 _leaky = same(leaky_relu, "inplace")
 LEAKY_RELU = gate(
-    "leaky_relu", leaky_relu, leaky_relu_factor,
+    "leaky_relu",
+    leaky_relu,
+    leaky_relu_factor,
     equation="Eq. 13, damped",
     off=off,
     targets={
@@ -146,7 +148,7 @@ LEAKY_RELU = gate(
         nn.RReLU: from_module(adapt_rrelu),
         nn.PReLU: lambda module: {"negative_slope": module.weight},
     },
-)  # fmt: skip
+)
 
 
 def local_response_norm(
@@ -184,11 +186,14 @@ def _window_mean(x: Tensor, before: int, after: int) -> Tensor:
 
 
 LOCAL_RESPONSE_NORM = gate(
-    "local_response_norm", local_response_norm, local_response_norm_factor, nn.LocalResponseNorm,
+    "local_response_norm",
+    local_response_norm,
+    local_response_norm_factor,
+    nn.LocalResponseNorm,
     vjp=local_response_norm_vjp,
     inverse=undone,
     equation="exact, the sample's scale",
-)  # fmt: skip
+)
 
 
 def mish(input: Tensor) -> Tensor:
@@ -232,11 +237,13 @@ def normalize_vjp(
 
 
 NORMALIZE = gate(
-    "normalize", normalize, normalize_factor,
+    "normalize",
+    normalize,
+    normalize_factor,
     vjp=normalize_vjp,
     inverse=undone,
     equation="exact, the sample's scale",
-)  # fmt: skip
+)
 
 
 def silu(input: Tensor) -> Tensor:

@@ -21,9 +21,13 @@ def vjp(w: Tensor) -> Tensor:
 
 
 RULE = Rule(
-    "hold", forward, identity.forward, identity.forward, identity.forward,
+    "hold",
+    forward,
+    identity.forward,
+    identity.forward,
+    identity.forward,
     vjp=vjp,
     gating="carries",
     equation="exact",
     targets=spellings(first, forward, "detach", "data", in_place=True),
-)  # fmt: skip
+)

@@ -17,17 +17,25 @@ DEAD = 1e-6  # where |s| is below this share of the largest, nothing comes back
 
 
 def batch_norm(
-    input: Tensor, running_mean: Tensor, running_var: Tensor, weight: Affine = None,
-    bias: Affine = None, eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Affine = None,
+    bias: Affine = None,
+    eps: float = 1e-5,
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta, per channel of [N, C, ...]."""
     return F.batch_norm(input, running_mean, running_var, weight, bias, False, 0.0, eps)
 
 
 def batch_capture(
-    running_mean: Tensor, running_var: Tensor, weight: Affine, bias: Affine, eps: float,
+    running_mean: Tensor,
+    running_var: Tensor,
+    weight: Affine,
+    bias: Affine,
+    eps: float,
     input_shape: Ints,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+) -> tuple[Tensor, Tensor, Tensor]:
     """Scale s, offset c and 1 / s, each [1, C, 1, ...]; constants, so made once at compile time.
 
     1 / s is 0 in a dead channel, |s| < 1e-6 of the largest.
@@ -137,9 +145,12 @@ def pull(g: Tensor, xhat: Tensor, rstd: Tensor, dims: Ints) -> Tensor:
 
 
 def layer_norm(
-    input: Tensor, normalized_shape: Ints, weight: Affine = None, bias: Affine = None,
+    input: Tensor,
+    normalized_shape: Ints,
+    weight: Affine = None,
+    bias: Affine = None,
     eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta, statistics over the last dimensions."""
     return F.layer_norm(input, normalized_shape, weight, bias, eps)
 
@@ -171,9 +182,12 @@ LAYER_NORM = Rule(
 
 
 def group_norm(
-    input: Tensor, num_groups: int | None, weight: Affine = None, bias: Affine = None,
+    input: Tensor,
+    num_groups: int | None,
+    weight: Affine = None,
+    bias: Affine = None,
     eps: float = 1e-5,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """(x - mean) / sqrt(var + eps) * gamma + beta; statistics over a group of channels and space.
 
     `num_groups` None: every channel is a group (instance norm).
@@ -257,8 +271,15 @@ def from_instance(module: Any) -> Any:
 _grouped_norm = same(group_norm, "cudnn_enabled")
 GROUP_NORM = Rule(
     "group_norm",
-    **roles(group_norm, group_linear, group_inverse, group_capture, group_shift, group_vjp,
-            group_diagonal),
+    **roles(
+        group_norm,
+        group_linear,
+        group_inverse,
+        group_capture,
+        group_shift,
+        group_vjp,
+        group_diagonal,
+    ),
     captures=("mean", "rstd"),
     equation="Eq. 11, the sample's statistics",
     targets={
@@ -270,4 +291,4 @@ GROUP_NORM = Rule(
         nn.GroupNorm: from_module(_grouped_norm),
         **dict.fromkeys((nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d), from_instance),
     },
-)  # fmt: skip
+)

@@ -35,10 +35,14 @@ MAX, ADAPTIVE_MAX, AVG, ADAPTIVE_AVG = (
 
 
 def max_pool(
-    input: Tensor, kernel_size: Ints | None = None, stride: Ints | None = None,
-    padding: Ints = (0,), dilation: Ints = (1,), ceil_mode: bool = False,
+    input: Tensor,
+    kernel_size: Ints | None = None,
+    stride: Ints | None = None,
+    padding: Ints = (0,),
+    dilation: Ints = (1,),
+    ceil_mode: bool = False,
     output_size: Sizes | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """The largest of each window; windows by kernel, or by `output_size` (adaptive)."""
     return _pooled(input, output_size, kernel_size, stride, padding, dilation, ceil_mode)[0]
 
@@ -114,7 +118,11 @@ def adaptive(forward: Function) -> Function:
 _max = windowed(max_pool, "kernel_size", "stride", "padding", "dilation")
 _adaptive_max = adaptive(max_pool)
 MAX_POOL = Rule(
-    "max_pool", max_pool, read, add_up, max_pool_inverse,
+    "max_pool",
+    max_pool,
+    read,
+    add_up,
+    max_pool_inverse,
     capture=winners,
     captures=("index",),
     labels=pool_labels,
@@ -122,7 +130,7 @@ MAX_POOL = Rule(
     targets=by_rank(_max, "max_pool{}d", "max_pool{}d_with_indices")
     | by_rank(_adaptive_max, "adaptive_max_pool{}d", "adaptive_max_pool{}d_with_indices"),
     modules=modules_by_rank(_max, "MaxPool") | modules_by_rank(_adaptive_max, "AdaptiveMaxPool"),
-)  # fmt: skip
+)
 
 
 def max_unpool(input: Tensor, indices: Tensor, output_shape: Ints) -> Tensor:
@@ -154,10 +162,15 @@ MAX_UNPOOL = Rule(
 
 
 def avg_pool(
-    input: Tensor, kernel_size: Ints | None = None, stride: Ints | None = None,
-    padding: Ints = (0,), ceil_mode: bool = False, count_include_pad: bool = True,
-    divisor_override: int | None = None, output_size: Sizes | None = None,
-) -> Tensor:  # fmt: skip
+    input: Tensor,
+    kernel_size: Ints | None = None,
+    stride: Ints | None = None,
+    padding: Ints = (0,),
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    output_size: Sizes | None = None,
+) -> Tensor:
     """The mean of each window; windows by kernel, or by `output_size` (adaptive)."""
     if output_size is not None:
         adaptive: Tensor = ADAPTIVE_AVG[len(output_size)](input, output_size)

@@ -102,7 +102,9 @@ def adapt_permute(input: Any, *dims: Any, **named: Any) -> Arguments:
 
 
 PERMUTE = rearrangement(
-    "permute", permute, permute_back,
+    "permute",
+    permute,
+    permute_back,
     labels=permute_labels,
     view=True,
     mixes=lambda: "",
@@ -111,7 +113,7 @@ PERMUTE = rearrangement(
         **spellings(along, "transpose.int", "swapaxes", "swapdims"),
         **spellings(same(permute, dims=(-2, -1)), "t", "T", "mT", "adjoint", "numpy_T"),
     },
-)  # fmt: skip
+)
 
 
 def movedim(input: Tensor, source: Ints, destination: Ints) -> Tensor:
@@ -136,12 +138,14 @@ def adapt_movedim(input: Any, source: Any, destination: Any) -> Arguments:
 
 
 MOVEDIM = rearrangement(
-    "movedim", movedim, movedim_back,
+    "movedim",
+    movedim,
+    movedim_back,
     labels=movedim_labels,
     view=True,
     mixes=lambda: "",
     targets=spellings(adapt_movedim, "movedim.int", "movedim.intlist", "moveaxis"),
-)  # fmt: skip
+)
 
 
 def roll(input: Tensor, shifts: Ints, dims: Ints) -> Tensor:

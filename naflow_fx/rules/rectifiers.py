@@ -30,12 +30,16 @@ def signed(v: Tensor, sign: Tensor) -> Tensor:
 
 
 ABS = Rule(
-    "abs", absolute, signed, signed, signed,
+    "abs",
+    absolute,
+    signed,
+    signed,
+    signed,
     capture=sign,
     captures=("sign",),
     equation="exact",
     **called(absolute, "abs", operator.abs),
-)  # fmt: skip
+)
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0) -> Tensor:

@@ -131,7 +131,9 @@ def adapt_max(largest: bool) -> Function:
 
 
 AMAX = reduction(
-    "amax", amax, winners,
+    "amax",
+    amax,
+    winners,
     inverse=amax_inverse,
     shift=None,
     equation="Eq. 14",
@@ -141,7 +143,7 @@ AMAX = reduction(
         **spellings(adapt_max(True), "max", "max.dim"),
         **spellings(adapt_max(False), "min", "min.dim"),
     },
-)  # fmt: skip
+)
 
 
 def logsumexp(input: Tensor, dim: Ints, keepdim: bool = False) -> Tensor:
@@ -215,12 +217,14 @@ def adapt_norm(
 
 _linalg = (torch.linalg.vector_norm, torch.linalg.norm)
 NORM = reduction(
-    "norm", norm, norm_weights,
+    "norm",
+    norm,
+    norm_weights,
     inverse=pseudo_inverse,
     shift=None,
     equation="exact, least squares",
     targets=spellings(adapt_norm, *_linalg, "norm.ScalarOpt_dim", "linalg_vector_norm"),
-)  # fmt: skip
+)
 
 
 def var(
@@ -258,7 +262,9 @@ def adapt_var(root: bool) -> Function:
 
 
 VAR = reduction(
-    "var", var, var_weights,
+    "var",
+    var,
+    var_weights,
     targets=spellings(adapt_var(root=False), "var.dim", "var.correction")
     | spellings(adapt_var(root=True), "std.dim", "std.correction"),
-)  # fmt: skip
+)

@@ -90,7 +90,10 @@ def adapt_celu(input: Any, alpha: float = 1.0, inplace: bool = False) -> Argumen
 _SELU = {"alpha": 1.6732632423543772848170429916717, "scale": 1.0507009873554804934193349852946}
 _selu = same(elu, "inplace", width=1.0, **_SELU)
 ELU = tangent(
-    "elu", elu, elu_slope, elu_inverse,
+    "elu",
+    elu,
+    elu_slope,
+    elu_inverse,
     targets=spellings(adapt_elu, "elu", in_place=True)
     | spellings(_selu, "selu", in_place=True)
     | spellings(adapt_celu, "celu", in_place=True),
@@ -99,7 +102,7 @@ ELU = tangent(
         nn.SELU: from_module(_selu),
         nn.CELU: from_module(adapt_celu),
     },
-)  # fmt: skip
+)
 
 
 def exp(input: Tensor) -> Tensor:
@@ -136,9 +139,13 @@ def hardsigmoid_inverse(z: Tensor, output: Tensor) -> Tensor:
 
 
 HARDSIGMOID = tangent(
-    "hardsigmoid", hardsigmoid, hardsigmoid_slope, hardsigmoid_inverse, nn.Hardsigmoid,
+    "hardsigmoid",
+    hardsigmoid,
+    hardsigmoid_slope,
+    hardsigmoid_inverse,
+    nn.Hardsigmoid,
     gating="squashes",
-)  # fmt: skip
+)
 
 
 def log(input: Tensor) -> Tensor:
@@ -184,7 +191,10 @@ def power_inverse(
 
 
 POW = tangent(
-    "pow", power, power_slope, power_inverse,
+    "pow",
+    power,
+    power_slope,
+    power_inverse,
     targets={
         **spellings(same(power), operator.pow, "pow.Tensor_Scalar", "pow.Tensor_Tensor"),
         **spellings(same(power), "pow_.Scalar", "pow_.Tensor"),
@@ -193,7 +203,7 @@ POW = tangent(
         **spellings(same(power, exponent=2), "square", in_place=True),
         **spellings(same(power, exponent=-1), "reciprocal", in_place=True),
     },
-)  # fmt: skip
+)
 
 
 def sigmoid(input: Tensor) -> Tensor:
@@ -241,11 +251,14 @@ def softplus_inverse(
 
 _log_sigmoid = same(softplus, beta=1.0, threshold=100.0, sign=-1.0)
 SOFTPLUS = tangent(
-    "softplus", softplus, softplus_slope, softplus_inverse,
+    "softplus",
+    softplus,
+    softplus_slope,
+    softplus_inverse,
     targets=spellings(same(softplus), "softplus")
     | spellings(_log_sigmoid, "logsigmoid", "log_sigmoid"),
     modules={nn.Softplus: from_module(same(softplus)), nn.LogSigmoid: from_module(_log_sigmoid)},
-)  # fmt: skip
+)
 
 
 def tanh(input: Tensor) -> Tensor:

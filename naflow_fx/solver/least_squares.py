@@ -38,10 +38,18 @@ class LeastSquares(nn.Module):
     """
 
     def __init__(
-        self, linear: nn.Module, transpose: nn.Module, shift: nn.Module | None,
-        input_shape: tuple[int, ...], damping: float, steps: int, groups: int = 1,
-        kernels: tuple[int, ...] = (), whole: bool = False, measures: bool = True,
-    ) -> None:  # fmt: skip
+        self,
+        linear: nn.Module,
+        transpose: nn.Module,
+        shift: nn.Module | None,
+        input_shape: tuple[int, ...],
+        damping: float,
+        steps: int,
+        groups: int = 1,
+        kernels: tuple[int, ...] = (),
+        whole: bool = False,
+        measures: bool = True,
+    ) -> None:
         super().__init__()
         self.linear, self.transpose, self.shift = linear, transpose, shift
         self.input_shape, self.damping, self.steps = input_shape, damping, steps
@@ -148,8 +156,12 @@ def diagonal_sigma_max(
 
 
 def damped_diagonal(
-    z: Tensor, diagonal: Tensor, shift: Tensor | None, sigma: Tensor | None, damping: float,
-) -> Tensor:  # fmt: skip
+    z: Tensor,
+    diagonal: Tensor,
+    shift: Tensor | None,
+    sigma: Tensor | None,
+    damping: float,
+) -> Tensor:
     """d (z - c) / (d^2 + damping sigma_max^2); d is 0 where an output neuron has no equation.
 
     sigma: sigma_max = max |d| per sample, [N] or [1]; None at damping 0.

@@ -72,8 +72,9 @@ class Subject:
         Raises:
             ModelError: names of classes that can't be read, or too little is said of the input.
         """
-        network = model if isinstance(model, Network) else Network(type(model).__name__,
-                                                                   lambda _: model)  # fmt: skip
+        network = (
+            model if isinstance(model, Network) else Network(type(model).__name__, lambda _: model)
+        )
         said = recipe or Recipe()
         if preprocessing is None:
             preprocessing = prepared(network.preprocessing, said)
@@ -300,9 +301,11 @@ class ArtefactSubject(Subject):
         super().__init__(network, recipe=recipe, **given)
         made, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
         if tuple(made) != taken:
-            raise ArtefactError(f"{self.path}: takes images {list(taken)}, photos become "
-                                f"{list(made)}; leave --size and --channels out, or explain with "
-                                "--model")  # fmt: skip
+            raise ArtefactError(
+                f"{self.path}: takes images {list(taken)}, photos become "
+                f"{list(made)}; leave --size and --channels out, or explain with "
+                "--model"
+            )
 
     @property
     def facts(self) -> dict[str, Any]:

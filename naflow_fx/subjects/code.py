@@ -35,8 +35,9 @@ def open_code(recipe: Recipe) -> Network:
         with _users_code(place):
             found = make(**recipe.model_args)
         if not isinstance(found, nn.Module):
-            raise ModelError(f"{recipe.model}: gave a {type(found).__name__}; wanted a "
-                             "torch.nn.Module")  # fmt: skip
+            raise ModelError(
+                f"{recipe.model}: gave a {type(found).__name__}; wanted a torch.nn.Module"
+            )
         return with_weights(found, recipe)
 
     return Network(name, build, weights=recipe.named_weights or "as made")

@@ -58,8 +58,14 @@ def _timm_preprocessing(timm: Any, told: dict[str, Any]) -> Prepare:
         return prepare
     resize = math.floor(height / settings["crop_pct"])
     mean, std = (tuple(value * 255 for value in settings[name]) for name in ("mean", "std"))
-    return Preprocessing((resize, resize) if mode == "squash" else resize, height, mean, std, 1.0,
-                         settings["interpolation"])  # fmt: skip
+    return Preprocessing(
+        (resize, resize) if mode == "squash" else resize,
+        height,
+        mean,
+        std,
+        1.0,
+        settings["interpolation"],
+    )
 
 
 def _timm_names(timm: Any, told: dict[str, Any]) -> tuple[str, ...]:
@@ -129,5 +135,6 @@ def _others_errors(name: str) -> Iterator[None]:
     except Exception as error:  # of many kinds: those of requests, json, safetensors, torch, ...
         if isinstance(error, ModelError) or is_out_of_memory(error):
             raise
-        raise ModelError(f"{name}: its library raises {type(error).__name__}: "
-                         f"{first_line(error)}") from error  # fmt: skip
+        raise ModelError(
+            f"{name}: its library raises {type(error).__name__}: {first_line(error)}"
+        ) from error

@@ -48,10 +48,12 @@ def prepared(known: Prepare | None, recipe: Recipe) -> Prepare | None:
 
 def asked(name: str, missing: str = "") -> ModelError:
     """The error where nobody knows how photos become inputs."""
-    return ModelError(f"{name}: how photos become inputs isn't known; give its size, mean and std "
-                      "of pixels in 0..1, such as --size 96 --mean 0.5 --std 0.25 (and --channels "
-                      "1 for grey photos), or --preprocess file.py:function; in Python size=, "
-                      f"mean=, std=, channels=, preprocess={missing}")  # fmt: skip
+    return ModelError(
+        f"{name}: how photos become inputs isn't known; give its size, mean and std "
+        "of pixels in 0..1, such as --size 96 --mean 0.5 --std 0.25 (and --channels "
+        "1 for grey photos), or --preprocess file.py:function; in Python size=, "
+        f"mean=, std=, channels=, preprocess={missing}"
+    )
 
 
 def _of_numbers(base: Preprocessing | None, recipe: Recipe) -> Preprocessing:

@@ -46,9 +46,10 @@ def _unit(values: NDArray[Any], what: str) -> Floats:
     check_finite(numbers, what)
     low, high = float(numbers.min()), float(numbers.max())
     if low < -1e-4 or high > 1 + 1e-4:
-        raise FlowError(f"{what} must lie in [0, 1], got {low:.4g} to {high:.4g}. Scale it first: "
-                        "flow.normalised() for maps, image / 255 for a photo of floats."
-                        )  # fmt: skip
+        raise FlowError(
+            f"{what} must lie in [0, 1], got {low:.4g} to {high:.4g}. Scale it first: "
+            "flow.normalised() for maps, image / 255 for a photo of floats."
+        )
     return numbers.clip(0, 1)
 
 
@@ -116,9 +117,13 @@ def _photo(image: Any) -> Floats:
 
 
 def show_on_image(
-    image: Any, attention: Any, *, alpha: float = 0.5, colormap: str = "inferno",
+    image: Any,
+    attention: Any,
+    *,
+    alpha: float = 0.5,
+    colormap: str = "inferno",
     smooth: bool = True,
-) -> Bytes:  # fmt: skip
+) -> Bytes:
     """The map's colours over a photo: (1 - alpha) * photo + alpha * colours, RGB uint8 [H, W, 3].
 
     image: RGB, a PIL image, uint8 [H, W, 3], or floats [H, W, 3] in [0, 1]; arrays or tensors.

@@ -42,9 +42,16 @@ def comparison(
         told.append(f"last row: red where {names[0]} has more, blue where {names[1]} has")
         names.append(f"{names[0]} - {names[1]}")
     labels = [(name, shape_text(first.maps[name])) for name in layers]
-    return rows_grid(names, [pixels] * len(rows), labels, rows, title=title,
-                     subtitle=" · ".join(told), colormap=style.colormap,
-                     legend=("0", "the brightest 1 % of each map"))  # fmt: skip
+    return rows_grid(
+        names,
+        [pixels] * len(rows),
+        labels,
+        rows,
+        title=title,
+        subtitle=" · ".join(told),
+        colormap=style.colormap,
+        legend=("0", "the brightest 1 % of each map"),
+    )
 
 
 def _clear(one: Floats) -> Floats:

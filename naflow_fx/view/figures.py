@@ -49,8 +49,9 @@ def plot(flow: FlowData, images: Any, kind: Kind, title: str | None, style: Styl
     if kind == "depth":
         return _curves(flow, choose(list(flow.maps), style.layers), title)
     if kind == "grid" and len(flow) != 1:
-        raise FlowError(f'A "grid" shows one image, not {len(flow)}; '
-                        'flow[0].plot(...), or "strip".')  # fmt: skip
+        raise FlowError(
+            f'A "grid" shows one image, not {len(flow)}; flow[0].plot(...), or "strip".'
+        )
     if kind == "strip" and style.layers is None:
         style = replace(style, layers=evenly(list(flow.maps), STRIP))
     photos = known_photos(flow, images)

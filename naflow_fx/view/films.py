@@ -48,8 +48,14 @@ def save_gif(flow: FlowData, path: Path, images: Any, look: Look) -> Path:
     frames = [Image.fromarray(frame).quantize(128) for frame in draw(flow, images, look)]
     once = round(1000 / look.rate)
     with replacing(path) as draft:
-        frames[0].save(draft, "GIF", save_all=True, append_images=frames[1:], loop=0,
-                       duration=[once] * (len(frames) - 1) + [HOLD * once])  # fmt: skip
+        frames[0].save(
+            draft,
+            "GIF",
+            save_all=True,
+            append_images=frames[1:],
+            loop=0,
+            duration=[once] * (len(frames) - 1) + [HOLD * once],
+        )
     return path
 
 

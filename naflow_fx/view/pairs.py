@@ -62,14 +62,25 @@ def _write_pair(
     """Write all files of one pair into the new `folder`."""
     flows = [flow.query, *flow.support]
     files, labels, rows = write_maps(flows, photos, folder, style, IN_ROWS)
-    answer = {"kind": "pair", "images": len(flows), "input_size": list(flow.query.input_size),
-              "similarity": float(flow.similarity[0]), "contribution": _shares(flow)}  # fmt: skip
+    answer = {
+        "kind": "pair",
+        "images": len(flows),
+        "input_size": list(flow.query.input_size),
+        "similarity": float(flow.similarity[0]),
+        "contribution": _shares(flow),
+    }
     record = record_of(flows, style.info, answer, files)
     metric = f"{record['metric']} of the embeddings" if record.get("metric") else ""
     told = (str(record.get("model") or ""), metric, *option_words(record["options"]))
     small = [thumbnail(photo, IN_ROWS) for photo in photos]
-    sheet = rows_grid(names, small, labels, rows, subtitle=" · ".join(filter(None, told)),
-                      **heading(style, f"similarity {record['similarity']:.3f}"))  # fmt: skip
+    sheet = rows_grid(
+        names,
+        small,
+        labels,
+        rows,
+        subtitle=" · ".join(filter(None, told)),
+        **heading(style, f"similarity {record['similarity']:.3f}"),
+    )
     finish(folder, record, sheet)
 
 

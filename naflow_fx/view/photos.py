@@ -17,8 +17,10 @@ from naflow_fx.flow.data import FlowData, Scale
 from naflow_fx.selection import choose
 from naflow_fx.view.colours import Bytes, as_array, check_finite, show_on_image
 
-FORMS = ("Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
-         "float input [N, 3, H, W].")  # fmt: skip
+FORMS = (
+    "Give uint8 RGB [N, H, W, 3] (or a list of [H, W, 3] or PIL images), or the network's own "
+    "float input [N, 3, H, W]."
+)
 
 
 def as_photos(images: Any, count: int) -> list[Bytes]:
@@ -31,8 +33,10 @@ def as_photos(images: Any, count: int) -> list[Bytes]:
     """
     photos = [_photo(one) for one in _split(images)]
     if len(photos) != count:
-        raise FlowError(f"Got {len(photos)} images for {count} samples. Give one image a sample, "
-                        "or take one sample of the flow: flow[i].")  # fmt: skip
+        raise FlowError(
+            f"Got {len(photos)} images for {count} samples. Give one image a sample, "
+            "or take one sample of the flow: flow[i]."
+        )
     return photos
 
 

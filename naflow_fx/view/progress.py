@@ -17,7 +17,12 @@ def progress(count: bool = True, shown: bool | None = None) -> bars.Progress:
     """
     visible = sys.stderr.isatty() if shown is None else shown
     console = Console(stderr=True, quiet=not visible)  # rich 13 ends a disabled bar with a newline
-    return bars.Progress(bars.SpinnerColumn(), bars.TextColumn("{task.description}", markup=False),
-                         bars.BarColumn(),
-                         bars.MofNCompleteColumn() if count else bars.TimeElapsedColumn(),
-                         console=console, transient=True, disable=not visible)  # fmt: skip
+    return bars.Progress(
+        bars.SpinnerColumn(),
+        bars.TextColumn("{task.description}", markup=False),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn() if count else bars.TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not visible,
+    )

@@ -37,8 +37,10 @@ def channels_first(values: Tensor, maps: Tensor) -> Tensor:
 def _picture(name: str, z: Tensor, maps: Tensor) -> Tensor:
     """Z [N, C, *S] (or channels last), as [N, 1 or 3, *S] in [0, 1]."""
     if not z.isfinite().all():
-        raise FlowError(f"Z of {name!r} has values that are not finite. "
-                        "Compute it in float32, or with more damping.")  # fmt: skip
+        raise FlowError(
+            f"Z of {name!r} has values that are not finite. "
+            "Compute it in float32, or with more damping."
+        )
     planes = channels_first(wide(z), maps)
     if planes.shape[1] not in SHOWN:
         planes = torch.linalg.vector_norm(planes, dim=1, keepdim=True)
@@ -65,7 +67,9 @@ def _scaled(planes: Tensor) -> Tensor:
     values = planes.flatten(1)
     last = values.shape[1] - 1
     shape = (-1, *[1] * (planes.ndim - 1))
-    low, high = (values.kthvalue(1 + round(share * last), dim=1).values.reshape(shape)
-                 for share in (LOW, HIGH))  # fmt: skip
+    low, high = (
+        values.kthvalue(1 + round(share * last), dim=1).values.reshape(shape)
+        for share in (LOW, HIGH)
+    )
     span = high - low
     return ((planes - low) / torch.where(span > 0, span, 1)).clamp(0, 1)

@@ -29,22 +29,37 @@ def answer(flow: FlowData, class_names: ClassNames) -> dict[str, Any]:
     class_names = flow.about.class_names if class_names is None else class_names
     target = explained_class(flow)
     name = None if target is None else class_name(class_names, target)
-    return {"input_size": list(flow.input_size), "score": finite(flow.score), "target": target,
-            "target_name": name, "top5": likeliest(flow, class_names)}  # fmt: skip
+    return {
+        "input_size": list(flow.input_size),
+        "score": finite(flow.score),
+        "target": target,
+        "target_name": name,
+        "top5": likeliest(flow, class_names),
+    }
 
 
 def record_of(
-    flows: Sequence[FlowData], info: Mapping[str, Any], answer: Mapping[str, Any],
-    files: Mapping[str, str], more: Sequence[str] = (),
-) -> dict[str, Any]:  # fmt: skip
+    flows: Sequence[FlowData],
+    info: Mapping[str, Any],
+    answer: Mapping[str, Any],
+    files: Mapping[str, str],
+    more: Sequence[str] = (),
+) -> dict[str, Any]:
     """The contents of flow.json; numbers that are not finite become null.
 
     flows: of one image each. answer: what is told of all. files: call site -> its picture, of those
     that have one. more: further files.
     """
     layers = [_layer(flows, name, files.get(name)) for name in flows[0].maps]
-    return {"format": FORMAT, **info, **answer, "options": dict(flows[0].options), "layers": layers,
-            "files": [GRID, *files.values(), *more], "versions": versions()}  # fmt: skip
+    return {
+        "format": FORMAT,
+        **info,
+        **answer,
+        "options": dict(flows[0].options),
+        "layers": layers,
+        "files": [GRID, *files.values(), *more],
+        "versions": versions(),
+    }
 
 
 def _layer(flows: Sequence[FlowData], name: str, file: str | None) -> dict[str, Any]:
@@ -67,8 +82,10 @@ def along_depth(flow: FlowData) -> dict[str, dict[str, list[float | None]]]:
     node) of a flow that was made with ``keep=("used",)``.
     """
     found = measured(flow.maps) | {part: getattr(flow, part) for part in (*TRUST, "abandoned")}
-    return {measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
-            for measure, of in found.items()}  # fmt: skip
+    return {
+        measure: {n: [*map(finite, of[n].double().tolist())] for n in flow.maps if n in of}
+        for measure, of in found.items()
+    }
 
 
 def explained_class(flow: FlowData) -> int | None:
@@ -85,8 +102,9 @@ def likeliest(flow: FlowData, class_names: ClassNames) -> list[dict[str, Any]]:
         best = flow.top5()[0]
     except FlowError:
         return []
-    return [{"class": c, "name": class_name(class_names, c), "probability": finite(p)}
-            for c, p in best]  # fmt: skip
+    return [
+        {"class": c, "name": class_name(class_names, c), "probability": finite(p)} for c, p in best
+    ]
 
 
 def class_name(class_names: ClassNames, index: int) -> str | None:

@@ -103,15 +103,24 @@ def _write_sample(flow: FlowData, photo: Bytes | None, folder: Path, style: Save
     small, size = None, ""
     if photo is not None:
         small, size = thumbnail(photo, IN_GRID), f"{photo.shape[0]} x {photo.shape[1]}"
-    sheet = grid(small, labels, made, photo_label=("photo", size), subtitle=details(record) + few,
-                 **heading(style, headline(record)))  # fmt: skip
+    sheet = grid(
+        small,
+        labels,
+        made,
+        photo_label=("photo", size),
+        subtitle=details(record) + few,
+        **heading(style, headline(record)),
+    )
     finish(folder, record, sheet)
 
 
 def write_maps(
-    flows: Sequence[FlowData], photos: Sequence[Bytes | None], folder: Path, style: SaveStyle,
+    flows: Sequence[FlowData],
+    photos: Sequence[Bytes | None],
+    folder: Path,
+    style: SaveStyle,
     longest: int,
-) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:  # fmt: skip
+) -> tuple[dict[str, str], list[Label], list[list[Image.Image]]]:
     """Write the picture of each call site, one at a time: photos may be large.
 
     Gives call site -> file, the labels, and of each image the small pictures.

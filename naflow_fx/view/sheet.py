@@ -65,14 +65,21 @@ class Layout:
 
     def corner(self, band: int, column: int, row: int = 0) -> tuple[int, int]:
         """Left upper corner (x, y) of a picture; of the row behind the last, of its name."""
-        return (MARGIN + self.side + column * (self.cell[0] + GAP),
-                self.header + band * self.band + row * (self.cell[1] + self.gap))  # fmt: skip
+        return (
+            MARGIN + self.side + column * (self.cell[0] + GAP),
+            self.header + band * self.band + row * (self.cell[1] + self.gap),
+        )
 
 
 def grid(
-    photo: Any | None, titles: Sequence[Label], overlays: Sequence[Any], *,
-    photo_label: Label = "photo", cell: int = 176, **heading: Any,
-) -> Image.Image:  # fmt: skip
+    photo: Any | None,
+    titles: Sequence[Label],
+    overlays: Sequence[Any],
+    *,
+    photo_label: Label = "photo",
+    cell: int = 176,
+    **heading: Any,
+) -> Image.Image:
     """One sheet: the photo, then every overlay in order under its title, with a colour bar.
 
     photo: RGB uint8 [H, W, 3] array, tensor or PIL image; None leaves its place out.
@@ -94,10 +101,15 @@ def grid(
 
 
 def rows_grid(
-    names: Sequence[str], photos: Sequence[Any], titles: Sequence[Label],
-    overlays: Sequence[Sequence[Any]], *, cell: int = 150, columns: int | None = None,
+    names: Sequence[str],
+    photos: Sequence[Any],
+    titles: Sequence[Label],
+    overlays: Sequence[Sequence[Any]],
+    *,
+    cell: int = 150,
+    columns: int | None = None,
     **heading: Any,
-) -> Image.Image:  # fmt: skip
+) -> Image.Image:
     """One sheet: row i is photo i and its maps, column j is one call site; in bands if many.
 
     names: of the rows, written upwards at their left. photos: RGB uint8 [H, W, 3], one a row.
@@ -166,9 +178,13 @@ def _bands(sites: int, rows: int, cell: tuple[int, int], columns: int | None) ->
 
 
 def _begin(
-    layout: Layout, *, title: str = "", subtitle: str = "", colormap: str = "inferno",
+    layout: Layout,
+    *,
+    title: str = "",
+    subtitle: str = "",
+    colormap: str = "inferno",
     legend: tuple[str, str] = ("0", "largest value of each map"),
-) -> tuple[Image.Image, Layout]:  # fmt: skip
+) -> tuple[Image.Image, Layout]:
     """A sheet with its heading and colour bar, and the layout with the subtitle's lines."""
     room = layout.size[0] - 2 * MARGIN - BAR_WIDTH - 2 * GAP
     lines = _wrapped(subtitle, room, font(SUBTITLE))
@@ -215,9 +231,13 @@ def shorten(text: str, width: float, font: Font) -> str:
 
 
 def write_text(
-    sheet: Image.Image, at: tuple[int, int], text: str, size: int, width: float,
+    sheet: Image.Image,
+    at: tuple[int, int],
+    text: str,
+    size: int,
+    width: float,
     fill: tuple[int, int, int] = INK,
-) -> None:  # fmt: skip
+) -> None:
     """Write one line, shortened to `width`, with its left upper corner at (x, y); pixels."""
     line = shorten(text, width, font(size))
     ImageDraw.Draw(sheet).text(at, line, fill=fill, font=font(size))

@@ -70,8 +70,12 @@ class Point:
     """
 
     def __init__(
-        self, rule: Rule, case: Case, dtype: torch.dtype = torch.float64, sample: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        rule: Rule,
+        case: Case,
+        dtype: torch.dtype = torch.float64,
+        sample: int | None = None,
+    ) -> None:
         self.rule, self.case, self.first = rule, case, rule.operands[0]
         self.inputs, others = case.draw(self.first, dtype)
         self.active = self._active()

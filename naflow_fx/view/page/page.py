@@ -16,14 +16,20 @@ from naflow_fx.files import write
 from naflow_fx.view.html import render
 from naflow_fx.view.page.record import Record, ReportEntry, make_report
 
-POLICY = ("default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
-          "base-uri 'none'; form-action 'none'")  # fmt: skip
+POLICY = (
+    "default-src 'none'; img-src data:; style-src {style}; script-src {script}; "
+    "base-uri 'none'; form-action 'none'"
+)
 
 
 def save_report(
-    path: str | Path, entries: Iterable[ReportEntry], *, title: str = "Attention flow",
-    colormap: str = "inferno", alpha: float = 0.5,
-) -> Path:  # fmt: skip
+    path: str | Path,
+    entries: Iterable[ReportEntry],
+    *,
+    title: str = "Attention flow",
+    colormap: str = "inferno",
+    alpha: float = 0.5,
+) -> Path:
     """Write a page that shows flows side by side: photos, maps, curves, inverse graphs.
 
     Args:
@@ -47,9 +53,15 @@ def page_of(report: Record) -> str:
     style, script = _bundled("viewer.css"), _bundled("viewer.js")
     data = json.dumps(report, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     policy = POLICY.format(style=_hash(style), script=_hash(script))
-    return render("flow.html", policy=policy, title=report["title"], style=style, script=script,
-                  data=data.replace("<", "\\u003c"),
-                  licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"))  # fmt: skip
+    return render(
+        "flow.html",
+        policy=policy,
+        title=report["title"],
+        style=style,
+        script=script,
+        data=data.replace("<", "\\u003c"),
+        licences=_bundled("THIRD_PARTY.txt").replace("<", "&lt;"),
+    )
 
 
 def _bundled(name: str) -> str:

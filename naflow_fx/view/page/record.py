@@ -84,13 +84,14 @@ def make_report(entries: Iterable[ReportEntry], title: str, colormap: str, alpha
     return {
         "title": title,
         "made_by": "Made by " + ", ".join(f"{k} {v}".strip() for k, v in made.items()),
-        "colormap": colormap, "alpha": alpha,
+        "colormap": colormap,
+        "alpha": alpha,
         "colormaps": {name: _base64(table) for name, table in TABLES.items()},
         "diverging": _base64(DIVERGING),
         "models": [{"name": entry.model, "graph": _graph(entry.graph)} for entry in given],
         "photos": [photo for photo, _ in shown],
         "entries": [{**record, "photo": i} for i, (_, record) in enumerate(shown)],
-    }  # fmt: skip
+    }
 
 
 def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
@@ -103,8 +104,10 @@ def _entries(entry: ReportEntry, model: int) -> list[tuple[Record, Record]]:
         raise FlowError(f"{len(names)} names for {count} images; give one an image, or none.")
     known = [photo for one in singles for photo in one.about.photos] or None
     photos = as_photos(known if entry.images is None else entry.images, count)
-    return [(_photo(name, photo), _entry(one.detach().cpu(), model, entry.class_names))
-            for name, photo, one in zip(names, photos, singles, strict=True)]  # fmt: skip
+    return [
+        (_photo(name, photo), _entry(one.detach().cpu(), model, entry.class_names))
+        for name, photo, one in zip(names, photos, singles, strict=True)
+    ]
 
 
 def _photo(name: str, pixels: Bytes) -> Record:
@@ -124,20 +127,32 @@ def _entry(flow: FlowData, model: int, class_names: ClassNames) -> Record:
         "model": model,
         "explained": found["target_name"] or what,
         "score": found["score"],
-        "top": [{"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
-                for one in found["top5"] if one["probability"] is not None],
+        "top": [
+            {"name": one["name"] or f"class {one['class']}", "probability": one["probability"]}
+            for one in found["top5"]
+            if one["probability"] is not None
+        ],
         "options": " · ".join(option_words(flow.options)),
-        "layers": [{**_layer(flow, name, planes[name][0]), **_held(pictures.get(name)),
-                    **{measure: of.get(name, [None])[0] for measure, of in numbers.items()}}
-                   for name in flow.maps],
-    }  # fmt: skip
+        "layers": [
+            {
+                **_layer(flow, name, planes[name][0]),
+                **_held(pictures.get(name)),
+                **{measure: of.get(name, [None])[0] for measure, of in numbers.items()},
+            }
+            for name in flow.maps
+        ],
+    }
 
 
 def _layer(flow: FlowData, name: str, plane: NDArray[Any]) -> Record:
     """One call site: its map, and the channels that matter where Z and Lambda were kept."""
-    found: Record = {"name": name, "block": name.rpartition(".")[0], "shape": list(plane.shape),
-                     "max": finite(flow.maps[name].max()),
-                     "map": _base64(plane.astype("<f2"))}  # fmt: skip
+    found: Record = {
+        "name": name,
+        "block": name.rpartition(".")[0],
+        "shape": list(plane.shape),
+        "max": finite(flow.maps[name].max()),
+        "map": _base64(plane.astype("<f2")),
+    }
     z, importance = flow.bpfm.get(name), flow.importance.get(name)
     if z is not None and importance is not None and z.ndim == 4:
         evidence = _scaled(importance) * _scaled(z)
@@ -172,8 +187,11 @@ def _top_channels(evidence: Tensor) -> list[Record]:
     sums = evidence.sum((1, 2))
     whole = float(sums.clamp_min(0).sum())
     values, channels = (found.tolist() for found in sums.topk(min(CHANNELS, len(sums))))
-    return [{"index": channel, "share": value / whole, **_cells(evidence[channel])}
-            for value, channel in zip(values, channels, strict=True) if value > 0]  # fmt: skip
+    return [
+        {"index": channel, "share": value / whole, **_cells(evidence[channel])}
+        for value, channel in zip(values, channels, strict=True)
+        if value > 0
+    ]
 
 
 def _cells(evidence: Tensor) -> Record:
@@ -196,5 +214,10 @@ def _graph(source: HasSteps | None) -> Record | None:
     if source is None:
         return None
     made, kept = source.inspect().to_dict(), ("site", "block", "parent")
-    return {part: [{k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
-                   for item in made[part]] for part in ("blocks", "nodes", "edges")}  # fmt: skip
+    return {
+        part: [
+            {k: v for k, v in item.items() if k in kept or v not in (None, "", [], ())}
+            for item in made[part]
+        ]
+        for part in ("blocks", "nodes", "edges")
+    }
