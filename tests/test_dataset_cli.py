@@ -74,7 +74,8 @@ def test_a_run_and_its_statistics_need_no_pandas(
 
 
 def test_errors_are_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words(place, "out", "--batch-size", "2")) == 2
+    assert main(words(place, "again", "--quiet")) == 0
+    assert main(words(place, "again", "--batch-size", "2")) == 2
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1 and "batch_size: 4 there, 2 now" in error[0]
     assert main(words(place, "x", "--size", "64")) == 2
