@@ -62,6 +62,7 @@ def growth(call: Callable[[], Any], calls: int) -> tuple[int, int]:
     """Bytes and tensors that are there after so many calls more than after the first 400."""
     for _ in range(400):  # torch's allocator settles
         call()
+    gc.collect()  # what other tests left in circles
     alive, before = tensors(), resident()  # in this order: listing all objects takes megabytes
     for _ in range(calls):
         call()
