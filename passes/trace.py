@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
+import inspect
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -131,15 +131,19 @@ def export_any_batch(model: nn.Module, examples: Sequence[Tensor]) -> fx.GraphMo
     What its forward returns is made plain, since torch.export knows few records.
     """
     args = tuple(example_batch(x, 2).clone() for x in examples)
-    own, forms = model.forward, []
+    kind, signature, forms = type(model), inspect.signature(model.forward), []
+    own = vars(model).pop("forward", None)
 
-    @functools.wraps(own)
-    def forward(*images: Any) -> Any:
-        found = own(*images)
+    def forward(self: nn.Module, *images: Any) -> Any:
+        found = own(*images) if own else kind.forward(self, *images)
         forms.append(form_of(found))
         return plain(found)
 
-    model.forward = forward
+    inputs = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)]
+    inputs += signature.parameters.values()
+    vars(forward)["__signature__"] = signature.replace(parameters=inputs)
+    # by its class: torch.export names modules by what it hands over as `self`
+    model.__class__ = type(kind.__name__, (kind,), {"forward": forward})
     shapes = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
     for x in args:
         shapes[x] = {0: torch.export.Dim.AUTO}

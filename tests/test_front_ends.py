@@ -106,6 +106,36 @@ def test_export_takes_over_where_symbolic_tracing_fails() -> None:
     torch.testing.assert_close(explainer(x[:1]).output, model(x[:1]).detach())
 
 
+class Block(nn.Module):
+    """Layers in containers, an activation that all share; symbolic tracing refuses it."""
+
+    def __init__(self, activation: nn.Module) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), activation)
+        self.activation = activation
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[1] == 3
+        out: Tensor = self.activation(self.conv(x) + x)
+        return out
+
+
+def test_nested_blocks_have_their_whole_path_where_export_takes_over() -> None:
+    shared, head = nn.ReLU(), (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    model = fill(nn.Sequential(nn.Sequential(Block(shared), Block(shared)), *head)).double()
+    blocks = [[f"0.{i}.conv.0", f"0.{i}.conv.1", f"0.{i}.add", f"0.{i}.activation"] for i in (0, 1)]
+    assert nf.compile(model, images((3, 8, 8))).layers == ["input", *blocks[0], *blocks[1]]
+
+
+def test_a_forward_that_was_put_on_the_model_is_exported() -> None:
+    model = fill(ShapeUnpacking()).double()
+    wanted = model(images((3, 12, 12))).detach()
+    model.forward = lambda x: 2 * ShapeUnpacking.forward(model, x)  # type: ignore[method-assign]
+    explainer = nf.compile(model, images((3, 12, 12)))
+    assert explainer.layers == ["x", "conv", "relu"]
+    torch.testing.assert_close(explainer(images((3, 12, 12))).output, 2 * wanted)
+
+
 class DataDependent(nn.Module):
     """What neither takes."""
 
