@@ -15,10 +15,6 @@ from .networks import Network, networks
 Table = dict[str, dict[str, Any]]
 JSON, PAGE = "strangers.json", "strangers.md"
 FAULTS = ("wrong", "silent", "raw")
-REASONS = {  # of faults that are known, by what the network's name has
-    "tridentnet50": "goes through `torch.export`, which names the layers of a block relative to it "
-    "(`conv.0` for `features.5.0.conv.0`), so that modules have no site of their path",
-}
 
 
 def read(folder: Path) -> Table:
@@ -64,8 +60,7 @@ def _page(listed: list[Network], table: Table) -> list[str]:
         "end): faults.",
         "",
         *_summary(judged, table),
-        "",
-        *(["## Faults", "", *_rows(bad, table), "", *_reasons(bad)] if bad else []),
+        *(["", "## Faults", "", *_rows(bad, table)] if bad else []),
         *(line for package in dict.fromkeys(n.package for n in judged)
           for line in ("", f"## {package}", "",
                        *_rows([n for n in judged if n.package == package], table))),
@@ -82,11 +77,6 @@ def _summary(judged: list[Network], table: Table) -> list[str]:
         lines.append(f"| {package} | {_version(package)} | {len(rows)} | {count['right']} | {told} "
                      f"| {count['refused']} | {sum(count[k] for k in FAULTS)} |")  # fmt: skip
     return lines
-
-
-def _reasons(bad: list[Network]) -> list[str]:
-    return [f"* `{n.call}`: {reason}." for n in bad for key, reason in REASONS.items()
-            if key in n.name]  # fmt: skip
 
 
 def _rows(listed: list[Network], table: Table) -> list[str]:
