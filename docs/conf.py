@@ -57,7 +57,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(?!naflow_fx\.).*"),
     (
         "py:class",
-        r"naflow_fx\.(job\.Job|flow\.(data\.About|statistics\.T)|artefacts\.metadata\.Value|dataset\.spec\.Opened)",
+        r"naflow_fx\.(job\.Job|flow\.(data\.About|statistics\.T)|artefacts\.metadata\.Value|dataset\.(spec\.Opened|results\.TorchRows))",
     ),
 ]
 

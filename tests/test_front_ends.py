@@ -130,7 +130,7 @@ def test_nested_blocks_have_their_whole_path_where_export_takes_over() -> None:
 def test_a_forward_that_was_put_on_the_model_is_exported() -> None:
     model = fill(ShapeUnpacking()).double()
     wanted = model(images((3, 12, 12))).detach()
-    model.forward = lambda x: 2 * ShapeUnpacking.forward(model, x)  # type: ignore[method-assign]
+    model.forward = lambda x: 2 * ShapeUnpacking.forward(model, x)  # type: ignore[arg-type]
     explainer = nf.compile(model, images((3, 12, 12)))
     assert explainer.layers == ["x", "conv", "relu"]
     torch.testing.assert_close(explainer(images((3, 12, 12))).output, 2 * wanted)

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from typing_extensions import Self
+
 Kind = Literal["forward", "capture", "importance", "inverse", "map"]
 Link = Literal["forward", "capture", "importance", "inverse"]
 VERSION = 1  # of `Steps.to_dict`; grows when the meaning of an entry changes
@@ -149,7 +151,7 @@ class Steps:
     edges: tuple[Edge, ...]
     rows: tuple[Row, ...]
 
-    def inspect(self) -> Steps:
+    def inspect(self) -> Self:
         """Itself: it serves wherever an explainer does."""
         return self
 
