@@ -47,8 +47,9 @@ def check_inverse(gm: fx.GraphModule, options: Options) -> None:
     """Every call site has Z, where the method needs it."""
     if not options.inverts:
         return
+    names = _graph.names(gm.graph)
     for node in find_flow(gm.graph).sites:
-        if keys.STEP not in node.meta:
+        if keys.STEP not in node.meta or node.meta[keys.STEP].node not in names:
             raise GraphError(f"{node.meta[keys.SITE]}: no inverse step reaches it")
 
 

@@ -4,7 +4,9 @@ A `Recipe` says what a user said, an opener (`open_network`) makes a `Network` o
 is a network with its preprocessing and class names, from a photo to a flow.
 """
 
-from naflow_fx.subjects.api import ArtefactSubject, ExportedNetwork, Subject, opened, subject
+from naflow_fx.subjects.api import Subject
+from naflow_fx.subjects.exported import ArtefactSubject, ExportedNetwork
+from naflow_fx.subjects.naming import opened, subject
 from naflow_fx.subjects.recipe import Recipe
 
 __all__ = ["ArtefactSubject", "ExportedNetwork", "Recipe", "Subject", "opened", "subject"]

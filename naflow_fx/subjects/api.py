@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import replace
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -14,10 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 import naflow_fx
-from naflow_fx.artefacts import load, read
-from naflow_fx.artefacts.metadata import preprocessing_of
 from naflow_fx.detection import Box, Boxes, detector_of
-from naflow_fx.errors import ArtefactError, ModelError, OptionError, PhotoError, TargetError
+from naflow_fx.errors import ModelError, PhotoError, TargetError
 from naflow_fx.explainer import Explainer
 from naflow_fx.flow import AttentionFlow
 from naflow_fx.flow.data import About
@@ -25,8 +23,7 @@ from naflow_fx.models.preprocess import class_index, open_photo, to_rgb
 from naflow_fx.options import open_device
 from naflow_fx.subjects.inputs import Words, asked, class_words, prepared, seen
 from naflow_fx.subjects.network import Network, Prepare, of_output
-from naflow_fx.subjects.openers import open_network
-from naflow_fx.subjects.recipe import BUNDLED, Recipe
+from naflow_fx.subjects.recipe import Recipe
 from naflow_fx.targets import binary, number, segment
 
 if TYPE_CHECKING:
@@ -168,7 +165,7 @@ class Subject:
         if detector_of(network) is not None:
             return Boxes(network, example, options, *targets[:1])
         fixed = {} if self.output is None else {"output": self.output}
-        made = naflow_fx.compile(network, example, **{**fixed, **_compiled_in(targets), **options})
+        made = naflow_fx.compile(network, example, **{**fixed, **compiled_in(targets), **options})
         self._check_names(made.classes)
         return made
 
@@ -274,134 +271,16 @@ class Subject:
         given = list(photos) if isinstance(photos, (list, tuple)) else [photos]
         chosen = self.target(target)
         images = self.inputs(given, device)  # type: ignore[arg-type]
-        key = (images.shape[1:], images.device, _compiled_in([chosen]), options)
+        key = (images.shape[1:], images.device, compiled_in([chosen]), options)
         if self._last is None or self._last[0] != key:
             self._last = (key, self.explainer(images[:1], targets=[chosen], **options))
         flow: AttentionFlow = self._last[1](images, target=chosen)
         return self.told(flow, given)  # type: ignore[arg-type]
 
 
-class ArtefactSubject(Subject):
-    """An exported explainer with its preprocessing and class names."""
-
-    def __init__(self, recipe: Recipe, trusted: bool, **given: Any) -> None:
-        """What `opened` documents, of a recipe that names an artefact."""
-        for name in ("weights", "output"):
-            if getattr(recipe, name) is not None:
-                raise OptionError(f"--{name}: the artefact was made with its own; leave it out, or "
-                                  "explain with --model")  # fmt: skip
-        self.path, self.trusted = Path(str(recipe.artefact)), trusted
-        self.metadata = read(self.path)
-        if self.metadata.target["kind"] == "similarity":
-            raise ArtefactError(f"{self.path}: compares two images; use it in Python: "
-                                "naflow_fx.artefacts.load(path).run(query, support)")  # fmt: skip
-        name, names = self.metadata.info.get("model", self.path.name), self.metadata.class_names
-        prepare = preprocessing_of(self.path, self.metadata)
-        network = Network(str(name), lambda _: self._made("cpu"), prepare, names or ())
-        super().__init__(network, recipe=recipe, **given)
-        made, taken = self.example().shape[1:], self.metadata.inputs[0].shape[1:]
-        if tuple(made) != taken:
-            raise ArtefactError(
-                f"{self.path}: takes images {list(taken)}, photos become "
-                f"{list(made)}; leave --size and --channels out, or explain with "
-                "--model"
-            )
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What the file says of its network, and its name."""
-        return {**self.metadata.info, "artefact": self.path.name}
-
-    def _made(self, device: torch.device | str, pretrained: bool = True) -> ExportedNetwork:
-        """The artefact's network, on a device."""
-        return ExportedNetwork(load(self.path, open_device(device), self.trusted))
-
-    def explainer(
-        self, example: Tensor, pretrained: bool = True, targets: Sequence[Any] = (), **options: Any
-    ) -> Explains:
-        """The artefact on the device of `example`; OptionError for any options."""
-        if options := {**_compiled_in(targets), **options}:
-            raise OptionError(f"{', '.join(options)}: the artefact was made with its own; leave it "
-                              "out, or explain with a network")  # fmt: skip
-        found = self._made(example.device).artefact
-        self._check_names(found.classes)
-        return found
-
-
-class ExportedNetwork(nn.Module):
-    """An artefact's network: what it gives, without the maps."""
-
-    def __init__(self, artefact: Artefact) -> None:
-        super().__init__()
-        self.artefact = artefact
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> ExportedNetwork:
-        """Itself: nothing of it can be changed."""
-        return self
-
-    def forward(self, images: Tensor) -> Any:
-        """The network's output for images [N, C, H, W]."""
-        return self.artefact(images).output
-
-
-def _compiled_in(targets: Sequence[Any]) -> dict[str, Any]:
+def compiled_in(targets: Sequence[Any]) -> dict[str, Any]:
     """The option `target` of `compile`: the first, where all are callables."""
     return {"target": targets[0]} if targets and all(map(callable, targets)) else {}
-
-
-def subject(
-    model: str | PathLike[str] | None = None,
-    *,
-    weights: str | PathLike[str] | None = None,
-    classes: Words | None = None,
-    trusted: bool = False,
-    **choices: Any,
-) -> Subject:
-    """A network by its name, with all that is needed to explain photos with it.
-
-    Nothing but code that `model` and `preprocess` name is run, and no weights are fetched before
-    the network is used.
-
-    Args:
-        model: a name of `nf.models.names()`; "timm/NAME"; "hf/NAME" or "hf/./FOLDER";
-            "FILE.py:NAME" or "PACKAGE.MODULE:NAME", called with `model_args`; "FILE.pt2" or
-            "FILE.onnx"; "FILE.toml", which holds all of it.  None: the bundled network.
-        weights: a checkpoint file, the name of public weights, "none": as the network is made;
-            None: the best public ones.
-        classes: words for the classes in their order, class -> words, or a file: a name a line, or
-            JSON.
-        trusted: loads an artefact even if it can run code.
-        choices: of `Recipe`: model_args, size, mean, std (numbers, or one a channel), channels,
-            preprocess, output, artefact.
-
-    Raises:
-        ModelError: there is no such network, or too little is known of it.
-    """
-    given = {key: value for key, value in choices.items() if value is not None}
-    if weights is not None:
-        given["weights"] = fspath(weights)
-    if classes is not None:
-        file = classes if isinstance(classes, (str, PathLike)) else None
-        given["classes"] = class_words(classes) if file is None else fspath(file)
-    named = BUNDLED if model is None else fspath(model)
-    base = Recipe.read(named) if named.endswith(".toml") else Recipe(named)
-    return opened(replace(base, **given), trusted)
-
-
-def opened(recipe: Recipe, trusted: bool = False, **given: Any) -> Subject:
-    """The subject of a recipe; nothing is built or loaded yet.
-
-    Args:
-        recipe: what was said.
-        trusted: an artefact is loaded even if it can run code.
-        given: `preprocessing` and `classes` of `Subject`, instead of the recipe's.
-
-    Raises:
-        ModelError, ArtefactError: there is no such network, or it can't explain photos.
-    """
-    if recipe.artefact is not None:
-        return ArtefactSubject(recipe, trusted, **given)
-    return Subject(open_network(recipe), recipe=recipe, **given)
 
 
 def _opened(photo: Photo) -> Image.Image:
